@@ -1,0 +1,296 @@
+"""Study files: TOML ⇄ validated, frozen values. A wrong file is one clear `StudyFileError` line."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.scaling.baselines import NAMES, Baseline, baseline
+from scalesearch.scaling.compound import DepthRounding, HeadRounding, Rounding, StemRounding
+
+DEFAULT_STUDY = "mnist_sample"
+
+
+class StudyFileError(ValueError):
+    """A study file or a setting is wrong; the message names the file, the key, the value and what is allowed."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _whole_as_float(value: object) -> object:
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Number = Annotated[float, BeforeValidator(_whole_as_float)]
+Fraction = Annotated[float, BeforeValidator(_whole_as_float), Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class StemSection(_Section):
+    """First convolution of a baseline that the study defines."""
+
+    width: Count
+    kernel_size: Count
+    stride: Count
+    pool_stride: Count = 1
+
+
+class StageSection(_Section):
+    """One stage of a baseline that the study defines."""
+
+    block: Literal["mbconv", "separable", "basic", "bottleneck"]
+    kernel_size: Count
+    stride: Count
+    expand_ratio: Count = 1
+    width: Count
+    depth: Count
+    se_ratio: Number = 0.0
+
+
+class BaselineSection(_Section):
+    """A published baseline by `name`, its input changed or not; or, with `stem` and `stages`, one of your own."""
+
+    name: str
+    resolution: Count | None = None
+    in_channels: Count | None = None
+    num_classes: Count | None = None
+    head_width: Annotated[int, Field(ge=0)] | None = None
+    activation: Literal["swish", "relu", "relu6"] | None = None
+    stem: StemSection | None = None
+    stages: tuple[StageSection, ...] | None = Field(default=None, strict=False)
+
+    @model_validator(mode="after")
+    def _whole_or_published(self) -> Self:
+        own = (self.stem, self.stages)
+        if (own[0] is None) != (own[1] is None):
+            raise ValueError("a baseline of your own needs both `stem` and `stages`")
+        if self.stages is None and self.name not in NAMES:
+            raise ValueError(
+                f"`name` must be one of {', '.join(NAMES)} unless `stem` and `stages` define it, but got {self.name!r}"
+            )
+        if self.stages is not None:
+            for key in ("resolution", "in_channels", "num_classes", "head_width"):
+                if getattr(self, key) is None:
+                    raise ValueError(f"a baseline of your own needs `{key}`")
+        self.spec()  # the spec checks itself: here, so that its message names the file too
+        return self
+
+    def spec(self) -> ArchitectureSpec:
+        """The network at φ = 0."""
+        changes = self.model_dump(exclude={"name"}, exclude_none=True)
+        if self.stages is None:
+            changes = {**baseline(self.name).spec.to_json(), **changes}
+        return ArchitectureSpec.from_json(changes)
+
+
+class RoundingSection(_Section):
+    """What the study changes in the baseline's rounding; `depth` is balanced unless it says otherwise."""
+
+    width_divisor: Count | None = None
+    depth: DepthRounding = "balanced"
+    resolution_step: Count | None = None
+    stem: StemRounding | None = None
+    head: HeadRounding | None = None
+
+
+class DesignSection(_Section):
+    """Which candidates are trained: `lattice` uses degree; `grid` step, band, nominal; `qmc`, `tpe` size and seed.
+
+    A grid holds the multipliers 1, 1 + step, … whose product is within `band` · budget of the budget;
+    `nominal` trains those networks as they round, at whatever they really cost (the paper's way).
+    """
+
+    kind: Literal["lattice", "grid", "qmc", "tpe"] = "lattice"
+    degree: Annotated[int, Field(ge=1, le=40)] = 4
+    step: Annotated[float, BeforeValidator(_whole_as_float), Field(ge=0.005, le=1)] = 0.05
+    band: Annotated[float, BeforeValidator(_whole_as_float), Field(gt=0, lt=1)] = 0.05
+    nominal: bool = False
+    size: Count = 15
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class DataSection(_Section):
+    """`source` is `mnist-sample`, `idx:DIR` or `npz:FILE`; sizes are numbers of images (0: all that is left).
+
+    A source with a test set of its own keeps it; otherwise `test` images are set aside first. The split
+    is a permutation by `split_seed`.
+    """
+
+    source: str
+    train: Annotated[int, Field(ge=0)] = 0
+    validation: Count
+    test: Annotated[int, Field(ge=0)] = 0
+    split_seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _known_source(self) -> Self:
+        kind, _, rest = self.source.partition(":")
+        if not (self.source == "mnist-sample" or (kind in ("idx", "npz") and rest)):
+            raise ValueError(f"`source` must be mnist-sample, idx:DIR or npz:FILE, but got {self.source!r}")
+        return self
+
+
+class TrainingSection(_Section):
+    """The short schedule that every candidate trains by.
+
+    Learning rate: linear warm-up over `warmup_epochs`, then a cosine to `final_learning_rate_fraction`.
+    `weight_decay` is decoupled and skips normalisation and biases. `ema_decay` 0 evaluates the raw
+    weights. `shift` is the largest translation in augmentation as a fraction of the image; `flip`
+    mirrors half of the images. `dropout` acts before the classifier.
+    """
+
+    epochs: Count
+    batch_size: Count
+    optimizer: Literal["adamw", "sgd", "rmsprop"] = "adamw"
+    learning_rate: Annotated[float, BeforeValidator(_whole_as_float), Field(gt=0)]
+    final_learning_rate_fraction: Annotated[float, BeforeValidator(_whole_as_float), Field(ge=0, le=1)] = 0.0
+    warmup_epochs: Annotated[float, BeforeValidator(_whole_as_float), Field(ge=0)] = 1.0
+    weight_decay: Annotated[float, BeforeValidator(_whole_as_float), Field(ge=0)] = 0.0
+    momentum: Fraction = 0.9
+    label_smoothing: Fraction = 0.0
+    ema_decay: Fraction = 0.0
+    dropout: Fraction = 0.0
+    shift: Annotated[float, BeforeValidator(_whole_as_float), Field(ge=0, le=0.5)] = 0.0
+    flip: bool = False
+
+    @model_validator(mode="after")
+    def _warm_up_fits(self) -> Self:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"`warmup_epochs` must be below `epochs` ({self.epochs}), but got {self.warmup_epochs:g}")
+        return self
+
+
+class RuntimeSection(_Section):
+    """How the work is carried out; changes speed, never what is compared, so it is not in the fingerprint.
+
+    `convolutions`: `auto` picks the forms that are fast on the backend. `seeds_together`: `auto` trains
+    the seeds of a candidate side by side where that is faster (GPU, TPU).
+    """
+
+    convolutions: Literal["auto", "shift", "native"] = "auto"
+    seeds_together: bool | Literal["auto"] = "auto"
+
+
+class StudyConfig(_Section):
+    """Everything that a search needs; one TOML file in `studies/`."""
+
+    name: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")]
+    budget: Annotated[float, BeforeValidator(_whole_as_float), Field(gt=1)] = 2.0
+    tolerance: Annotated[float, BeforeValidator(_whole_as_float), Field(gt=0, lt=1)] = 0.02
+    metric: Literal["val_loss", "val_accuracy"] = "val_loss"
+    seeds: Annotated[int, Field(ge=1, le=1000)] = 2
+    baseline: BaselineSection
+    rounding: RoundingSection = RoundingSection()
+    design: DesignSection = DesignSection()
+    data: DataSection
+    training: TrainingSection
+    runtime: RuntimeSection = RuntimeSection()
+
+    def resolved_baseline(self) -> Baseline:
+        """The baseline with the rounding of this study: its own, where the study says nothing else."""
+        spec, section = self.baseline.spec(), self.rounding
+        if self.baseline.stages is None:
+            own = baseline(self.baseline.name).rounding
+        else:
+            divisor = 8 * max((s.expand_ratio for s in spec.stages if s.block == "bottleneck"), default=1)
+            own = Rounding(divisor, "balanced", 1, "scaled", "scaled" if spec.head_width else "fixed")
+        rounding = Rounding(
+            width_divisor=section.width_divisor or own.width_divisor,
+            depth=section.depth,
+            resolution_step=section.resolution_step or own.resolution_step,
+            stem=section.stem or own.stem,
+            head=section.head or own.head,
+        )
+        return Baseline(self.baseline.name, spec, rounding)
+
+    def identity(self) -> dict[str, Any]:
+        """What changes results, as flat `section.key` → JSON value: the fingerprint of the study."""
+        document = self.model_dump(mode="json", exclude={"runtime", "name"})
+        return dict(_flat(document))
+
+
+def _flat(document: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            rows.append((prefix + key, value))
+    return rows
+
+
+def default_study_path() -> Path:
+    """The default study inside the package."""
+    return Path(str(resources.files("scalesearch") / "studies" / f"{DEFAULT_STUDY}.toml"))
+
+
+def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> StudyConfig:
+    """The study of a TOML file, with `overrides` ("section.key" → value) from the command line laid over it.
+
+    Raises `StudyFileError` for a file that is missing, not TOML, or has an unknown key or a wrong value.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StudyFileError(f"{path}: no such study file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyFileError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise StudyFileError(f"{path}: not valid TOML ({error})") from None
+    for key, value in (overrides or {}).items():
+        section: Any = document
+        *parents, last = key.split(".")
+        for parent in parents:
+            section = section.setdefault(parent, {})
+            if not isinstance(section, dict):
+                raise StudyFileError(f"{path}: `{parent}` must be a table, but got {section!r}")
+        section[last] = value
+    return parse_study(document, str(path))
+
+
+def parse_study(document: Mapping[str, Any], where: str) -> StudyConfig:
+    """The study of a parsed TOML or JSON document; `where` names it in errors. Raises `StudyFileError`."""
+    try:
+        return StudyConfig.model_validate(_tuples(document))
+    except ValidationError as error:
+        raise StudyFileError(f"{where}: {_first_line(error)}") from None
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _first_line(error: ValidationError) -> str:
+    """The first fault as one line: key, value and what is allowed."""
+    fault = error.errors()[0]
+    key = ".".join(str(part) for part in fault["loc"] if part != "function-after")
+    if fault["type"] == "extra_forbidden":
+        section = StudyConfig
+        for part in fault["loc"][:-1]:
+            if isinstance(part, str) and part in section.model_fields:
+                section = _section_of(section.model_fields[part].annotation) or section
+        return f"unknown key `{key}`; allowed here: {', '.join(section.model_fields)}"
+    if fault["type"] == "missing":
+        return f"missing key `{key}`"
+    if fault["type"] == "value_error":
+        reason = str(fault["ctx"]["error"])
+        return f"[{key}] {reason}" if key else reason
+    message = fault["msg"].replace("Input should be", "must be")
+    return f"`{key}` {message[0].lower()}{message[1:]}, but got {fault['input']!r}"
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    for kind in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None

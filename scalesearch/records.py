@@ -1,0 +1,121 @@
+"""Trial records: what the training of one candidate left behind, and its JSON form."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.scaling.coefficients import Coefficients
+from scalesearch.scaling.complexity import Complexity
+from scalesearch.scaling.feasible import Candidate
+
+FailureKind = Literal["diverged", "out-of-memory", "error", "interrupted", "stale"]
+
+
+@dataclass(frozen=True, slots=True)
+class SeedRecord:
+    """One training run. Curves hold one value an epoch; the metrics are those of the last epoch."""
+
+    seed: int
+    train_loss: tuple[float, ...]
+    val_loss_curve: tuple[float, ...]
+    val_accuracy_curve: tuple[float, ...]
+    train_seconds: float
+
+    @property
+    def val_loss(self) -> float:
+        """Mean cross-entropy on the validation split after the last epoch, in nats, without label smoothing."""
+        return self.val_loss_curve[-1]
+
+    @property
+    def val_accuracy(self) -> float:
+        """Fraction of the validation split classified right after the last epoch."""
+        return self.val_accuracy_curve[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a trial has no result."""
+
+    kind: FailureKind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRecord:
+    """One candidate trained for its seeds, or the reason why it was not."""
+
+    candidate: Candidate
+    seeds: tuple[SeedRecord, ...]
+    failure: Failure | None
+    compile_seconds: float
+    images_per_second: float
+    device: str
+
+    def __post_init__(self) -> None:
+        if self.failure is None and not self.seeds:
+            raise ValueError("a trial record needs at least one seed's result or a failure, but got neither")
+
+    def mean(self, metric: str) -> float:
+        """Mean over the seeds of `val_loss` or `val_accuracy`; NaN for a failed trial."""
+        if not self.seeds:
+            return math.nan
+        return math.fsum(getattr(seed, metric) for seed in self.seeds) / len(self.seeds)
+
+
+def candidate_to_json(candidate: Candidate) -> dict[str, Any]:
+    """The object of the contract: realised α, β, γ and shares, nominal ones beside them, exact cost, spec."""
+    return {
+        **dataclasses.asdict(candidate.coefficients),
+        "shares": dataclasses.asdict(candidate.shares),
+        "nominal": dataclasses.asdict(candidate.nominal),
+        "macs": candidate.complexity.macs,
+        "macs_ratio": candidate.macs_ratio,
+        "params": candidate.complexity.params,
+        "activations": candidate.complexity.activations,
+        "spec": candidate.spec.to_json(),
+    }
+
+
+def candidate_from_json(document: Mapping[str, Any]) -> Candidate:
+    """The candidate of `candidate_to_json`'s object. Raises `KeyError` or `ValueError` for any other."""
+    return Candidate(
+        spec=ArchitectureSpec.from_json(document["spec"]),
+        coefficients=Coefficients(document["alpha"], document["beta"], document["gamma"]),
+        nominal=Coefficients(**document["nominal"]),
+        complexity=Complexity(document["macs"], document["params"], document["activations"]),
+        macs_ratio=document["macs_ratio"],
+    )
+
+
+def record_to_json(record: TrialRecord) -> dict[str, Any]:
+    """The record as a JSON object; `record_from_json` reads it back exactly."""
+    return {
+        "candidate": candidate_to_json(record.candidate),
+        "seeds": [dataclasses.asdict(seed) for seed in record.seeds],
+        "failure": dataclasses.asdict(record.failure) if record.failure else None,
+        "compile_seconds": record.compile_seconds,
+        "images_per_second": record.images_per_second,
+        "device": record.device,
+    }
+
+
+def record_from_json(document: Mapping[str, Any]) -> TrialRecord:
+    """The record of `record_to_json`'s object. Raises `KeyError`, `TypeError` or `ValueError` for any other."""
+    seeds = (
+        SeedRecord(**{key: tuple(value) if isinstance(value, list) else value for key, value in seed.items()})
+        for seed in document["seeds"]
+    )
+    failure = document["failure"]
+    return TrialRecord(
+        candidate=candidate_from_json(document["candidate"]),
+        seeds=tuple(seeds),
+        failure=Failure(**failure) if failure else None,
+        compile_seconds=document["compile_seconds"],
+        images_per_second=document["images_per_second"],
+        device=document["device"],
+    )

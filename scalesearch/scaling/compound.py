@@ -1,0 +1,113 @@
+"""Compound scaling: multipliers and a rounding policy turn a baseline into an integer network."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.scaling.coefficients import Coefficients
+
+DepthRounding = Literal["ceil", "round", "balanced"]
+StemRounding = Literal["scaled", "fixed"]
+HeadRounding = Literal["scaled", "fixed", "grows"]
+
+# Absorbs what floating point adds to a product that is a whole number (1.1 · 10 = 11.000000000000002).
+_SLACK = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Rounding:
+    """How multipliers become whole numbers.
+
+    Widths are rounded to multiples of `width_divisor`, never below nine tenths of the exact width.
+    Depths: `ceil` and `round` treat each stage alone; `balanced` rounds the total number of blocks and
+    spreads it over the stages by largest remainder. Resolutions are multiples of `resolution_step`.
+    `stem` and `head` say whether their widths are scaled; a head that `grows` is scaled above 1 only.
+    """
+
+    width_divisor: int
+    depth: DepthRounding
+    resolution_step: int
+    stem: StemRounding
+    head: HeadRounding
+
+    def __post_init__(self) -> None:
+        for name in ("width_divisor", "resolution_step"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"`rounding.{name}` must be a whole number of at least 1, but got {value!r}")
+        for name, allowed in (("depth", DepthRounding), ("stem", StemRounding), ("head", HeadRounding)):
+            if getattr(self, name) not in get_args(allowed):
+                choices = ", ".join(get_args(allowed))
+                raise ValueError(f"`rounding.{name}` must be one of {choices}, but got {getattr(self, name)!r}")
+
+
+def round_width(width: float, divisor: int) -> int:
+    """Nearest multiple of `divisor`, at least one, one more where that is below 0.9 · width.
+
+    The released EfficientNet's and MobileNetV2's rule (tensorflow/tpu efficientnet_model.py, round_filters).
+    """
+    rounded = max(divisor, int(width + divisor / 2 + _SLACK) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * width - _SLACK else rounded
+
+
+def round_resolution(resolution: int, gamma: float, step: int) -> int:
+    """Nearest multiple of `step` to `resolution` times `gamma`, at least one; a multiplier of 1 changes nothing."""
+    if gamma == 1:
+        return resolution
+    return max(step, math.floor(resolution * gamma / step + 0.5 + _SLACK) * step)
+
+
+def round_depths(depths: tuple[int, ...], alpha: float, policy: DepthRounding) -> tuple[int, ...]:
+    """Blocks of each stage after `depths` are multiplied by `alpha`, at least one a stage."""
+    if policy == "balanced":
+        return spread_depth(depths, math.floor(alpha * sum(depths) + 0.5 + _SLACK))
+    shift = 0.5 + _SLACK if policy == "round" else 1 - _SLACK
+    return tuple(max(1, math.floor(alpha * depth + shift)) for depth in depths)
+
+
+def spread_depth(depths: tuple[int, ...], total: int) -> tuple[int, ...]:
+    """`total` blocks over the stages in proportion to `depths`, by largest remainder, at least one a stage.
+
+    Equal remainders go to the earlier stage. Exact integer arithmetic; the sum is max(total, stages).
+    """
+    whole = sum(depths)
+    total = max(total, len(depths))
+    spread = [max(1, depth * total // whole) for depth in depths]
+    order = sorted(range(len(depths)), key=lambda i: (-(depths[i] * total % whole), i))
+    while sum(spread) < total:
+        for index in order[: total - sum(spread)]:
+            spread[index] += 1
+    while sum(spread) > total:
+        for index in reversed(order):
+            if spread[index] > 1 and sum(spread) > total:
+                spread[index] -= 1
+    return tuple(spread)
+
+
+def scale(baseline: ArchitectureSpec, coefficients: Coefficients, rounding: Rounding) -> ArchitectureSpec:
+    """`baseline` with depth ×α, width ×β and resolution ×γ, rounded to whole numbers by `rounding`."""
+    return baseline.with_sizes(
+        round_depths(baseline.depths, coefficients.alpha, rounding.depth),
+        round_widths(baseline.widths, coefficients.beta, rounding),
+        round_resolution(baseline.resolution, coefficients.gamma, rounding.resolution_step),
+    )
+
+
+def round_widths(widths: tuple[int, ...], beta: float, rounding: Rounding) -> tuple[int, ...]:
+    """Stem, stage and head widths (as `ArchitectureSpec.widths`) times `beta`; a multiplier of 1 changes none."""
+    if beta == 1:
+        return widths
+    stem, *stages, head = widths
+
+    def grown(width: int) -> int:
+        return round_width(beta * width, rounding.width_divisor)
+
+    scaled_head = head and (rounding.head == "scaled" or (rounding.head == "grows" and beta > 1))
+    return (
+        grown(stem) if rounding.stem == "scaled" else stem,
+        *map(grown, stages),
+        grown(head) if scaled_head else head,
+    )
