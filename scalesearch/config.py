@@ -92,10 +92,13 @@ class BaselineSection(_Section):
 
 
 class RoundingSection(_Section):
-    """What the study changes in the baseline's rounding; `depth` is balanced unless it says otherwise."""
+    """What the study changes in the baseline's rounding.
+
+    `depth` is balanced unless it says otherwise; in a nominal grid, the baseline's own.
+    """
 
     width_divisor: Count | None = None
-    depth: DepthRounding = "balanced"
+    depth: DepthRounding | None = None
     resolution_step: Count | None = None
     stem: StemRounding | None = None
     head: HeadRounding | None = None
@@ -204,7 +207,7 @@ class StudyConfig(_Section):
             own = Rounding(divisor, "balanced", 1, "scaled", "scaled" if spec.head_width else "fixed")
         rounding = Rounding(
             width_divisor=section.width_divisor or own.width_divisor,
-            depth=section.depth,
+            depth=section.depth or (own.depth if self.design.nominal else "balanced"),
             resolution_step=section.resolution_step or own.resolution_step,
             stem=section.stem or own.stem,
             head=section.head or own.head,

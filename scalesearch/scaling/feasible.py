@@ -59,7 +59,7 @@ class FeasibleSet:
     """Feasible networks as arrays; `candidate(i)` builds one. Rows run with depth, width, resolution.
 
     `index` (N, 3) points into `depths` (D, n), `widths` (W, n + 2) and `resolutions` (R); `shares`
-    (N, 3) are the realised ones; `counted` of `combinations` were looked at (fewer where thinned).
+    (N, 3) and `macs_ratio` (N,) are realised; `counted` of `combinations` were looked at (fewer where thinned).
     """
 
     baseline: ArchitectureSpec
@@ -70,6 +70,7 @@ class FeasibleSet:
     nominal: tuple[FloatArray, FloatArray, FloatArray]
     index: NDArray[np.intp]
     shares: FloatArray
+    macs_ratio: FloatArray
     counted: int
     combinations: int
 
@@ -150,7 +151,7 @@ def feasible_set(baseline: ArchitectureSpec, rounding: Rounding, budget: float, 
     alpha, depths, beta, widths = alpha[pick_d], depths[pick_d], beta[pick_w], widths[pick_w]
     table, resolutions = Table(table.fixed[pick_w], table.repeat[pick_w]), resolutions[pick_r]
 
-    index, nearest = _within(table, depths, areas(baseline, resolutions), base.macs * budget, tolerance)
+    index, ratio, nearest = _within(table, depths, areas(baseline, resolutions), base.macs * budget, tolerance)
     gamma = resolutions / baseline.resolution
     logs = np.stack(
         [
@@ -161,14 +162,14 @@ def feasible_set(baseline: ArchitectureSpec, rounding: Rounding, budget: float, 
         axis=1,
     )
     grown = logs.sum(axis=1) > 1e-9  # the baseline itself, or a wider stem or head alone, has no shares
-    index, logs = index[grown], logs[grown]
+    index, logs, ratio = index[grown], logs[grown], ratio[grown]
     if len(index) == 0:
         raise InfeasibleBudget(_advice(budget, tolerance, base.macs, nearest, combinations, rounding))
     shares = logs / logs.sum(axis=1, keepdims=True)
     counted = len(depths) * len(widths) * len(resolutions)
     nominal = (alpha, beta, gamma)
     return FeasibleSet(
-        baseline, base.macs, depths, widths, resolutions, nominal, index, shares, counted, combinations
+        baseline, base.macs, depths, widths, resolutions, nominal, index, shares, ratio * budget, counted, combinations
     )
 
 
@@ -231,21 +232,22 @@ def _thinned(sizes: tuple[int, int, int]) -> tuple[IntArray, IntArray, IntArray]
 
 def _within(
     table: Table, depths: IntArray, area: IntArray, target: float, tolerance: float
-) -> tuple[NDArray[np.intp], float]:
-    """Indices (N, 3) of the combinations within the tolerance of `target`, and the nearest count's ratio to it."""
+) -> tuple[NDArray[np.intp], FloatArray, float]:
+    """Indices (N, 3) of the combinations within the tolerance of `target`, their ratios to it, and the nearest ratio."""
     rows = max(1, _CHUNK // (len(table.fixed) * area.shape[1]))
     found: list[NDArray[np.intp]] = []
+    ratios: list[FloatArray] = []
     nearest = math.inf
     for start in range(0, len(depths), rows):
         ratio = count(table, depths[start : start + rows], area) / target
         deviation = np.abs(ratio - 1)
-        hit = np.argwhere(deviation <= tolerance)
-        hit[:, 0] += start
-        found.append(hit)
+        within = deviation <= tolerance
+        found.append(np.argwhere(within) + np.array([start, 0, 0]))
+        ratios.append(ratio[within])
         best = deviation.argmin()
         if deviation.flat[best] < abs(nearest - 1):
             nearest = float(ratio.flat[best])
-    return np.concatenate(found), nearest
+    return np.concatenate(found), np.concatenate(ratios), nearest
 
 
 def _advice(

@@ -1,0 +1,142 @@
+"""Designs: which feasible candidates a search trains, laid out before anything is trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from scalesearch.config import DesignSection, StudyConfig
+from scalesearch.scaling.baselines import Baseline
+from scalesearch.scaling.coefficients import Coefficients, shares_of
+from scalesearch.scaling.complexity import Complexity, complexity
+from scalesearch.scaling.compound import scale
+from scalesearch.scaling.feasible import Candidate, FeasibleSet, candidate_of, check_budget, feasible_set
+from scalesearch.scaling.simplex import Shares, from_unit_square, lattice
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTrial:
+    """A candidate to train: the shares that the design asked for, and the candidate that stands for them.
+
+    `distance` is the Euclidean distance between asked and realised shares.
+    """
+
+    target: Shares
+    candidate: Candidate
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a study would train. `counted` networks were counted, `feasible` of them cost the budget.
+
+    `trials` holds no two of the same network, but for a nominal grid, which lists every grid point.
+    An adaptive design (`tpe`) has no planned trials.
+    """
+
+    baseline: Baseline
+    baseline_complexity: Complexity
+    budget: float
+    tolerance: float
+    counted: int
+    feasible: int
+    trials: tuple[PlannedTrial, ...]
+
+    @property
+    def distinct(self) -> tuple[PlannedTrial, ...]:
+        """The trials without twins."""
+        return _without_twins(self.trials)
+
+
+def make_plan(study: StudyConfig) -> Plan:
+    """The plan of `study`. Raises `InfeasibleBudget` where no network costs the budget."""
+    check_budget(study.budget, study.tolerance)
+    baseline, design = study.resolved_baseline(), study.design
+    cost = complexity(baseline.spec)
+    if design.kind == "grid" and design.nominal:
+        points, counted = grid(study.budget, design)
+        trials = tuple(_as_it_rounds(baseline, cost.macs, point) for point in points)
+        return Plan(baseline, cost, study.budget, design.band, counted, len(trials), trials)
+    found = feasible_set(baseline.spec, baseline.rounding, study.budget, study.tolerance)
+    trials = _without_twins(snap(found, target, study.budget) for target in _targets(study.budget, design))
+    return Plan(baseline, cost, study.budget, study.tolerance, found.counted, len(found), trials)
+
+
+def _targets(budget: float, design: DesignSection) -> tuple[Shares, ...]:
+    if design.kind == "lattice":
+        return lattice(design.degree)
+    if design.kind == "grid":
+        return tuple(shares_of(point) for point in grid(budget, design)[0])
+    if design.kind == "qmc":
+        return from_unit_square(_low_discrepancy(design.size, design.seed))
+    return ()
+
+
+def grid(budget: float, design: DesignSection) -> tuple[tuple[Coefficients, ...], int]:
+    """The paper's grid, arXiv:1905.11946 §3.3: points whose product α·β²·γ² lies within `band` of the budget.
+
+    α runs from 1 to B, β and γ from 1 to √B, which is all that the budget buys each alone. Also returns
+    the number of all points looked at.
+    """
+
+    def axis(highest: float) -> list[float]:
+        return [1 + design.step * i for i in range(math.floor((highest - 1) / design.step + 1e-9) + 1)]
+
+    points = [
+        Coefficients(alpha, beta, gamma)
+        for alpha in axis(budget)
+        for beta in axis(math.sqrt(budget))
+        for gamma in axis(math.sqrt(budget))
+    ]
+    kept = tuple(point for point in points if abs(point.product / budget - 1) <= design.band + 1e-9)
+    return kept, len(points)
+
+
+def _as_it_rounds(baseline: Baseline, baseline_macs: int, point: Coefficients) -> PlannedTrial:
+    spec = scale(baseline.spec, point, baseline.rounding)
+    candidate = candidate_of(baseline.spec, baseline_macs, spec, point)
+    target = shares_of(point)
+    return PlannedTrial(target, candidate, math.dist(target.values, candidate.shares.values))
+
+
+def _low_discrepancy(size: int, seed: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """`size` points of the unit square by the additive recurrence of the plastic number, shifted by `seed`.
+
+    Source: Roberts, "The unreasonable effectiveness of quasirandom sequences" (2018), R₂.
+    """
+    plastic = 1.32471795724474602596
+    shift = np.random.default_rng(seed).random(2)
+    steps = np.arange(1, size + 1)[:, None] * np.array([1 / plastic, 1 / plastic**2])
+    return (shift + steps) % 1.0
+
+
+def snap(found: FeasibleSet, target: Shares, budget: float) -> PlannedTrial:
+    """The feasible candidate nearest to `target`.
+
+    Near in the logarithm of cost: the shares' distance times ln B, and the distance of ln(macs ratio)
+    from ln B, in quadrature. So of two equally near the one that costs the budget more exactly wins.
+    """
+    distances = log_distances(found, target, budget)
+    candidate = found.candidate(int(distances.argmin()))
+    return PlannedTrial(target, candidate, math.dist(target.values, candidate.shares.values))
+
+
+def log_distances(
+    found: FeasibleSet, target: Shares, budget: float
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Distance (N,) of each feasible candidate from `target`, as `snap` measures it."""
+    apart = np.linalg.norm(found.shares - np.array(target.values), axis=1) * math.log(budget)
+    return np.hypot(apart, np.log(found.macs_ratio / budget))
+
+
+def _without_twins(trials: Iterable[PlannedTrial]) -> tuple[PlannedTrial, ...]:
+    """Of the trials of one network, the one nearest to what was asked for."""
+    nearest: dict[object, PlannedTrial] = {}
+    for trial in trials:
+        known = nearest.setdefault(trial.candidate.spec, trial)
+        if trial.distance < known.distance:
+            nearest[trial.candidate.spec] = trial
+    return tuple(nearest.values())
