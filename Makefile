@@ -1,0 +1,87 @@
+# Everything lives in .venv; nothing is installed outside it. `make run` and `make test` set up what they need.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.PHONY: help setup run test check bench notebooks clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+CONSTRAINTS := constraints.txt
+# What a set-up depends on; when none of it changed, set-up is skipped.
+INPUTS := pyproject.toml $(CONSTRAINTS)
+
+# The first Python here that is new enough; `make PYTHON=/path/to/python …` takes that one.
+PYTHON ?=
+PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.14 python)
+BUDGET ?= 2
+# More options of `scalesearch run`: make run ARGS="--study studies/fashion_mnist.toml"
+ARGS ?=
+# More options of pytest: make test PYTEST="tests/scaling -x"
+PYTEST ?=
+
+help:
+	@echo "make run        set up and search: scalesearch run --budget $(BUDGET) (ARGS=... for more options)"
+	@echo "make test       set up and run the tests (PYTEST=... for more options)"
+	@echo "make check      ruff, mypy and the layers of the package"
+	@echo "make bench      the quick form of every benchmark"
+	@echo "make notebooks  execute the notebooks in place"
+	@echo "make setup      only set up"
+	@echo "make clean      remove what make has made; runs/ is kept"
+
+setup: $(VENV)/.installed
+
+run: $(VENV)/.installed
+	$(BIN)/scalesearch run --budget $(BUDGET) $(ARGS)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(PYTEST)
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: $(VENV)/.installed-dev
+	@set -e; for file in $(sort $(wildcard benchmarks/*.py)); do \
+		echo "$$file --quick"; $(BIN)/python "$$file" --quick; \
+	done
+
+notebooks: $(VENV)/.installed-dev
+	@set -e; for file in $(sort $(wildcard notebooks/*.ipynb)); do \
+		echo "$$file"; $(BIN)/jupyter-execute --inplace "$$file"; \
+	done
+
+clean:
+	rm -rf $(VENV) dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find scalesearch tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@for python in $(PYTHONS); do \
+		"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || continue; \
+		found="$$python"; \
+		"$$python" -c 'import ensurepip, venv' >/dev/null 2>&1 && break; \
+		broken="$$python"; found=; \
+	done; \
+	if [ -n "$$found" ]; then \
+		echo "Creating $(VENV) with $$("$$found" --version)"; \
+		"$$found" -m venv --clear $(VENV); \
+	elif [ -n "$$broken" ]; then \
+		echo "$$broken cannot create virtual environments: install its venv module (Debian, Ubuntu: python3-venv)" >&2; \
+		exit 1; \
+	else \
+		echo "Python 3.11 or newer is needed, but none of these is: $(PYTHONS) (make PYTHON=/path/to/python)" >&2; \
+		exit 1; \
+	fi
+
+$(VENV)/.installed: $(INPUTS) | $(BIN)/python
+	@echo "Installing scalesearch into $(VENV): about a minute, once"
+	@$(PIP) install --constraint $(CONSTRAINTS) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(INPUTS) | $(BIN)/python
+	@echo "Installing scalesearch and its test tools into $(VENV): about a minute, once"
+	@$(PIP) install --constraint $(CONSTRAINTS) --editable '.[dev]'
+	@touch $(VENV)/.installed $@
