@@ -1,0 +1,127 @@
+"""Layers with parameters: normalised convolution, squeeze-excite, classifier."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+from flax import nnx
+from jax import lax
+from jax import numpy as jnp
+from jaxtyping import Array, Float
+
+from scalesearch.models.normalise import EPSILON, MOMENTUM, activate
+from scalesearch.models.ops import Forms, convolve, convolve_depthwise, normalise_batch
+from scalesearch.scaling.architecture import Activation
+
+Maps = Float[Array, "n h w c"]
+
+
+def _convolution_kernel(key: jax.Array, kernel_size: int, width_in: int, width_out: int, fan_out: int) -> jax.Array:
+    """Normal with variance 2 / fan_out, as in the released EfficientNet (`conv_kernel_initializer`)."""
+    shape = (kernel_size, kernel_size, width_in, width_out)
+    return jax.random.normal(key, shape) * (2 / fan_out) ** 0.5
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation with its activation; in training it replaces its running statistics.
+
+    running ← MOMENTUM · running + (1 − MOMENTUM) · batch, with the biased variance of the batch.
+    """
+
+    def __init__(self, width: int, activation: Activation | Literal["none"], *, forms: Forms) -> None:
+        self.activation, self.forms = activation, forms
+        self.scale = nnx.Param(jnp.ones(width))
+        self.bias = nnx.Param(jnp.zeros(width))
+        self.mean = nnx.BatchStat(jnp.zeros(width))
+        self.var = nnx.BatchStat(jnp.ones(width))
+
+    def __call__(self, x: Maps, *, train: bool) -> Maps:
+        """The normalised and activated maps: by the batch's statistics in training, else by the running ones."""
+        if not train:
+            gain = self.scale[...] * lax.rsqrt(self.var[...] + EPSILON)
+            return activate(x * gain + (self.bias[...] - self.mean[...] * gain), self.activation)
+        y, mean, variance = normalise_batch(x, self.scale[...], self.bias[...], self.activation, self.forms)
+        # new variables: `nnx.merge` shares the caller's, which belong to him, and to an outer trace under `jax.grad`
+        self.mean = nnx.BatchStat(MOMENTUM * self.mean[...] + (1 - MOMENTUM) * mean)
+        self.var = nnx.BatchStat(MOMENTUM * self.var[...] + (1 - MOMENTUM) * variance)
+        return y
+
+
+class ConvNorm(nnx.Module):
+    """Convolution without bias, then `BatchNorm` with its activation."""
+
+    def __init__(
+        self,
+        kernel_size: int,
+        width_in: int,
+        width_out: int,
+        stride: int,
+        activation: Activation | Literal["none"],
+        *,
+        forms: Forms,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.stride, self.forms = stride, forms
+        fan_out = kernel_size**2 * width_out
+        self.kernel = nnx.Param(_convolution_kernel(rngs.params(), kernel_size, width_in, width_out, fan_out))
+        self.norm = BatchNorm(width_out, activation, forms=forms)
+
+    def __call__(self, x: Maps, *, train: bool) -> Float[Array, "n ho wo d"]:
+        """ho = ⌈h / stride⌉, wo likewise."""
+        return self.norm(convolve(x, self.kernel[...], self.stride, self.forms), train=train)
+
+
+class DepthwiseNorm(nnx.Module):
+    """Depthwise convolution without bias, then `BatchNorm` with its activation."""
+
+    def __init__(
+        self, kernel_size: int, width: int, stride: int, activation: Activation, *, forms: Forms, rngs: nnx.Rngs
+    ) -> None:
+        self.stride, self.forms = stride, forms
+        # one output a filter: the reference reads fan_out off the kernel's last axis, the channel multiplier
+        self.kernel = nnx.Param(_convolution_kernel(rngs.params(), kernel_size, 1, width, kernel_size**2))
+        self.norm = BatchNorm(width, activation, forms=forms)
+
+    def __call__(self, x: Maps, *, train: bool) -> Float[Array, "n ho wo c"]:
+        """ho = ⌈h / stride⌉, wo likewise."""
+        return self.norm(convolve_depthwise(x, self.kernel[...], self.stride, self.forms), train=train)
+
+
+class Affine(nnx.Module):
+    """x @ kernel + bias on vectors; the bias begins at zero."""
+
+    def __init__(self, kernel: Float[Array, "c d"]) -> None:
+        self.kernel = nnx.Param(kernel)
+        self.bias = nnx.Param(jnp.zeros(kernel.shape[1]))
+
+    def __call__(self, x: Float[Array, "n c"]) -> Float[Array, "n d"]:
+        return x @ self.kernel[...] + self.bias[...]
+
+
+def squeeze_layer(width_in: int, width_out: int, *, rngs: nnx.Rngs) -> Affine:
+    """A 1×1 convolution with bias on a pooled map, initialised as a convolution."""
+    return Affine(_convolution_kernel(rngs.params(), 1, width_in, width_out, width_out)[0, 0])
+
+
+def classifier(width_in: int, num_classes: int, *, rngs: nnx.Rngs) -> Affine:
+    """The last layer: uniform in ±1/√num_classes, as in the released EfficientNet (`dense_kernel_initializer`)."""
+    bound = num_classes**-0.5
+    return Affine(jax.random.uniform(rngs.params(), (width_in, num_classes), minval=-bound, maxval=bound))
+
+
+class SqueezeExcite(nnx.Module):
+    """x · σ(expand(activation(reduce(mean of x over positions)))), arXiv:1709.01507."""
+
+    def __init__(self, width: int, squeezed: int, activation: Activation, *, rngs: nnx.Rngs) -> None:
+        self.activation = activation
+        self.reduce = squeeze_layer(width, squeezed, rngs=rngs)
+        self.expand = squeeze_layer(squeezed, width, rngs=rngs)
+
+    def __call__(self, x: Maps) -> Maps:
+        gate = self.gate(jnp.mean(x, axis=(1, 2)))
+        return x * gate[:, None, None]
+
+    def gate(self, pooled: Float[Array, "n c"]) -> Float[Array, "n c"]:
+        """The factor of each channel, in (0, 1)."""
+        return jax.nn.sigmoid(self.expand(activate(self.reduce(pooled), self.activation)))

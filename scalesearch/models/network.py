@@ -1,0 +1,61 @@
+"""The network of an `ArchitectureSpec`: stem, stages, head, classifier."""
+
+from __future__ import annotations
+
+import jax
+from flax import nnx
+from jax import numpy as jnp
+from jaxtyping import Array, Float
+
+from scalesearch.models.blocks import BLOCKS
+from scalesearch.models.layers import ConvNorm, classifier
+from scalesearch.models.ops import Forms, max_pool
+from scalesearch.scaling.architecture import ArchitectureSpec
+
+
+class Network(nnx.Module):
+    """A network built from a spec; its only variables are `nnx.Param` and `nnx.BatchStat`.
+
+    Use it functionally: `graphdef, params, stats = nnx.split(network, nnx.Param, nnx.BatchStat)` once, then
+    `nnx.merge(graphdef, params, stats)` inside a pure function; a call with `train=True` updates the batch
+    statistics in place, to be read back with `nnx.state(network, nnx.BatchStat)`.
+    """
+
+    def __init__(self, spec: ArchitectureSpec, *, forms: Forms, dropout: float, rngs: nnx.Rngs) -> None:
+        """`dropout` is the fraction of pooled features dropped in training. Raises `ValueError` outside [0, 1)."""
+        if not 0 <= dropout < 1:
+            raise ValueError(f"`0 <= dropout < 1` must hold, but got {dropout!r}")
+        self.forms, self.dropout, self.pool_stride = forms, dropout, spec.stem.pool_stride
+        stem, width, activation = spec.stem, spec.stem.width, spec.activation
+        self.stem = ConvNorm(
+            stem.kernel_size, spec.in_channels, width, stem.stride, activation, forms=forms, rngs=rngs
+        )
+        blocks: list[nnx.Module] = []
+        for stage in spec.stages:
+            for index in range(stage.depth):
+                stride = stage.stride if index == 0 else 1
+                blocks.append(BLOCKS[stage.block](stage, width, stride, activation, forms=forms, rngs=rngs))
+                width = stage.width
+        self.blocks = nnx.List(blocks)
+        head = spec.head_width
+        self.head = ConvNorm(1, width, head, 1, activation, forms=forms, rngs=rngs) if head else None
+        self.classifier = classifier(head or width, spec.num_classes, rngs=rngs)
+
+    def __call__(
+        self, images: Float[Array, "n h w c"], *, train: bool, dropout_key: Array | None = None
+    ) -> Float[Array, "n classes"]:
+        """Logits. Raises `ValueError` for training with dropout but no `dropout_key`."""
+        if train and self.dropout and dropout_key is None:
+            raise ValueError(f"training with dropout {self.dropout} needs `dropout_key`, but got None")
+        x = self.stem(images, train=train)
+        if self.pool_stride > 1:
+            x = max_pool(x, self.pool_stride, self.forms)
+        for block in self.blocks:
+            x = block(x, train=train)
+        if self.head is not None:
+            x = self.head(x, train=train)
+        pooled = jnp.mean(x, axis=(1, 2))
+        if train and self.dropout and dropout_key is not None:
+            kept = jax.random.bernoulli(dropout_key, 1 - self.dropout, pooled.shape)
+            pooled = jnp.where(kept, pooled / (1 - self.dropout), 0)
+        return self.classifier(pooled)

@@ -1,0 +1,117 @@
+"""Batch normalisation and the activation behind it as one operation with one gradient.
+
+    μ = mean(x), v = mean((x − μ)²), x̂ = (x − μ) / √(v + ε), y = activation(scale · x̂ + bias)
+
+per channel, over images and positions (arXiv:1502.03167). Only x and the two statistics are kept for the
+gradient, which takes two passes over the maps as the forward does.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+import jax
+from jax import lax
+from jax import numpy as jnp
+from jaxtyping import Array, Float
+
+from scalesearch.scaling.architecture import Activation
+
+Maps = Float[Array, "n h w c"]
+PerChannel = Float[Array, "c"]
+
+MOMENTUM = 0.9
+"""Weight of the old running statistics. EfficientNet's 0.99 needs hundreds of steps to forget the
+initial statistics, which a short schedule does not have."""
+
+EPSILON = 1e-3
+"""Added to the variance, as in the released EfficientNet (`batch_norm_epsilon`)."""
+
+_AXES = (0, 1, 2)
+
+
+def activate(x: jax.Array, activation: Activation | Literal["none"]) -> jax.Array:
+    """swish(x) = x · σ(x) (arXiv:1710.05941), relu, relu6 = min(relu, 6), or x itself."""
+    if activation == "swish":
+        return x * jax.nn.sigmoid(x)
+    if activation == "relu":
+        return jnp.maximum(x, 0)
+    if activation == "relu6":
+        return jnp.clip(x, 0, 6)
+    return x
+
+
+def activation_slope(x: jax.Array, activation: Activation | Literal["none"]) -> jax.Array:
+    """Derivative of `activate`; 0 at the kinks of relu and relu6."""
+    if activation == "swish":
+        s = jax.nn.sigmoid(x)
+        return s * (1 + x * (1 - s))
+    if activation == "relu":
+        return (x > 0).astype(x.dtype)
+    if activation == "relu6":
+        return ((x > 0) & (x < 6)).astype(x.dtype)
+    return jnp.ones_like(x)
+
+
+def statistics(x: Maps) -> tuple[PerChannel, PerChannel]:
+    """Mean and biased variance per channel in one pass.
+
+    The sums are taken about the first image's mean, so that a channel whose mean is large beside its
+    spread loses no digits to E[x²] − E[x]².
+    """
+    centre = lax.stop_gradient(jnp.mean(x[0], axis=(0, 1)))
+    shifted = x - centre
+    count = x.shape[0] * x.shape[1] * x.shape[2]
+    # over the positions of an image first: parallel over images, and short sums lose fewer digits
+    first = jnp.sum(jnp.sum(shifted, axis=(1, 2)), axis=0) / count
+    second = jnp.sum(jnp.sum(shifted * shifted, axis=(1, 2)), axis=0) / count
+    return first + centre, jnp.maximum(second - first * first, 0)
+
+
+def normalise_plain(
+    x: Maps, scale: PerChannel, bias: PerChannel, activation: Activation | Literal["none"]
+) -> tuple[Maps, PerChannel, PerChannel]:
+    """The formula as it stands, with the gradient of autodiff: y, mean and variance."""
+    mean = jnp.mean(x, axis=_AXES)
+    variance = jnp.mean(jnp.square(x - mean), axis=_AXES)
+    y = activate((x - mean) * lax.rsqrt(variance + EPSILON) * scale + bias, activation)
+    return y, lax.stop_gradient(mean), lax.stop_gradient(variance)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def normalise(
+    x: Maps, scale: PerChannel, bias: PerChannel, activation: Activation | Literal["none"]
+) -> tuple[Maps, PerChannel, PerChannel]:
+    """y, mean and variance. The two statistics are for the running averages: they carry no gradient."""
+    mean, variance = statistics(x)
+    gain = scale * lax.rsqrt(variance + EPSILON)
+    return activate(x * gain + (bias - mean * gain), activation), mean, variance
+
+
+def _forward(
+    x: Maps, scale: PerChannel, bias: PerChannel, activation: Activation | Literal["none"]
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, ...]]:
+    y, mean, variance = normalise(x, scale, bias, activation)
+    return (y, mean, variance), (x, scale, bias, mean, variance)
+
+
+def _backward(
+    activation: Activation | Literal["none"],
+    saved: tuple[jax.Array, ...],
+    gradients: tuple[jax.Array, jax.Array, jax.Array],
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    x, scale, bias, mean, variance = saved
+    g, _, _ = gradients  # none flows into the statistics
+    inverse = lax.rsqrt(variance + EPSILON)
+    centred = x - mean
+    dz = g * activation_slope(centred * (inverse * scale) + bias, activation)
+    bias_gradient = jnp.sum(jnp.sum(dz, axis=(1, 2)), axis=0)
+    scale_gradient = jnp.sum(jnp.sum(dz * centred, axis=(1, 2)), axis=0) * inverse
+    count = x.shape[0] * x.shape[1] * x.shape[2]
+    gain = scale * inverse
+    dx = gain * dz - centred * (gain * inverse * scale_gradient / count) - gain * bias_gradient / count
+    return dx, scale_gradient, bias_gradient
+
+
+normalise.defvjp(_forward, _backward)
