@@ -1,0 +1,29 @@
+"""The metrics that candidates are compared by: name, label, unit, and which way is better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A column of the tables; `label` and `unit` are for readers."""
+
+    name: str
+    label: str
+    unit: str
+    maximise: bool
+
+
+METRICS: Mapping[str, Metric] = {
+    "val_loss": Metric("val_loss", "validation loss", "nats", maximise=False),
+    "val_accuracy": Metric("val_accuracy", "validation accuracy", "fraction right", maximise=True),
+}
+
+
+def metric_of(name: str) -> Metric:
+    """The metric called `name`. Raises `ValueError` naming those there are."""
+    if name not in METRICS:
+        raise ValueError(f"`metric` must be one of {', '.join(METRICS)}, but got {name!r}")
+    return METRICS[name]

@@ -1,0 +1,238 @@
+"""Trials and candidates as DataFrames with declared columns, and their CSV and Parquet files."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scalesearch.analysis.metrics import metric_of
+from scalesearch.records import TrialRecord
+from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.scaling.feasible import Candidate
+
+DONE, PARTIAL, FAILED = "done", "partial", "failed"
+
+_SHARES: Mapping[str, str] = {
+    "depth_share": "float64",
+    "width_share": "float64",
+    "resolution_share": "float64",
+}
+
+# Column → dtype. One row a (candidate, seed); one more, whose seed is missing, for each failed trial.
+#   trial             position of the record in the sequence
+#   candidate         number of the distinct network, in order of first appearance; the same in both tables
+#   status            done; partial: a seed that finished in a trial that failed; failed
+#   failure           kind: reason, on one line; empty where there is none
+#   *_share           realised shares
+#   macs_ratio        exact macs ÷ the baseline's
+#   train_loss, val_* last epoch (nats, nats, fraction right)
+#   epochs            epochs trained
+#   seconds           training time of this seed, without compilation
+#   images_per_second, compile_seconds: of the whole trial
+TRIAL_COLUMNS: Mapping[str, str] = {
+    "trial": "int64",
+    "candidate": "int64",
+    "seed": "Int64",
+    "status": "str",
+    "failure": "str",
+    **_SHARES,
+    "macs_ratio": "float64",
+    "train_loss": "float64",
+    "val_loss": "float64",
+    "val_accuracy": "float64",
+    "epochs": "int64",
+    "seconds": "float64",
+    "images_per_second": "float64",
+    "compile_seconds": "float64",
+    "device": "str",
+}
+
+# Column → dtype. One row a candidate, best first, failed ones last; a later trial of the same network replaces
+# an earlier one.
+#   alpha, beta, gamma     realised: blocks, geometric-mean width, resolution over the baseline's
+#   nominal_*              multipliers that scale to this network
+#   macs_error             macs_ratio ÷ budget − 1
+#   depths, widths         blocks a stage; stem, stages and head (0: none), separated by spaces
+#   seeds                  finished training runs behind the means
+#   val_*, val_*_sd        mean and standard deviation over the seeds (the latter missing for one seed)
+#   seconds                mean training time of a seed
+CANDIDATE_COLUMNS: Mapping[str, str] = {
+    "candidate": "int64",
+    "alpha": "float64",
+    "beta": "float64",
+    "gamma": "float64",
+    **_SHARES,
+    "nominal_alpha": "float64",
+    "nominal_beta": "float64",
+    "nominal_gamma": "float64",
+    "macs": "int64",
+    "macs_ratio": "float64",
+    "macs_error": "float64",
+    "params": "int64",
+    "activations": "int64",
+    "depths": "str",
+    "widths": "str",
+    "resolution": "int64",
+    "seeds": "int64",
+    "val_loss": "float64",
+    "val_loss_sd": "float64",
+    "val_accuracy": "float64",
+    "val_accuracy_sd": "float64",
+    "seconds": "float64",
+    "images_per_second": "float64",
+    "status": "str",
+    "failure": "str",
+}
+
+TABLES: Mapping[str, Mapping[str, str]] = {"trials": TRIAL_COLUMNS, "candidates": CANDIDATE_COLUMNS}
+
+
+def trials_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
+    """One row a (candidate, seed), and one for each failed trial; columns are `TRIAL_COLUMNS`."""
+    rows: list[tuple[Any, ...]] = []
+    for trial, (record, number) in enumerate(zip(records, _numbers(records), strict=True)):
+        shares, ratio = record.candidate.shares.values, record.candidate.macs_ratio
+        speed = (record.images_per_second, record.compile_seconds, record.device)
+        failure = _failure(record)
+        status = PARTIAL if record.failure else DONE
+        for seed in record.seeds:
+            last = (seed.train_loss[-1], seed.val_loss, seed.val_accuracy, len(seed.train_loss), seed.train_seconds)
+            rows.append((trial, number, seed.seed, status, failure, *shares, ratio, *last, *speed))
+        if record.failure:
+            nan = np.nan
+            rows.append((trial, number, pd.NA, FAILED, failure, *shares, ratio, nan, nan, nan, 0, nan, *speed))
+    return _typed(rows, TRIAL_COLUMNS)
+
+
+def candidates_table(records: Sequence[TrialRecord], budget: float, metric: str) -> pd.DataFrame:
+    """One row a candidate, best first by `metric`, failed ones last; columns are `CANDIDATE_COLUMNS`.
+
+    `budget` is the multiple of the baseline's macs that candidates were meant to cost. Raises `ValueError` for
+    an unknown metric.
+    """
+    better = metric_of(metric)
+    latest = dict(zip(_numbers(records), records, strict=True))
+    table = _typed([_candidate_row(number, record, budget) for number, record in latest.items()], CANDIDATE_COLUMNS)
+    failed = table["status"].eq(FAILED)
+    value = -table[metric] if better.maximise else table[metric]
+    order = pd.DataFrame({"failed": failed, "value": value, "candidate": table["candidate"]})
+    return table.loc[order.sort_values(["failed", "value", "candidate"]).index].reset_index(drop=True)
+
+
+def _candidate_row(number: int, record: TrialRecord, budget: float) -> tuple[Any, ...]:
+    candidate: Candidate = record.candidate
+    own, nominal, cost, spec = candidate.coefficients, candidate.nominal, candidate.complexity, candidate.spec
+    return (
+        number,
+        *(own.alpha, own.beta, own.gamma),
+        *candidate.shares.values,
+        *(nominal.alpha, nominal.beta, nominal.gamma),
+        *(cost.macs, candidate.macs_ratio, candidate.macs_ratio / budget - 1, cost.params, cost.activations),
+        *(_text(spec.depths), _text(spec.widths), spec.resolution),
+        len(record.seeds),
+        *_mean_and_sd([seed.val_loss for seed in record.seeds]),
+        *_mean_and_sd([seed.val_accuracy for seed in record.seeds]),
+        _mean_and_sd([seed.train_seconds for seed in record.seeds])[0],
+        record.images_per_second,
+        FAILED if record.failure else DONE,
+        _failure(record),
+    )
+
+
+def _mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation (n − 1) in plain floats: for a handful of seeds numpy's overhead is the cost."""
+    if not values:
+        return (np.nan, np.nan)
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return (mean, np.nan)
+    return (mean, (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5)
+
+
+def _text(sizes: Iterable[int]) -> str:
+    return " ".join(map(str, sizes))
+
+
+def _failure(record: TrialRecord) -> str:
+    if record.failure is None:
+        return ""
+    return f"{record.failure.kind}: {' '.join(record.failure.reason.split())}"
+
+
+def _numbers(records: Sequence[TrialRecord]) -> list[int]:
+    """For each record the number of its network, counted from 0 by first appearance."""
+    numbers: dict[ArchitectureSpec, int] = {}
+    return [numbers.setdefault(record.candidate.spec, len(numbers)) for record in records]
+
+
+def _typed(rows: Sequence[tuple[Any, ...]], columns: Mapping[str, str]) -> pd.DataFrame:
+    values = zip(*rows, strict=True) if rows else ((),) * len(columns)
+    return pd.DataFrame(
+        {name: pd.Series(list(column), dtype=columns[name]) for name, column in zip(columns, values, strict=True)}
+    )
+
+
+def check_columns(table: pd.DataFrame, columns: Mapping[str, str]) -> None:
+    """Raises `ValueError` naming the first column that is missing, unknown, out of order or of another dtype."""
+    for name, dtype in columns.items():
+        if name not in table.columns:
+            raise ValueError(f"the column `{name}` is missing; there are {', '.join(map(str, table.columns))}")
+        if table[name].dtype != dtype:
+            raise ValueError(f"the column `{name}` must be {dtype}, but got {table[name].dtype}")
+    if list(table.columns) != list(columns):
+        raise ValueError(f"columns must be {', '.join(columns)}, but got {', '.join(map(str, table.columns))}")
+
+
+def write_tables(folder: Path, trials: pd.DataFrame, candidates: pd.DataFrame) -> tuple[Path, ...]:
+    """Writes trials and candidates to `folder`, each as CSV and as Parquet with the same content.
+
+    Each file is written beside its place and renamed, so that a reader never meets half a table.
+    Raises `ValueError` for other columns than the declared ones, `OSError` where the folder cannot be written.
+    """
+    paths: list[Path] = []
+    for name, table in (("trials", trials), ("candidates", candidates)):
+        check_columns(table, TABLES[name])
+        for suffix, write in ((".csv", _write_csv), (".parquet", _write_parquet)):
+            paths.append(folder / f"{name}{suffix}")
+            replace_file(paths[-1], partial(write, table))
+    return tuple(paths)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """The table of a file that `write_tables` wrote, told by its name (trials or candidates; csv or parquet)."""
+    if path.stem not in TABLES or path.suffix not in (".csv", ".parquet"):
+        raise ValueError(f"a table must be called trials or candidates, .csv or .parquet, but got {path.name!r}")
+    columns = TABLES[path.stem]
+    if path.suffix == ".parquet":
+        table = pd.read_parquet(path)
+    else:
+        missing = {name: [""] for name, dtype in columns.items() if dtype != "str"}
+        table = pd.read_csv(
+            path, dtype=dict(columns), na_values=missing, keep_default_na=False, float_precision="round_trip"
+        )
+    check_columns(table, columns)
+    return table
+
+
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    table.to_csv(path, index=False, lineterminator="\n")
+
+
+def _write_parquet(table: pd.DataFrame, path: Path) -> None:
+    table.to_parquet(path, index=False)
+
+
+def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Lets `write` fill a new file in the folder of `path`, then renames it to `path`: all of it or nothing."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

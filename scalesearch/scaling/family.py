@@ -1,0 +1,109 @@
+"""The family of a rule: the baseline scaled by (α^φ, β^φ, γ^φ), and the φ that a text names."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.scaling.coefficients import Coefficients
+from scalesearch.scaling.complexity import Complexity, complexity
+from scalesearch.scaling.compound import scale
+from scalesearch.scaling.rule import ScalingRule
+
+__all__ = ["FamilyMember", "ScalingRule", "family", "parse_phis"]
+
+# Counts are exact as long as they are whole numbers in float64; an eighth is kept for rounding upwards.
+_LARGEST_COUNT = 2**50
+MAX_PHIS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyMember:
+    """The network of one φ, its exact cost, and its macs as a multiple of the baseline's."""
+
+    phi: float
+    coefficients: Coefficients
+    spec: ArchitectureSpec
+    complexity: Complexity
+    macs_ratio: float
+
+    def to_json(self) -> dict[str, Any]:
+        """An entry of the `scale` command's `family`."""
+        return {
+            "phi": self.phi,
+            **dataclasses.asdict(self.coefficients),
+            "macs": self.complexity.macs,
+            "macs_ratio": self.macs_ratio,
+            "params": self.complexity.params,
+            "activations": self.complexity.activations,
+            "spec": self.spec.to_json(),
+        }
+
+
+def family(rule: ScalingRule, phis: Sequence[float]) -> tuple[FamilyMember, ...]:
+    """The members φ of the rule's family: the baseline scaled by (α^φ, β^φ, γ^φ) with the rule's rounding.
+
+    φ = 0 is the baseline; a negative φ shrinks it. Raises `ValueError` for a φ whose network would be
+    smaller than one block, channel or pixel, or too large to be counted exactly.
+    Source: arXiv:1905.11946 §3.3.
+    """
+    base_macs = complexity(rule.baseline.spec).macs
+    return tuple(_member(rule, phi, base_macs) for phi in phis)
+
+
+def _member(rule: ScalingRule, phi: float, base_macs: int) -> FamilyMember:
+    spec = rule.baseline.spec
+    if not math.isfinite(phi):
+        raise ValueError(f"`phi` must be a finite number, but got {phi!r}")
+    largest = (math.log(_LARGEST_COUNT) - math.log(base_macs)) / math.log(rule.budget)
+    if phi > largest:
+        raise ValueError(f"`phi` must be at most {largest:.4g}, above which macs are not exact, but got {phi:g}")
+    sizes = ((sum(spec.depths), rule.alpha), (max(spec.widths), rule.beta), (spec.resolution, rule.gamma))
+    smallest = max(-math.log(size) / math.log(grown) for size, grown in sizes if grown > 1)
+    if phi < smallest:
+        raise ValueError(
+            f"`phi` must be at least {smallest:.4g}, below which no block, channel or pixel is left, but got {phi:g}"
+        )
+    multipliers = rule.coefficients**phi
+    scaled = scale(spec, multipliers, rule.rounding)
+    cost = complexity(scaled)
+    return FamilyMember(phi, multipliers, scaled, cost, cost.macs / base_macs)
+
+
+def parse_phis(text: str) -> tuple[float, ...]:
+    """The φ of a list of numbers and ranges: `0:7` is 0, 1, … 7, `0:2:0.5` has steps of 0.5, `0,1,2.5` lists.
+
+    Raises `ValueError` for anything else, and for more than `MAX_PHIS` of them.
+    """
+    phis = tuple(phi for item in text.split(",") for phi in _range(item, text))
+    if len(phis) > MAX_PHIS:
+        raise ValueError(f"`phi` must name at most {MAX_PHIS} members, but {text!r} names {len(phis)}")
+    return phis
+
+
+def _range(item: str, text: str) -> tuple[float, ...]:
+    def wrong(why: str) -> NoReturn:
+        raise ValueError(f"`phi` must be numbers or ranges such as 3, 0:7, 0:2:0.5 or 0,1,2.5, but got {text!r}: {why}")
+
+    try:
+        numbers = [float(part) for part in item.split(":")]
+    except ValueError:
+        wrong(f"{item.strip()!r} is not a number or a range")
+    if not all(map(math.isfinite, numbers)):
+        wrong("not finite")
+    if len(numbers) == 1:
+        return (numbers[0],)
+    if len(numbers) > 3:
+        wrong("a range is start:stop or start:stop:step")
+    start, stop, step = (*numbers, 1.0)[:3]
+    if step <= 0 or stop < start:
+        wrong("a range goes upwards by a step above 0")
+    # The slack keeps a stop that the steps reach only up to rounding (0:0.3:0.1).
+    count = (stop - start) / step + 1 + 1e-9
+    if count > MAX_PHIS + 1:
+        wrong(f"at most {MAX_PHIS} members")
+    return tuple(round(start + index * step, 12) for index in range(math.floor(count)))

@@ -1,0 +1,122 @@
+"""A planted truth: candidates of a small baseline, and trial records drawn from a known surface and seed noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from scalesearch.records import Failure, SeedRecord, TrialRecord
+from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
+from scalesearch.scaling.baselines import Baseline
+from scalesearch.scaling.compound import Rounding
+from scalesearch.scaling.feasible import Candidate, feasible_set
+from scalesearch.scaling.simplex import Shares, lattice
+
+EPOCHS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PlantedSurface:
+    """val_loss = Σ linear_i x_i + Σ interaction_ij x_i x_j + macs_effect · ln(macs ratio ÷ budget).
+
+    `linear` is (depth, width, resolution), `interaction` (depth·width, depth·resolution, width·resolution).
+    """
+
+    linear: tuple[float, float, float] = (0.56, 0.50, 0.53)
+    interaction: tuple[float, float, float] = (-0.35, -0.35, -0.40)
+    macs_effect: float = -0.5
+    budget: float = 2.0
+
+    def at(self, shares: Shares, macs_ratio: float) -> float:
+        """The noise-free loss."""
+        d, w, r = shares.values
+        pairs = (d * w, d * r, w * r)
+        mixture = math.fsum(b * x for b, x in zip(self.linear + self.interaction, (d, w, r, *pairs), strict=True))
+        return mixture + self.macs_effect * math.log(macs_ratio / self.budget)
+
+
+@dataclass(frozen=True, slots=True)
+class PlantedEpoch:
+    """What `on_epoch` is given: the fields of the training loop's report, without its imports."""
+
+    seed: int
+    epoch: int
+    epochs: int
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+
+
+def small_baseline() -> Baseline:
+    """Two stages of 24 blocks in all at 96 pixels: a thousand feasible networks at budget 2."""
+    stages = (
+        StageSpec("mbconv", 3, 1, 1, 24, 10, 0.25),
+        StageSpec("mbconv", 3, 2, 2, 40, 14, 0.25),
+    )
+    spec = ArchitectureSpec(96, 1, 10, StemSpec(16, 3, 2), stages, 64)
+    return Baseline("planted", spec, Rounding(2, "balanced", 1, "scaled", "scaled"))
+
+
+def planted_candidates(budget: float = 2.0, degree: int = 4, tolerance: float = 0.02) -> tuple[Candidate, ...]:
+    """The feasible candidates nearest to the points of the {3, degree} lattice, twins dropped."""
+    own = small_baseline()
+    feasible = feasible_set(own.spec, own.rounding, budget, tolerance)
+    points = np.array([point.values for point in lattice(degree)])
+    nearest = np.abs(feasible.shares[None] - points[:, None]).max(axis=2).argmin(axis=1)
+    return tuple(feasible.candidate(int(row)) for row in dict.fromkeys(nearest.tolist()))
+
+
+def planted_evaluate(
+    surface: PlantedSurface,
+    *,
+    seed_sd: float = 0.01,
+    noise_sd: float = 0.005,
+    key: int = 0,
+    fail: Callable[[Candidate], Failure | None] = lambda candidate: None,
+) -> Callable[[Candidate, tuple[int, ...], Callable[[Any], None]], TrialRecord]:
+    """An `evaluate(candidate, seeds, on_epoch)` whose last val_loss is surface + seed effect + noise.
+
+    The seed effect (sd `seed_sd`) is the same for every candidate; the noise (sd `noise_sd`) is drawn
+    for each run from `key`, the seed and the network, so the same call gives the same record.
+    val_accuracy is exp(−val_loss). A candidate that `fail` names a failure for has no seeds.
+    """
+
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...], on_epoch: Callable[[Any], None]) -> TrialRecord:
+        failure = fail(candidate)
+        runs = () if failure else tuple(run(candidate, seed, on_epoch) for seed in seeds)
+        return TrialRecord(candidate, runs, failure, 0.5, 1e9 / candidate.complexity.macs, "planted")
+
+    def run(candidate: Candidate, seed: int, on_epoch: Callable[[Any], None]) -> SeedRecord:
+        spec = candidate.spec
+        own = np.random.default_rng((key, seed, spec.resolution, *spec.depths, *spec.widths))
+        shared = np.random.default_rng((key, seed))
+        last = surface.at(candidate.shares, candidate.macs_ratio)
+        last += seed_sd * shared.standard_normal() + noise_sd * own.standard_normal()
+        curve = tuple(last + 0.4 * (EPOCHS - epoch - 1) for epoch in range(EPOCHS))
+        accuracy = tuple(math.exp(-max(loss, 0.0)) for loss in curve)
+        train = tuple(loss - 0.1 for loss in curve)
+        for epoch in range(EPOCHS):
+            on_epoch(PlantedEpoch(seed, epoch, EPOCHS, train[epoch], curve[epoch], accuracy[epoch]))
+        return SeedRecord(seed, train, curve, accuracy, candidate.complexity.macs / 1e6)
+
+    return evaluate
+
+
+def planted_records(
+    surface: PlantedSurface,
+    *,
+    seeds: tuple[int, ...] = (0, 1, 2),
+    seed_sd: float = 0.01,
+    noise_sd: float = 0.005,
+    key: int = 0,
+    candidates: tuple[Candidate, ...] | None = None,
+    fail: Callable[[Candidate], Failure | None] = lambda candidate: None,
+) -> tuple[TrialRecord, ...]:
+    """Every candidate (those of the degree-4 lattice unless given) evaluated by `planted_evaluate`."""
+    evaluate = planted_evaluate(surface, seed_sd=seed_sd, noise_sd=noise_sd, key=key, fail=fail)
+    chosen = planted_candidates(surface.budget) if candidates is None else candidates
+    return tuple(evaluate(candidate, seeds, lambda epoch: None) for candidate in chosen)
