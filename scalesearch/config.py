@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from scalesearch.faults import first_fault
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.baselines import NAMES, Baseline, baseline
 from scalesearch.scaling.compound import DepthRounding, HeadRounding, Rounding, StemRounding
@@ -17,21 +18,21 @@ from scalesearch.scaling.compound import DepthRounding, HeadRounding, Rounding, 
 DEFAULT_STUDY = "mnist_sample"
 
 
-class StudyFileError(ValueError):
-    """A study file or a setting is wrong; the message names the file, the key, the value and what is allowed."""
+class InputError(ValueError):
+    """What the user gave is wrong; the message is one line: where, which key and value, what is allowed."""
+
+
+class StudyFileError(InputError):
+    """A study file or a setting in it is wrong."""
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def _whole_as_float(value: object) -> object:
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-Number = Annotated[float, BeforeValidator(_whole_as_float)]
-Fraction = Annotated[float, BeforeValidator(_whole_as_float), Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+# Bounded so that a slip of the finger stays an error message: array lengths and counts are 64-bit numbers.
+Count = Annotated[int, Field(ge=1, le=100_000_000)]
 
 
 class StemSection(_Section):
@@ -52,7 +53,7 @@ class StageSection(_Section):
     expand_ratio: Count = 1
     width: Count
     depth: Count
-    se_ratio: Number = 0.0
+    se_ratio: float = 0.0
 
 
 class BaselineSection(_Section):
@@ -65,12 +66,11 @@ class BaselineSection(_Section):
     head_width: Annotated[int, Field(ge=0)] | None = None
     activation: Literal["swish", "relu", "relu6"] | None = None
     stem: StemSection | None = None
-    stages: tuple[StageSection, ...] | None = Field(default=None, strict=False)
+    stages: tuple[StageSection, ...] | None = None
 
     @model_validator(mode="after")
     def _whole_or_published(self) -> Self:
-        own = (self.stem, self.stages)
-        if (own[0] is None) != (own[1] is None):
+        if (self.stem is None) != (self.stages is None):
             raise ValueError("a baseline of your own needs both `stem` and `stages`")
         if self.stages is None and self.name not in NAMES:
             raise ValueError(
@@ -113,8 +113,8 @@ class DesignSection(_Section):
 
     kind: Literal["lattice", "grid", "qmc", "tpe"] = "lattice"
     degree: Annotated[int, Field(ge=1, le=40)] = 4
-    step: Annotated[float, BeforeValidator(_whole_as_float), Field(ge=0.005, le=1)] = 0.05
-    band: Annotated[float, BeforeValidator(_whole_as_float), Field(gt=0, lt=1)] = 0.05
+    step: Annotated[float, Field(ge=0.005, le=1)] = 0.05
+    band: Annotated[float, Field(gt=0, lt=1)] = 0.05
     nominal: bool = False
     size: Count = 15
     seed: Annotated[int, Field(ge=0)] = 0
@@ -153,15 +153,15 @@ class TrainingSection(_Section):
     epochs: Count
     batch_size: Count
     optimizer: Literal["adamw", "sgd", "rmsprop"] = "adamw"
-    learning_rate: Annotated[float, BeforeValidator(_whole_as_float), Field(gt=0)]
-    final_learning_rate_fraction: Annotated[float, BeforeValidator(_whole_as_float), Field(ge=0, le=1)] = 0.0
-    warmup_epochs: Annotated[float, BeforeValidator(_whole_as_float), Field(ge=0)] = 1.0
-    weight_decay: Annotated[float, BeforeValidator(_whole_as_float), Field(ge=0)] = 0.0
+    learning_rate: Annotated[float, Field(gt=0)]
+    final_learning_rate_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
+    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
     momentum: Fraction = 0.9
     label_smoothing: Fraction = 0.0
     ema_decay: Fraction = 0.0
     dropout: Fraction = 0.0
-    shift: Annotated[float, BeforeValidator(_whole_as_float), Field(ge=0, le=0.5)] = 0.0
+    shift: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     flip: bool = False
 
     @model_validator(mode="after")
@@ -185,9 +185,9 @@ class RuntimeSection(_Section):
 class StudyConfig(_Section):
     """Everything that a search needs; one TOML file in `studies/`."""
 
-    name: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")]
-    budget: Annotated[float, BeforeValidator(_whole_as_float), Field(gt=1)] = 2.0
-    tolerance: Annotated[float, BeforeValidator(_whole_as_float), Field(gt=0, lt=1)] = 0.02
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    budget: Annotated[float, Field(gt=1)] = 2.0
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.02
     metric: Literal["val_loss", "val_accuracy"] = "val_loss"
     seeds: Annotated[int, Field(ge=1, le=1000)] = 2
     baseline: BaselineSection
@@ -244,56 +244,38 @@ def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> StudyC
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StudyFileError(f"{path}: no such study file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise StudyFileError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise StudyFileError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (ValueError, RecursionError) as error:  # also text that is no UTF-8, and endless numbers or nesting
         raise StudyFileError(f"{path}: not valid TOML ({error})") from None
-    for key, value in (overrides or {}).items():
+    changes = dict(overrides or {})
+    for key, value in changes.items():
         section: Any = document
         *parents, last = key.split(".")
-        for parent in parents:
+        for depth, parent in enumerate(parents, start=1):
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):
-                raise StudyFileError(f"{path}: `{parent}` must be a table, but got {section!r}")
+                raise StudyFileError(f"{path}: `{'.'.join(parents[:depth])}` must be a table, but got {section!r}")
         section[last] = value
-    return parse_study(document, str(path))
+    return _validated(document, str(path), changes)
 
 
 def parse_study(document: Mapping[str, Any], where: str) -> StudyConfig:
     """The study of a parsed TOML or JSON document; `where` names it in errors. Raises `StudyFileError`."""
+    return _validated(document, where, ())
+
+
+def _validated(document: Mapping[str, Any], where: str, overridden: Collection[str]) -> StudyConfig:
     try:
         return StudyConfig.model_validate(_tuples(document))
     except ValidationError as error:
-        raise StudyFileError(f"{where}: {_first_line(error)}") from None
+        fault = first_fault(error, StudyConfig)
+        note = " (on the command line)" if fault.key in overridden else ""
+        raise StudyFileError(f"{where}: {fault.message}{note}") from None
 
 
 def _tuples(value: Any) -> Any:
+    """JSON's and TOML's lists as tuples, so that a strict section takes them."""
     if isinstance(value, Mapping):
         return {key: _tuples(item) for key, item in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-def _first_line(error: ValidationError) -> str:
-    """The first fault as one line: key, value and what is allowed."""
-    fault = error.errors()[0]
-    key = ".".join(str(part) for part in fault["loc"] if part != "function-after")
-    if fault["type"] == "extra_forbidden":
-        section = StudyConfig
-        for part in fault["loc"][:-1]:
-            if isinstance(part, str) and part in section.model_fields:
-                section = _section_of(section.model_fields[part].annotation) or section
-        return f"unknown key `{key}`; allowed here: {', '.join(section.model_fields)}"
-    if fault["type"] == "missing":
-        return f"missing key `{key}`"
-    if fault["type"] == "value_error":
-        reason = str(fault["ctx"]["error"])
-        return f"[{key}] {reason}" if key else reason
-    message = fault["msg"].replace("Input should be", "must be")
-    return f"`{key}` {message[0].lower()}{message[1:]}, but got {fault['input']!r}"
-
-
-def _section_of(annotation: Any) -> type[BaseModel] | None:
-    for kind in (annotation, *getattr(annotation, "__args__", ())):
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            return kind
-    return None

@@ -106,10 +106,7 @@ def record_to_json(record: TrialRecord) -> dict[str, Any]:
 
 def record_from_json(document: Mapping[str, Any]) -> TrialRecord:
     """The record of `record_to_json`'s object. Raises `KeyError`, `TypeError` or `ValueError` for any other."""
-    seeds = (
-        SeedRecord(**{key: tuple(value) if isinstance(value, list) else value for key, value in seed.items()})
-        for seed in document["seeds"]
-    )
+    seeds = (SeedRecord(**_with_tuples(seed)) for seed in document["seeds"])
     failure = document["failure"]
     return TrialRecord(
         candidate=candidate_from_json(document["candidate"]),
@@ -119,3 +116,7 @@ def record_from_json(document: Mapping[str, Any]) -> TrialRecord:
         images_per_second=document["images_per_second"],
         device=document["device"],
     )
+
+
+def _with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}

@@ -70,7 +70,8 @@ def _add(
 
 def squeeze_width(width_in: IntArray, se_ratio: float) -> IntArray:
     """Squeeze-excite width max(1, ⌊se_ratio · block input width⌋), as in the released EfficientNet."""
-    return np.maximum(1, np.floor(np.asarray(width_in) * se_ratio).astype(np.int64))
+    squeezed: IntArray = np.floor(np.asarray(width_in) * se_ratio).astype(np.int64)
+    return np.maximum(squeezed, 1)
 
 
 def _block(stage: StageSpec, width_in: IntArray, width: IntArray, stride: int) -> _Tally:
@@ -184,7 +185,8 @@ def count(table: Table, depths: IntArray, area: IntArray) -> FloatArray:
     rows, n, levels = table.repeat.shape
     extra = (depths - 1).astype(np.float64) @ table.repeat.transpose(1, 0, 2).reshape(n, rows * levels).astype(float)
     weights = extra.reshape(len(depths) * rows, levels) + np.tile(table.fixed, (len(depths), 1))
-    return (weights @ area.astype(np.float64)).reshape(len(depths), rows, area.shape[1])
+    costs: FloatArray = weights @ area.astype(np.float64)
+    return costs.reshape(len(depths), rows, area.shape[1])
 
 
 def complexity(spec: ArchitectureSpec) -> Complexity:

@@ -6,6 +6,7 @@ the points where a rounded value changes, combined, and counted as one matrix pr
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -176,7 +177,7 @@ def feasible_set(baseline: ArchitectureSpec, rounding: Rounding, budget: float, 
 def _midpoints(breakpoints: set[float]) -> list[float]:
     """1, and one multiplier between each two neighbours of `breakpoints`, all of which are above 1."""
     edges = [1.0, *sorted(breakpoints)]
-    return [1.0, *((low + high) / 2 for low, high in zip(edges, edges[1:], strict=False) if high - low > 1e-9)]
+    return [1.0, *((low + high) / 2 for low, high in itertools.pairwise(edges) if high - low > 1e-9)]
 
 
 def _distinct(multipliers: list[float], rows: list[tuple[int, ...]]) -> tuple[FloatArray, IntArray]:
@@ -226,14 +227,17 @@ def _thinned(sizes: tuple[int, int, int]) -> tuple[IntArray, IntArray, IntArray]
     while math.prod(limits) > MAX_COUNTED:
         longest = max(range(3), key=lambda i: limits[i])
         limits[longest] = limits[longest] * 9 // 10
-    d, w, r = (np.unique(np.linspace(0, size - 1, limit).round().astype(np.int64)) for size, limit in zip(sizes, limits, strict=True))
+    d, w, r = (
+        np.unique(np.linspace(0, size - 1, limit).round().astype(np.int64))
+        for size, limit in zip(sizes, limits, strict=True)
+    )
     return d, w, r
 
 
 def _within(
     table: Table, depths: IntArray, area: IntArray, target: float, tolerance: float
 ) -> tuple[NDArray[np.intp], FloatArray, float]:
-    """Indices (N, 3) of the combinations within the tolerance of `target`, their ratios to it, and the nearest ratio."""
+    """Indices (N, 3) of the combinations within the tolerance of `target`, their ratios to it, the nearest ratio."""
     rows = max(1, _CHUNK // (len(table.fixed) * area.shape[1]))
     found: list[NDArray[np.intp]] = []
     ratios: list[FloatArray] = []
