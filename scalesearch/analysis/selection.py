@@ -37,8 +37,8 @@ class Signal:
     `spread`: sd between candidate means. `seed_sd`: sd of one seed's result within a candidate, after the
     seed's effect on all candidates is removed. `noise`: what that makes of a candidate mean. `f`, `p`: do
     candidates differ beyond it? `intraclass`: part of the variance of single results that is the
-    candidates'. `surface_p`: does the surface explain more than a constant? None where it cannot be judged.
-    `resolved` needs both p below `SIGNIFICANT`.
+    candidates'. `surface_p`: does the surface explain more than a constant? None where it cannot be judged;
+    `f` also where the seeds leave no noise at all and F has no bound. `resolved` needs both p below `SIGNIFICANT`.
     """
 
     metric: str
@@ -121,9 +121,10 @@ def _verdict(variance: _Variance, surface_p: float | None, why: str, label: str)
             f"Not resolved: candidates spread over {variance.spread:.3g} ({label}, sd), but with one seed each "
             "this cannot be told from noise; run at least two seeds."
         )
+    f = "" if variance.f is None else f"F = {variance.f:.3g}, "
     against = (
         f"candidates spread over {variance.spread:.3g} ({label}, sd) against {variance.noise:.3g} "
-        f"of seed noise in a mean (F = {variance.f:.3g}, p = {variance.p:.2g})"
+        f"of seed noise in a mean ({f}p = {variance.p:.2g})"
     )
     if variance.p >= SIGNIFICANT:
         return f"Not resolved: {against}; run more seeds or a longer schedule."
@@ -167,7 +168,12 @@ def _two_way(runs: pd.DataFrame, metric: str) -> _Variance:
     own = max(spread**2 - noise_variance, 0.0)
     total = own + seed_variance
     return _Variance(
-        spread, math.sqrt(seed_variance), math.sqrt(noise_variance), f, p, own / total if total > 0 else 0.0
+        spread=spread,
+        seed_sd=math.sqrt(seed_variance),
+        noise=math.sqrt(noise_variance),
+        f=f if math.isfinite(f) else None,
+        p=p,
+        intraclass=own / total if total > 0 else 0.0,
     )
 
 

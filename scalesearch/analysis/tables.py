@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scalesearch.analysis.metrics import metric_of
+from scalesearch.files import write_whole
 from scalesearch.records import TrialRecord
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.feasible import Candidate
@@ -117,8 +117,8 @@ def candidates_table(records: Sequence[TrialRecord], budget: float, metric: str)
     an unknown metric.
     """
     better = metric_of(metric)
-    latest = dict(zip(_numbers(records), records, strict=True))
-    table = _typed([_candidate_row(number, record, budget) for number, record in latest.items()], CANDIDATE_COLUMNS)
+    rows = [_candidate_row(number, record, budget) for number, record in latest_records(records).items()]
+    table = _typed(rows, CANDIDATE_COLUMNS)
     failed = table["status"].eq(FAILED)
     value = -table[metric] if better.maximise else table[metric]
     order = pd.DataFrame({"failed": failed, "value": value, "candidate": table["candidate"]})
@@ -165,6 +165,11 @@ def _failure(record: TrialRecord) -> str:
     return f"{record.failure.kind}: {' '.join(record.failure.reason.split())}"
 
 
+def latest_records(records: Sequence[TrialRecord]) -> dict[int, TrialRecord]:
+    """Number of the candidate, as in the tables → its latest record."""
+    return dict(zip(_numbers(records), records, strict=True))
+
+
 def _numbers(records: Sequence[TrialRecord]) -> list[int]:
     """For each record the number of its network, counted from 0 by first appearance."""
     numbers: dict[ArchitectureSpec, int] = {}
@@ -200,7 +205,7 @@ def write_tables(folder: Path, trials: pd.DataFrame, candidates: pd.DataFrame) -
         check_columns(table, TABLES[name])
         for suffix, write in ((".csv", _write_csv), (".parquet", _write_parquet)):
             paths.append(folder / f"{name}{suffix}")
-            replace_file(paths[-1], partial(write, table))
+            write_whole(paths[-1], partial(write, table))
     return tuple(paths)
 
 
@@ -226,13 +231,3 @@ def _write_csv(table: pd.DataFrame, path: Path) -> None:
 
 def _write_parquet(table: pd.DataFrame, path: Path) -> None:
     table.to_parquet(path, index=False)
-
-
-def replace_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Lets `write` fill a new file in the folder of `path`, then renames it to `path`: all of it or nothing."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -63,9 +63,7 @@ class ScalingRule:
             )
         own = shares_of(self.coefficients).values
         if max(abs(a - b) for a, b in zip(own, self.shares.values, strict=True)) > 1e-6:
-            raise ValueError(
-                f"`shares` must be those of `alpha`, `beta`, `gamma`, {own}, but got {self.shares.values}"
-            )
+            raise ValueError(f"`shares` must be those of `alpha`, `beta`, `gamma`, {own}, but got {self.shares.values}")
         if self.seeds < 1:
             raise ValueError(f"`seeds` must be a whole number of at least 1, but got {self.seeds!r}")
 

@@ -1,0 +1,148 @@
+"""The triangle of shares as a plotly figure: candidates, the fitted surface, its optimum and the paper's shares."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from scalesearch.analysis.metrics import metric_of
+from scalesearch.analysis.surface import Optimum, SurfaceFit
+from scalesearch.analysis.tables import DONE
+from scalesearch.report.style import GREY, INK, PAPER, VERMILION, colour_scale, network_text, styled
+from scalesearch.scaling.coefficients import Coefficients, shares_of
+
+FloatArray = NDArray[np.float64]
+
+HEIGHT = math.sqrt(3) / 2
+# Depth on top, width left, resolution right.
+CORNERS = np.array([[0.5, HEIGHT], [0.0, 0.0], [1.0, 0.0]])
+_LEFT, _RIGHT, _BOTTOM, _TOP = -0.12, 1.12, -0.11, 0.97
+# EfficientNet's own coefficients, arXiv:1905.11946 §3.3: shares 0.28, 0.29, 0.43.
+PAPERS = Coefficients(1.2, 1.1, 1.15)
+_STEPS = 160
+
+
+def triangle(
+    candidates: pd.DataFrame, surface: SurfaceFit | None, optimum: Optimum | None, metric: str, budget: float
+) -> go.Figure:
+    """The shares of all candidates, coloured by `metric`; contours and the optimum where there is a surface.
+
+    `candidates` has `tables.CANDIDATE_COLUMNS`. Raises `ValueError` for an unknown metric.
+    """
+    kind = metric_of(metric)
+    done = candidates[candidates["status"].eq(DONE)]
+    failed = candidates[~candidates["status"].eq(DONE)]
+    scale = colour_scale(kind.maximise)
+    low, high = _range(done[metric].to_numpy(float))
+    colours = {"colorscale": scale, "cmin": low, "cmax": high}
+    figure = go.Figure()
+    if surface is not None:
+        _add_surface(figure, surface, scale, low, high)
+    _add_frame(figure)
+    if len(failed):
+        x, y = points(_shares(failed)).T
+        marker = {"symbol": "x-thin", "size": 9, "line": {"color": INK, "width": 2}}
+        figure.add_scatter(
+            x=x, y=y, mode="markers", marker=marker, text=network_text(failed), hoverinfo="text", name="failed"
+        )
+    x, y = points(_shares(done)).T
+    bar = {"title": {"text": f"{kind.label}<br>({kind.unit})", "side": "top"}, "thickness": 14, "len": 0.8, "x": 1.0}
+    marker = {
+        "size": 13,
+        "color": done[metric],
+        "line": {"color": PAPER, "width": 2},
+        "showscale": len(done) > 0,
+        "colorbar": bar,
+        **colours,
+    }
+    figure.add_scatter(
+        x=x, y=y, mode="markers", marker=marker, text=network_text(done), hoverinfo="text", name="candidates"
+    )
+    _add_mark(figure, shares_of(PAPERS).values, "EfficientNet's own", "diamond-open", INK, 12)
+    if optimum is not None:
+        _add_mark(figure, optimum.shares.values, "best split", "star", VERMILION, 19)
+    styled(figure, f"{kind.label.capitalize()} over the split of a budget of {budget:g}×", 640)
+    figure.update_layout(margin={"l": 10, "r": 10, "t": 60, "b": 10})
+    figure.update_xaxes(visible=False, range=[_LEFT, _RIGHT], fixedrange=True)
+    figure.update_yaxes(visible=False, range=[_BOTTOM, _TOP], scaleanchor="x", constrain="domain", fixedrange=True)
+    return figure
+
+
+def points(shares: FloatArray) -> FloatArray:
+    """Positions (N, 2) in the drawing of `shares` (N, 3)."""
+    return np.asarray(shares @ CORNERS)
+
+
+def _shares(candidates: pd.DataFrame) -> FloatArray:
+    return candidates[["depth_share", "width_share", "resolution_share"]].to_numpy(float)
+
+
+def _range(values: FloatArray) -> tuple[float, float]:
+    if not len(values):
+        return 0.0, 1.0
+    low, high = float(values.min()), float(values.max())
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _add_surface(figure: go.Figure, surface: SurfaceFit, scale: str, low: float, high: float) -> None:
+    """Filled contours over the whole rectangle, then everything but the triangle painted over: its edges stay sharp."""
+    x, y = np.linspace(0, 1, _STEPS), np.linspace(0, HEIGHT, _STEPS)
+    depth = np.broadcast_to((y / HEIGHT)[:, None], (_STEPS, _STEPS))
+    resolution = x[None, :] - depth / 2
+    shares = np.stack([depth, 1 - depth - resolution, resolution], axis=-1)
+    values = surface.predict(shares.reshape(-1, 3)).reshape(_STEPS, _STEPS)
+    figure.add_contour(
+        x=x,
+        y=y,
+        z=values,
+        zmin=low,
+        zmax=high,
+        colorscale=scale,
+        showscale=False,
+        opacity=0.55,
+        hoverinfo="skip",
+        contours={"start": low, "end": high, "size": (high - low) / 10, "showlabels": False},
+        line={"width": 0.7, "color": PAPER},
+        name="surface",
+    )
+    left, right, bottom, top = _LEFT - 1, _RIGHT + 1, _BOTTOM - 1, _TOP + 1
+    hole = np.vstack([CORNERS, CORNERS[:1]])[::-1].tolist()  # the other way round than the outside: not filled
+    outside = [[left, bottom], [right, bottom], [right, top], [left, top], [left, bottom]]
+    outline = [*outside, *hole, outside[0]]
+    figure.add_scatter(
+        x=[p[0] for p in outline],
+        y=[p[1] for p in outline],
+        mode="lines",
+        line={"width": 0},
+        fill="toself",
+        fillcolor=PAPER,
+        hoverinfo="skip",
+        name="outside",
+    )
+
+
+def _add_frame(figure: go.Figure) -> None:
+    x, y = np.vstack([CORNERS, CORNERS[:1]]).T
+    figure.add_scatter(x=x, y=y, mode="lines", line={"color": GREY, "width": 1.5}, hoverinfo="skip", name="frame")
+    names = ("all depth (α)", "all width (β)", "all resolution (γ)")
+    for (cx, cy), name, side in zip(CORNERS.tolist(), names, (1, -1, -1), strict=True):
+        figure.add_annotation(x=cx, y=cy + 0.055 * side, text=f"<b>{name}</b>", showarrow=False, font={"size": 14})
+
+
+def _add_mark(
+    figure: go.Figure, shares: tuple[float, float, float], name: str, symbol: str, colour: str, size: int
+) -> None:
+    x, y = points(np.array([shares]))[0].tolist()
+    text = f"<b>{name}</b><br>depth {shares[0]:.0%}, width {shares[1]:.0%}, resolution {shares[2]:.0%}"
+    width = 2 if symbol.endswith("open") else 1.5
+    edge = colour if symbol.endswith("open") else PAPER
+    marker = {"symbol": symbol, "size": size, "color": colour, "line": {"color": edge, "width": width}}
+    figure.add_scatter(x=[x], y=[y], mode="markers", marker=marker, text=[text], hoverinfo="text", name=name)
+    figure.add_annotation(
+        x=x, y=y, text=name, showarrow=True, arrowhead=0, arrowcolor=GREY, ax=0, ay=-34, font={"color": colour},
+        bgcolor="rgba(255,255,255,0.85)", borderpad=2,
+    )  # fmt: skip
