@@ -146,6 +146,11 @@ def config_of(study: optuna.Study) -> StudyConfig:
     return parse_study(study.user_attrs[_STUDY], f"study {study.study_name}")
 
 
+def fingerprint_of(study: optuna.Study) -> Mapping[str, Any]:
+    """The fingerprint that the study was made with."""
+    return dict(study.user_attrs[_FINGERPRINT])
+
+
 def data_digest(study: optuna.Study) -> str:
     """Digest of the data and split that the study was made with."""
     return str(study.user_attrs[_DATA])
@@ -194,11 +199,14 @@ def set_record(trial: optuna.Trial, document: Mapping[str, Any]) -> None:
     trial.set_user_attr(_RECORD, document)
 
 
+def record_of(trial: FrozenTrial) -> TrialRecord:
+    """The record of a trial that has one."""
+    return record_from_json(trial.user_attrs[_RECORD])
+
+
 def records(study: optuna.Study) -> tuple[TrialRecord, ...]:
     """Records of all finished trials, in their order."""
-    return tuple(
-        record_from_json(trial.user_attrs[_RECORD]) for trial in study.get_trials(deepcopy=False) if has_record(trial)
-    )
+    return tuple(record_of(trial) for trial in study.get_trials(deepcopy=False) if has_record(trial))
 
 
 def count_states(study: optuna.Study) -> dict[str, int]:

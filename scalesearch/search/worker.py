@@ -8,9 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import optuna
-from optuna.distributions import FloatDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from scalesearch.config import StudyConfig
 from scalesearch.records import TrialRecord, record_to_json
@@ -24,7 +23,6 @@ Evaluate = Callable[[Candidate, tuple[int, ...]], TrialRecord]
 (divergence, out of memory); raises for what ends the work (an interrupt, a defect)."""
 
 POLL_SECONDS = 2.0
-_UNIT = FloatDistribution(0.0, 1.0)
 
 
 class TrialFailed(Exception):
@@ -75,16 +73,21 @@ def work(
                 studies.enqueue(study, index, planned[index])
             raise
         studies.set_record(trial, record_to_json(record))
-        on_finished(Finished(trial.number, record))
         if record.failure is not None:
             raise TrialFailed(record.failure.reason)
         return record.mean(config.metric)
 
+    def after(study: optuna.Study, trial: FrozenTrial) -> None:
+        del study
+        if studies.has_record(trial):
+            on_finished(Finished(trial.number, studies.record_of(trial)))
+
     while True:
         states = studies.count_states(study)
-        left = states["waiting"] if adaptive is None else config.design.size - sum(states.values())
+        begun = states["running"] + states["complete"] + states["failed"]
+        left = states["waiting"] if adaptive is None else config.design.size - begun
         if left > 0:
-            study.optimize(objective, n_trials=1, catch=(TrialFailed,))
+            study.optimize(objective, n_trials=1, catch=(TrialFailed,), callbacks=[after])
         elif states["running"] == 0:
             return
         else:
@@ -106,9 +109,11 @@ class _Adaptive:
     def candidate(self, depth_share: float, width_fraction: float) -> Candidate:
         """The nearest free candidate; where all are taken, the nearest."""
         target = from_search_space(depth_share, width_fraction)
-        states = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.FAIL)
-        trials = self._study.get_trials(deepcopy=False, states=states)
-        taken = [trial.user_attrs["spec"] for trial in trials if "spec" in trial.user_attrs]
+        taken = [
+            trial.user_attrs["spec"]
+            for trial in self._study.get_trials(deepcopy=False)
+            if "spec" in trial.user_attrs and (trial.state == TrialState.RUNNING or studies.has_record(trial))
+        ]
         order = log_distances(self._found, target, self._budget).argsort(kind="stable")
         for row in order[: len(taken) + 1].tolist():
             candidate = self._found.candidate(row)

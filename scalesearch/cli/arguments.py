@@ -1,0 +1,179 @@
+"""The command line's arguments: which there are, and how their values are read."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from scalesearch import __version__
+from scalesearch.scaling.baselines import NAMES
+
+EXIT_CODES = """exit codes: 0 done, 1 unexpected error, 2 bad input, 3 study mismatch, 4 storage,
+            5 finished with failed trials, 130 interrupted"""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line on stderr, with exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the complaint and leave."""
+        sys.stderr.write(f"{self.prog}: error: {message}\n")
+        raise SystemExit(2)
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"must be a number, but got {text!r}")
+    return value
+
+
+def budget(text: str) -> float:
+    """A budget: a number above 1."""
+    value = _number(text)
+    if value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number above 1 (a multiple of the baseline's macs), but got {text}")
+    return value
+
+
+def fraction(text: str) -> float:
+    """A number between 0 and 1, both excluded."""
+    value = _number(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"must be a fraction above 0 and below 1 (0.02 is 2 %), but got {text}")
+    return value
+
+
+def multiplier(text: str) -> float:
+    """A number above 0."""
+    value = _number(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, but got {text}")
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1."""
+    if not (text.isascii() and text.isdigit() and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, but got {text!r}")
+    return int(text)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = Parser(
+        prog="scalesearch",
+        description="Find how to split a budget between a network's depth, width and resolution.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"scalesearch {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an unexpected error")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+
+    run = commands.add_parser("run", help="search: from a budget to coefficients.json; run again to resume")
+    _add_study(run)
+    run.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/NAME of the study)")
+    run.add_argument("--workers", type=count, default=1, metavar="N", help="processes on this machine (default: 1)")
+    run.add_argument("--storage", metavar="URL", help="SQLAlchemy URL that many machines share (default: DIR/study.db)")
+    run.add_argument("--study-name", metavar="NAME", help="name in the storage (default: the study file's)")
+    _add_json(run)
+
+    plan = commands.add_parser("plan", help="candidates, exact costs and predicted time; trains nothing")
+    _add_study(plan)
+    _add_json(plan)
+
+    worker = commands.add_parser("worker", help="join a study from any machine")
+    worker.add_argument("--storage", required=True, metavar="URL", help="the URL that `run --storage` was given")
+    worker.add_argument("--study-name", required=True, metavar="NAME")
+    worker.add_argument("--data", metavar="SOURCE", help="where this machine holds the data (default: as the study says)")
+
+    status = commands.add_parser("status", help="how far a run is, and who leads")
+    status.add_argument("folder", type=Path, metavar="DIR")
+    status.add_argument("--storage", metavar="URL", help="look there instead of at DIR/study.db")
+    _add_json(status)
+
+    report = commands.add_parser("report", help="write report.html and the tables of what there is so far")
+    report.add_argument("folder", type=Path, metavar="DIR")
+    report.add_argument("--storage", metavar="URL", help="look there instead of at DIR/study.db")
+
+    export = commands.add_parser("export", help="hand the chosen coefficients over")
+    export.add_argument("folder", type=Path, metavar="DIR")
+    export.add_argument("--to", choices=("json",), default="json", help="format (default: json)")
+    export.add_argument("--output", type=Path, metavar="FILE", help="write there instead of to stdout")
+
+    scale = commands.add_parser("scale", help="the family that a rule gives: multipliers, networks, exact costs")
+    scale.add_argument("rule", type=Path, metavar="COEFFICIENTS.json")
+    scale.add_argument("--phi", default="0:3", metavar="PHI", help="2, 0,1,2.5 or 0:7 (both included; default 0:3)")
+    _add_json(scale)
+
+    counted = commands.add_parser("count", help="exact macs, parameters and activations of one network")
+    counted.add_argument("--baseline", metavar="NAME", help=", ".join(NAMES))
+    counted.add_argument("--study", type=Path, metavar="FILE", help="count this study's baseline instead")
+    counted.add_argument("--depth", type=multiplier, default=1.0, metavar="D", help="depth multiplier (default 1)")
+    counted.add_argument("--width", type=multiplier, default=1.0, metavar="W", help="width multiplier (default 1)")
+    counted.add_argument(
+        "--resolution", type=multiplier, metavar="R", help="pixels (260), or a multiplier below 8 (1.15); default: as is"
+    )
+    _add_rounding(counted)
+    _add_json(counted)
+
+    doctor = commands.add_parser("doctor", help="device, versions, caches, numerics and storage of this machine")
+    doctor.add_argument("--storage", metavar="URL", help="also try this storage")
+    _add_json(doctor)
+    return parser
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON, and nothing else, on stdout")
+
+
+def _add_rounding(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rounding", choices=("ceil", "round", "balanced"), help="how depths become whole numbers")
+
+
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--budget", type=budget, metavar="B", help="cost as a multiple of the baseline's (default: the study's)")
+    parser.add_argument("--study", type=Path, metavar="FILE", help="study file (default: the MNIST sample)")
+    parser.add_argument("--baseline", metavar="NAME", help="instead of the study's: " + ", ".join(NAMES))
+    parser.add_argument("--tolerance", type=fraction, metavar="T", help="allowed deviation from the budget (0.02 is 2 %%)")
+    parser.add_argument("--seeds", type=count, metavar="N", help="trainings of each candidate")
+    parser.add_argument("--design", choices=("lattice", "grid", "qmc", "tpe"), help="how candidates are laid out")
+    parser.add_argument("--degree", type=count, metavar="M", help="lattice: (M + 1)(M + 2)/2 points")
+    parser.add_argument("--size", type=count, metavar="N", help="qmc, tpe: number of candidates")
+    parser.add_argument("--step", type=fraction, metavar="S", help="grid: step of the multipliers (0.05)")
+    parser.add_argument(
+        "--nominal", action="store_true", help="grid: the networks as they round, at whatever they really cost"
+    )
+    _add_rounding(parser)
+
+
+def overrides(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the flags change in the study file: "section.key" → value."""
+    changes: dict[str, Any] = {}
+    if arguments.baseline is not None:
+        changes["baseline"] = {"name": arguments.baseline}
+        changes["rounding"] = {}
+    for flag, key in (
+        ("budget", "budget"),
+        ("tolerance", "design.band" if arguments.nominal else "tolerance"),
+        ("seeds", "seeds"),
+        ("design", "design.kind"),
+        ("degree", "design.degree"),
+        ("size", "design.size"),
+        ("step", "design.step"),
+        ("rounding", "rounding.depth"),
+    ):
+        value = getattr(arguments, flag)
+        if value is not None:
+            changes[key] = value
+    if arguments.nominal:
+        changes["design.nominal"] = True
+        changes.setdefault("design.kind", "grid")
+    return changes

@@ -1,0 +1,210 @@
+"""What a person sees: tables and sentences on stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from scalesearch.config import StudyConfig
+from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.scaling.complexity import Complexity
+from scalesearch.scaling.family import FamilyMember, ScalingRule
+from scalesearch.scaling.feasible import Candidate
+from scalesearch.search.design import Plan
+from scalesearch.search.timing import DEVICE, predicted_seconds
+
+if TYPE_CHECKING:
+    from scalesearch.results import Run
+
+LEADERS = 5
+
+
+def console() -> Console:
+    """Standard output; wide enough for the tables where it is no terminal."""
+    out = Console(highlight=False)
+    return out if out.is_terminal else Console(highlight=False, width=140)
+
+
+def quantity(value: float) -> str:
+    """A count with three digits and its unit: 385.8 M."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.4g} {unit}"
+    return f"{value:g}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: 42 s, 5 min, 3.2 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def network(spec: ArchitectureSpec) -> str:
+    """A network in one line: depths, stage widths, resolution."""
+    depths = "-".join(map(str, spec.depths))
+    widths = "-".join(str(stage.width) for stage in spec.stages)
+    return f"{depths} × {widths} at {spec.resolution} px"
+
+
+def _describe(made: Plan) -> str:
+    """The baseline and its budget in one sentence."""
+    cost = made.baseline_complexity
+    return (
+        f"{made.baseline.name}: {quantity(cost.macs)} macs, {quantity(cost.params)} parameters, "
+        f"{quantity(cost.activations)} activations; {network(made.baseline.spec)}"
+    )
+
+
+def show_plan_head(study: StudyConfig, made: Plan) -> None:
+    """The plan in three sentences."""
+    out = console()
+    for sentence in (_describe(made), _counts(study, made), _time(study, made)):
+        out.print(sentence, soft_wrap=True)
+
+
+def show_plan(study: StudyConfig, made: Plan) -> None:
+    """The plan, and its candidates as a table."""
+    show_plan_head(study, made)
+    if made.trials:
+        console().print(_candidates_table([trial.candidate for trial in made.trials]))
+
+
+def _counts(study: StudyConfig, made: Plan) -> str:
+    """How many networks were counted, how many cost the budget, how many would be trained."""
+    if study.design.nominal:
+        return (
+            f"{made.counted:,} grid points, {made.feasible} with a nominal product within {made.tolerance:.3g} "
+            f"of {made.budget:g}; {len(made.distinct)} distinct networks"
+        )
+    planned = f"{len(made.trials)} of them planned ({study.design.kind})" if made.trials else "chosen as it goes (tpe)"
+    return (
+        f"{made.counted:,} networks counted; {made.feasible:,} cost {made.budget:g} × the baseline "
+        f"within {made.tolerance:.3g}; {planned}"
+    )
+
+
+def _time(study: StudyConfig, made: Plan) -> str:
+    """How many trainings, and how long they should take."""
+    planned = made.distinct
+    trainings = f"{len(planned) or study.design.size} candidates × {study.seeds} seeds × {study.training.epochs} epochs"
+    if not planned:
+        return trainings
+    seconds = predicted_seconds(study, [trial.candidate for trial in planned])
+    return f"{trainings}: about {duration(seconds)} on {DEVICE}"
+
+
+def _candidates_table(candidates: Sequence[Candidate]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("α", "β", "γ", "depth", "width", "res.", "nominal", "real cost", "macs", "params"):
+        table.add_column(heading, justify="right")
+    table.add_column("network")
+    for candidate in candidates:
+        realised, shares, cost = candidate.coefficients, candidate.shares, candidate.complexity
+        table.add_row(
+            *(f"{value:.3f}" for value in (realised.alpha, realised.beta, realised.gamma)),
+            *(f"{value:.2f}" for value in shares.values),
+            f"{candidate.nominal.product:.3f}×",
+            f"{candidate.macs_ratio:.3f}×",
+            quantity(cost.macs),
+            quantity(cost.params),
+            network(candidate.spec),
+        )
+    return table
+
+
+def show_count(name: str, spec: ArchitectureSpec, cost: Complexity, base: Complexity) -> None:
+    """The cost of one network."""
+    out = console()
+    out.print(f"{name}: {network(spec)}", soft_wrap=True)
+    out.print(
+        f"macs {cost.macs:,} ({cost.macs / base.macs:.3f}× the baseline), params {cost.params:,}, "
+        f"activations {cost.activations:,}",
+        soft_wrap=True,
+    )
+
+
+def show_family(rule: ScalingRule, members: Sequence[FamilyMember]) -> None:
+    """The family as a table: multipliers, network, exact cost beside the nominal one."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("φ", "depth ×", "width ×", "resolution ×", "nominal", "real cost", "macs", "params"):
+        table.add_column(heading, justify="right")
+    table.add_column("network")
+    for member in members:
+        scaled = member.coefficients
+        table.add_row(
+            f"{member.phi:g}",
+            *(f"{value:.3f}" for value in (scaled.alpha, scaled.beta, scaled.gamma)),
+            f"{rule.budget**member.phi:.4g}×",
+            f"{member.macs_ratio:.4g}×",
+            quantity(member.complexity.macs),
+            quantity(member.complexity.params),
+            network(member.spec),
+        )
+    console().print(table)
+
+
+def show_status(run: Run) -> None:
+    """How far a run is: counts, leaders, and whether there is signal yet."""
+    out = console()
+    states = run.states
+    out.print(
+        f"{run.study.name}: {states['complete']} trials complete, {states['failed']} failed, "
+        f"{states['running']} running, {states['waiting']} waiting"
+    )
+    if states["complete"]:
+        out.print(_leaderboard(run, LEADERS))
+        out.print(run.choice.signal.verdict, soft_wrap=True)
+
+
+def show_result(run: Run) -> None:
+    """The candidates, the chosen coefficients and what they rest on, the family, and where the files are."""
+    out = console()
+    if not run.states["complete"]:
+        out.print("No candidate finished, so nothing can be chosen.")
+    else:
+        out.print("\n[bold]Candidates[/], best first")
+        out.print(_leaderboard(run, len(run.candidates)))
+        rule, choice = run.rule, run.choice
+        out.print("\n[bold]Signal[/]")
+        out.print(choice.signal.verdict, soft_wrap=True)
+        out.print("\n[bold]Choice[/]")
+        depth, width, resolution = choice.shares.values
+        out.print(
+            f"depth ×{rule.alpha:.3f} (α), width ×{rule.beta:.3f} (β), resolution ×{rule.gamma:.3f} (γ): "
+            f"{depth:.0%} of the budget to depth, {width:.0%} to width, {resolution:.0%} to resolution",
+            soft_wrap=True,
+        )
+        out.print(choice.basis, soft_wrap=True)
+        if not rule.resolved:
+            out.print("[yellow]The choice is not resolved: treat it as a guess.[/]")
+        out.print("\n[bold]Family[/]")
+        show_family(rule, run.family())
+    for row in run.candidates[run.candidates["status"].eq("failed")].itertuples():
+        out.print(f"failed: {row.depths} × {row.widths} at {row.resolution} px: {row.failure}", soft_wrap=True)
+    out.print(f"\nFiles in {run.folder}: {', '.join(path.name for path in run.files())}", soft_wrap=True)
+
+
+def _leaderboard(run: Run, most: int) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "α", "β", "γ", "depth", "width", "res.", "real cost", "loss", "± seed", "accuracy"):
+        table.add_column(heading, justify="right")
+    table.add_column("network")
+    good = run.candidates[run.candidates["status"].eq("done")]
+    for place, row in enumerate(good.head(most).itertuples(), start=1):
+        table.add_row(
+            str(place),
+            *(f"{value:.3f}" for value in (row.alpha, row.beta, row.gamma)),
+            *(f"{value:.2f}" for value in (row.depth_share, row.width_share, row.resolution_share)),
+            f"{row.macs_ratio:.3f}×",
+            f"{row.val_loss:.4f}",
+            f"{row.val_loss_sd:.4f}" if row.seeds > 1 else "",
+            f"{row.val_accuracy:.2%}",
+            f"{row.depths} × {row.widths} at {row.resolution} px",
+        )
+    return table

@@ -1,0 +1,71 @@
+"""Entry point: parse, call the command, turn errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from scalesearch.cli.arguments import build_parser
+
+_COMMANDS = {
+    "plan": "scaling",
+    "count": "scaling",
+    "scale": "scaling",
+    "export": "scaling",
+    "run": "search",
+    "worker": "search",
+    "status": "search",
+    "report": "search",
+    "doctor": "doctor",
+}
+
+# By name, so that looking an error up does not import the module (and jax) that defines it.
+_EXIT_CODES = {"InputError": 2, "InfeasibleBudget": 2, "StudyMismatch": 3, "StorageError": 4}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command of `argv` (default: the process's) and return its exit code."""
+    arguments = build_parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _interrupt)
+    module = importlib.import_module(f"scalesearch.cli.{_COMMANDS[arguments.command]}")
+    try:
+        code: int = getattr(module, arguments.command)(arguments)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        _say("interrupted; run the same command again to resume" if arguments.command == "run" else "interrupted")
+        return 130
+    except BrokenPipeError:  # the reader of our output went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        names = {kind.__name__ for kind in type(error).__mro__}
+        code = next((code for name, code in _EXIT_CODES.items() if name in names), 1)
+        if arguments.debug:
+            raise
+        if code == 1:
+            _say(f"unexpected {type(error).__name__}: {_line(error)} (scalesearch --debug … shows where)")
+        else:
+            _say(_line(error))
+        return code
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    del signum, frame
+    raise KeyboardInterrupt
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(f"scalesearch: {message}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

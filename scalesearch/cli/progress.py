@@ -1,0 +1,114 @@
+"""Progress of a search on stderr: a bar with the time left and a live leaderboard, or a line a trial."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from scalesearch.cli.display import duration, network
+from scalesearch.config import StudyConfig
+from scalesearch.records import TrialRecord
+
+LEADERS = 5
+
+
+class SearchProgress:
+    """Shows how far a search is, and what leads.
+
+    On a terminal a live display; otherwise one line for each trial that ends. A context manager.
+    """
+
+    def __init__(self, study: StudyConfig, trials: int, predicted_seconds: float, records: Sequence[TrialRecord]) -> None:
+        self._study, self._trials, self._predicted = study, trials, predicted_seconds
+        self._records, self._begun = list(records), len(records)
+        self._fraction = 0.0
+        self._started = time.monotonic()
+        self._console = Console(stderr=True, highlight=False)
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"), console=self._console
+        )
+        self._task = self._bar.add_task("compiling the first network", total=trials, completed=self._begun, left="")
+        self._live = Live(self._group(), console=self._console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def epoch(self, seeds: int) -> None:
+        """An epoch of `seeds` trainings of the trial at hand ended."""
+        self._fraction += seeds / (self._study.seeds * self._study.training.epochs)
+        self._update()
+
+    def finished(self, records: Sequence[TrialRecord]) -> None:
+        """The trial at hand ended; `records` are those of all workers so far."""
+        self._records, self._fraction = list(records), 0.0
+        if not self._console.is_terminal:
+            self._line(records[-1])
+        self._update()
+
+    def waiting(self, running: int) -> None:
+        """Nothing is left to start, but other workers still run `running` trials."""
+        self._bar.update(self._task, description=f"waiting for {running} trial{'s' * (running > 1)} elsewhere")
+        self._live.update(self._group())
+
+    def seconds_left(self) -> float:
+        """At the pace since the start (all candidates cost the same macs); before there is one, as predicted."""
+        done = len(self._records) + self._fraction
+        gained, left = done - self._begun, self._trials - done
+        pace = (time.monotonic() - self._started) / gained if gained > 0 else self._predicted / self._trials
+        return max(0.0, left * pace)
+
+    def _update(self) -> None:
+        done = len(self._records)
+        self._bar.update(
+            self._task,
+            description=f"trial {min(done + 1, self._trials)} of {self._trials}",
+            completed=done + self._fraction,
+            left=f"{duration(self.seconds_left())} left",
+        )
+        self._live.update(self._group())
+
+    def _line(self, record: TrialRecord) -> None:
+        if record.failure is not None:
+            result = f"failed ({record.failure.kind}: {record.failure.reason})"
+        else:
+            result = f"{self._study.metric} {record.mean(self._study.metric):.4f}"
+        sys.stderr.write(
+            f"[{len(self._records)}/{self._trials}] {network(record.candidate.spec)}: {result}; "
+            f"{duration(self.seconds_left())} left\n"
+        )
+        sys.stderr.flush()
+
+    def _group(self) -> Group:
+        table = Table(box=None, pad_edge=False, title_justify="left")
+        for heading in ("", "α", "β", "γ", self._study.metric):
+            table.add_column(heading, justify="right")
+        table.add_column("network")
+        metric, sign = self._study.metric, 1 if self._study.metric == "val_loss" else -1
+        good = sorted((r for r in self._records if r.failure is None), key=lambda r: sign * r.mean(metric))
+        for place, record in enumerate(good[:LEADERS], start=1):
+            realised = record.candidate.coefficients
+            table.add_row(
+                str(place),
+                *(f"{value:.3f}" for value in (realised.alpha, realised.beta, realised.gamma)),
+                f"{record.mean(metric):.4f}",
+                network(record.candidate.spec),
+            )
+        failed = sum(r.failure is not None for r in self._records)
+        note = [f"{failed} failed"] if failed else []
+        return Group(self._bar, *([table] if good else []), *note)

@@ -1,0 +1,146 @@
+"""The commands that answer at once: plan, count, scale, export. None imports jax."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from scalesearch.cli.arguments import overrides
+from scalesearch.config import InputError, StudyConfig, default_study_path, load_study
+from scalesearch.files import write_text
+from scalesearch.records import candidate_to_json
+from scalesearch.scaling.baselines import baseline
+from scalesearch.scaling.coefficients import Coefficients
+from scalesearch.scaling.complexity import complexity
+from scalesearch.scaling.compound import round_resolution, scale as scale_spec
+from scalesearch.scaling.family import ScalingRule, family, parse_phis
+from scalesearch.search.design import Plan, make_plan
+from scalesearch.search.timing import predicted_seconds
+
+# Below it `count --resolution` is a multiplier, from it on a number of pixels.
+_SMALLEST_PIXELS = 8
+
+
+def print_json(document: object) -> None:
+    """One JSON document on stdout."""
+    json.dump(document, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def study_of(arguments: argparse.Namespace) -> StudyConfig:
+    """The study file with the flags laid over it."""
+    return load_study(arguments.study or default_study_path(), overrides(arguments))
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    """Print what the study would train."""
+    study = study_of(arguments)
+    made = make_plan(study)
+    if arguments.json:
+        print_json(plan_to_json(study, made))
+    else:
+        from scalesearch.cli import display
+
+        display.show_plan(study, made)
+    return 0
+
+
+def plan_to_json(study: StudyConfig, made: Plan) -> dict[str, Any]:
+    """The JSON of the contract."""
+    seconds = predicted_seconds(study, [trial.candidate for trial in made.distinct])
+    return {
+        "budget": made.budget,
+        "tolerance": made.tolerance,
+        "baseline": {
+            "name": made.baseline.name,
+            "spec": made.baseline.spec.to_json(),
+            **dataclasses.asdict(made.baseline_complexity),
+        },
+        "counted": made.counted,
+        "feasible": made.feasible,
+        "distinct": len(made.distinct),
+        "predicted_seconds": round(seconds),
+        "candidates": [candidate_to_json(trial.candidate) for trial in made.trials],
+    }
+
+
+def count(arguments: argparse.Namespace) -> int:
+    """Print the exact cost of one network."""
+    if (arguments.baseline is None) == (arguments.study is None):
+        raise InputError("count needs --baseline NAME or --study FILE, one of the two")
+    if arguments.study is not None:
+        base = load_study(arguments.study).resolved_baseline()
+    else:
+        try:
+            base = baseline(arguments.baseline)
+        except ValueError as error:
+            raise InputError(str(error).replace("`baseline`", "--baseline")) from None
+    rounding = base.rounding
+    if arguments.rounding:
+        rounding = dataclasses.replace(rounding, depth=arguments.rounding)
+    size, gamma = arguments.resolution, 1.0
+    if size is not None and size < _SMALLEST_PIXELS:
+        gamma = size
+    elif size is not None and not float(size).is_integer():
+        raise InputError(f"--resolution must be a whole number of pixels or a multiplier below 8, but got {size:g}")
+    spec = scale_spec(base.spec, Coefficients(arguments.depth, arguments.width, 1.0), rounding)
+    pixels = round_resolution(spec.resolution, gamma, rounding.resolution_step) if gamma != 1.0 or size is None else int(size)
+    spec = dataclasses.replace(spec, resolution=pixels)
+    cost = complexity(spec)
+    if arguments.json:
+        print_json({**dataclasses.asdict(cost), "spec": spec.to_json()})
+    else:
+        from scalesearch.cli import display
+
+        display.show_count(base.name, spec, cost, complexity(base.spec))
+    return 0
+
+
+def read_rule(path: Path) -> ScalingRule:
+    """The rule of a coefficients.json. Raises `InputError` naming file and key."""
+    try:
+        return ScalingRule.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid JSON ({error})") from None
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def scale(arguments: argparse.Namespace) -> int:
+    """Print the family of a rule."""
+    rule = read_rule(arguments.rule)
+    try:
+        members = family(rule, parse_phis(arguments.phi))
+    except ValueError as error:
+        raise InputError(f"--phi: {error}") from None
+    if arguments.json:
+        print_json({"family": [member.to_json() for member in members]})
+    else:
+        from scalesearch.cli import display
+
+        display.show_family(rule, members)
+    return 0
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Hand over the coefficients of a run."""
+    path = arguments.folder / "coefficients.json"
+    if not arguments.folder.is_dir():
+        raise InputError(f"{arguments.folder}: no such run folder")
+    if not path.exists():
+        raise InputError(f"{arguments.folder}: no coefficients.json there yet; finish the run first")
+    text = json.dumps(read_rule(path).to_json(), indent=2) + "\n"
+    if arguments.output is None:
+        sys.stdout.write(text)
+    else:
+        write_text(arguments.output, text)
+        sys.stderr.write(f"wrote {arguments.output}\n")
+    return 0

@@ -1,0 +1,174 @@
+"""A run folder, read and written: `load` gives a `Run`, `finish` writes its tables, rule and report."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import tomli_w
+
+from scalesearch.analysis.selection import Choice, choose, rule_of
+from scalesearch.analysis.surface import InsufficientTrials, SurfaceFit, fit_surface
+from scalesearch.analysis.tables import candidates_table, trials_table, write_tables
+from scalesearch.config import InputError, StudyConfig, load_study
+from scalesearch.files import write_text
+from scalesearch.records import TrialRecord
+from scalesearch.scaling.family import FamilyMember, family
+from scalesearch.scaling.rule import ScalingRule
+from scalesearch.search import study as studies
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+REPORTED_PHIS = (0, 1, 2, 3)
+_VERSIONS = ("scalesearch", "jax", "jaxlib", "flax", "optax", "optuna", "numpy", "statsmodels")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run folder holds so far. `states` counts trials waiting, running, complete and failed."""
+
+    folder: Path
+    study: StudyConfig
+    records: tuple[TrialRecord, ...]
+    states: Mapping[str, int]
+    fingerprint: Mapping[str, Any]
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """One row a candidate and seed; columns as `analysis.tables.TRIAL_COLUMNS`."""
+        return trials_table(self.records)
+
+    @cached_property
+    def candidates(self) -> pd.DataFrame:
+        """One row a candidate, best first; columns as `analysis.tables.CANDIDATE_COLUMNS`."""
+        return candidates_table(self.records, self.study.budget, self.study.metric)
+
+    @cached_property
+    def choice(self) -> Choice:
+        """The chosen shares and what they rest on. Raises `InsufficientTrials` where no candidate finished."""
+        return choose(self.trials, self.candidates, self.study.budget, self.study.metric)
+
+    def surface(self) -> SurfaceFit:
+        """The response surface. Raises `InsufficientTrials` where it cannot be fitted yet."""
+        return fit_surface(self.candidates, self.study.budget, self.study.metric)
+
+    @cached_property
+    def rule(self) -> ScalingRule:
+        """The rule that the trials so far give; with the trials all done, that of coefficients.json."""
+        devices = sorted({record.device for record in self.records if record.failure is None})
+        provenance = {
+            "date": datetime.date.today().isoformat(),
+            "versions": {"python": platform.python_version(), **_versions()},
+            "device": ", ".join(devices),
+            "study": self.study.name,
+            "fingerprint": dict(self.fingerprint),
+            "where": self.choice.where,
+            "signal": dataclasses.asdict(self.choice.signal),
+        }
+        return rule_of(self.choice, self.study, provenance)
+
+    def family(self, phis: Sequence[float] = REPORTED_PHIS) -> tuple[FamilyMember, ...]:
+        """The baseline scaled up by the rule."""
+        return family(self.rule, phis)
+
+    @property
+    def failed(self) -> int:
+        """How many trials failed."""
+        return self.states["failed"]
+
+    def triangle(self) -> go.Figure:
+        """The triangle of shares with candidates, surface and optimum."""
+        from scalesearch.report import figures
+
+        surface, optimum = (self.choice.surface, self.choice.optimum) if self._chosen else (None, None)
+        return figures.triangle(self.candidates, surface, optimum, self.study.metric, self.study.budget)
+
+    def leaderboard(self) -> go.Figure:
+        """Candidates, best first, with their seeds' spread."""
+        from scalesearch.report import figures
+
+        return figures.leaderboard(self.candidates, self.study.metric)
+
+    def learning_curves(self) -> go.Figure:
+        """Training and validation over epochs."""
+        from scalesearch.report import figures
+
+        return figures.learning_curves(self.records, self.study.metric)
+
+    @property
+    def _chosen(self) -> bool:
+        return any(record.failure is None for record in self.records)
+
+    def status(self) -> dict[str, Any]:
+        """How far the run is, as a JSON object."""
+        best = self.candidates[self.candidates["status"].eq("done")].head(5)
+        return {
+            "study": self.study.name,
+            "budget": self.study.budget,
+            "metric": self.study.metric,
+            "trials": dict(self.states),
+            "leaders": json.loads(best.to_json(orient="records")),
+            "signal": dataclasses.asdict(self.choice.signal) if self._chosen else None,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """What `run --json` prints: status, rule, family and files."""
+        return {
+            **self.status(),
+            "rule": self.rule.to_json() if self._chosen else None,
+            "family": [member.to_json() for member in self.family()] if self._chosen else [],
+            "folder": str(self.folder),
+            "files": [path.name for path in self.files()],
+        }
+
+    def files(self) -> tuple[Path, ...]:
+        """The files that the folder holds."""
+        return tuple(sorted(path for path in self.folder.iterdir() if not path.name.startswith(".")))
+
+
+def load(folder: str | Path, storage: str | None = None) -> Run:
+    """The run in `folder`, finished or not; `storage` reads a live study from a server instead of study.db.
+
+    Raises `InputError` where the folder holds no run.
+    """
+    folder = Path(folder)
+    if not (folder / "study.toml").is_file():
+        raise InputError(f"{folder}: no run there (a run folder holds a study.toml)")
+    study = load_study(folder / "study.toml")
+    if storage is None and not (folder / "study.db").is_file():
+        raise InputError(f"{folder}: no study.db there yet; the study's storage is elsewhere: give --storage")
+    stored = studies.join_study(studies.open_storage(storage or studies.sqlite_url(folder)), study.name)
+    return Run(folder, study, studies.records(stored), studies.count_states(stored), studies.fingerprint_of(stored))
+
+
+def save_study(folder: Path, study: StudyConfig) -> None:
+    """Write the effective study, flags included, as study.toml."""
+    document = study.model_dump(mode="json", exclude_none=True)
+    write_text(folder / "study.toml", tomli_w.dumps(document))
+
+
+def finish(run: Run) -> None:
+    """Write the run's tables, coefficients.json and report.html, as far as its trials go."""
+    from scalesearch.report.html import write_report
+
+    write_tables(run.folder, run.trials, run.candidates)
+    if any(record.failure is None for record in run.records):
+        write_text(run.folder / "coefficients.json", json.dumps(run.rule.to_json(), indent=2) + "\n")
+        write_report(run.folder / "report.html", run)
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _VERSIONS}
+
+
+__all__ = ["InsufficientTrials", "Run", "finish", "load", "save_study"]

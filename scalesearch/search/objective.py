@@ -1,0 +1,50 @@
+"""The evaluation that trains: a candidate and its seeds become a trial record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+
+from scalesearch.config import InputError, StudyConfig
+from scalesearch.records import Failure, FailureKind, TrialRecord
+from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.scaling.feasible import Candidate
+from scalesearch.search.worker import Evaluate
+from scalesearch.training.data import Splits
+from scalesearch.training.loop import EpochReport, TrainingDiverged, train
+
+
+def check_fits(spec: ArchitectureSpec, splits: Splits, source: str) -> None:
+    """Raises `InputError` where the baseline's input or classes are not those of the data."""
+    for key, expected, found in (
+        ("in_channels", spec.in_channels, splits.in_channels),
+        ("num_classes", spec.num_classes, splits.num_classes),
+    ):
+        if expected != found:
+            raise InputError(
+                f"the baseline's `{key}` must be that of the data {source}, {found}, but got {expected}: "
+                f"set {key} = {found} in the study's [baseline]"
+            )
+
+
+def training_evaluation(study: StudyConfig, splits: Splits, on_epoch: Callable[[EpochReport], None]) -> Evaluate:
+    """An evaluation that trains on `splits` by the study's schedule."""
+
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+        def failed(kind: FailureKind, reason: str) -> TrialRecord:
+            return TrialRecord(candidate, (), Failure(kind, reason), 0.0, 0.0, jax.devices()[0].device_kind)
+
+        try:
+            result = train(candidate.spec, splits, study.training, study.runtime, seeds, on_epoch)
+        except TrainingDiverged as error:
+            return failed("diverged", str(error))
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            return failed("out-of-memory", str(error).splitlines()[0])
+        return TrialRecord(
+            candidate, result.seeds, None, result.compile_seconds, result.images_per_second, result.device
+        )
+
+    return evaluate
