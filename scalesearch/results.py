@@ -164,7 +164,14 @@ def finish(run: Run) -> None:
     write_tables(run.folder, run.trials, run.candidates)
     if any(record.failure is None for record in run.records):
         write_text(run.folder / "coefficients.json", json.dumps(run.rule.to_json(), indent=2) + "\n")
-        write_report(run.folder / "report.html", run)
+        write_report(
+            run.folder / "report.html",
+            name=run.study.name,
+            rule=run.rule,
+            choice=run.choice,
+            candidates=run.candidates,
+            records=run.records,
+        )
 
 
 def _versions() -> dict[str, str]:

@@ -38,7 +38,9 @@ def budget(text: str) -> float:
     """A budget: a number above 1."""
     value = _number(text)
     if value <= 1:
-        raise argparse.ArgumentTypeError(f"must be a number above 1 (a multiple of the baseline's macs), but got {text}")
+        raise argparse.ArgumentTypeError(
+            f"must be a number above 1 (a multiple of the baseline's macs), but got {text}"
+        )
     return value
 
 
@@ -63,6 +65,14 @@ def count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) >= 1):
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, but got {text!r}")
     return int(text)
+
+
+def core_list(text: str) -> list[int]:
+    """Core numbers separated by commas."""
+    parts = text.split(",")
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise argparse.ArgumentTypeError(f"must be core numbers separated by commas (0,1), but got {text!r}")
+    return [int(part) for part in parts]
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -92,7 +102,9 @@ def build_parser() -> argparse.ArgumentParser:
     worker = commands.add_parser("worker", help="join a study from any machine")
     worker.add_argument("--storage", required=True, metavar="URL", help="the URL that `run --storage` was given")
     worker.add_argument("--study-name", required=True, metavar="NAME")
-    worker.add_argument("--data", metavar="SOURCE", help="where this machine holds the data (default: as the study says)")
+    worker.add_argument(
+        "--data", metavar="SOURCE", help="where this machine holds the data (default: as the study says)"
+    )
 
     status = commands.add_parser("status", help="how far a run is, and who leads")
     status.add_argument("folder", type=Path, metavar="DIR")
@@ -119,7 +131,10 @@ def build_parser() -> argparse.ArgumentParser:
     counted.add_argument("--depth", type=multiplier, default=1.0, metavar="D", help="depth multiplier (default 1)")
     counted.add_argument("--width", type=multiplier, default=1.0, metavar="W", help="width multiplier (default 1)")
     counted.add_argument(
-        "--resolution", type=multiplier, metavar="R", help="pixels (260), or a multiplier below 8 (1.15); default: as is"
+        "--resolution",
+        type=multiplier,
+        metavar="R",
+        help="pixels (260), or a multiplier below 8 (1.15)",
     )
     _add_rounding(counted)
     _add_json(counted)
@@ -139,10 +154,10 @@ def _add_rounding(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_study(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--budget", type=budget, metavar="B", help="cost as a multiple of the baseline's (default: the study's)")
+    parser.add_argument("--budget", type=budget, metavar="B", help="cost as a multiple of the baseline's")
     parser.add_argument("--study", type=Path, metavar="FILE", help="study file (default: the MNIST sample)")
     parser.add_argument("--baseline", metavar="NAME", help="instead of the study's: " + ", ".join(NAMES))
-    parser.add_argument("--tolerance", type=fraction, metavar="T", help="allowed deviation from the budget (0.02 is 2 %%)")
+    parser.add_argument("--tolerance", type=fraction, metavar="T", help="allowed deviation from B (0.02 is 2 %%)")
     parser.add_argument("--seeds", type=count, metavar="N", help="trainings of each candidate")
     parser.add_argument("--design", choices=("lattice", "grid", "qmc", "tpe"), help="how candidates are laid out")
     parser.add_argument("--degree", type=count, metavar="M", help="lattice: (M + 1)(M + 2)/2 points")

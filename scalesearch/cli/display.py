@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -185,8 +185,8 @@ def show_result(run: Run) -> None:
             out.print("[yellow]The choice is not resolved: treat it as a guess.[/]")
         out.print("\n[bold]Family[/]")
         show_family(rule, run.family())
-    for row in run.candidates[run.candidates["status"].eq("failed")].itertuples():
-        out.print(f"failed: {row.depths} × {row.widths} at {row.resolution} px: {row.failure}", soft_wrap=True)
+    for row in run.candidates[run.candidates["status"].eq("failed")].to_dict("records"):
+        out.print(f"failed: {_network_of(row)}: {row['failure']}", soft_wrap=True)
     out.print(f"\nFiles in {run.folder}: {', '.join(path.name for path in run.files())}", soft_wrap=True)
 
 
@@ -195,16 +195,22 @@ def _leaderboard(run: Run, most: int) -> Table:
     for heading in ("", "α", "β", "γ", "depth", "width", "res.", "real cost", "loss", "± seed", "accuracy"):
         table.add_column(heading, justify="right")
     table.add_column("network")
-    good = run.candidates[run.candidates["status"].eq("done")]
-    for place, row in enumerate(good.head(most).itertuples(), start=1):
+    good = run.candidates[run.candidates["status"].eq("done")].head(most)
+    for place, row in enumerate(good.to_dict("records"), start=1):
         table.add_row(
             str(place),
-            *(f"{value:.3f}" for value in (row.alpha, row.beta, row.gamma)),
-            *(f"{value:.2f}" for value in (row.depth_share, row.width_share, row.resolution_share)),
-            f"{row.macs_ratio:.3f}×",
-            f"{row.val_loss:.4f}",
-            f"{row.val_loss_sd:.4f}" if row.seeds > 1 else "",
-            f"{row.val_accuracy:.2%}",
-            f"{row.depths} × {row.widths} at {row.resolution} px",
+            *(f"{row[name]:.3f}" for name in ("alpha", "beta", "gamma")),
+            *(f"{row[name]:.2f}" for name in ("depth_share", "width_share", "resolution_share")),
+            f"{row['macs_ratio']:.3f}×",
+            f"{row['val_loss']:.4f}",
+            f"{row['val_loss_sd']:.4f}" if row["seeds"] > 1 else "",
+            f"{row['val_accuracy']:.2%}",
+            _network_of(row),
         )
     return table
+
+
+def _network_of(row: Mapping[Hashable, Any]) -> str:
+    """The network of a row of the candidates' table, as `network` writes it."""
+    stages = str(row["widths"]).split()[1:-1]
+    return f"{str(row['depths']).replace(' ', '-')} × {'-'.join(stages)} at {row['resolution']} px"

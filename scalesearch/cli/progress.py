@@ -26,7 +26,9 @@ class SearchProgress:
     On a terminal a live display; otherwise one line for each trial that ends. A context manager.
     """
 
-    def __init__(self, study: StudyConfig, trials: int, predicted_seconds: float, records: Sequence[TrialRecord]) -> None:
+    def __init__(
+        self, study: StudyConfig, trials: int, predicted_seconds: float, records: Sequence[TrialRecord]
+    ) -> None:
         self._study, self._trials, self._predicted = study, trials, predicted_seconds
         self._records, self._begun = list(records), len(records)
         self._fraction = 0.0

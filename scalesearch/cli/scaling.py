@@ -16,7 +16,8 @@ from scalesearch.records import candidate_to_json
 from scalesearch.scaling.baselines import baseline
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.complexity import complexity
-from scalesearch.scaling.compound import round_resolution, scale as scale_spec
+from scalesearch.scaling.compound import Rounding, round_resolution
+from scalesearch.scaling.compound import scale as scale_spec
 from scalesearch.scaling.family import ScalingRule, family, parse_phis
 from scalesearch.search.design import Plan, make_plan
 from scalesearch.search.timing import predicted_seconds
@@ -82,14 +83,8 @@ def count(arguments: argparse.Namespace) -> int:
     rounding = base.rounding
     if arguments.rounding:
         rounding = dataclasses.replace(rounding, depth=arguments.rounding)
-    size, gamma = arguments.resolution, 1.0
-    if size is not None and size < _SMALLEST_PIXELS:
-        gamma = size
-    elif size is not None and not float(size).is_integer():
-        raise InputError(f"--resolution must be a whole number of pixels or a multiplier below 8, but got {size:g}")
     spec = scale_spec(base.spec, Coefficients(arguments.depth, arguments.width, 1.0), rounding)
-    pixels = round_resolution(spec.resolution, gamma, rounding.resolution_step) if gamma != 1.0 or size is None else int(size)
-    spec = dataclasses.replace(spec, resolution=pixels)
+    spec = dataclasses.replace(spec, resolution=_pixels(arguments.resolution, spec.resolution, rounding))
     cost = complexity(spec)
     if arguments.json:
         print_json({**dataclasses.asdict(cost), "spec": spec.to_json()})
@@ -98,6 +93,16 @@ def count(arguments: argparse.Namespace) -> int:
 
         display.show_count(base.name, spec, cost, complexity(base.spec))
     return 0
+
+
+def _pixels(asked: float | None, resolution: int, rounding: Rounding) -> int:
+    if asked is None:
+        return resolution
+    if asked < _SMALLEST_PIXELS:
+        return round_resolution(resolution, asked, rounding.resolution_step)
+    if not asked.is_integer():
+        raise InputError(f"--resolution must be a whole number of pixels or a multiplier below 8, but got {asked:g}")
+    return int(asked)
 
 
 def read_rule(path: Path) -> ScalingRule:

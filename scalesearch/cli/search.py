@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import os
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scalesearch.cli import display
+from scalesearch.cli.cores import usable_cores, use_cores
 from scalesearch.cli.progress import SearchProgress
 from scalesearch.cli.scaling import print_json, study_of
 from scalesearch.config import InputError, StudyConfig
@@ -106,27 +106,29 @@ def _helpers(url: str, name: str, workers: int) -> Iterator[None]:
     if workers == 1:
         yield
         return
-    cores = sorted(os.sched_getaffinity(0))
+    cores = usable_cores()
     parts = [cores[place::workers] or [cores[place % len(cores)]] for place in range(workers)]
-    command = [sys.executable, "-m", "scalesearch", "worker", "--storage", url, "--study-name", name]
+    command = [sys.executable, "-m", "scalesearch", "worker", "--storage", url, "--study-name", name, "--cores"]
     helpers = [
-        subprocess.Popen(command, stdout=subprocess.DEVNULL, preexec_fn=lambda part=part: os.sched_setaffinity(0, part))
+        subprocess.Popen([*command, ",".join(map(str, part))], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for part in parts[1:]
     ]
-    os.sched_setaffinity(0, parts[0])
+    use_cores(parts[0])
     try:
         yield
-        for helper in helpers:
-            helper.wait()
+        codes = [helper.wait() for helper in helpers]
     finally:
-        os.sched_setaffinity(0, cores)
         for helper in helpers:
             helper.terminate()
             helper.wait()
+    if any(codes):
+        sys.stderr.write(f"scalesearch: workers ended with exit codes {codes}; the trials are complete all the same\n")
 
 
 def worker(arguments: argparse.Namespace) -> int:
     """Join a study: take trials from its queue until it is done."""
+    if arguments.cores:
+        use_cores(arguments.cores)
     study = studies.join_study(studies.open_storage(arguments.storage), arguments.study_name)
     config = studies.config_of(study)
     if arguments.data:
@@ -148,7 +150,9 @@ def worker(arguments: argparse.Namespace) -> int:
         told = f"failed ({record.failure.kind})" if record.failure else f"{record.mean(config.metric):.4f}"
         sys.stderr.write(f"trial {finished.number}: {display.network(record.candidate.spec)}: {told}\n")
 
-    work(study, config, made, training_evaluation(config, splits, lambda report: None), on_finished, lambda running: None)
+    work(
+        study, config, made, training_evaluation(config, splits, lambda report: None), on_finished, lambda running: None
+    )
     return 0
 
 

@@ -124,9 +124,7 @@ def snap(found: FeasibleSet, target: Shares, budget: float) -> PlannedTrial:
     return PlannedTrial(target, candidate, math.dist(target.values, candidate.shares.values))
 
 
-def log_distances(
-    found: FeasibleSet, target: Shares, budget: float
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def log_distances(found: FeasibleSet, target: Shares, budget: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Distance (N,) of each feasible candidate from `target`, as `snap` measures it."""
     apart = np.linalg.norm(found.shares - np.array(target.values), axis=1) * math.log(budget)
     return np.hypot(apart, np.log(found.macs_ratio / budget))

@@ -23,6 +23,9 @@ HEARTBEAT_SECONDS = 15
 GRACE_SECONDS = 60
 MAX_RETRIES = 3
 
+_SQLITE: dict[str, Any] = {"connect_args": {"timeout": 60}}
+_SERVER: dict[str, Any] = {"pool_pre_ping": True}
+
 _STUDY, _FINGERPRINT, _DATA = "study", "fingerprint", "data_digest"
 _INDEX, _RECORD = "planned_index", "record"
 
@@ -37,12 +40,15 @@ class StorageError(Exception):
 
 def open_storage(url: str) -> RDBStorage:
     """The storage at an SQLAlchemy URL, with heartbeats and the retry of stale trials. Raises `StorageError`."""
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # progress and errors are told by the command line
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             return RDBStorage(
                 url,
-                engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True},
+                engine_kwargs={"connect_args": {"timeout": 60}}
+                if url.startswith("sqlite")
+                else {"pool_pre_ping": True},
                 heartbeat_interval=HEARTBEAT_SECONDS,
                 grace_period=GRACE_SECONDS,
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES),
@@ -76,7 +82,9 @@ def sqlite_url(folder: Path) -> str:
 
 def fingerprint(config: StudyConfig, data_digest: str) -> dict[str, Any]:
     """All that changes results, flat: the study's settings, the baseline and rounding they resolve to, the data."""
-    settings = {key: value for key, value in config.identity().items() if not key.startswith(("baseline.", "rounding."))}
+    settings = {
+        key: value for key, value in config.identity().items() if not key.startswith(("baseline.", "rounding."))
+    }
     settings["data.source"] = config.data.source.partition(":")[0]
     baseline = config.resolved_baseline()
     for name in ("width_divisor", "depth", "resolution_step", "stem", "head"):
@@ -92,26 +100,34 @@ def open_study(storage: RDBStorage, config: StudyConfig, data_digest: str) -> op
     Raises `StudyMismatch` where it was made with other settings or data.
     """
     wanted = fingerprint(config, data_digest)
-    known = {summary.study_name for summary in optuna.get_all_study_summaries(storage, include_best_trial=False)}
-    if config.name in known:
+    if config.name in study_names(storage):
         study = join_study(storage, config.name)
         stored: Mapping[str, Any] = study.user_attrs[_FINGERPRINT]
         changed = [key for key in sorted({*stored, *wanted}) if stored.get(key) != wanted.get(key)]
         if changed:
-            told = ", ".join(f"`{key}` was {_short(stored.get(key))}, now {_short(wanted.get(key))}" for key in changed[:4])
+            told = ", ".join(
+                f"`{key}` was {_short(stored.get(key))}, now {_short(wanted.get(key))}" for key in changed[:4]
+            )
             more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
             raise StudyMismatch(
-                f"the study {config.name!r} in {hidden(storage.url)} was made with other settings: {told}{more}; "
+                f"the study {config.name!r} in {hidden(storage.url)} was made with other settings: {told}; "
                 "use another --out (or study name), or the same settings"
             )
         return study
     direction = "minimize" if config.metric == "val_loss" else "maximize"
     study = optuna.create_study(storage=storage, study_name=config.name, direction=direction, sampler=_sampler(config))
-    study.set_metric_names([config.metric])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names([config.metric])
     study.set_user_attr(_STUDY, config.model_dump(mode="json"))
     study.set_user_attr(_DATA, data_digest)
     study.set_user_attr(_FINGERPRINT, wanted)
     return study
+
+
+def study_names(storage: RDBStorage) -> list[str]:
+    """The names of all studies in a storage."""
+    return sorted(optuna.get_all_study_names(storage))
 
 
 def join_study(storage: RDBStorage, name: str) -> optuna.Study:
@@ -119,9 +135,8 @@ def join_study(storage: RDBStorage, name: str) -> optuna.Study:
     try:
         study = optuna.load_study(storage=storage, study_name=name)
     except KeyError:
-        names = [summary.study_name for summary in optuna.get_all_study_summaries(storage, include_best_trial=False)]
         raise StorageError(
-            f"no study called {name!r} in {hidden(storage.url)}; there: {', '.join(names) or 'none'}"
+            f"no study called {name!r} in {hidden(storage.url)}; there: {', '.join(study_names(storage)) or 'none'}"
         ) from None
     if not {_STUDY, _FINGERPRINT, _DATA} <= study.user_attrs.keys():
         raise StorageError(f"the study {name!r} in {hidden(storage.url)} was not made by scalesearch")
@@ -223,9 +238,6 @@ def count_states(study: optuna.Study) -> dict[str, int]:
 def copy_to_folder(study: optuna.Study, folder: Path) -> None:
     """Copy a study from a server into the run folder's own SQLite file, replacing an older copy."""
     target = open_storage(sqlite_url(folder))
-    known = {summary.study_name for summary in optuna.get_all_study_summaries(target, include_best_trial=False)}
-    if study.study_name in known:
+    if study.study_name in study_names(target):
         optuna.delete_study(study_name=study.study_name, storage=target)
-    optuna.copy_study(
-        from_study_name=study.study_name, from_storage=study._storage, to_storage=target  # noqa: SLF001
-    )
+    optuna.copy_study(from_study_name=study.study_name, from_storage=study._storage, to_storage=target)

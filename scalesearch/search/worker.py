@@ -50,7 +50,6 @@ def work(
     While other workers still run trials, waits for them (`on_wait` gets how many), since a trial whose
     worker died comes back to the queue. An interrupted trial goes back at once.
     """
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     planned = plan.distinct
     adaptive = None if planned else _Adaptive(study, config, plan)
     seeds = tuple(range(config.seeds))
