@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ def small_baseline() -> Baseline:
     return Baseline("planted", spec, Rounding(2, "balanced", 1, "scaled", "scaled"))
 
 
+@functools.cache
 def planted_candidates(budget: float = 2.0, degree: int = 4, tolerance: float = 0.02) -> tuple[Candidate, ...]:
     """The feasible candidates nearest to the points of the {3, degree} lattice, twins dropped."""
     own = small_baseline()

@@ -217,12 +217,19 @@ def read_table(path: Path) -> pd.DataFrame:
     if path.suffix == ".parquet":
         table = pd.read_parquet(path)
     else:
-        missing = {name: [""] for name, dtype in columns.items() if dtype != "str"}
-        table = pd.read_csv(
-            path, dtype=dict(columns), na_values=missing, keep_default_na=False, float_precision="round_trip"
-        )
+        # As text first: Python reads each float back to the last bit, whatever pandas' own parser does.
+        text = pd.read_csv(path, dtype="str", keep_default_na=False)
+        table = pd.DataFrame({name: _parsed(column, columns.get(str(name), "str")) for name, column in text.items()})
     check_columns(table, columns)
     return table
+
+
+def _parsed(column: pd.Series, dtype: str) -> pd.Series:
+    if dtype == "str":
+        return column
+    missing = pd.NA if dtype == "Int64" else np.nan
+    convert = float if dtype == "float64" else int
+    return pd.Series([convert(value) if value else missing for value in column], dtype=dtype)
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:

@@ -36,7 +36,7 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }
-main { max-width: 1060px; margin: 0 auto; padding: 28px 20px 60px; }
+main { max-width: 1120px; margin: 0 auto; padding: 28px 20px 60px; }
 h1 { font-size: 1.6rem; margin: 0 0 4px; overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 36px 0 10px; }
 p { margin: 6px 0; }
@@ -188,7 +188,11 @@ def _candidates_table(candidates: pd.DataFrame) -> str:
 def _failures(candidates: pd.DataFrame) -> str:
     failed = candidates[candidates["status"].eq(FAILED)]
     lines = (f"<li>{escape(short_name(row))}: {escape(row['failure'])}</li>" for _, row in failed.iterrows())
-    return f"<p>Failed, and left out of everything above:</p><ul>{''.join(lines)}</ul>" if len(failed) else ""
+    return (
+        f"<p>Failed (× in the triangle), and left out of the choice:</p><ul>{''.join(lines)}</ul>"
+        if len(failed)
+        else ""
+    )
 
 
 def _provenance_table(rule: ScalingRule) -> str:

@@ -1,0 +1,211 @@
+"""Signal against planted components of variance and known F values; the choice of a rule."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+
+from scalesearch.analysis.selection import choose, choose_rule, signal
+from scalesearch.analysis.surface import InsufficientTrials
+from scalesearch.analysis.tables import candidates_table, trials_table
+from scalesearch.config import StudyConfig, parse_study
+from scalesearch.records import Failure, TrialRecord
+from scalesearch.scaling.rule import ScalingRule
+from tests.planted import PlantedSurface, planted_records, small_baseline
+
+FLAT = PlantedSurface(linear=(0.5, 0.5, 0.5), interaction=(0.0, 0.0, 0.0), macs_effect=0.0)
+
+
+def study(metric: str = "val_loss") -> StudyConfig:
+    own = small_baseline()
+    return parse_study(
+        {
+            "name": "planted",
+            "metric": metric,
+            "seeds": 3,
+            "baseline": {"name": own.name, **own.spec.to_json()},
+            "rounding": {"width_divisor": own.rounding.width_divisor},
+            "data": {"source": "mnist-sample", "validation": 1000},
+            "training": {"epochs": 3, "batch_size": 100, "learning_rate": 0.01},
+        },
+        "planted.toml",
+    )
+
+
+def with_losses(losses: np.ndarray) -> list[TrialRecord]:
+    """Planted candidates whose runs have these losses (candidates, seeds); NaN for a run that is not there."""
+    found = []
+    for record, row in zip(planted_records(FLAT), losses.tolist(), strict=False):
+        template = record.seeds[0]
+        seeds = tuple(
+            dataclasses.replace(template, seed=number, val_loss_curve=(value,))
+            for number, value in enumerate(row)
+            if not np.isnan(value)
+        )
+        found.append(dataclasses.replace(record, seeds=seeds))
+    return found
+
+
+def test_a_balanced_table_gives_the_f_of_the_textbook():
+    """Candidate effects a, seed effects s, and an error that is orthogonal to both: all sums of squares by hand."""
+    a = np.array([-0.2, -0.1, 0.0, 0.1, 0.2])
+    s = np.array([0.3, 0.0, -0.1, -0.2])
+    e = 0.05 * np.outer([1, -1, 0, 1, -1], [1, -1, 1, -1])  # rows and columns sum to 0
+    found = signal(trials_table(with_losses(1 + a[:, None] + s[None, :] + e)), "val_loss")
+    mean_square, error = 4 * (a**2).sum() / 4, (e**2).sum() / (4 * 3)
+    assert found.f == pytest.approx(mean_square / error, rel=1e-10)
+    assert found.spread == pytest.approx(a.std(ddof=1), rel=1e-10)
+    assert found.seed_sd == pytest.approx(np.sqrt(error), rel=1e-10)
+    assert found.noise == pytest.approx(np.sqrt(error / 4), rel=1e-10)
+    own = (mean_square - error) / 4
+    assert found.intraclass == pytest.approx(own / (own + error), rel=1e-10)
+    assert (found.candidates, found.seeds) == (5, 4)
+
+
+def test_an_unbalanced_table_agrees_with_least_squares_of_all_dummies():
+    generator = np.random.default_rng(5)
+    losses = 1 + 0.1 * generator.standard_normal((9, 1)) + 0.3 * generator.standard_normal((1, 4))
+    losses = losses + 0.05 * generator.standard_normal((9, 4))
+    losses[0, 3] = losses[2, 0] = losses[2, 1] = losses[7, 2] = np.nan
+    candidate, seed = np.nonzero(~np.isnan(losses))
+    y = losses[candidate, seed]
+    seeds = np.eye(4)[seed]
+    full = sm.OLS(y, np.column_stack([seeds, np.eye(9)[candidate][:, 1:]])).fit()
+    f, p, _ = full.compare_f_test(sm.OLS(y, seeds).fit())
+    found = signal(trials_table(with_losses(losses)), "val_loss")
+    assert found.f == pytest.approx(f, rel=1e-9)
+    assert found.p == pytest.approx(p, rel=1e-6)
+    assert found.seed_sd == pytest.approx(np.sqrt(full.scale), rel=1e-9)
+    effects = np.array([0, *full.params[4:]])
+    assert found.spread == pytest.approx(effects.std(ddof=1), rel=1e-9)
+
+
+def test_planted_components_of_variance_are_found():
+    """Fifteen candidates by 40 seeds: 546 degrees of freedom, so a deviation is known to 3 %; four of them."""
+    planted = PlantedSurface()
+    found = signal(
+        trials_table(planted_records(planted, seeds=tuple(range(40)), seed_sd=0.05, noise_sd=0.01)), "val_loss"
+    )
+    truth = [planted.at(r.candidate.shares, r.candidate.macs_ratio) for r in planted_records(planted, seeds=(0,))]
+    assert found.seed_sd == pytest.approx(0.01, rel=0.12)
+    assert found.noise == pytest.approx(found.seed_sd / np.sqrt(40), rel=1e-12)
+    # Each mean is off by 0.0016, so the spread of 15, about 0.044, by 0.0016 ÷ √15 = 0.0004 or 1 %; four of them.
+    assert found.spread == pytest.approx(np.std(truth, ddof=1), rel=0.04)
+    assert found.resolved
+    assert found.verdict.startswith("Resolved: candidates spread over 0.04")
+
+
+def test_a_shared_seed_effect_is_no_noise():
+    quiet, loud = (
+        signal(trials_table(planted_records(PlantedSurface(), seed_sd=sd)), "val_loss") for sd in (0.0, 10.0)
+    )
+    assert loud.f == pytest.approx(quiet.f, rel=1e-6)
+    assert loud.seed_sd == pytest.approx(quiet.seed_sd, rel=1e-6)
+
+
+def test_without_a_signal_it_says_so_and_errs_as_often_as_it_states():
+    """100 studies of pure noise: p < 0.05 in 5 of them; 12 or fewer with a probability of 99.8 %."""
+    found = [signal(trials_table(planted_records(FLAT, noise_sd=0.02, key=key)), "val_loss") for key in range(100)]
+    differ = [one for one in found if one.p is not None and one.p < 0.05]
+    assert 1 <= len(differ) <= 12
+    assert sum(one.resolved for one in found) <= 3
+    quiet = next(one for one in found if one.p is not None and one.p > 0.2)
+    assert not quiet.resolved
+    assert quiet.verdict.startswith("Not resolved: candidates spread over")
+    assert quiet.verdict.endswith("run more seeds or a longer schedule.")
+
+
+def test_differences_that_the_shares_do_not_explain_are_not_resolved():
+    """Candidates that truly differ, at random over the triangle."""
+    own = np.random.default_rng(3).standard_normal((15, 1))
+    noise = 0.01 * np.random.default_rng(4).standard_normal((15, 3))
+    found = signal(trials_table(with_losses(1 + 0.1 * own + noise)), "val_loss")
+    assert found.p is not None
+    assert found.p < 1e-6
+    assert found.surface_p is not None
+    assert found.surface_p > 0.05
+    assert not found.resolved
+    assert "the split of the budget does not explain it" in found.verdict
+
+
+def test_one_seed_cannot_be_judged():
+    found = signal(trials_table(planted_records(PlantedSurface(), seeds=(0,))), "val_loss")
+    assert (found.f, found.p, found.noise, found.seed_sd, found.intraclass) == (None,) * 5
+    assert not found.resolved
+    assert "with one seed each this cannot be told from noise" in found.verdict
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_fewer_than_two_candidates_cannot_be_judged(count: int):
+    found = signal(trials_table(planted_records(PlantedSurface())[:count]), "val_loss")
+    assert found.spread is None
+    assert found.verdict == "Not resolved: fewer than two candidates finished."
+
+
+def test_four_candidates_are_too_few_for_a_surface():
+    found = signal(trials_table(planted_records(PlantedSurface())[:4]), "val_loss")
+    assert found.p is not None
+    assert found.surface_p is None
+    assert not found.resolved
+    assert "but no surface can be fitted" in found.verdict
+
+
+def test_a_signal_without_any_noise_is_still_json():
+    found = signal(trials_table(planted_records(PlantedSurface(), noise_sd=0)), "val_loss")
+    assert (found.f, found.p, found.resolved) == (None, 0.0, True)
+    json.dumps(dataclasses.asdict(found), allow_nan=False)
+    same = signal(trials_table(planted_records(FLAT, noise_sd=0)), "val_loss")
+    assert not same.resolved
+
+
+def test_partial_and_superseded_runs_do_not_count():
+    records = list(planted_records(PlantedSurface()))
+    poisoned = with_losses(np.full((1, 3), 100.0))[0]
+    stale = dataclasses.replace(poisoned, failure=Failure("interrupted", "stopped"))
+    expected = signal(trials_table(records), "val_loss")
+    assert signal(trials_table([stale, *records]), "val_loss") == expected
+    assert signal(trials_table([poisoned, *records]), "val_loss") == expected
+
+
+@pytest.mark.parametrize("metric", ["val_loss", "val_accuracy"])
+def test_the_rule_is_the_optimum_of_the_surface(metric: str):
+    planted = PlantedSurface()
+    records = planted_records(planted, seed_sd=0, noise_sd=1e-5)
+    trials, candidates = trials_table(records), candidates_table(records, 2.0, metric)
+    rule = choose_rule(trials, candidates, study(metric), {"device": "cpu"})
+    # The planted optimum by the stationary equations: see the surface's own tests.
+    system = np.array([[0, -0.35, -0.35, 1], [-0.35, 0, -0.40, 1], [-0.35, -0.40, 0, 1], [1, 1, 1, 0]])
+    truth = np.linalg.solve(system, [-0.56, -0.50, -0.53, 1])[:3]
+    # Accuracy is exp(−loss), which a quadratic follows less exactly: a hundredth of a share.
+    assert rule.shares.values == pytest.approx(truth, abs=1e-3 if metric == "val_loss" else 0.02)
+    assert abs(rule.alpha * rule.beta**2 * rule.gamma**2 - 2) < 1e-9
+    assert rule.resolved
+    assert rule.metric == metric
+    assert rule.baseline.spec == small_baseline().spec
+    assert rule.seeds == 3
+    assert rule.training["epochs"] == 3
+    assert rule.data["source"] == "mnist-sample"
+    assert rule.provenance["device"] == "cpu"
+    assert rule.provenance["basis"].startswith("The optimum (interior) of a Scheffé quadratic surface over 15")
+    assert ScalingRule.from_json(json.loads(json.dumps(rule.to_json()))) == rule
+
+
+@pytest.mark.parametrize(("metric", "best"), [("val_loss", "idxmin"), ("val_accuracy", "idxmax")])
+def test_without_a_surface_the_best_candidates_own_shares_are_chosen(metric: str, best: str):
+    records = planted_records(PlantedSurface())[6:9]
+    trials, candidates = trials_table(records), candidates_table(records, 2.0, metric)
+    choice = choose(trials, candidates, 2.0, metric)
+    row = candidates.loc[getattr(candidates[metric], best)()]
+    assert choice.shares.values == (row["depth_share"], row["width_share"], row["resolution_share"])
+    assert choice.surface is None
+    assert choice.optimum is None
+    assert choice.basis.startswith("The shares of the best of 3 candidates, because no surface can be fitted")
+    assert not choice.signal.resolved
+
+
+def test_without_a_finished_candidate_there_is_no_rule():
+    records = planted_records(PlantedSurface(), fail=lambda candidate: Failure("error", "broken"))
+    with pytest.raises(InsufficientTrials, match="at least one finished candidate, but none of 15 finished"):
+        choose(trials_table(records), candidates_table(records, 2.0, "val_loss"), 2.0, "val_loss")

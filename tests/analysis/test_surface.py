@@ -1,0 +1,246 @@
+"""The response surface against a planted truth, and its closed-form optimum against a dense grid."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+
+from scalesearch.analysis.surface import (
+    COVARIATE,
+    PAIRS,
+    InsufficientTrials,
+    SurfaceFit,
+    f_test,
+    fit_surface,
+    optimum,
+)
+from scalesearch.analysis.tables import candidates_table
+from scalesearch.records import Failure
+from scalesearch.scaling.simplex import Shares, lattice
+from tests.planted import PlantedSurface, planted_candidates, planted_records
+
+GRID = np.array([shares.values for shares in lattice(60)])
+
+
+def surface_of(linear: tuple[float, ...], interaction: tuple[float, ...], metric: str = "val_loss") -> SurfaceFit:
+    """A fit with these coefficients and the identity as covariance."""
+    terms = ("depth", "width", "resolution", "depth·width", "depth·resolution", "width·resolution")
+    return SurfaceFit(
+        metric=metric,
+        budget=2.0,
+        model="Scheffé quadratic",
+        model_note="",
+        covariate_note="",
+        terms=terms,
+        coefficients=linear + interaction,
+        standard_errors=(1.0,) * 6,
+        covariance=tuple(tuple(float(i == j) for j in range(6)) for i in range(6)),
+        r2=1.0,
+        adjusted_r2=1.0,
+        residual_sd=0.0,
+        residual_df=9,
+        f=math.inf,
+        p=0.0,
+        n=15,
+    )
+
+
+def test_a_planted_surface_is_recovered_exactly():
+    planted = PlantedSurface()
+    table = candidates_table(planted_records(planted, seed_sd=0, noise_sd=0), 2.0, "val_loss")
+    fit = fit_surface(table, 2.0, "val_loss")
+    assert fit.model == "Scheffé quadratic"
+    assert (fit.model_note, fit.covariate_note) == ("", "")
+    assert fit.terms[-1] == COVARIATE
+    # Least squares of 15 rows of numbers near 1 in float64: a few hundred units in the last place.
+    assert fit.coefficients == pytest.approx((*planted.linear, *planted.interaction, planted.macs_effect), abs=1e-12)
+    assert fit.predict(GRID) == pytest.approx([planted.at(Shares(*x), 2.0) for x in GRID.tolist()], abs=1e-12)
+    assert (fit.n, fit.residual_df) == (15, 8)
+    assert fit.r2 == pytest.approx(1, abs=1e-12)
+
+
+def test_with_noise_the_errors_are_those_it_states():
+    """Over 100 draws the standardised errors of every term have mean 0 and variance 8 ÷ 6, Student's with 8 df."""
+    planted, errors, sds = PlantedSurface(), [], []
+    truth = np.array((*planted.linear, *planted.interaction, planted.macs_effect))
+    for key in range(100):
+        # Without a seed effect: it moves all means alike, which is not an error of the shape.
+        table = candidates_table(planted_records(planted, seed_sd=0, noise_sd=0.01, key=key), 2.0, "val_loss")
+        fit = fit_surface(table, 2.0, "val_loss")
+        errors.append((np.array(fit.coefficients) - truth) / np.array(fit.standard_errors))
+        sds.append(fit.residual_sd**2)
+    z = np.array(errors)
+    # A mean of 100 such has a standard deviation of 0.115: four of them.
+    assert np.abs(z.mean(axis=0)).max() < 0.46
+    # The variance of Student's t (8 df) has, in 100 draws, a standard deviation of about 0.3: four of them.
+    assert np.abs(z.var(axis=0) - 8 / 6).max() < 1.2
+    # residual_sd is that of a single seed: 800 degrees of freedom in all, so 5 % of the variance; four of them.
+    assert np.mean(sds) == pytest.approx(0.01**2, rel=0.2)
+
+
+def test_candidates_count_by_their_seeds():
+    table = candidates_table(planted_records(PlantedSurface(), noise_sd=0.02), 2.0, "val_loss")
+    heavy = table.assign(seeds=table["seeds"].where(table.index != 3, 10**9))
+    residuals = [
+        abs(_residual(fit_surface(candidates, 2.0, "val_loss"), candidates.iloc[3])) for candidates in (table, heavy)
+    ]
+    assert residuals[0] > 1e-4
+    assert residuals[1] < 1e-8
+
+
+def _residual(fit: SurfaceFit, row) -> float:
+    shares = np.array([[row["depth_share"], row["width_share"], row["resolution_share"]]])
+    return row["val_loss"] - fit.predict(shares)[0] - fit.coefficients[-1] * math.log(row["macs_ratio"] / 2)
+
+
+def test_the_covariate_removes_a_mismatch_in_macs():
+    planted = PlantedSurface(macs_effect=-0.5)
+    loose = planted_candidates(tolerance=0.1)
+    table = candidates_table(planted_records(planted, seed_sd=0, noise_sd=0, candidates=loose), 2.0, "val_loss")
+    assert table["macs_error"].abs().max() > 0.02
+    fit = fit_surface(table, 2.0, "val_loss")
+    truth = np.array([planted.at(Shares(*x), 2.0) for x in GRID.tolist()])
+    assert fit.predict(GRID) == pytest.approx(truth, abs=1e-12)
+    blind = fit_surface(table.assign(macs_ratio=2.0), 2.0, "val_loss")
+    assert blind.covariate_note == "macs ratio left out: all candidates cost the same"
+    assert COVARIATE not in blind.terms
+    assert np.abs(blind.predict(GRID) - truth).max() > 0.005
+
+
+def test_a_covariate_that_follows_from_the_shares_is_left_out():
+    table = candidates_table(planted_records(PlantedSurface()), 2.0, "val_loss")
+    bound = table.assign(macs_ratio=2 * np.exp(0.01 * table["depth_share"] - 0.02 * table["width_share"]))
+    fit = fit_surface(bound, 2.0, "val_loss")
+    assert fit.covariate_note == "macs ratio left out: it follows from the shares"
+    assert len(fit.coefficients) == 6
+
+
+@pytest.mark.parametrize(
+    ("rows", "model", "note"),
+    [
+        (15, "Scheffé quadratic", ""),
+        (8, "Scheffé quadratic", ""),
+        (7, "Scheffé linear", "the Scheffé quadratic model needs 8 distinct candidates, but 7 finished"),
+        (5, "Scheffé linear", "the Scheffé quadratic model needs 8 distinct candidates, but 5 finished"),
+    ],
+)
+def test_fewer_candidates_fall_back_to_the_linear_model(rows: int, model: str, note: str):
+    # From the corners and the middle outwards, so that every prefix spans the triangle.
+    table = candidates_table(planted_records(PlantedSurface()), 2.0, "val_loss").set_index("candidate")
+    order = [0, 4, 14, 6, 9, 2, 11, 7, 1, 3, 5, 8, 10, 12, 13]
+    fit = fit_surface(table.loc[order[:rows]].reset_index(), 2.0, "val_loss")
+    assert (fit.model, fit.model_note) == (model, note)
+    assert fit.n == rows
+
+
+def test_too_few_candidates_are_an_event_with_its_reason():
+    table = candidates_table(planted_records(PlantedSurface()), 2.0, "val_loss")
+    with pytest.raises(
+        InsufficientTrials, match="the Scheffé linear model needs 5 distinct candidates, but 4 finished"
+    ):
+        fit_surface(table.head(4), 2.0, "val_loss")
+
+
+def test_candidates_on_a_line_do_not_span_the_triangle():
+    table = candidates_table(planted_records(PlantedSurface()), 2.0, "val_loss")
+    t = np.linspace(0, 0.5, len(table))
+    line = table.assign(depth_share=t, width_share=t, resolution_share=1 - 2 * t)
+    with pytest.raises(InsufficientTrials, match="the 15 distinct candidates do not span the Scheffé linear model"):
+        fit_surface(line, 2.0, "val_loss")
+
+
+def test_failed_candidates_are_left_out():
+    worst = planted_candidates()[4]
+    kept = planted_records(PlantedSurface(), fail=lambda c: Failure("error", "no") if c == worst else None)
+    assert fit_surface(candidates_table(kept, 2.0, "val_loss"), 2.0, "val_loss").n == 14
+
+
+def test_the_linear_model_has_its_optimum_at_a_corner():
+    table = candidates_table(planted_records(PlantedSurface(interaction=(0, 0, 0)), noise_sd=0), 2.0, "val_loss")
+    order = [0, 4, 14, 6, 9]
+    fit = fit_surface(table.set_index("candidate").loc[order].reset_index(), 2.0, "val_loss")
+    assert fit.model == "Scheffé linear"
+    best = optimum(fit, maximise=False)
+    assert (best.where, best.shares.values) == ("corner: all width", (0.0, 1.0, 0.0))
+
+
+NUMBER = st.floats(-1, 1).map(lambda x: round(x, 6))
+THREE = st.tuples(NUMBER, NUMBER, NUMBER)
+
+
+@given(THREE, THREE, st.booleans())
+@example((0.0, 0.0, 0.0), (-1.0, -1.0, -1.0), False)  # interior
+@example((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), True)
+@example((1.0, 0.0, 0.0), (0.0, 0.0, -0.5), False)  # edge
+@example((0.0, 0.0, -1.0), (0.0, 0.0, 0.0), False)  # corner
+@example((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), False)  # flat
+@example((0.0, 0.0, 0.5), (-1.0, 0.0, 0.0), False)
+@example((0.0, 1.0, 0.0), (0.0, -1.0, 0.0), False)
+@example((0.3, 0.3, 0.3), (0.0, -1e-6, 0.0), False)
+def test_the_optimum_is_no_worse_than_a_dense_grid_and_is_attained(linear, interaction, maximise: bool):
+    fit = surface_of(linear, interaction)
+    best = optimum(fit, maximise)
+    sign = -1 if maximise else 1
+    values = sign * fit.predict(GRID)
+    assert sign * best.value <= values.min() + 1e-12
+    assert sign * best.value == pytest.approx(sign * fit.predict(np.array([best.shares.values]))[0], abs=1e-15)
+    absent = sum(share == 0 for share in best.shares.values)
+    assert best.where.startswith(("interior", "edge: no ", "corner: all ")[absent])
+
+
+@given(THREE, THREE)
+def test_no_descent_leaves_the_optimum(linear, interaction):
+    """From the optimum, a numerical search on the triangle finds nothing better."""
+    fit = surface_of(linear, interaction)
+    best = optimum(fit, maximise=False)
+
+    def value(point):
+        return fit.predict(np.array([[point[0], point[1], 1 - point[0] - point[1]]]))[0]
+
+    found = minimize(
+        value,
+        best.shares.values[:2],
+        method="SLSQP",
+        bounds=[(0, 1), (0, 1)],
+        constraints={"type": "ineq", "fun": lambda point: 1 - point[0] - point[1]},
+    )
+    # SLSQP keeps its constraints to about 1e-10.
+    assert found.fun >= best.value - 1e-8
+
+
+@pytest.mark.parametrize(
+    ("linear", "interaction", "where", "shares"),
+    [
+        # By hand. Symmetric: the centre. Edge: t = (0 − 0 + 0.5) ÷ 1 on width and resolution. Corner: −1 beats all.
+        ((0.0, 0.0, 0.0), (-1.0, -1.0, -1.0), "interior", (1 / 3, 1 / 3, 1 / 3)),
+        ((1.0, 0.0, 0.0), (0.0, 0.0, -0.5), "edge: no depth", (0.0, 0.5, 0.5)),
+        ((0.0, 1.0, 0.2), (0.0, -1.0, 0.0), "edge: no width", (0.6, 0.0, 0.4)),
+        ((0.0, 0.2, 1.0), (-1.0, 0.0, 0.0), "edge: no resolution", (0.6, 0.4, 0.0)),
+        ((0.0, 0.0, -1.0), (0.1, 0.0, 0.0), "corner: all resolution", (0.0, 0.0, 1.0)),
+    ],
+)
+def test_the_place_of_the_optimum_in_plain_words(linear, interaction, where, shares):
+    best = optimum(surface_of(linear, interaction), maximise=False)
+    assert best.where == where
+    assert best.shares.values == pytest.approx(shares, abs=1e-12)
+    d, w, r = shares
+    terms = np.array([d, w, r, d * w, d * r, w * r])
+    # With the identity as covariance the variance of a prediction is the squared length of its terms.
+    assert best.standard_error == pytest.approx(math.sqrt(terms @ terms), rel=1e-12)
+    assert best.value == pytest.approx(float(terms @ np.array(linear + interaction)), abs=1e-12)
+
+
+def test_an_f_test_against_its_definition():
+    # p by the closed form of F with 2 and n degrees of freedom: (1 + 2F/n)^(−n/2).
+    f, p = f_test(30.0, 10.0, 2, 8)
+    assert f == pytest.approx(8.0)
+    assert p == pytest.approx((1 + 2 * 8.0 / 8) ** -4, rel=1e-12)
+    assert f_test(1.0, 0.0, 2, 8) == (math.inf, 0.0)
+    assert f_test(0.0, 0.0, 2, 8) == (0.0, 1.0)
+
+
+def test_pairs_run_as_the_terms():
+    assert PAIRS == ((0, 1), (0, 2), (1, 2))

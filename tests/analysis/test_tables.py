@@ -1,0 +1,144 @@
+"""Tables of planted records: rows, declared columns, order, and files that give back the same content."""
+
+import dataclasses
+import math
+import statistics
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from scalesearch.analysis.tables import (
+    CANDIDATE_COLUMNS,
+    TRIAL_COLUMNS,
+    candidates_table,
+    check_columns,
+    read_table,
+    trials_table,
+    write_tables,
+)
+from scalesearch.records import Failure, TrialRecord
+from tests.planted import PlantedSurface, planted_records
+
+HOSTILE = 'says "no",\r\n  then; =1+1\tnull \N{SNOWMAN}'
+
+
+def records() -> list[TrialRecord]:
+    """Fifteen candidates by three seeds; the second never finished, the third failed after two seeds."""
+    found = list(planted_records(PlantedSurface()))
+    found[1] = dataclasses.replace(found[1], seeds=(), failure=Failure("diverged", HOSTILE))
+    found[2] = dataclasses.replace(found[2], seeds=found[2].seeds[:2], failure=Failure("interrupted", "stopped"))
+    return found
+
+
+def test_trials_are_one_row_a_seed_and_one_a_failure():
+    table = trials_table(records())
+    assert len(table) == 13 * 3 + 1 + (2 + 1)
+    assert table["status"].value_counts().to_dict() == {"done": 39, "partial": 2, "failed": 2}
+    failed = table[table["status"] == "failed"]
+    assert failed["seed"].isna().all()
+    assert failed["val_loss"].isna().all()
+    assert failed["failure"].tolist() == [
+        'diverged: says "no", then; =1+1 null \N{SNOWMAN}',
+        "interrupted: stopped",
+    ]
+    first, source = table.iloc[0], records()[0]
+    assert first["seed"] == 0
+    assert first["val_loss"] == source.seeds[0].val_loss
+    assert first["train_loss"] == source.seeds[0].train_loss[-1]
+    assert first["seconds"] == source.seeds[0].train_seconds
+    assert first["epochs"] == 3
+    assert first["macs_ratio"] == source.candidate.macs_ratio
+
+
+def test_candidates_carry_means_and_exact_costs():
+    table = candidates_table(records(), 2.0, "val_loss").set_index("candidate")
+    source = records()[5]
+    row, losses = table.loc[5], [seed.val_loss for seed in source.seeds]
+    assert row["val_loss"] == pytest.approx(statistics.mean(losses), rel=1e-14)
+    assert row["val_loss_sd"] == pytest.approx(statistics.stdev(losses), rel=1e-12)
+    assert row["macs"] == source.candidate.complexity.macs
+    assert row["macs_error"] == pytest.approx(source.candidate.macs_ratio / 2 - 1, abs=1e-15)
+    assert row["depths"] == " ".join(map(str, source.candidate.spec.depths))
+    assert row["widths"] == " ".join(map(str, source.candidate.spec.widths))
+    assert row["nominal_beta"] == source.candidate.nominal.beta
+    assert row["alpha"] == source.candidate.coefficients.alpha
+    assert row["seeds"] == 3
+    shares = row[["depth_share", "width_share", "resolution_share"]].tolist()
+    assert shares == list(source.candidate.shares.values)
+
+
+@pytest.mark.parametrize(("metric", "best"), [("val_loss", min), ("val_accuracy", max)])
+def test_candidates_run_from_the_best_with_failures_last(metric: str, best):
+    table = candidates_table(records(), 2.0, metric)
+    done = table[table["status"] == "done"]
+    assert done.index.tolist() == list(range(13))
+    assert done[metric].iloc[0] == best(done[metric])
+    assert done[metric].is_monotonic_increasing == (best is min)
+    assert done[metric].is_monotonic_decreasing == (best is max)
+    # The partial trial would have ranked by the seeds that it finished.
+    assert table["candidate"].tolist()[13:] == [2, 1]
+
+
+def test_a_later_trial_of_a_network_replaces_the_earlier():
+    failed = records()
+    again = [*failed, planted_records(PlantedSurface())[1]]
+    table = candidates_table(again, 2.0, "val_loss").set_index("candidate")
+    assert len(table) == 15
+    assert table.loc[1, "status"] == "done"
+    assert table.loc[1, "failure"] == ""
+    assert trials_table(again)["candidate"].iloc[-1] == 1
+    assert trials_table(again)["trial"].iloc[-1] == 15
+
+
+def test_one_seed_has_no_deviation():
+    table = candidates_table(planted_records(PlantedSurface(), seeds=(4,)), 2.0, "val_loss")
+    assert table["val_loss_sd"].isna().all()
+    assert table["val_loss"].notna().all()
+
+
+def test_no_records_are_empty_tables_of_the_same_columns():
+    check_columns(trials_table([]), TRIAL_COLUMNS)
+    check_columns(candidates_table([], 2.0, "val_loss"), CANDIDATE_COLUMNS)
+
+
+def test_an_unknown_metric_is_an_error():
+    with pytest.raises(ValueError, match="`metric` must be one of val_loss, val_accuracy, but got 'loss'"):
+        candidates_table(records(), 2.0, "loss")
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_files_give_back_the_same_content(tmp_path: Path, empty: bool):
+    source = [] if empty else records()
+    tables = {"trials": trials_table(source), "candidates": candidates_table(source, 2.0, "val_loss")}
+    paths = write_tables(tmp_path, tables["trials"], tables["candidates"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in paths)
+    assert len(paths) == 4
+    for path in paths:
+        pd.testing.assert_frame_equal(read_table(path), tables[path.stem], check_exact=True)
+
+
+def test_writing_again_replaces_and_a_failure_leaves_the_old_file(tmp_path: Path):
+    trials, candidates = trials_table(records()), candidates_table(records(), 2.0, "val_loss")
+    write_tables(tmp_path, trials, candidates)
+    write_tables(tmp_path, trials.head(2), candidates)
+    assert len(read_table(tmp_path / "trials.csv")) == 2
+    with pytest.raises(ValueError, match="the column `macs` must be int64, but got float64"):
+        write_tables(tmp_path, trials.head(2), candidates.assign(macs=candidates["macs"].astype(float)))
+    assert len(read_table(tmp_path / "candidates.csv")) == 15
+
+
+def test_columns_are_enforced(tmp_path: Path):
+    trials = trials_table(records())
+    with pytest.raises(ValueError, match="the column `seed` is missing"):
+        check_columns(trials.drop(columns="seed"), TRIAL_COLUMNS)
+    with pytest.raises(ValueError, match="columns must be trial, candidate"):
+        check_columns(trials.assign(extra=1), TRIAL_COLUMNS)
+    with pytest.raises(ValueError, match=r"a table must be called .* but got 'runs.csv'"):
+        read_table(tmp_path / "runs.csv")
+
+
+def test_a_failed_trial_has_no_mean():
+    row = candidates_table(records(), 2.0, "val_loss").set_index("candidate").loc[1]
+    assert math.isnan(row["val_loss"])
+    assert row["seeds"] == 0
