@@ -1,0 +1,64 @@
+"""The persistent cache of compiled programs: a folder of the user's own, one for each release of jaxlib."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+import warnings
+from pathlib import Path
+
+import jax
+import jaxlib
+from jax.experimental.compilation_cache import compilation_cache
+
+_MIN_COMPILE_SECONDS = 0.1  # below this a look-up saves nothing
+
+
+def cache_folder() -> Path:
+    """`$SCALESEARCH_CACHE_DIR`, else `scalesearch` in `$XDG_CACHE_HOME` or `~/.cache`; in it, jaxlib's release."""
+    override, shared = os.environ.get("SCALESEARCH_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME")
+    if override:
+        base = Path(override).expanduser().absolute()
+    else:
+        # The XDG specification: a relative path is to be ignored.
+        home = Path(shared) if shared and Path(shared).is_absolute() else Path.home() / ".cache"
+        base = home / "scalesearch"
+    return base / f"xla-jaxlib-{jaxlib.__version__}"
+
+
+def enable_compilation_cache() -> Path:
+    """Turns the cache on and returns its folder, which only the user may enter: cached programs are run.
+
+    Warns and leaves the cache off where the folder cannot be made, written or trusted.
+    """
+    folder = cache_folder()
+    try:
+        _make_private(folder)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        warnings.warn(
+            f"compiled programs are not kept: the cache folder {folder} must be yours and writable, but {reason}; "
+            f"SCALESEARCH_CACHE_DIR names another",
+            stacklevel=2,
+        )
+        return folder
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", _MIN_COMPILE_SECONDS)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    if jax.config.jax_compilation_cache_dir != str(folder):
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        compilation_cache.reset_cache()  # a cache that is open already stays in its old folder otherwise
+    return folder
+
+
+def _make_private(folder: Path) -> None:
+    """Raises `OSError` unless `folder` ends up as the user's own, writable, and closed to others."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if hasattr(os, "getuid"):
+        status = folder.stat()
+        if status.st_uid != os.getuid():
+            raise PermissionError(1, f"it belongs to user {status.st_uid}")
+        if stat.S_IMODE(status.st_mode) != 0o700:
+            folder.chmod(0o700)
+    with tempfile.TemporaryFile(dir=folder):
+        pass

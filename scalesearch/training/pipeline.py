@@ -1,0 +1,108 @@
+"""From splits to the arrays that an epoch reads: resized once, on the device, one byte a value."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+
+from scalesearch.training.sources import Split
+
+_CHUNK_VALUES = 2**22  # values resized at a time: bounds the float32 copy to 16 MiB each way
+PADDING_LABEL = -1
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, slots=True)
+class EpochData:
+    """Training images, validation batches whose last one is padded, and the training split's statistics.
+
+    Grey levels stay uint8: rounding adds at most half of the step that the source itself is quantised by,
+    for a quarter of float32's memory. `mean` and `std` are in grey levels, one a channel.
+    """
+
+    images: UInt8[Array, "n h w c"]
+    labels: Int[Array, " n"]
+    val_images: UInt8[Array, "batches b h w c"]
+    val_labels: Int[Array, "batches b"]
+    mean: Float[Array, " c"]
+    std: Float[Array, " c"]
+
+
+def prepare(train: Split, validation: Split, resolution: int, batch_size: int) -> EpochData:
+    """The data of one candidate on the default device; validation in batches of at most `batch_size`.
+
+    Warns where `resolution` is above the native one.
+    """
+    native = train.images.shape[1]
+    if resolution > native:
+        warnings.warn(
+            f"some candidates see images above the data's native resolution of {native} px: "
+            f"these are enlarged, which costs more and shows no more",
+            stacklevel=2,
+        )
+    mean, std = channel_statistics(train.images)
+    size = min(batch_size, len(validation))
+    batches = -(-len(validation) // size)
+    val_labels = np.full(batches * size, PADDING_LABEL, np.int32)
+    val_labels[: len(validation)] = validation.labels
+    val_images = resize(validation.images, resolution)
+    val_images = jnp.pad(val_images, ((0, batches * size - len(validation)), (0, 0), (0, 0), (0, 0)))
+    return EpochData(
+        images=resize(train.images, resolution),
+        labels=jnp.asarray(train.labels),
+        val_images=val_images.reshape(batches, size, *val_images.shape[1:]),
+        val_labels=jnp.asarray(val_labels.reshape(batches, size)),
+        mean=jnp.asarray(mean),
+        std=jnp.asarray(std),
+    )
+
+
+def channel_statistics(images: UInt8[np.ndarray, "n h w c"]) -> tuple[Float[np.ndarray, " c"], Float[np.ndarray, " c"]]:
+    """Mean and standard deviation of each channel in grey levels, exact: from a histogram of the 256 levels.
+
+    A channel that never changes has deviation 1, so that it is standardised to 0.
+    """
+    levels = np.arange(256, dtype=np.float64)
+    channels = images.shape[-1]
+    histograms = np.stack([np.bincount(images[..., c].reshape(-1), minlength=256) for c in range(channels)])
+    shares = histograms / histograms.sum(1, keepdims=True)
+    mean = shares @ levels
+    std = np.sqrt((shares * (levels - mean[:, None]) ** 2).sum(1))
+    return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
+
+
+def resize(images: UInt8[np.ndarray, "n h w c"], resolution: int) -> UInt8[Array, "n r r c"]:
+    """Square images resampled by a triangle filter, widened when shrinking (antialiasing), rounded to grey levels."""
+    count, native, _, channels = images.shape
+    if native == resolution:
+        return jnp.asarray(images)
+    per_image = max(native, resolution) ** 2 * channels
+    chunk = min(count, max(1, _CHUNK_VALUES // per_image))
+    parts = []
+    for start in range(0, count, chunk):
+        part = images[start : start + chunk]
+        padding = chunk - len(part)  # keeps one shape, so one compilation
+        padded = np.pad(part, ((0, padding), (0, 0), (0, 0), (0, 0))) if padding else part
+        parts.append(_resize_chunk(jnp.asarray(padded), resolution)[: len(part)])
+    return jnp.concatenate(parts)
+
+
+@partial(jax.jit, static_argnames="resolution")
+def _resize_chunk(images: UInt8[Array, "n h w c"], resolution: int) -> UInt8[Array, "n r r c"]:
+    count, _, _, channels = images.shape
+    shape = (count, resolution, resolution, channels)
+    resized = jax.image.resize(images.astype(jnp.float32), shape, "linear", antialias=True)
+    return jnp.clip(jnp.round(resized), 0, 255).astype(jnp.uint8)
+
+
+def standardise(
+    images: Float[Array, "n h w c"], mean: Float[Array, " c"], std: Float[Array, " c"]
+) -> Float[Array, "n h w c"]:
+    """Grey levels to mean 0 and deviation 1 over the training split."""
+    return (images - mean) / std

@@ -1,0 +1,66 @@
+"""The learning-rate schedule: epochs turned into steps, linear warm-up, cosine decay."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from scalesearch.config import TrainingSection
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """A schedule's length in optimiser steps; the images that do not fill a batch are left out of an epoch."""
+
+    per_epoch: int
+    total: int
+    warmup: int
+
+
+def count_steps(training: TrainingSection, images: int) -> Steps:
+    """Steps of a schedule over `images` training images. Raises `ValueError` where they do not fill one batch."""
+    per_epoch = images // training.batch_size
+    if per_epoch < 1:
+        raise ValueError(
+            f"`batch_size` must be at most the number of training images ({images:,}), but got {training.batch_size:,}"
+        )
+    return Steps(per_epoch, per_epoch * training.epochs, round(per_epoch * training.warmup_epochs))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The schedule as numbers that a compiled step takes as arguments: none of them is compiled in."""
+
+    learning_rate: Float[Array, ""]
+    final_fraction: Float[Array, ""]
+    warmup: Int[Array, ""]
+    total: Int[Array, ""]
+
+
+def schedule_of(training: TrainingSection, steps: Steps) -> Schedule:
+    """The schedule of a study's training section."""
+    return Schedule(
+        learning_rate=jnp.float32(training.learning_rate),
+        final_fraction=jnp.float32(training.final_learning_rate_fraction),
+        warmup=jnp.int32(steps.warmup),
+        total=jnp.int32(steps.total),
+    )
+
+
+def learning_rate(schedule: Schedule, step: Int[Array, ""]) -> Float[Array, ""]:
+    """Rate of step t = 0, 1, …: peak·(t + 1)/W for t < W, then peak·(f + (1 − f)·(1 + cos π·(t − W)/(T − W))/2).
+
+    So the last step of the warm-up and the first behind it run at the peak, and the final fraction f
+    would be reached at step T, just after the end: no step is spent at rate 0.
+    """
+    warmup, total = schedule.warmup.astype(jnp.float32), schedule.total.astype(jnp.float32)
+    t = step.astype(jnp.float32)
+    rising = (t + 1) / jnp.maximum(warmup, 1)
+    progress = (t - warmup) / jnp.maximum(total - warmup, 1)
+    falling = schedule.final_fraction + (1 - schedule.final_fraction) * (1 + jnp.cos(math.pi * progress)) / 2
+    return schedule.learning_rate * jnp.where(t < warmup, rising, falling)
