@@ -44,8 +44,9 @@ def leaderboard(candidates: pd.DataFrame, metric: str) -> go.Figure:
             name="candidates",
         )
     )
+    bars = ", ± one standard error over the seeds" if error.gt(0).any() else ""
     shown = f"the best {len(best)} of {len(done)} candidates" if len(done) > LEADERS else f"{len(done)} candidates"
-    styled(figure, f"Leaderboard: {shown}, ± one standard error over the seeds", 130 + 26 * max(len(best), 3))
+    styled(figure, f"Leaderboard: {shown}{bars}", 130 + 26 * max(len(best), 3))
     figure.update_xaxes(title_text=f"{kind.label} ({kind.unit})")
     figure.update_yaxes(autorange="reversed", type="category", automargin=True, showgrid=True)
     return figure

@@ -77,6 +77,7 @@ def test_the_leaderboard_has_the_best_on_top(metric: str, first):
     assert values[0] == first(values)
     assert values == sorted(values, reverse=first is max)
     assert figure.layout.yaxis.autorange == "reversed"
+    assert "standard error" in figure.layout.title.text
     best = table[table["status"] == "done"].sort_values(metric, ascending=first is min).iloc[0]
     assert figure.data[0].error_x.array[0] == pytest.approx(best[f"{metric}_sd"] / math.sqrt(3))
 
@@ -104,11 +105,10 @@ def test_many_curves_are_thinned_and_the_title_says_so():
 def test_cost_sets_the_nominal_beside_the_real():
     table = candidates_table(RECORDS, 2.0, "val_loss")
     drawn = traces(cost(table, 2.0))["candidates"]
-    by_number = table.set_index("candidate")
-    nominal = RECORDS[5].candidate.nominal.product
-    position = by_number.index.get_loc(5)
-    assert drawn.x[position] == pytest.approx(nominal)
-    assert drawn.y[position] == RECORDS[5].candidate.macs_ratio
+    assert list(drawn.y) == table["macs_ratio"].tolist()
+    by_number = dict(zip(table["candidate"].tolist(), drawn.x, strict=True))
+    for number, record in enumerate(RECORDS):
+        assert by_number[number] == pytest.approx(record.candidate.nominal.product)
 
 
 def test_hovering_text_is_escaped_and_short():
@@ -125,3 +125,10 @@ def test_axes_carry_units():
     assert leaderboard(table, "val_loss").layout.xaxis.title.text == "validation loss (nats)"
     assert learning_curves(RECORDS, "val_accuracy").layout.yaxis.title.text == "validation accuracy (fraction right)"
     assert "× baseline" in cost(table, 2.0).layout.yaxis.title.text
+
+
+def test_one_seed_has_no_error_bars_and_claims_none():
+    table = candidates_table(planted_records(PlantedSurface(), seeds=(0,)), 2.0, "val_loss")
+    figure = leaderboard(table, "val_loss")
+    assert "standard error" not in figure.layout.title.text
+    assert set(figure.data[0].error_x.array) == {0.0}

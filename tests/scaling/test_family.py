@@ -82,7 +82,9 @@ def test_macs_follow_the_budget_as_far_as_rounding_lets_them(depth: float, fract
     rule = rule_for(balanced, coefficients_of(shares, budget), budget)
     zero, one = family(rule, (0, 1))
     assert zero.spec == own.spec
-    assert all(a >= b for a, b in zip(one.spec.depths + one.spec.widths, own.spec.depths + own.spec.widths, strict=True))
+    assert all(
+        a >= b for a, b in zip(one.spec.depths + one.spec.widths, own.spec.depths + own.spec.widths, strict=True)
+    )
     # Rounding moves a width by at most its divisor's half (an eighth of 16), twice in the macs, a depth by a block
     # of 16, and stages have unlike costs: within a factor of 1.6 of the budget either way.
     assert budget / 1.6 < one.macs_ratio < budget * 1.6
