@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import jax
 
 from scalesearch.models.numerics import check_forms
-from scalesearch.search.study import StorageError, hidden, open_storage, study_names
+from scalesearch.search.storage import StorageError, hidden, open_storage, study_names
 from scalesearch.training.cache import enable_compilation_cache
 
 _PACKAGES = ("scalesearch", "jax", "jaxlib", "flax", "optax", "optuna", "numpy", "pandas", "statsmodels", "plotly")
@@ -37,10 +37,14 @@ def _machine() -> list[Finding]:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
     return [
         Finding("device", f"{len(devices)} × {devices[0].device_kind} ({jax.default_backend()})", good=True),
-        Finding("cores", f"{len(os.sched_getaffinity(0))} usable", good=True),
+        Finding("cores", f"{_cores()} usable", good=True),
         Finding("python", f"{platform.python_version()} on {platform.platform()}", good=sys.version_info >= (3, 11)),
         Finding("versions", versions, good=True),
     ]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cache() -> Finding:
@@ -64,7 +68,7 @@ def _numerics() -> Finding:
 
 def _storage(url: str) -> Finding:
     try:
-        names = study_names(open_storage(url))
+        names = study_names(open_storage(url, read_only=True))
     except StorageError as error:
         return Finding("storage", str(error), good=False)
     return Finding("storage", f"{hidden(url)}: {len(names)} studies", good=True)

@@ -25,6 +25,7 @@ from scalesearch.records import TrialRecord
 from scalesearch.scaling.family import FamilyMember, family
 from scalesearch.scaling.rule import ScalingRule
 from scalesearch.search import study as studies
+from scalesearch.search.storage import open_storage, sqlite_url
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -147,7 +148,7 @@ def load(folder: str | Path, storage: str | None = None) -> Run:
     study = load_study(folder / "study.toml")
     if storage is None and not (folder / "study.db").is_file():
         raise InputError(f"{folder}: no study.db there yet; the study's storage is elsewhere: give --storage")
-    stored = studies.join_study(studies.open_storage(storage or studies.sqlite_url(folder)), study.name)
+    stored = studies.join_study(open_storage(storage or sqlite_url(folder), read_only=True), study.name)
     return Run(folder, study, studies.records(stored), studies.count_states(stored), studies.fingerprint_of(stored))
 
 

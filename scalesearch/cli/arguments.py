@@ -106,6 +106,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--data", metavar="SOURCE", help="where this machine holds the data (default: as the study says)"
     )
 
+    worker.add_argument("--cores", type=core_list, metavar="LIST", help="keep to these processor cores (0,1)")
+
     status = commands.add_parser("status", help="how far a run is, and who leads")
     status.add_argument("folder", type=Path, metavar="DIR")
     status.add_argument("--storage", metavar="URL", help="look there instead of at DIR/study.db")
@@ -184,8 +186,9 @@ def overrides(arguments: argparse.Namespace) -> dict[str, Any]:
         ("size", "design.size"),
         ("step", "design.step"),
         ("rounding", "rounding.depth"),
+        ("study_name", "name"),
     ):
-        value = getattr(arguments, flag)
+        value = getattr(arguments, flag, None)
         if value is not None:
             changes[key] = value
     if arguments.nominal:

@@ -24,15 +24,22 @@ _COMMANDS = {
 }
 
 # By name, so that looking an error up does not import the module (and jax) that defines it.
-_EXIT_CODES = {"InputError": 2, "InfeasibleBudget": 2, "StudyMismatch": 3, "StorageError": 4}
+_EXIT_CODES = {
+    "InputError": 2,
+    "InfeasibleBudget": 2,
+    "StudyMismatch": 3,
+    "StorageError": 4,
+    "StorageInternalError": 4,  # optuna's: the storage went away while it was used
+    "SQLAlchemyError": 4,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command of `argv` (default: the process's) and return its exit code."""
     arguments = build_parser().parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupt)
-    module = importlib.import_module(f"scalesearch.cli.{_COMMANDS[arguments.command]}")
     try:
+        module = importlib.import_module(f"scalesearch.cli.{_COMMANDS[arguments.command]}")
         code: int = getattr(module, arguments.command)(arguments)
         sys.stdout.flush()
         return code
@@ -49,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         if code == 1:
             _say(f"unexpected {type(error).__name__}: {_line(error)} (scalesearch --debug … shows where)")
+        elif code == 4 and "StorageError" not in names:
+            _say(f"the storage failed while it was used ({_cause(error)}); run the same command again to resume")
         else:
             _say(_line(error))
         return code
@@ -61,6 +70,13 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
 
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split())
+
+
+def _cause(error: BaseException) -> str:
+    """The first line of what the driver said."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _say(message: str) -> None:

@@ -37,8 +37,9 @@ class SearchProgress:
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"), console=self._console
         )
-        self._task = self._bar.add_task("compiling the first network", total=trials, completed=self._begun, left="")
-        self._live = Live(self._group(), console=self._console, refresh_per_second=4, transient=True)
+        self._task = self._bar.add_task("", total=trials, left="")
+        self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+        self._update()
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -58,15 +59,22 @@ class SearchProgress:
 
     def finished(self, records: Sequence[TrialRecord]) -> None:
         """The trial at hand ended; `records` are those of all workers so far."""
-        self._records, self._fraction = list(records), 0.0
-        if not self._console.is_terminal:
-            self._line(records[-1])
+        self._fraction = 0.0
+        self._take(records)
         self._update()
 
-    def waiting(self, running: int) -> None:
-        """Nothing is left to start, but other workers still run `running` trials."""
-        self._bar.update(self._task, description=f"waiting for {running} trial{'s' * (running > 1)} elsewhere")
-        self._live.update(self._group())
+    def waiting(self, running: int, records: Sequence[TrialRecord]) -> None:
+        """Nothing is left to start, but other workers, or ones that died, still hold `running` trials."""
+        self._take(records)
+        self._update(f"waiting for {running} trial{'s' * (running > 1)} elsewhere")
+
+    def _take(self, records: Sequence[TrialRecord]) -> None:
+        known = {record.candidate.spec for record in self._records}
+        for record in records:
+            if record.candidate.spec not in known:
+                self._records.append(record)
+                if not self._console.is_terminal:
+                    self._line(record)
 
     def seconds_left(self) -> float:
         """At the pace since the start (all candidates cost the same macs); before there is one, as predicted."""
@@ -75,11 +83,11 @@ class SearchProgress:
         pace = (time.monotonic() - self._started) / gained if gained > 0 else self._predicted / self._trials
         return max(0.0, left * pace)
 
-    def _update(self) -> None:
+    def _update(self, doing: str = "") -> None:
         done = len(self._records)
         self._bar.update(
             self._task,
-            description=f"trial {min(done + 1, self._trials)} of {self._trials}",
+            description=doing or f"trial {min(done + 1, self._trials)} of {self._trials}",
             completed=done + self._fraction,
             left=f"{duration(self.seconds_left())} left",
         )

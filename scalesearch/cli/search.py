@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 from scalesearch.cli import display
 from scalesearch.cli.cores import usable_cores, use_cores
@@ -18,30 +19,57 @@ from scalesearch.cli.scaling import print_json, study_of
 from scalesearch.config import InputError, StudyConfig
 from scalesearch.results import Run, finish, load, save_study
 from scalesearch.search import study as studies
-from scalesearch.search.design import Plan, make_plan
+from scalesearch.search.design import Plan, make_plan, planned_size
+from scalesearch.search.fitting import check_fits
+from scalesearch.search.storage import copy_to_folder, open_storage, sqlite_url
 from scalesearch.search.timing import predicted_seconds
 from scalesearch.search.worker import Finished, work
+
+if TYPE_CHECKING:
+    from scalesearch.training.data import Splits
 
 
 def run(arguments: argparse.Namespace) -> int:
     """The whole job: plan, train what is missing, fit, choose, write; run again to resume."""
     config = study_of(arguments)
-    if arguments.study_name:
-        config = config.model_copy(update={"name": arguments.study_name})
     made = make_plan(config)
     folder = arguments.out or Path("runs") / config.name
     with _owned(folder):
         if not arguments.json:
             display.show_plan_head(config, made)
-        url = arguments.storage or studies.sqlite_url(folder)
-        try:
-            _search(config, made, folder, url, arguments.workers)
-        finally:
-            if arguments.storage:
-                studies.copy_to_folder(studies.join_study(studies.open_storage(url), config.name), folder)
+        with _study(config, made, folder, arguments.storage) as (study, splits):
+            _search(config, made, study, splits, arguments.storage or sqlite_url(folder), arguments.workers)
         done = load(folder)
         finish(done)
-    return _show(done, arguments.json)
+    code = _show(done, arguments.json)
+    missing = planned_size(config, made) - len(done.records)
+    if missing > 0:
+        sys.stderr.write(
+            f"scalesearch: {missing} trials have no result, since their workers died again and again; "
+            "run the same command again to try them again\n"
+        )
+        return 5
+    return code
+
+
+@contextlib.contextmanager
+def _study(config: StudyConfig, made: Plan, folder: Path, server: str | None) -> Iterator[tuple[studies.Study, Splits]]:
+    """The study and its data; what a server holds of it in the end, or at an interrupt, is copied to the folder."""
+    from scalesearch.training.data import load_splits
+
+    splits = load_splits(config.data)
+    check_fits(made.baseline.spec, config, splits)
+    study = studies.open_study(open_storage(server or sqlite_url(folder)), config, splits.digest)
+    save_study(folder, config)
+    try:
+        yield study, splits
+    except BaseException:
+        if server:
+            with contextlib.suppress(Exception):  # the server may be what failed
+                copy_to_folder(study, folder)
+        raise
+    if server:
+        copy_to_folder(study, folder)
 
 
 def _show(done: Run, as_json: bool) -> int:
@@ -52,23 +80,18 @@ def _show(done: Run, as_json: bool) -> int:
     return 5 if done.failed else 0
 
 
-def _search(config: StudyConfig, made: Plan, folder: Path, url: str, workers: int) -> None:
+def _search(config: StudyConfig, made: Plan, study: studies.Study, splits: Splits, url: str, workers: int) -> None:
     """Train what the study still lacks."""
-    from scalesearch.training.data import load_splits
-
-    splits = load_splits(config.data)
-    study = studies.open_study(studies.open_storage(url), config, splits.digest)
-    save_study(folder, config)
-    planned = made.distinct
+    planned, trials = made.distinct, planned_size(config, made)
+    studies.check_plan(study, planned)
     studies.enqueue_missing(study, planned)
-    states, trials = studies.count_states(study), len(planned) or config.design.size
+    states = studies.count_states(study)
     if states["complete"] + states["failed"] >= trials and not states["waiting"] + states["running"]:
         sys.stderr.write("all trials are there already: nothing to train\n")
         return
-    from scalesearch.search.objective import check_fits, training_evaluation
+    from scalesearch.search.objective import training_evaluation
     from scalesearch.training.cache import enable_compilation_cache
 
-    check_fits(made.baseline.spec, splits, config.data.source)
     enable_compilation_cache()
     seconds = predicted_seconds(config, [trial.candidate for trial in planned])
     progress = SearchProgress(config, trials, seconds, studies.records(study))
@@ -77,9 +100,12 @@ def _search(config: StudyConfig, made: Plan, folder: Path, url: str, workers: in
         del finished
         progress.finished(studies.records(study))
 
+    def on_wait(running: int) -> None:
+        progress.waiting(running, studies.records(study))
+
     evaluate = training_evaluation(config, splits, lambda report: progress.epoch(len(report.seeds)))
     with _helpers(url, config.name, workers), progress:
-        work(study, config, made, evaluate, on_finished, progress.waiting)
+        work(study, config, made, evaluate, on_finished, on_wait)
 
 
 @contextlib.contextmanager
@@ -109,32 +135,44 @@ def _helpers(url: str, name: str, workers: int) -> Iterator[None]:
     cores = usable_cores()
     parts = [cores[place::workers] or [cores[place % len(cores)]] for place in range(workers)]
     command = [sys.executable, "-m", "scalesearch", "worker", "--storage", url, "--study-name", name, "--cores"]
-    helpers = [
-        subprocess.Popen([*command, ",".join(map(str, part))], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for part in parts[1:]
-    ]
+    helpers: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
     use_cores(parts[0])
-    try:
-        yield
-        codes = [helper.wait() for helper in helpers]
-    finally:
-        for helper in helpers:
-            helper.terminate()
-            helper.wait()
-    if any(codes):
-        sys.stderr.write(f"scalesearch: workers ended with exit codes {codes}; the trials are complete all the same\n")
+    with contextlib.ExitStack() as files:
+        try:
+            for part in parts[1:]:
+                told: IO[bytes] = files.enter_context(tempfile.TemporaryFile())
+                arguments = [*command, ",".join(map(str, part))]
+                nothing = subprocess.DEVNULL
+                # In a session of its own: an interrupt reaches it once, from here.
+                helper = subprocess.Popen(arguments, stdin=nothing, stdout=nothing, stderr=told, start_new_session=True)
+                helpers.append((helper, told))
+            yield
+            for helper, told in helpers:
+                if helper.wait():
+                    _tell_of(helper, told)
+        finally:
+            for helper, _ in helpers:
+                helper.terminate()
+            for helper, _ in helpers:
+                helper.wait()
+
+
+def _tell_of(helper: subprocess.Popen[bytes], told: IO[bytes]) -> None:
+    told.seek(0)
+    last = told.read().decode(errors="replace").strip().rpartition("\n")[2]
+    sys.stderr.write(f"scalesearch: a worker ended early with exit code {helper.returncode}: {last}\n")
 
 
 def worker(arguments: argparse.Namespace) -> int:
     """Join a study: take trials from its queue until it is done."""
     if arguments.cores:
         use_cores(arguments.cores)
-    study = studies.join_study(studies.open_storage(arguments.storage), arguments.study_name)
+    study = studies.join_study(open_storage(arguments.storage), arguments.study_name)
     config = studies.config_of(study)
     if arguments.data:
         data = config.data.model_copy(update={"source": arguments.data})
         config = config.model_copy(update={"data": data})
-    from scalesearch.search.objective import check_fits, training_evaluation
+    from scalesearch.search.objective import training_evaluation
     from scalesearch.training.cache import enable_compilation_cache
     from scalesearch.training.data import load_splits
 
@@ -142,7 +180,7 @@ def worker(arguments: argparse.Namespace) -> int:
     if splits.digest != studies.data_digest(study):
         raise studies.StudyMismatch(f"the data of {config.data.source} are not those that the study was made with")
     made = make_plan(config)
-    check_fits(made.baseline.spec, splits, config.data.source)
+    check_fits(made.baseline.spec, config, splits)
     enable_compilation_cache()
 
     def on_finished(finished: Finished) -> None:

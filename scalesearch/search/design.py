@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
-from scalesearch.config import DesignSection, StudyConfig
+from scalesearch.config import DesignSection, InputError, StudyConfig
 from scalesearch.scaling.baselines import Baseline
 from scalesearch.scaling.coefficients import Coefficients, shares_of
-from scalesearch.scaling.complexity import Complexity, complexity
+from scalesearch.scaling.complexity import Complexity, FloatArray, complexity
 from scalesearch.scaling.compound import scale
-from scalesearch.scaling.feasible import Candidate, FeasibleSet, candidate_of, check_budget, feasible_set
+from scalesearch.scaling.feasible import (
+    Candidate,
+    FeasibleSet,
+    InfeasibleBudget,
+    candidate_of,
+    check_budget,
+    feasible_set,
+)
 from scalesearch.scaling.simplex import Shares, from_unit_square, lattice
+
+# Grid points looked at, at most.
+MAX_GRID = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +43,7 @@ class PlannedTrial:
 class Plan:
     """What a study would train. `counted` networks were counted, `feasible` of them cost the budget.
 
-    `trials` holds no two of the same network, but for a nominal grid, which lists every grid point.
+    `trials` holds no two of the same network, but for a nominal grid, which lists every grid point that grows.
     An adaptive design (`tpe`) has no planned trials.
     """
 
@@ -58,11 +68,17 @@ def make_plan(study: StudyConfig) -> Plan:
     cost = complexity(baseline.spec)
     if design.kind == "grid" and design.nominal:
         points, counted = grid(study.budget, design)
-        trials = tuple(_as_it_rounds(baseline, cost.macs, point) for point in points)
+        rounded = (_as_it_rounds(baseline, cost.macs, point) for point in points)
+        trials = tuple(trial for trial in rounded if trial is not None)
         return Plan(baseline, cost, study.budget, design.band, counted, len(trials), trials)
     found = feasible_set(baseline.spec, baseline.rounding, study.budget, study.tolerance)
     trials = _without_twins(snap(found, target, study.budget) for target in _targets(study.budget, design))
     return Plan(baseline, cost, study.budget, study.tolerance, found.counted, len(found), trials)
+
+
+def planned_size(study: StudyConfig, plan: Plan) -> int:
+    """How many networks the study trains: those planned or, in an adaptive design, its size or all there are."""
+    return len(plan.distinct) or min(study.design.size, plan.feasible)
 
 
 def _targets(budget: float, design: DesignSection) -> tuple[Shares, ...]:
@@ -79,30 +95,46 @@ def grid(budget: float, design: DesignSection) -> tuple[tuple[Coefficients, ...]
     """The paper's grid, arXiv:1905.11946 §3.3: points whose product α·β²·γ² lies within `band` of the budget.
 
     α runs from 1 to B, β and γ from 1 to √B, which is all that the budget buys each alone. Also returns
-    the number of all points looked at.
+    the number of all points looked at. Raises `InputError` for a grid of more than `MAX_GRID` points, and
+    `InfeasibleBudget` where none is kept.
     """
+    alpha, side = _axis(budget, design.step), _axis(math.sqrt(budget), design.step)
+    looked_at = len(alpha) * len(side) ** 2
+    if looked_at > MAX_GRID:
+        raise InputError(
+            f"a grid must have at most {MAX_GRID:,} points, but `design.step` {design.step:g} at budget {budget:g} "
+            f"gives {looked_at:,}: raise the step, or take the lattice"
+        )
+    product = alpha[:, None, None] * (side**2)[:, None] * side**2
+    deviation = np.abs(product / budget - 1)
+    deviation[0, 0, 0] = math.inf  # the baseline has no shares
+    kept = np.argwhere(deviation <= design.band + 1e-9).tolist()
+    if not kept:
+        raise InfeasibleBudget(
+            f"a grid needs a point with α·β²·γ² within {design.band:g} · {budget:g} of the budget, "
+            f"but none of the {looked_at:,} with `design.step` {design.step:g} is: "
+            f"raise `design.band` to {math.ceil(deviation.min() * 1e4) / 1e4:g}, or lower `design.step`"
+        )
+    points = tuple(Coefficients(float(alpha[a]), float(side[b]), float(side[c])) for a, b, c in kept)
+    return points, looked_at
 
-    def axis(highest: float) -> list[float]:
-        return [1 + design.step * i for i in range(math.floor((highest - 1) / design.step + 1e-9) + 1)]
 
-    points = [
-        Coefficients(alpha, beta, gamma)
-        for alpha in axis(budget)
-        for beta in axis(math.sqrt(budget))
-        for gamma in axis(math.sqrt(budget))
-    ]
-    kept = tuple(point for point in points if abs(point.product / budget - 1) <= design.band + 1e-9)
-    return kept, len(points)
+def _axis(highest: float, step: float) -> FloatArray:
+    return np.asarray(1 + step * np.arange(math.floor((highest - 1) / step + 1e-9) + 1, dtype=np.float64))
 
 
-def _as_it_rounds(baseline: Baseline, baseline_macs: int, point: Coefficients) -> PlannedTrial:
+def _as_it_rounds(baseline: Baseline, baseline_macs: int, point: Coefficients) -> PlannedTrial | None:
+    """The network of a grid point at its real cost; None where rounding takes it back to the baseline or below."""
     spec = scale(baseline.spec, point, baseline.rounding)
     candidate = candidate_of(baseline.spec, baseline_macs, spec, point)
+    grown = astuple(candidate.coefficients)
+    if min(grown) < 1 - 1e-9 or max(grown) < 1 + 1e-9:
+        return None
     target = shares_of(point)
     return PlannedTrial(target, candidate, math.dist(target.values, candidate.shares.values))
 
 
-def _low_discrepancy(size: int, seed: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def _low_discrepancy(size: int, seed: int) -> FloatArray:
     """`size` points of the unit square by the additive recurrence of the plastic number, shifted by `seed`.
 
     Source: Roberts, "The unreasonable effectiveness of quasirandom sequences" (2018), R₂.
@@ -110,7 +142,7 @@ def _low_discrepancy(size: int, seed: int) -> np.ndarray[tuple[int, int], np.dty
     plastic = 1.32471795724474602596
     shift = np.random.default_rng(seed).random(2)
     steps = np.arange(1, size + 1)[:, None] * np.array([1 / plastic, 1 / plastic**2])
-    return (shift + steps) % 1.0
+    return np.asarray((shift + steps) % 1.0)
 
 
 def snap(found: FeasibleSet, target: Shares, budget: float) -> PlannedTrial:
@@ -124,10 +156,10 @@ def snap(found: FeasibleSet, target: Shares, budget: float) -> PlannedTrial:
     return PlannedTrial(target, candidate, math.dist(target.values, candidate.shares.values))
 
 
-def log_distances(found: FeasibleSet, target: Shares, budget: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def log_distances(found: FeasibleSet, target: Shares, budget: float) -> FloatArray:
     """Distance (N,) of each feasible candidate from `target`, as `snap` measures it."""
     apart = np.linalg.norm(found.shares - np.array(target.values), axis=1) * math.log(budget)
-    return np.hypot(apart, np.log(found.macs_ratio / budget))
+    return np.asarray(np.hypot(apart, np.log(found.macs_ratio / budget)))
 
 
 def _without_twins(trials: Iterable[PlannedTrial]) -> tuple[PlannedTrial, ...]:

@@ -6,26 +6,12 @@ from collections.abc import Callable
 
 import jax
 
-from scalesearch.config import InputError, StudyConfig
+from scalesearch.config import StudyConfig
 from scalesearch.records import Failure, FailureKind, TrialRecord
-from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.feasible import Candidate
 from scalesearch.search.worker import Evaluate
 from scalesearch.training.data import Splits
 from scalesearch.training.loop import EpochReport, TrainingDiverged, train
-
-
-def check_fits(spec: ArchitectureSpec, splits: Splits, source: str) -> None:
-    """Raises `InputError` where the baseline's input or classes are not those of the data."""
-    for key, expected, found in (
-        ("in_channels", spec.in_channels, splits.in_channels),
-        ("num_classes", spec.num_classes, splits.num_classes),
-    ):
-        if expected != found:
-            raise InputError(
-                f"the baseline's `{key}` must be that of the data {source}, {found}, but got {expected}: "
-                f"set {key} = {found} in the study's [baseline]"
-            )
 
 
 def training_evaluation(study: StudyConfig, splits: Splits, on_epoch: Callable[[EpochReport], None]) -> Evaluate:

@@ -1,83 +1,31 @@
-"""The Optuna study: storage, fingerprint, and the queue of planned trials."""
+"""The Optuna study: fingerprint, the queue of planned trials, and their records."""
 
 from __future__ import annotations
 
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import ExperimentalWarning, StorageInternalError
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from scalesearch.config import StudyConfig, parse_study
 from scalesearch.records import TrialRecord, record_from_json
+from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.search.design import PlannedTrial
+from scalesearch.search.storage import StorageError, hidden, study_names
 
-# A worker that has not said that it lives for a minute is dead: its trial goes back to the queue.
-HEARTBEAT_SECONDS = 15
-GRACE_SECONDS = 60
-MAX_RETRIES = 3
-
-_SQLITE: dict[str, Any] = {"connect_args": {"timeout": 60}}
-_SERVER: dict[str, Any] = {"pool_pre_ping": True}
+Study = optuna.Study
 
 _STUDY, _FINGERPRINT, _DATA = "study", "fingerprint", "data_digest"
-_INDEX, _RECORD = "planned_index", "record"
+_INDEX, _SPEC, _RECORD = "planned_index", "spec", "record"
 
 
 class StudyMismatch(Exception):
     """The stored study was made with other settings; the message names what differs."""
-
-
-class StorageError(Exception):
-    """The storage cannot be opened, or holds no such study."""
-
-
-def open_storage(url: str) -> RDBStorage:
-    """The storage at an SQLAlchemy URL, with heartbeats and the retry of stale trials. Raises `StorageError`."""
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # progress and errors are told by the command line
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            return RDBStorage(
-                url,
-                engine_kwargs={"connect_args": {"timeout": 60}}
-                if url.startswith("sqlite")
-                else {"pool_pre_ping": True},
-                heartbeat_interval=HEARTBEAT_SECONDS,
-                grace_period=GRACE_SECONDS,
-                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES),
-            )
-    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, ImportError) as error:
-        raise StorageError(
-            f"the storage URL {hidden(url)} cannot be used ({_brief(error)}); "
-            "for example sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE"
-        ) from error
-    except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
-        raise StorageError(f"the storage {hidden(url)} cannot be opened ({_brief(error)})") from error
-
-
-def hidden(url: str) -> str:
-    """The URL without its password."""
-    head, separator, tail = url.partition("://")
-    login, at, rest = tail.rpartition("@")
-    return f"{head}{separator}{login.partition(':')[0]}{at}{rest}"
-
-
-def _brief(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
-def sqlite_url(folder: Path) -> str:
-    """The storage of a run folder."""
-    return f"sqlite:///{(folder / 'study.db').as_posix()}"
 
 
 def fingerprint(config: StudyConfig, data_digest: str) -> dict[str, Any]:
@@ -100,34 +48,30 @@ def open_study(storage: RDBStorage, config: StudyConfig, data_digest: str) -> op
     Raises `StudyMismatch` where it was made with other settings or data.
     """
     wanted = fingerprint(config, data_digest)
-    if config.name in study_names(storage):
-        study = join_study(storage, config.name)
-        stored: Mapping[str, Any] = study.user_attrs[_FINGERPRINT]
-        changed = [key for key in sorted({*stored, *wanted}) if stored.get(key) != wanted.get(key)]
-        if changed:
-            told = ", ".join(
-                f"`{key}` was {_short(stored.get(key))}, now {_short(wanted.get(key))}" for key in changed[:4]
-            )
-            more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
-            raise StudyMismatch(
-                f"the study {config.name!r} in {hidden(storage.url)} was made with other settings: {told}; "
-                "use another --out (or study name), or the same settings"
-            )
-        return study
-    direction = "minimize" if config.metric == "val_loss" else "maximize"
-    study = optuna.create_study(storage=storage, study_name=config.name, direction=direction, sampler=_sampler(config))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        study.set_metric_names([config.metric])
-    study.set_user_attr(_STUDY, config.model_dump(mode="json"))
-    study.set_user_attr(_DATA, data_digest)
-    study.set_user_attr(_FINGERPRINT, wanted)
+    study = optuna.create_study(
+        storage=storage,
+        study_name=config.name,
+        direction="minimize" if config.metric == "val_loss" else "maximize",
+        load_if_exists=True,
+    )
+    # Also one whose maker died on this line or the next ones.
+    if not study.user_attrs.keys() - {_STUDY, _DATA} and not study.get_trials(deepcopy=False):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names([config.metric])
+        study.set_user_attr(_STUDY, config.model_dump(mode="json"))
+        study.set_user_attr(_DATA, data_digest)
+        study.set_user_attr(_FINGERPRINT, wanted)
+    study = join_study(storage, config.name)
+    stored: Mapping[str, Any] = study.user_attrs[_FINGERPRINT]
+    changed = [key for key in sorted({*stored, *wanted}) if stored.get(key) != wanted.get(key)]
+    if changed:
+        told = ", ".join(f"`{key}` was {_short(stored.get(key))}, now {_short(wanted.get(key))}" for key in changed)
+        raise StudyMismatch(
+            f"the study {config.name!r} in {hidden(storage.url)} was made with other settings: {told}; "
+            "use another --out (or study name), or the same settings"
+        )
     return study
-
-
-def study_names(storage: RDBStorage) -> list[str]:
-    """The names of all studies in a storage."""
-    return sorted(optuna.get_all_study_names(storage))
 
 
 def join_study(storage: RDBStorage, name: str) -> optuna.Study:
@@ -140,7 +84,7 @@ def join_study(storage: RDBStorage, name: str) -> optuna.Study:
         ) from None
     if not {_STUDY, _FINGERPRINT, _DATA} <= study.user_attrs.keys():
         raise StorageError(f"the study {name!r} in {hidden(storage.url)} was not made by scalesearch")
-    study.sampler = _sampler(config_of(study))
+    study.sampler = sampler_for(config_of(study), 0)
     return study
 
 
@@ -149,11 +93,16 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def _sampler(config: StudyConfig) -> optuna.samplers.BaseSampler:
+def sampler_for(config: StudyConfig, trial: int) -> optuna.samplers.BaseSampler:
+    """The sampler of trial number `trial`.
+
+    Each has a seed of its own, so that neither another worker nor a resumed search draws the same again.
+    """
+    seed = config.design.seed + trial
     if config.design.kind == "tpe":
         startup = max(4, config.design.size // 3)
-        return optuna.samplers.TPESampler(n_startup_trials=startup, seed=config.design.seed, constant_liar=True)
-    return optuna.samplers.RandomSampler(seed=0)  # never asked: every trial of a planned design is enqueued
+        return optuna.samplers.TPESampler(n_startup_trials=startup, seed=seed, constant_liar=True)
+    return optuna.samplers.RandomSampler(seed=seed)  # never asked: every trial of a planned design is enqueued
 
 
 def config_of(study: optuna.Study) -> StudyConfig:
@@ -176,7 +125,7 @@ def enqueue_missing(study: optuna.Study, planned: Sequence[PlannedTrial]) -> int
     settled = {
         index
         for trial in study.get_trials(deepcopy=False)
-        if (index := planned_index(trial)) is not None and (not trial.state.is_finished() or has_record(trial))
+        if (index := planned_index(trial)) is not None and holds(trial)
     }
     missing = [index for index in range(len(planned)) if index not in settled]
     for index in missing:
@@ -188,8 +137,32 @@ def enqueue(study: optuna.Study, index: int, planned: PlannedTrial) -> None:
     """Queue one planned trial at the realised shares of its candidate."""
     shares = planned.candidate.shares
     study.enqueue_trial(
-        {"depth_share": shares.depth_share, "width_fraction": shares.width_fraction}, user_attrs={_INDEX: index}
+        {"depth_share": shares.depth_share, "width_fraction": shares.width_fraction},
+        user_attrs={_INDEX: index, _SPEC: planned.candidate.spec.to_json()},
     )
+
+
+def check_plan(study: optuna.Study, planned: Sequence[PlannedTrial]) -> None:
+    """Raises `StudyMismatch` where the study queued other networks than `planned`, as another version might."""
+    for trial in study.get_trials(deepcopy=False):
+        index = planned_index(trial)
+        if index is None:
+            continue
+        if index >= len(planned) or spec_of(trial) != planned[index].candidate.spec.to_json():
+            raise StudyMismatch(
+                f"the study {study.study_name!r} must hold the networks that are planned now, but trial {trial.number} "
+                "is another one: it was planned by another version of scalesearch; use another --out, or that version"
+            )
+
+
+def spec_of(trial: FrozenTrial) -> Any:
+    """The JSON of the network that the trial stands for; None where it has none yet."""
+    return trial.user_attrs.get(_SPEC)
+
+
+def set_spec(trial: optuna.Trial, spec: ArchitectureSpec) -> None:
+    """Say which network the trial stands for."""
+    trial.set_user_attr(_SPEC, spec.to_json())
 
 
 def planned_index(trial: FrozenTrial | optuna.Trial) -> int | None:
@@ -199,7 +172,15 @@ def planned_index(trial: FrozenTrial | optuna.Trial) -> int | None:
 
 def has_record(trial: FrozenTrial) -> bool:
     """Whether the trial ended with a record: complete, or failed for a reason that would come again."""
-    return _RECORD in trial.user_attrs and trial.state.is_finished()
+    if trial.state == TrialState.COMPLETE:
+        return _RECORD in trial.user_attrs
+    # A trial can also be cut short between its record and its end: then it has not failed.
+    return trial.state == TrialState.FAIL and bool(trial.user_attrs.get(_RECORD, {}).get("failure"))
+
+
+def holds(trial: FrozenTrial) -> bool:
+    """Whether the trial stands for its network: it waits, runs, or ended with a record."""
+    return not trial.state.is_finished() or has_record(trial)
 
 
 def set_record(trial: optuna.Trial, document: Mapping[str, Any]) -> None:
@@ -233,11 +214,3 @@ def count_states(study: optuna.Study) -> dict[str, int]:
         "complete": sum(trial.state == TrialState.COMPLETE for trial in trials),
         "failed": sum(trial.state == TrialState.FAIL and has_record(trial) for trial in trials),
     }
-
-
-def copy_to_folder(study: optuna.Study, folder: Path) -> None:
-    """Copy a study from a server into the run folder's own SQLite file, replacing an older copy."""
-    target = open_storage(sqlite_url(folder))
-    if study.study_name in study_names(target):
-        optuna.delete_study(study_name=study.study_name, storage=target)
-    optuna.copy_study(from_study_name=study.study_name, from_storage=study._storage, to_storage=target)

@@ -6,17 +6,18 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from scalesearch.config import StudyConfig
 from scalesearch.records import TrialRecord, record_to_json
 from scalesearch.scaling.feasible import Candidate, FeasibleSet, feasible_set
-from scalesearch.scaling.simplex import from_search_space
+from scalesearch.scaling.simplex import Shares, from_search_space
 from scalesearch.search import study as studies
-from scalesearch.search.design import Plan, log_distances
+from scalesearch.search.design import Plan, log_distances, planned_size
 
 Evaluate = Callable[[Candidate, tuple[int, ...]], TrialRecord]
 """Trains a candidate for the given seeds. Returns the record of a failure that would come again
@@ -51,26 +52,33 @@ def work(
     worker died comes back to the queue. An interrupted trial goes back at once.
     """
     planned = plan.distinct
+    studies.check_plan(study, planned)
     adaptive = None if planned else _Adaptive(study, config, plan)
     seeds = tuple(range(config.seeds))
+    size = planned_size(config, plan)
+    taken_away: list[int] = []
 
     def objective(trial: optuna.Trial) -> float:
-        depth_share = trial.suggest_float("depth_share", 0.0, 1.0)
-        width_fraction = trial.suggest_float("width_fraction", 0.0, 1.0)
-        index = studies.planned_index(trial)
-        if adaptive is not None:
-            candidate = adaptive.candidate(depth_share, width_fraction)
-        elif index is None:  # another worker took the last queued trial between the look and the claim
-            raise optuna.TrialPruned
-        else:
-            candidate = planned[index].candidate
-        trial.set_user_attr("spec", candidate.spec.to_json())
         try:
-            record = evaluate(candidate, seeds)
+            return attempt(trial)
+        except UpdateFinishedTrialError:  # given up for dead while it was evaluated: this machine slept
+            taken_away.append(trial.number)
+            raise
         except KeyboardInterrupt:
+            index = studies.planned_index(trial)
             if index is not None:
                 studies.enqueue(study, index, planned[index])
             raise
+
+    def attempt(trial: optuna.Trial) -> float:
+        study.sampler = studies.sampler_for(config, trial.number)
+        depth_share = trial.suggest_float("depth_share", 0.0, 1.0)
+        width_fraction = trial.suggest_float("width_fraction", 0.0, 1.0)
+        if adaptive is not None:
+            candidate = adaptive.candidate(trial, from_search_space(depth_share, width_fraction))
+        else:
+            candidate = planned[_index_of(study, trial)].candidate
+        record = evaluate(candidate, seeds)
         studies.set_record(trial, record_to_json(record))
         if record.failure is not None:
             raise TrialFailed(record.failure.reason)
@@ -84,9 +92,14 @@ def work(
     while True:
         states = studies.count_states(study)
         begun = states["running"] + states["complete"] + states["failed"]
-        left = states["waiting"] if adaptive is None else config.design.size - begun
+        left = states["waiting"] if adaptive is None else size - begun
         if left > 0:
-            study.optimize(objective, n_trials=1, catch=(TrialFailed,), callbacks=[after])
+            try:
+                study.optimize(objective, n_trials=1, catch=(TrialFailed,), callbacks=[after])
+            except ValueError:  # Optuna's, for a trial that has ended already
+                if not taken_away:
+                    raise
+                taken_away.clear()
         elif states["running"] == 0:
             return
         else:
@@ -97,25 +110,56 @@ def work(
                 optuna.storages.fail_stale_trials(study)
 
 
+def _index_of(study: optuna.Study, trial: optuna.Trial) -> int:
+    """Which planned trial this is. Raises `TrialPruned` for one too many.
+
+    That is a trial that nobody queued, since another worker took the last one between the look and the
+    claim; or one of two that stand for the same network, as when two runs fill the queue at once.
+    """
+    index = studies.planned_index(trial)
+    if index is None:
+        raise optuna.TrialPruned
+    for other in study.get_trials(deepcopy=False):
+        if other.number != trial.number and studies.planned_index(other) == index and studies.holds(other):
+            earlier = other.number < trial.number
+            if earlier or studies.has_record(other):
+                raise optuna.TrialPruned
+    return index
+
+
 class _Adaptive:
     """Snaps a sampler's suggestion to the nearest feasible candidate that no trial has taken."""
 
     def __init__(self, study: optuna.Study, config: StudyConfig, plan: Plan) -> None:
-        self._study, self._budget = study, config.budget
+        self._study, self._budget, self._size = study, config.budget, planned_size(config, plan)
         baseline = plan.baseline
         self._found: FeasibleSet = feasible_set(baseline.spec, baseline.rounding, config.budget, config.tolerance)
 
-    def candidate(self, depth_share: float, width_fraction: float) -> Candidate:
-        """The nearest free candidate; where all are taken, the nearest."""
-        target = from_search_space(depth_share, width_fraction)
-        taken = [
-            trial.user_attrs["spec"]
-            for trial in self._study.get_trials(deepcopy=False)
-            if "spec" in trial.user_attrs and (trial.state == TrialState.RUNNING or studies.has_record(trial))
-        ]
-        order = log_distances(self._found, target, self._budget).argsort(kind="stable")
-        for row in order[: len(taken) + 1].tolist():
+    def candidate(self, trial: optuna.Trial, target: Shares) -> Candidate:
+        """The nearest free candidate, marked as taken. Raises `TrialPruned` for a trial too many."""
+        order = log_distances(self._found, target, self._budget).argsort(kind="stable").tolist()
+        while True:
+            others = [t for t in self._study.get_trials(deepcopy=False) if t.number != trial.number]
+            if sum(_counts(other) for other in others if other.number < trial.number) >= self._size:
+                raise optuna.TrialPruned
+            candidate = self._nearest_free(order, _specs(others))
+            studies.set_spec(trial, candidate.spec)
+            # Another worker may have taken it between the look and the mark: then look again.
+            others = [t for t in self._study.get_trials(deepcopy=False) if t.number != trial.number]
+            if candidate.spec.to_json() not in _specs(others):
+                return candidate
+
+    def _nearest_free(self, order: list[int], taken: list[Any]) -> Candidate:
+        for row in order[: len(taken) + 1]:
             candidate = self._found.candidate(row)
             if candidate.spec.to_json() not in taken:
                 return candidate
-        return self._found.candidate(int(order[0]))
+        raise optuna.TrialPruned
+
+
+def _counts(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.RUNNING or studies.has_record(trial)
+
+
+def _specs(trials: list[FrozenTrial]) -> list[Any]:
+    return [studies.spec_of(trial) for trial in trials if _counts(trial)]

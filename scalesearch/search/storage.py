@@ -1,0 +1,130 @@
+"""Storages: an SQLAlchemy URL opened with heartbeats, the retry of stale trials, and one taker for each trial."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.trial import TrialState
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from scalesearch.files import write_whole
+
+# A worker that has not said that it lives for a minute is dead: its trial goes back to the queue.
+HEARTBEAT_SECONDS = 15
+GRACE_SECONDS = 60
+MAX_RETRIES = 3
+# How long a process waits for the others that write to the same SQLite file.
+_LOCK_SECONDS = 60
+
+
+class StorageError(Exception):
+    """The storage cannot be opened or used, or holds no such study."""
+
+
+def open_storage(url: str, *, read_only: bool = False) -> RDBStorage:
+    """The storage at an SQLAlchemy URL. Raises `StorageError`.
+
+    A storage opened `read_only` asks for no lock: claim no trials through it.
+    """
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # progress and errors are told by the command line
+    sqlite = url.startswith("sqlite")
+    options: dict[str, Any] = {"connect_args": {"timeout": _LOCK_SECONDS}} if sqlite else {"pool_pre_ping": True}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            storage = RDBStorage(
+                url,
+                engine_kwargs=options,
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                grace_period=GRACE_SECONDS,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES),
+            )
+    except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
+        hint = "; pip install 'scalesearch[postgresql]' brings it" if "psycopg" in str(error.__cause__ or error) else ""
+        reason = "not an SQLAlchemy URL" if isinstance(error, ValueError) else _brief(error)
+        raise StorageError(
+            f"the storage URL {hidden(url)} cannot be used ({reason}{hint}); "
+            "for example sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE"
+        ) from error
+    except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
+        raise StorageError(f"the storage {hidden(url)} cannot be opened ({_brief(error)})") from error
+    if sqlite and not read_only:
+        _take_turns(storage.engine)
+    return storage
+
+
+def _take_turns(engine: Engine) -> None:
+    """Begin each SQLite transaction with its write lock.
+
+    Optuna claims a trial by reading its state and then writing it; SQLite has no SELECT … FOR UPDATE, so two
+    processes would both read "waiting" and both claim it.
+    """
+
+    @event.listens_for(engine, "connect")
+    def leave_transactions_to_us(connection: Any, record: Any) -> None:
+        del record
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    engine.dispose()  # connections made before the listeners
+
+
+def hidden(url: str) -> str:
+    """The URL without its password, and without its query, which may hold one."""
+    head, separator, tail = url.partition("://")
+    if not separator:
+        return repr(url.rpartition("@")[2])
+    login, at, rest = tail.rpartition("@")
+    return f"{head}{separator}{login.partition(':')[0]}{at}{rest.partition('?')[0]}"
+
+
+def _brief(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def sqlite_url(folder: Path) -> str:
+    """The storage of a run folder."""
+    return f"sqlite:///{(folder / 'study.db').as_posix()}"
+
+
+def study_names(storage: RDBStorage) -> list[str]:
+    """The names of all studies in a storage."""
+    return sorted(optuna.get_all_study_names(storage))
+
+
+def copy_to_folder(study: optuna.Study, folder: Path) -> None:
+    """Copy a study from a server into the run folder's own SQLite file, replacing an older copy.
+
+    Trials that run are left out: no worker would ever finish the copy.
+    """
+    path = folder / "study.db"
+    trials = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.RUNNING]
+
+    def fill(temporary: Path) -> None:
+        if path.exists():
+            shutil.copyfile(path, temporary)
+        target = open_storage(f"sqlite:///{temporary.as_posix()}")
+        if study.study_name in study_names(target):
+            optuna.delete_study(study_name=study.study_name, storage=target)
+        copy = optuna.create_study(storage=target, study_name=study.study_name, directions=study.directions)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            copy.set_metric_names(study.metric_names or [])
+        for key, value in study.user_attrs.items():
+            copy.set_user_attr(key, value)
+        copy.add_trials(trials)
+        target.engine.dispose()
+
+    write_whole(path, fill)
