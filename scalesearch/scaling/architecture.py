@@ -14,13 +14,13 @@ BLOCKS: tuple[str, ...] = get_args(Block)
 ACTIVATIONS: tuple[str, ...] = get_args(Activation)
 
 
-def _require_positive(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"`{name}` must be a whole number of at least 1, but got {value!r}")
+def _require_whole(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"`{name}` must be a whole number of at least {least}, but got {value!r}")
 
 
 def _require_odd(name: str, value: object) -> None:
-    _require_positive(name, value)
+    _require_whole(name, value, 1)
     if value % 2 == 0:  # type: ignore[operator]  # an int by the line above
         raise ValueError(f"`{name}` must be odd, but got {value!r}")
 
@@ -40,10 +40,10 @@ class StemSpec:
     pool_stride: int = 1
 
     def __post_init__(self) -> None:
-        _require_positive("stem.width", self.width)
+        _require_whole("stem.width", self.width, 1)
         _require_odd("stem.kernel_size", self.kernel_size)
-        _require_positive("stem.stride", self.stride)
-        _require_positive("stem.pool_stride", self.pool_stride)
+        _require_whole("stem.stride", self.stride, 1)
+        _require_whole("stem.pool_stride", self.pool_stride, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class StageSpec:
         _require_choice("block", self.block, BLOCKS)
         _require_odd("kernel_size", self.kernel_size)
         for name in ("stride", "expand_ratio", "width", "depth"):
-            _require_positive(name, getattr(self, name))
+            _require_whole(name, getattr(self, name), 1)
         if isinstance(self.se_ratio, bool) or not isinstance(self.se_ratio, (int, float)):
             raise ValueError(f"`se_ratio` must be a number, but got {self.se_ratio!r}")
         if not 0 <= self.se_ratio <= 1:
@@ -101,11 +101,10 @@ class ArchitectureSpec:
 
     def __post_init__(self) -> None:
         for name in ("resolution", "in_channels", "num_classes"):
-            _require_positive(name, getattr(self, name))
+            _require_whole(name, getattr(self, name), 1)
         if not self.stages:
             raise ValueError("`stages` must hold at least one stage, but got none")
-        if self.head_width != 0:
-            _require_positive("head_width", self.head_width)
+        _require_whole("head_width", self.head_width, 0)
         _require_choice("activation", self.activation, ACTIVATIONS)
 
     @property

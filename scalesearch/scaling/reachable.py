@@ -1,0 +1,141 @@
+"""What a rounding policy can reach: the distinct depth vectors, width vectors and resolutions that may pay off.
+
+Each axis is enumerated from the multipliers where one of its rounded values changes, so none is missed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.scaling.coefficients import Coefficients
+from scalesearch.scaling.complexity import FloatArray, IntArray, Table, areas, complexity, count, tabulate
+from scalesearch.scaling.compound import Rounding, round_depths, round_widths, scale, spread_depth
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """Depth vectors (D, n), width vectors (W, n + 2) and resolutions (R), the baseline's first, rising.
+
+    `alpha` (D), `beta` (W) and `gamma` (R) are multipliers of at least 1 that round to them.
+    """
+
+    alpha: FloatArray
+    depths: IntArray
+    beta: FloatArray
+    widths: IntArray
+    gamma: FloatArray
+    resolutions: IntArray
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(D, W, R)."""
+        return (len(self.depths), len(self.widths), len(self.resolutions))
+
+    def take(self, depths: IntArray, widths: IntArray, resolutions: IntArray) -> Axes:
+        """The rows at these indices (or where these masks are true)."""
+        return Axes(
+            self.alpha[depths],
+            self.depths[depths],
+            self.beta[widths],
+            self.widths[widths],
+            self.gamma[resolutions],
+            self.resolutions[resolutions],
+        )
+
+
+def reachable(baseline: ArchitectureSpec, rounding: Rounding, highest: float) -> Axes:
+    """All that is part of some network of at most `highest` macs, with no realised coefficient below 1."""
+    one_depth = np.array([baseline.depths], np.int64)
+    one_area = areas(baseline, np.array([baseline.resolution], np.int64))
+
+    bound = _first(lambda m: complexity(scale(baseline, Coefficients(1, m, 1), rounding)).macs, highest)
+    beta, widths = _widths(baseline, rounding, bound)
+    table = tabulate(baseline, widths).macs
+    affordable = count(table, one_depth, one_area)[0, :, 0] <= highest
+    beta, widths = beta[affordable], widths[affordable]
+    # Only a row that narrows a stage can be cheaper than the baseline's own.
+    lean = (widths < widths[0]).any(axis=1)
+    lean[0] = True
+    cheapest = Table(table.fixed[affordable][lean], table.repeat[affordable][lean])
+
+    # Every policy gives each stage at least ⌊α · depth⌋ blocks: a bound that grows with α, as `balanced` need not.
+    def least_blocks(alpha: float) -> float:
+        blocks = np.array([[max(1, math.floor(alpha * depth)) for depth in baseline.depths]], np.int64)
+        return float(count(cheapest, blocks, one_area).min())
+
+    alpha, depths = _depths(baseline, rounding, _first(least_blocks, highest))
+    affordable = count(cheapest, depths, one_area).min(axis=(1, 2)) <= highest
+    alpha, depths = alpha[affordable], depths[affordable]
+
+    def least_area(gamma: float) -> float:
+        size = np.array([math.floor(gamma * baseline.resolution)], np.int64)
+        return float(count(cheapest, one_depth, areas(baseline, size)).min())
+
+    resolutions = _resolutions(baseline, rounding, _first(least_area, highest))
+    affordable = count(cheapest, one_depth, areas(baseline, resolutions)).min(axis=(0, 1)) <= highest
+    resolutions = resolutions[affordable]
+    return Axes(alpha, depths, beta, widths, resolutions / baseline.resolution, resolutions)
+
+
+def _first(cost: Callable[[float], float], highest: float) -> float:
+    """A multiplier above 1 whose cost is above `highest`."""
+    bound = 1.25
+    while cost(bound) <= highest:
+        bound *= 1.25
+    return bound
+
+
+def _midpoints(breakpoints: set[float]) -> list[float]:
+    """1, and one multiplier between each two neighbours of `breakpoints`, all of which are above 1."""
+    edges = [1.0, *sorted(breakpoints)]
+    return [1.0, *((low + high) / 2 for low, high in itertools.pairwise(edges) if high - low > 1e-9)]
+
+
+def _distinct(multipliers: list[float], rows: list[tuple[int, ...]]) -> tuple[FloatArray, IntArray]:
+    """Rows without twins, each with the first multiplier that gives it, in the order of the multipliers."""
+    first = dict(zip(reversed(rows), reversed(multipliers), strict=True))
+    kept = sorted(first, key=lambda row: first[row])
+    return np.array([first[row] for row in kept]), np.array(kept, np.int64)
+
+
+def _depths(baseline: ArchitectureSpec, rounding: Rounding, bound: float) -> tuple[FloatArray, IntArray]:
+    total = sum(baseline.depths)
+    if rounding.depth == "balanced":
+        totals = range(total, math.ceil(bound * total) + 1)
+        return _distinct([t / total for t in totals], [spread_depth(baseline.depths, t) for t in totals])
+    shift = 0.0 if rounding.depth == "ceil" else 0.5
+    breakpoints = {
+        (blocks + shift) / depth
+        for depth in set(baseline.depths)
+        for blocks in range(depth, math.ceil(bound * depth) + 2)
+        if (blocks + shift) / depth > 1
+    }
+    multipliers = _midpoints(breakpoints)
+    return _distinct(multipliers, [round_depths(baseline.depths, m, rounding.depth) for m in multipliers])
+
+
+def _widths(baseline: ArchitectureSpec, rounding: Rounding, bound: float) -> tuple[FloatArray, IntArray]:
+    divisor = rounding.width_divisor
+    breakpoints: set[float] = set()
+    for width in set(baseline.widths) - {0}:
+        for rounded in range(0, math.ceil(bound * width) + 2 * divisor, divisor):
+            breakpoints.update(((rounded - divisor / 2) / width, rounded / (0.9 * width)))
+    breakpoints = {point for point in breakpoints if point > 1}
+    # Rounding up starts at its breakpoint, the rule of nine tenths behind its own: where the two meet,
+    # the breakpoint itself rounds to a row that neither side has.
+    multipliers = [*_midpoints(breakpoints), *sorted(breakpoints)]
+    beta, widths = _distinct(multipliers, [round_widths(baseline.widths, m, rounding) for m in multipliers])
+    grown = np.log(widths[:, 1:-1] / np.array(baseline.widths[1:-1])).mean(axis=1) >= -1e-12
+    return beta[grown], widths[grown]
+
+
+def _resolutions(baseline: ArchitectureSpec, rounding: Rounding, bound: float) -> IntArray:
+    step = rounding.resolution_step
+    first = (baseline.resolution // step + 1) * step
+    return np.array([baseline.resolution, *range(first, math.ceil(bound * baseline.resolution) + step, step)])
