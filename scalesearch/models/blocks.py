@@ -32,6 +32,7 @@ class MBConv(nnx.Module):
         self.skip = stride == 1 and width_in == stage.width
 
     def __call__(self, x: Maps, *, train: bool) -> Float[Array, "n ho wo d"]:
+        """Maps of the stage's width; ho = ⌈h / stride⌉, wo likewise."""
         y = x if self.expand is None else self.expand(x, train=train)
         y = self.depthwise(y, train=train)
         y = y if self.excite is None else self.excite(y)
@@ -49,6 +50,7 @@ class Separable(nnx.Module):
         self.pointwise = ConvNorm(1, width_in, stage.width, 1, activation, forms=forms, rngs=rngs)
 
     def __call__(self, x: Maps, *, train: bool) -> Float[Array, "n ho wo d"]:
+        """Maps of the stage's width; ho = ⌈h / stride⌉, wo likewise."""
         return self.pointwise(self.depthwise(x, train=train), train=train)
 
 
@@ -65,6 +67,7 @@ class Basic(nnx.Module):
         self.shortcut = _shortcut(width_in, width, stride, forms=forms, rngs=rngs)
 
     def __call__(self, x: Maps, *, train: bool) -> Float[Array, "n ho wo d"]:
+        """Maps of the stage's width; ho = ⌈h / stride⌉, wo likewise."""
         y = self.second(self.first(x, train=train), train=train)
         return activate(y + (x if self.shortcut is None else self.shortcut(x, train=train)), self.activation)
 
@@ -83,6 +86,7 @@ class Bottleneck(nnx.Module):
         self.shortcut = _shortcut(width_in, stage.width, stride, forms=forms, rngs=rngs)
 
     def __call__(self, x: Maps, *, train: bool) -> Float[Array, "n ho wo d"]:
+        """Maps of the stage's width; ho = ⌈h / stride⌉, wo likewise."""
         y = self.expand(self.middle(self.reduce(x, train=train), train=train), train=train)
         return activate(y + (x if self.shortcut is None else self.shortcut(x, train=train)), self.activation)
 

@@ -20,7 +20,8 @@ Maps = Float[Array, "n h w c"]
 def _convolution_kernel(key: jax.Array, kernel_size: int, width_in: int, width_out: int, fan_out: int) -> jax.Array:
     """Normal with variance 2 / fan_out, as in the released EfficientNet (`conv_kernel_initializer`)."""
     shape = (kernel_size, kernel_size, width_in, width_out)
-    return jax.random.normal(key, shape) * (2 / fan_out) ** 0.5
+    kernel: jax.Array = jax.random.normal(key, shape) * (2 / fan_out) ** 0.5
+    return kernel
 
 
 class BatchNorm(nnx.Module):
@@ -68,7 +69,7 @@ class ConvNorm(nnx.Module):
         self.norm = BatchNorm(width_out, activation, forms=forms)
 
     def __call__(self, x: Maps, *, train: bool) -> Float[Array, "n ho wo d"]:
-        """ho = ⌈h / stride⌉, wo likewise."""
+        """Activated maps; ho = ⌈h / stride⌉, wo likewise."""
         return self.norm(convolve(x, self.kernel[...], self.stride, self.forms), train=train)
 
 
@@ -84,7 +85,7 @@ class DepthwiseNorm(nnx.Module):
         self.norm = BatchNorm(width, activation, forms=forms)
 
     def __call__(self, x: Maps, *, train: bool) -> Float[Array, "n ho wo c"]:
-        """ho = ⌈h / stride⌉, wo likewise."""
+        """Activated maps; ho = ⌈h / stride⌉, wo likewise."""
         return self.norm(convolve_depthwise(x, self.kernel[...], self.stride, self.forms), train=train)
 
 
@@ -96,6 +97,7 @@ class Affine(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(kernel.shape[1]))
 
     def __call__(self, x: Float[Array, "n c"]) -> Float[Array, "n d"]:
+        """One vector for each of x's."""
         return x @ self.kernel[...] + self.bias[...]
 
 
@@ -119,6 +121,7 @@ class SqueezeExcite(nnx.Module):
         self.expand = squeeze_layer(squeezed, width, rngs=rngs)
 
     def __call__(self, x: Maps) -> Maps:
+        """The maps, each channel times its gate."""
         gate = self.gate(jnp.mean(x, axis=(1, 2)))
         return x * gate[:, None, None]
 

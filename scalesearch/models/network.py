@@ -27,9 +27,7 @@ class Network(nnx.Module):
             raise ValueError(f"`0 <= dropout < 1` must hold, but got {dropout!r}")
         self.forms, self.dropout, self.pool_stride = forms, dropout, spec.stem.pool_stride
         stem, width, activation = spec.stem, spec.stem.width, spec.activation
-        self.stem = ConvNorm(
-            stem.kernel_size, spec.in_channels, width, stem.stride, activation, forms=forms, rngs=rngs
-        )
+        self.stem = ConvNorm(stem.kernel_size, spec.in_channels, width, stem.stride, activation, forms=forms, rngs=rngs)
         blocks: list[nnx.Module] = []
         for stage in spec.stages:
             for index in range(stage.depth):

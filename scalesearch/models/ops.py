@@ -71,7 +71,8 @@ def max_pool(x: Maps, stride: int, forms: Forms) -> Float[Array, "n ho wo c"]:
     """Largest value of each 3×3 window, padded by 1 as in torchvision's ResNet; ho = ⌈h / stride⌉."""
     if forms == "native":
         window, strides, edges = (1, 3, 3, 1), (1, stride, stride, 1), ((0, 0), (1, 1), (1, 1), (0, 0))
-        return lax.reduce_window(x, -jnp.inf, lax.max, window, strides, edges)
+        pooled: jax.Array = lax.reduce_window(x, -jnp.inf, lax.max, window, strides, edges)
+        return pooled
     padded = pad_map(x, 1, 1, -jnp.inf)
     size = (output_size(x.shape[1], stride), output_size(x.shape[2], stride))
     first, *others = (take(padded, tap.start, size, stride) for tap in forward_taps(3))

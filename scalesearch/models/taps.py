@@ -35,7 +35,9 @@ def pad_map(x: Float[Array, "n h w c"], low: int, high: int, value: float = 0.0)
     if low == 0 and high == 0:
         return x
     edges = (low, high, 0)
-    return lax.optimization_barrier(lax.pad(x, jnp.asarray(value, x.dtype), ((0, 0, 0), edges, edges, (0, 0, 0))))
+    padded = lax.pad(x, jnp.asarray(value, x.dtype), ((0, 0, 0), edges, edges, (0, 0, 0)))
+    separate: jax.Array = lax.optimization_barrier(padded)  # type: ignore[no-untyped-call]  # jax has no types here
+    return separate
 
 
 def take(

@@ -1,0 +1,100 @@
+"""The numerics check of `doctor`: every convolution form on this device against a float64 reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, get_args
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from scalesearch.models.ops import Forms, convolve, convolve_depthwise
+
+Operation = Literal["depthwise", "dense", "pointwise"]
+Wide = NDArray[np.float64]
+
+_GEOMETRIES: tuple[tuple[Operation, int, int], ...] = (
+    ("depthwise", 3, 1),
+    ("depthwise", 5, 1),
+    ("depthwise", 5, 2),
+    ("dense", 3, 1),
+    ("dense", 3, 2),
+    ("pointwise", 1, 1),
+    ("pointwise", 1, 2),
+)
+_IMAGES, _HEIGHT, _WIDTH, _WIDTH_IN, _WIDTH_OUT = 4, 9, 8, 16, 24
+
+
+@dataclass(frozen=True, slots=True)
+class FormCheck:
+    """Worst errors of one form, each relative to the largest entry of its reference."""
+
+    op: Operation
+    form: Forms
+    stride: int
+    kernel_size: int
+    value_error: float
+    input_gradient_error: float
+    kernel_gradient_error: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether all three errors are finite and within the tolerance."""
+        errors = (self.value_error, self.input_gradient_error, self.kernel_gradient_error)
+        return all(error <= self.tolerance for error in errors)  # NaN compares false
+
+
+def check_forms() -> tuple[FormCheck, ...]:
+    """One check for each form, operation, kernel size and stride on jax's default device."""
+    # Accelerators may multiply in tf32 or bfloat16 (8 bits, 2⁻⁹ = 2e-3 an operand); a wrong tap is off by 0.1 or more.
+    tolerance = 2e-5 if jax.default_backend() == "cpu" else 2e-2
+    return tuple(
+        _check(op, form, kernel_size, stride, tolerance)
+        for form in get_args(Forms)
+        for op, kernel_size, stride in _GEOMETRIES
+    )
+
+
+def _check(op: Operation, form: Forms, kernel_size: int, stride: int, tolerance: float) -> FormCheck:
+    rng = np.random.default_rng(0)
+    depthwise = op == "depthwise"
+    shape = (kernel_size, kernel_size, *((1, _WIDTH_IN) if depthwise else (_WIDTH_IN, _WIDTH_OUT)))
+    x = rng.normal(size=(_IMAGES, _HEIGHT, _WIDTH, _WIDTH_IN)).astype(np.float32)
+    kernel = rng.normal(size=shape).astype(np.float32)
+    g = rng.normal(size=(_IMAGES, -(-_HEIGHT // stride), -(-_WIDTH // stride), shape[3])).astype(np.float32)
+    apply = partial(convolve_depthwise if depthwise else convolve, stride=stride, forms=form)
+
+    @jax.jit
+    def ours(x: Any, kernel: Any, g: Any) -> Any:
+        y, pull = jax.vjp(apply, x, kernel)
+        return y, *pull(g)
+
+    reference = _reference(x.astype(np.float64), kernel.astype(np.float64), g.astype(np.float64), stride)
+    errors = [
+        float(np.abs(np.asarray(actual, np.float64) - expected).max() / np.abs(expected).max())
+        for actual, expected in zip(ours(x, kernel, g), reference, strict=True)
+    ]
+    return FormCheck(op, form, stride, kernel_size, errors[0], errors[1], errors[2], tolerance)
+
+
+def _reference(x: Wide, kernel: Wide, g: Wide, stride: int) -> tuple[Wide, Wide, Wide]:
+    """y, dx and dkernel of a SAME convolution, one tap after the other; a depthwise kernel has one input channel."""
+    k, p, depthwise = kernel.shape[0], kernel.shape[0] // 2, kernel.shape[2] == 1
+    padded = np.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
+    y, dpadded, dkernel = np.zeros_like(g), np.zeros_like(padded), np.zeros_like(kernel)
+    for d, e in np.ndindex(k, k):
+        rows = slice(d, d + (g.shape[1] - 1) * stride + 1, stride)
+        columns = slice(e, e + (g.shape[2] - 1) * stride + 1, stride)
+        tap = padded[:, rows, columns]
+        if depthwise:
+            y += tap * kernel[d, e, 0]
+            dpadded[:, rows, columns] += g * kernel[d, e, 0]
+            dkernel[d, e, 0] = (tap * g).sum((0, 1, 2))
+        else:
+            y += tap @ kernel[d, e]
+            dpadded[:, rows, columns] += g @ kernel[d, e].T
+            dkernel[d, e] = np.tensordot(tap, g, axes=((0, 1, 2), (0, 1, 2)))
+    return y, dpadded[:, p : p + x.shape[1], p : p + x.shape[2]], dkernel

@@ -1,0 +1,82 @@
+"""Batch normalisation with its activation against autodiff of the plain formula in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from jax import numpy as jnp
+
+from scalesearch.models.normalise import EPSILON
+from scalesearch.models.ops import normalise_batch
+
+ACTIVATIONS = ("swish", "relu", "relu6", "none")
+# float32 rounds to 6e-8, sums of 4·5·6 terms and a division by the spread: 3e-5 of the largest entry is ample.
+TOLERANCE = 3e-5
+
+
+def formula(x: Any, scale: Any, bias: Any, activation: str) -> Any:
+    mean = x.mean((0, 1, 2))
+    variance = ((x - mean) ** 2).mean((0, 1, 2))
+    z = (x - mean) / jnp.sqrt(variance + EPSILON) * scale + bias
+    choices = {"swish": z / (1 + jnp.exp(-z)), "relu": jnp.where(z > 0, z, 0), "none": z}
+    y = jnp.where(z > 6, 6.0, choices["relu"]) if activation == "relu6" else choices[activation]
+    return y, mean, variance
+
+
+def example(offset: float) -> tuple[np.ndarray, ...]:
+    rng = np.random.default_rng(3)
+    x = (rng.normal(size=(4, 5, 6, 3)) * [0.5, 1, 4] + offset).astype(np.float32)
+    scale, bias = (rng.normal(size=3).astype(np.float32) * 3 for _ in range(2))
+    return x, scale, bias, rng.normal(size=x.shape).astype(np.float32)
+
+
+def close(actual: Any, expected: Any, tolerance: float = TOLERANCE) -> None:
+    expected = np.asarray(expected, np.float64)
+    assert np.abs(np.asarray(actual, np.float64) - expected).max() / np.abs(expected).max() < tolerance
+
+
+@pytest.mark.parametrize("forms", ["shift", "native"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_values_and_gradients_against_float64(activation: Any, forms: Any) -> None:
+    x, scale, bias, g = example(0.3)
+    (y, mean, variance), pull = jax.vjp(jax.jit(lambda *a: normalise_batch(*a, activation, forms)), x, scale, bias)
+    gradients = pull((jnp.asarray(g), jnp.zeros(3), jnp.zeros(3)))
+    with jax.enable_x64(True):
+        wide = [jnp.asarray(a, jnp.float64) for a in (x, scale, bias, g)]
+        expected, reference_pull = jax.vjp(jax.jit(lambda *a: formula(*a, activation)), *wide[:3])
+        expected_gradients = reference_pull((wide[3], jnp.zeros(3), jnp.zeros(3)))
+        assert expected[0].dtype == jnp.float64
+    for actual, wanted in zip((y, mean, variance, *gradients), (*expected, *expected_gradients), strict=True):
+        close(actual, wanted)
+
+
+@pytest.mark.parametrize("forms", ["shift", "native"])
+def test_variance_survives_a_mean_that_dwarfs_the_spread(forms: Any) -> None:
+    """E[x²] − E[x]² in float32 would leave nothing of a variance of 1 beside a squared mean of 10⁸."""
+    x, scale, bias, _ = example(1e4)
+    variance = normalise_batch(x, scale, bias, "none", forms)[2]
+    close(variance, x.astype(np.float64).var((0, 1, 2)), 1e-3)  # x itself has a rounding of 1e-3 beside a spread of 0.5
+
+
+def test_the_statistics_carry_no_gradient() -> None:
+    x, scale, bias, _ = example(0.0)
+    for forms in ("shift", "native"):
+        slope = jax.grad(lambda x, forms=forms: normalise_batch(x, scale, bias, "swish", forms)[2].sum())(x)
+        np.testing.assert_array_equal(slope, 0)
+
+
+def test_vmap_over_seeds_equals_a_loop() -> None:
+    x, scale, bias, g = example(0.0)
+
+    def both(x: Any, scale: Any, bias: Any) -> Any:
+        y, pull = jax.vjp(lambda *a: normalise_batch(*a, "swish", "shift")[0], x, scale, bias)
+        return y, *pull(g)
+
+    stacked = [jnp.stack([a, 1.5 * a + 1]) for a in (x, scale, bias)]
+    together = jax.jit(jax.vmap(both))(*stacked)
+    for seed in range(2):
+        for actual, expected in zip(together, both(*(a[seed] for a in stacked)), strict=True):
+            close(actual[seed], expected)

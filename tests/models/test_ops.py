@@ -1,0 +1,178 @@
+"""Every operation in both forms against a float64 reference written plainly here, values and gradients."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from jax import lax
+from jax import numpy as jnp
+
+from scalesearch.models.ops import choose_forms, convolve, convolve_depthwise, max_pool
+
+FORMS = ("shift", "native")
+# float32 rounds to 6e-8; the longest sum here has 2·9·9·8 terms, so 2e-5 of the largest entry is ten times
+# what rounding can do and a thousandth of what one wrong tap would.
+TOLERANCE = 2e-5
+
+# kernel 1 at stride 3 leaves phases of the input gradient that no output reads
+GEOMETRIES = [(k, s, size) for k in (3, 5, 7) for s in (1, 2) for size in (8, 9)] + [(1, 1, 6), (1, 3, 7), (3, 2, 1)]
+
+
+def reference(x: np.ndarray, kernel: np.ndarray, stride: int, g: np.ndarray, groups: int) -> tuple[np.ndarray, ...]:
+    """y, dx and dkernel of a SAME convolution in float64, one tap of one output at a time; kernel is HWIO."""
+    x, kernel, g = (a.astype(np.float64) for a in (x, kernel, g))
+    k, (n, h, w), width = kernel.shape[0], x.shape[:3], kernel.shape[3]
+    rows, columns = -(-h // stride), -(-w // stride)
+    y, dx, dkernel = np.zeros((n, rows, columns, width)), np.zeros_like(x), np.zeros_like(kernel)
+    for i in range(rows):
+        for j in range(columns):
+            for d in range(k):
+                for e in range(k):
+                    a, b = i * stride + d - k // 2, j * stride + e - k // 2
+                    if not (0 <= a < h and 0 <= b < w):
+                        continue
+                    if groups == 1:
+                        y[:, i, j] += x[:, a, b] @ kernel[d, e]
+                        dx[:, a, b] += g[:, i, j] @ kernel[d, e].T
+                        dkernel[d, e] += x[:, a, b].T @ g[:, i, j]
+                    else:
+                        y[:, i, j] += x[:, a, b] * kernel[d, e, 0]
+                        dx[:, a, b] += g[:, i, j] * kernel[d, e, 0]
+                        dkernel[d, e, 0] += (x[:, a, b] * g[:, i, j]).sum(0)
+    return y, dx, dkernel
+
+
+def relative(actual: Any, expected: np.ndarray) -> float:
+    actual = np.asarray(actual, np.float64)
+    assert actual.shape == expected.shape
+    return float(np.abs(actual - expected).max() / np.abs(expected).max())
+
+
+def example(kernel_size: int, stride: int, height: int, width: int, groups: int) -> tuple[np.ndarray, ...]:
+    rng = np.random.default_rng(kernel_size * 100 + stride * 10 + height)
+    c, d = (6, 6) if groups > 1 else (4, 5)
+    x = rng.normal(size=(3, height, width, c)).astype(np.float32)
+    kernel = rng.normal(size=(kernel_size, kernel_size, 1 if groups > 1 else c, d)).astype(np.float32)
+    g = rng.normal(size=(3, -(-height // stride), -(-width // stride), d)).astype(np.float32)
+    return x, kernel, g
+
+
+@partial(jax.jit, static_argnums=0)
+def value_and_gradients(apply: Any, x: Any, kernel: Any, g: Any) -> Any:
+    y, pull = jax.vjp(apply, x, kernel)
+    return y, *pull(g)
+
+
+def operation(depthwise: bool, stride: int, forms: str) -> Any:
+    chosen = convolve_depthwise if depthwise else convolve
+    return lambda x, kernel: chosen(x, kernel, stride, forms)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("depthwise", [True, False], ids=["depthwise", "dense"])
+@pytest.mark.parametrize(("kernel_size", "stride", "size"), GEOMETRIES)
+@pytest.mark.parametrize("forms", FORMS)
+def test_convolution_and_both_gradients_against_float64(
+    forms: str, kernel_size: int, stride: int, size: int, depthwise: bool
+) -> None:
+    x, kernel, g = example(kernel_size, stride, size, size + 1, 6 if depthwise else 1)
+    results = value_and_gradients(operation(depthwise, stride, forms), x, kernel, g)
+    for actual, expected in zip(results, reference(x, kernel, stride, g, 6 if depthwise else 1), strict=True):
+        assert relative(actual, expected) < TOLERANCE
+
+
+@pytest.mark.parametrize("depthwise", [True, False], ids=["depthwise", "dense"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_shift_forms_against_lax_convolution(depthwise: bool, stride: int) -> None:
+    x, kernel, g = example(5, stride, 11, 8, 6 if depthwise else 1)
+
+    def library(x: Any, kernel: Any) -> Any:
+        groups = x.shape[3] if depthwise else 1
+        layout = ("NHWC", "HWIO", "NHWC")
+        pads = ((2, 2), (2, 2))
+        return lax.conv_general_dilated(
+            x, kernel, (stride, stride), pads, dimension_numbers=layout, feature_group_count=groups
+        )
+
+    results = value_and_gradients(operation(depthwise, stride, "shift"), x, kernel, g)
+    for actual, expected in zip(results, value_and_gradients(library, x, kernel, g), strict=True):
+        assert relative(actual, np.asarray(expected)) < TOLERANCE
+
+
+@pytest.mark.parametrize("depthwise", [True, False], ids=["depthwise", "dense"])
+@pytest.mark.parametrize("shared_images", [True, False])
+def test_vmap_over_seeds_equals_a_loop(depthwise: bool, shared_images: bool) -> None:
+    seeds = [example(3, 2, 6, 7, 6 if depthwise else 1), example(3, 2, 6, 7, 6 if depthwise else 1)]
+    kernels = jnp.stack([seeds[0][1], -2 * seeds[1][1]])
+    images = seeds[0][0] if shared_images else jnp.stack([seeds[0][0], seeds[1][0] + 1])
+    apply = operation(depthwise, 2, "shift")
+
+    def both(x: Any, kernel: Any) -> Any:
+        return value_and_gradients(apply, x, kernel, seeds[0][2])
+
+    together = jax.jit(jax.vmap(both, in_axes=(None if shared_images else 0, 0)))(images, kernels)
+    for seed in range(2):
+        alone = both(images if shared_images else images[seed], kernels[seed])
+        for actual, expected in zip(together, alone, strict=True):
+            assert relative(actual[seed], np.asarray(expected)) < TOLERANCE
+
+
+def test_scan_over_steps_inside_jit_descends_as_a_loop_does() -> None:
+    x, kernel, g = example(3, 1, 6, 6, 6)
+    apply = operation(True, 1, "shift")
+
+    def step(kernel: Any, _: None) -> Any:
+        loss, slope = jax.value_and_grad(lambda k: jnp.mean((apply(x, k) - g) ** 2))(kernel)
+        return kernel - 0.1 * slope, loss
+
+    last, losses = jax.jit(lambda k: lax.scan(step, k, None, length=4), donate_argnums=0)(jnp.asarray(kernel))
+    looped, loop_losses = jnp.asarray(kernel), []
+    for _ in range(4):
+        looped, loss = step(looped, None)
+        loop_losses.append(float(loss))
+    assert loop_losses[3] < loop_losses[0]
+    np.testing.assert_allclose(losses, loop_losses, rtol=TOLERANCE)
+    assert relative(last, np.asarray(looped)) < TOLERANCE
+
+
+@pytest.mark.parametrize("forms", FORMS)
+@pytest.mark.parametrize(("stride", "size"), [(1, 5), (2, 5), (2, 6)])
+def test_max_pool_and_its_gradient(forms: str, stride: int, size: int) -> None:
+    rng = np.random.default_rng(size)
+    x = rng.permutation(2 * size * size * 3).reshape(2, size, size, 3).astype(np.float32) - 50  # no ties, negatives
+    out = -(-size // stride)
+    g = rng.normal(size=(2, out, out, 3)).astype(np.float32)
+    expected, gradient = np.zeros_like(g), np.zeros_like(x)
+    for n, i, j, c in np.ndindex(expected.shape):
+        top, left = max(0, i * stride - 1), max(0, j * stride - 1)
+        window = x[n, top : i * stride + 2, left : j * stride + 2, c]
+        expected[n, i, j, c] = window.max()
+        row, column = np.unravel_index(window.argmax(), window.shape)
+        gradient[n, top + row, left + column, c] += g[n, i, j, c]
+    pool = jax.jit(lambda x: max_pool(x, stride, forms))  # type: ignore[arg-type]
+    y, pull = jax.vjp(pool, x)
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_allclose(pull(g)[0], gradient, rtol=1e-6, atol=1e-6)  # up to nine float32 additions
+
+
+def test_max_pool_gives_the_gradient_of_a_tie_to_one_place() -> None:
+    for forms in FORMS:
+        slope = jax.grad(lambda x, forms=forms: max_pool(x, 1, forms)[0, 1, 1, 0])(jnp.ones((1, 3, 3, 1)))
+        assert sorted(np.asarray(slope).ravel()) == [0] * 8 + [1]
+
+
+@pytest.mark.parametrize(
+    ("setting", "backend", "forms"),
+    [
+        ("auto", "cpu", "shift"),
+        ("auto", "gpu", "native"),
+        ("auto", "tpu", "native"),
+        ("shift", "gpu", "shift"),
+        ("native", "cpu", "native"),
+    ],
+)
+def test_forms_follow_the_setting_then_the_backend(setting: Any, backend: str, forms: str) -> None:
+    assert choose_forms(setting, backend) == forms
