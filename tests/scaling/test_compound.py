@@ -99,7 +99,7 @@ def test_resolutions_are_the_nearest_multiples(resolution: int, hundredths: int,
 def test_multipliers_of_one_change_nothing(name: str, depth: str) -> None:
     own = baseline(name)
     for step in (1, 32):
-        rounding = dataclasses.replace(own.rounding, depth=depth, resolution_step=step)
+        rounding = dataclasses.replace(own.rounding, width_divisor=24, depth=depth, resolution_step=step)
         odd = dataclasses.replace(own.spec, resolution=225)
         assert scale(odd, Coefficients(1, 1, 1), rounding) == odd
 
