@@ -1,4 +1,4 @@
-"""Augmentation: random translation and mirroring, drawn in fractions of the image."""
+"""Augmentation: translation and mirroring, given in fractions of the image."""
 
 from __future__ import annotations
 
@@ -7,36 +7,40 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, Num
+from jaxtyping import Array, Bool, Float, Num
 
 
-def augment(key: Key[Array, ""], images: Num[Array, "n h w c"], *, shift: float, flip: bool) -> Float[Array, "n h w c"]:
-    """Each image moved by up to `shift` of its size along both axes, and half of them mirrored where `flip`.
+def augment(
+    images: Num[Array, "n h w c"],
+    offsets: Float[Array, "n 2"],
+    mirrored: Bool[Array, " n"],
+    *,
+    shift: float,
+    flip: bool,
+) -> Float[Array, "n h w c"]:
+    """Image i moved by `offsets[i]` ∈ [−1, 1]² times `shift` of its size, and mirrored where `flip` and drawn so.
 
-    The draws depend on `key` and the number of images alone, and a movement is a fraction, not a number
-    of pixels: candidates of every resolution see the same augmented pictures. Pixels between pixels are
-    interpolated; the border repeats outwards.
+    A movement is a fraction of the image, not a number of pixels, so it is the same picture at every
+    resolution. Pixels between pixels are interpolated; the border repeats outwards.
     """
-    offset_key, flip_key = jax.random.split(key)
     moved: Num[Array, "n h w c"] = images
     if shift:
-        size = jnp.asarray(images.shape[1:3], jnp.float32)
-        offsets = jax.random.uniform(offset_key, (len(images), 2), minval=-shift, maxval=shift) * size
+        pixels = offsets * shift * jnp.asarray(images.shape[1:3], jnp.float32)
         reach = math.ceil(shift * max(images.shape[1:3]))
-        moved = jax.vmap(partial(translate, reach=reach))(images, offsets)
+        moved = jax.vmap(partial(translate, reach=reach))(images, pixels)
     if flip:
-        mirrored = jax.random.bernoulli(flip_key, 0.5, (len(images),))
         moved = jnp.where(mirrored[:, None, None, None], moved[:, :, ::-1], moved)
     return moved.astype(jnp.float32)
 
 
-def translate(image: Num[Array, "h w c"], offset: Float[Array, "2"], reach: int) -> Float[Array, "h w c"]:
+def translate(image: Num[Array, "h w c"], offset: Float[Array, " 2"], reach: int) -> Float[Array, "h w c"]:
     """out[y, x] = image[y + offset₀, x + offset₁], |offset| ≤ `reach`, linear between pixels, the border repeated."""
     height, width, channels = image.shape
     padded = jnp.pad(image, ((reach, reach + 1), (reach, reach + 1), (0, 0)), mode="edge")
     whole = jnp.floor(offset)
-    row, column = whole.astype(jnp.int32) + reach
-    window = jax.lax.dynamic_slice(padded, (row, column, 0), (height + 1, width + 1, channels)).astype(jnp.float32)
+    start = whole.astype(jnp.int32) + reach
+    window = jax.lax.dynamic_slice(padded, (start[0], start[1], 0), (height + 1, width + 1, channels))
+    window = window.astype(jnp.float32)
     down, right = offset - whole
     rows = window[:-1] + down * (window[1:] - window[:-1])
-    return rows[:, :-1] + right * (rows[:, 1:] - rows[:, :-1])
+    return jnp.asarray(rows[:, :-1] + right * (rows[:, 1:] - rows[:, :-1]))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TypeVar
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 Tree = TypeVar("Tree")
@@ -16,5 +18,7 @@ def update_average(average: Tree, values: Tree, count: Int[Array, ""], decay: fl
     a_t = a_{t−1} + (1 − d)/(1 − d^t)·(v_t − a_{t−1}): the correction that Adam makes for its start
     (arXiv:1412.6980 §3), so neither a₀ nor the initial weights have a part in it, however short the schedule.
     """
-    rate = (1 - decay) / (1 - decay ** count.astype("float32"))
-    return jax.tree.map(lambda a, v: a + rate * (v - a), average, values)
+    # 1 − d^t through expm1: near d = 1 the difference would lose most of float32's digits
+    rate = (1 - decay) / -jnp.expm1(count.astype(jnp.float32) * math.log(decay))
+    updated: Tree = jax.tree.map(lambda a, v: a + rate * (v - a), average, values)
+    return updated

@@ -6,10 +6,11 @@ import os
 import stat
 import tempfile
 import warnings
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jax
-import jaxlib
 from jax.experimental.compilation_cache import compilation_cache
 
 _MIN_COMPILE_SECONDS = 0.1  # below this a look-up saves nothing
@@ -24,7 +25,7 @@ def cache_folder() -> Path:
         # The XDG specification: a relative path is to be ignored.
         home = Path(shared) if shared and Path(shared).is_absolute() else Path.home() / ".cache"
         base = home / "scalesearch"
-    return base / f"xla-jaxlib-{jaxlib.__version__}"
+    return base / f"xla-jaxlib-{version('jaxlib')}"
 
 
 def enable_compilation_cache() -> Path:
@@ -43,11 +44,14 @@ def enable_compilation_cache() -> Path:
             stacklevel=2,
         )
         return folder
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", _MIN_COMPILE_SECONDS)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    if jax.config.jax_compilation_cache_dir != str(folder):
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        compilation_cache.reset_cache()  # a cache that is open already stays in its old folder otherwise
+    settings: dict[str, Any] = {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": _MIN_COMPILE_SECONDS,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    for name, value in settings.items():
+        jax.config.update(name, value)  # type: ignore[no-untyped-call]
+    compilation_cache.reset_cache()  # one that is open already would stay in its old folder
     return folder
 
 

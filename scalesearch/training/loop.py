@@ -10,14 +10,16 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, UInt32
 
-from scalesearch.config import RuntimeSection, TrainingSection
+from scalesearch.config import InputError, RuntimeSection, TrainingSection
 from scalesearch.models.ops import choose_forms
 from scalesearch.records import SeedRecord
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.training.data import Splits
+from scalesearch.training.draws import draws_of_epoch
 from scalesearch.training.pipeline import EpochData, prepare
-from scalesearch.training.program import Program, compile_program, order_of_epoch
+from scalesearch.training.program import Program, compile_program
 from scalesearch.training.schedule import Schedule, count_steps, schedule_of
 from scalesearch.training.sources import Split
 
@@ -73,13 +75,13 @@ def train(
 ) -> TrainingResult:
     """Trains `spec` once a seed; the test split stays out of reach of everything below this line.
 
-    Raises `TrainingDiverged` at the end of an epoch whose loss is not finite, and `ValueError` where
+    Raises `TrainingDiverged` at the end of an epoch whose loss is not finite, and `InputError` where
     network and data do not fit.
     """
     if spec.in_channels != splits.in_channels:
-        raise ValueError(f"`in_channels` must be the data's, {splits.in_channels}, but got {spec.in_channels}")
+        raise InputError(f"`in_channels` must be the data's, {splits.in_channels}, but got {spec.in_channels}")
     if spec.num_classes < splits.num_classes:
-        raise ValueError(f"`num_classes` must be at least the data's, {splits.num_classes}, but got {spec.num_classes}")
+        raise InputError(f"`num_classes` must be at least the data's, {splits.num_classes}, but got {spec.num_classes}")
     return _train(spec, splits.train, splits.validation, training, runtime, seeds, on_epoch)
 
 
@@ -112,34 +114,33 @@ def _train(
     )
 
 
-def _groups(seeds: tuple[int, ...], runtime: RuntimeSection) -> tuple[np.ndarray, ...]:
+def _groups(seeds: tuple[int, ...], runtime: RuntimeSection) -> tuple[UInt32[Array, "*s"], ...]:
     """Seeds as they run: scalars one after the other, or one vector side by side."""
     if not seeds or min(seeds) < 0 or max(seeds) >= 2**32:
-        raise ValueError(f"`seeds` must be whole numbers from 0 to 2³² − 1, at least one, but got {seeds}")
+        raise InputError(f"`seeds` must be whole numbers from 0 to 2³² − 1, at least one, but got {seeds}")
     together = runtime.seeds_together
     if together == "auto":
         together = jax.default_backend() != "cpu"
     if together and len(seeds) > 1:
-        return (np.asarray(seeds, np.uint32),)
-    return tuple(np.asarray(seed, np.uint32) for seed in seeds)
+        return (jnp.asarray(seeds, jnp.uint32),)
+    return tuple(jnp.asarray(seed, jnp.uint32) for seed in seeds)
 
 
 def _run_seeds(
     program: Program,
     data: EpochData,
     schedule: Schedule,
-    group: np.ndarray,
+    group: UInt32[Array, "*s"],
     training: TrainingSection,
     on_epoch: Callable[[EpochReport], None],
 ) -> list[SeedRecord]:
-    seeds = tuple(np.atleast_1d(group).tolist())
-    argument = jnp.asarray(group)
+    seeds = tuple(np.atleast_1d(jax.device_get(group)).tolist())
     start = time.perf_counter()
-    state = program.init(argument)
+    state = program.init(group)
     curves: list[np.ndarray] = []  # an epoch each: (3, seeds)
     for epoch in range(training.epochs):
-        order = order_of_epoch(argument, jnp.int32(epoch), data, training.batch_size)
-        state, train_loss = program.epoch(state, data, order, schedule, argument)
+        draws = draws_of_epoch(group, jnp.int32(epoch), images=len(data.labels), batch_size=training.batch_size)
+        state, train_loss = program.epoch(state, data, draws, schedule)
         result = program.evaluate(state, data)
         values = np.stack([np.atleast_1d(value) for value in _fetch(train_loss, result.loss, result.accuracy)])
         finite = np.isfinite(values[:2]).all(0)
@@ -151,14 +152,16 @@ def _run_seeds(
         on_epoch(EpochReport(seeds, epoch + 1, training.epochs, *values.mean(1).tolist()))
     seconds = (time.perf_counter() - start) / len(seeds)
     table = np.stack(curves, axis=-1)  # (3, seeds, epochs)
-    return [
-        SeedRecord(seed, *(tuple(curve.tolist()) for curve in table[:, index]), train_seconds=seconds)
-        for index, seed in enumerate(seeds)
-    ]
+    return [_record(seed, table[:, index], seconds) for index, seed in enumerate(seeds)]
+
+
+def _record(seed: int, curves: np.ndarray, seconds: float) -> SeedRecord:
+    train_loss, val_loss, val_accuracy = (tuple(curve.tolist()) for curve in curves)
+    return SeedRecord(seed, train_loss, val_loss, val_accuracy, seconds)
 
 
 def _fetch(*values: jax.Array) -> tuple[np.ndarray, ...]:
     """The values on the host. Waits in Python, where an interrupt gets through at once, not inside the runtime."""
-    while not all(value.is_ready() for value in values):
+    while not all(value.is_ready() for value in values):  # type: ignore[attr-defined]  # a jax.Array's
         time.sleep(_POLL_SECONDS)
-    return jax.device_get(values)
+    return tuple(np.asarray(value) for value in jax.device_get(values))

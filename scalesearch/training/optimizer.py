@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import optax
+import optax  # type: ignore[import-untyped]
 
 from scalesearch.config import TrainingSection
 from scalesearch.training.packing import Packed
@@ -19,7 +19,7 @@ RMSPROP_EPSILON = 1e-3
 
 
 def build_optimizer(training: TrainingSection) -> optax.GradientTransformationExtraArgs:
-    """For `Packed` parameters: `adamw`, `sgd` (Nesterov momentum) or `rmsprop`, all with decoupled weight decay on the kernels alone.
+    """`adamw`, `sgd` (Nesterov momentum) or `rmsprop` for `Packed` parameters; decoupled weight decay, kernels only.
 
     Use as `update(gradients, state, params, learning_rate=rate)`. With direction d of the optimiser,
     parameters become p − rate·(d + weight_decay·p); RMSProp's momentum gathers rate·d.

@@ -37,7 +37,7 @@ def packing_of(template: Any) -> Packing:
 
     def pack(tree: Any) -> Packed:
         groups: tuple[list[Array], list[Array]] = ([], [])
-        for leaf, group in zip(structure.flatten_up_to(tree), group_of, strict=True):
+        for leaf, group in zip(jax.tree.leaves(tree), group_of, strict=True):
             groups[group].append(leaf.reshape(-1))
         return Packed(*(jnp.concatenate(group) if group else jnp.zeros(0, jnp.float32) for group in groups))
 
@@ -47,6 +47,6 @@ def packing_of(template: Any) -> Packing:
             size = math.prod(shape)
             parts.append(packed[group][starts[group] : starts[group] + size].reshape(shape))
             starts[group] += size
-        return structure.unflatten(parts)
+        return jax.tree.unflatten(structure, parts)
 
     return Packing(pack, unpack)

@@ -12,16 +12,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
+import optax  # type: ignore[import-untyped]
 from flax import nnx
-from jaxtyping import Array, Float, Int, UInt32
+from jaxtyping import Array, Float, UInt32
 
 from scalesearch.config import TrainingSection
 from scalesearch.models.network import Network
 from scalesearch.models.ops import Forms
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.training.augment import augment
-from scalesearch.training.keys import Stream, stream_key
+from scalesearch.training.draws import EpochDraws, Stream, draws_of_epoch, stream_key
 from scalesearch.training.optimizer import build_optimizer
 from scalesearch.training.packing import packing_of
 from scalesearch.training.pipeline import EpochData, standardise
@@ -29,16 +29,17 @@ from scalesearch.training.schedule import Schedule, learning_rate
 from scalesearch.training.step import Evaluation, Layout, TrainState, Weights, evaluate, train_step
 
 # Drawing a hundred kernels once is not worth optimising, and the optimiser is most of what compiling it costs.
-_INIT_OPTIONS = {"cpu": {"xla_backend_optimization_level": 0}}
+_INIT_OPTIONS: dict[str, dict[str, str | bool]] = {"cpu": {"xla_backend_optimization_level": "0"}}
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """`init(seeds) -> state`, `epoch(state, data, order, schedule, seeds) -> (state, mean training loss)` and
-    `evaluate(state, data) -> Evaluation`, compiled.
+    """The compiled functions of one network.
 
-    `epoch` consumes the state that it is given. Seeds, order, schedule and data are arguments, so one
-    program serves them all. `seeds` is a scalar; or (S,), and then states and results have that leading axis.
+    `init(seeds) -> state`; `epoch(state, data, draws, schedule) -> (state, mean training loss)`, which
+    consumes the state that it is given; `evaluate(state, data) -> Evaluation`. Seeds, draws, schedule and
+    data are arguments, so one program serves them all. `seeds` is a scalar, or (S,): then states, draws and
+    results have that leading axis.
     """
 
     init: Callable[..., TrainState]
@@ -64,14 +65,14 @@ def compile_program(
     judge = partial(evaluate, layout=layout)
     if seeds.ndim:
         init = partial(jax.lax.map, init)  # not vmap: one seed's draws compile once, and are bit for bit the same
-        epoch = jax.vmap(epoch, in_axes=(0, None, 0, None, 0))
+        epoch = jax.vmap(epoch, in_axes=(0, None, 0, None))
         judge = jax.vmap(judge, in_axes=(0, None))
     state = jax.eval_shape(init, seeds)
-    order = jax.eval_shape(partial(order_of_epoch, data=data, batch_size=training.batch_size), seeds, jnp.int32(0))
+    draws = draws_of_epoch(seeds, jnp.int32(0), images=len(data.labels), batch_size=training.batch_size)
     options = _INIT_OPTIONS.get(jax.default_backend())
     # The longest first. Lowering is Python and holds the interpreter; compiling is not and does not.
     futures = [
-        _in_background(jax.jit(epoch, donate_argnums=0).lower(state, data, order, schedule, seeds).compile),
+        _in_background(jax.jit(epoch, donate_argnums=0).lower(state, data, draws, schedule).compile),
         _in_background(jax.jit(judge).lower(state, data).compile),
         _in_background(partial(jax.jit(init).lower(seeds).compile, compiler_options=options)),
     ]
@@ -80,32 +81,14 @@ def compile_program(
     return Program(compiled_init, compiled_epoch, compiled_judge, time.perf_counter() - start)
 
 
-def order_of_epoch(
-    seeds: UInt32[Array, ...], epoch: Int[Array, ""], data: EpochData, batch_size: int
-) -> Int[Array, "... steps batch"]:
-    """Which training images each step sees: a permutation that seed and epoch alone choose, cut into batches."""
-    permute = partial(_permutation, images=len(data.labels), batch_size=batch_size)
-    return jax.vmap(permute, in_axes=(0, None))(seeds, epoch) if seeds.ndim else permute(seeds, epoch)
-
-
-# A program of its own: sorting is slow to compile, and this one is the same for all candidates.
-@partial(jax.jit, static_argnames=("images", "batch_size"))
-def _permutation(
-    seed: UInt32[Array, ""], epoch: Int[Array, ""], images: int, batch_size: int
-) -> Int[Array, "steps batch"]:
-    key = jax.random.fold_in(stream_key(seed, Stream.ORDER), epoch)
-    steps = images // batch_size
-    return jax.random.permutation(key, images)[: steps * batch_size].reshape(steps, batch_size)
-
-
 def _build(seed: UInt32[Array, ""], spec: ArchitectureSpec, forms: Forms, dropout: float) -> Network:
     return Network(spec, forms=forms, dropout=dropout, rngs=nnx.Rngs(stream_key(seed, Stream.INIT)))
 
 
 def _layout(spec: ArchitectureSpec, forms: Forms, dropout: float) -> Layout:
     network = nnx.eval_shape(partial(_build, spec=spec, forms=forms, dropout=dropout), jnp.uint32(0))
-    graphdef, params, stats = nnx.split(network, nnx.Param, nnx.BatchStat)
-    return Layout(graphdef, packing_of(params), packing_of(stats))
+    graphdef, *states = nnx.split(network, nnx.Param, nnx.BatchStat)
+    return Layout(graphdef, *map(packing_of, states))
 
 
 def _init_function(
@@ -114,10 +97,10 @@ def _init_function(
     training: TrainingSection,
     layout: Layout,
     optimizer: optax.GradientTransformationExtraArgs,
-) -> Callable[[UInt32[Array, ""]], TrainState]:
+) -> Callable[..., TrainState]:
     def init(seed: UInt32[Array, ""]) -> TrainState:
         network = _build(seed, spec, forms, training.dropout)
-        _, params, stats = nnx.split(network, nnx.Param, nnx.BatchStat)
+        params, stats = (nnx.state(network, kind) for kind in (nnx.Param, nnx.BatchStat))
         zeros = jax.tree.map(jnp.zeros_like, layout.stats.pack(stats))
         weights = Weights(layout.params.pack(params), zeros)
         average = jax.tree.map(jnp.zeros_like, weights) if training.ema_decay else None
@@ -128,24 +111,19 @@ def _init_function(
 
 def _epoch_function(
     training: TrainingSection, layout: Layout, optimizer: optax.GradientTransformationExtraArgs
-) -> Callable[..., tuple[TrainState, Float[Array, ""]]]:
+) -> Callable[..., tuple[TrainState, Any]]:
     def epoch(
-        state: TrainState,
-        data: EpochData,
-        order: Int[Array, "steps batch"],
-        schedule: Schedule,
-        seed: UInt32[Array, ""],
+        state: TrainState, data: EpochData, draws: EpochDraws, schedule: Schedule
     ) -> tuple[TrainState, Float[Array, ""]]:
-        augment_key, dropout_key = stream_key(seed, Stream.AUGMENT), stream_key(seed, Stream.DROPOUT)
-
-        def step(state: TrainState, index: Int[Array, " batch"]) -> tuple[TrainState, Float[Array, ""]]:
-            key = jax.random.fold_in(augment_key, state.step)
-            images = augment(key, data.images[index], shift=training.shift, flip=training.flip)
+        def step(state: TrainState, drawn: EpochDraws) -> tuple[TrainState, Float[Array, ""]]:
+            images = augment(
+                data.images[drawn.order], drawn.offsets, drawn.mirrored, shift=training.shift, flip=training.flip
+            )
             return train_step(
                 state,
                 standardise(images, data.mean, data.std),
-                data.labels[index],
-                jax.random.fold_in(dropout_key, state.step) if training.dropout else None,
+                data.labels[drawn.order],
+                drawn.dropout_keys if training.dropout else None,
                 learning_rate(schedule, state.step),
                 layout=layout,
                 optimizer=optimizer,
@@ -153,7 +131,7 @@ def _epoch_function(
                 ema_decay=training.ema_decay,
             )
 
-        state, losses = jax.lax.scan(step, state, order)
+        state, losses = jax.lax.scan(step, state, draws)
         return state, losses.mean()
 
     return epoch

@@ -112,7 +112,7 @@ def _find_idx(folder: Path, name: str) -> Path | None:
     return None
 
 
-def _read_idx_file(source: str, path: Path, what: str, dimensions: tuple[int, ...]) -> UInt8[np.ndarray, ...]:
+def _read_idx_file(source: str, path: Path, what: str, dimensions: tuple[int, ...]) -> UInt8[np.ndarray, "*shape"]:
     """Header: two zero bytes, 8 for unsigned bytes, the number of dimensions, each size as big-endian uint32."""
     content = _read_bytes(source, path)
     allowed = " or ".join(str(value) for value in dimensions)
@@ -138,10 +138,10 @@ def _read_npz(source: str, path: Path) -> Source:
     if not path.is_file():
         raise DataError(f"{source}: must be an npz file, but there is no file {path}")
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise DataError(f"{source}: {path}: must be an npz archive of named arrays, but it is a single array")
-        with archive:
+        with path.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise DataError(f"{source}: {path}: must be an npz archive of named arrays, but it is a single array")
             arrays = {key: archive[key] for key in archive.files if key in _NPZ_KEYS}
             unknown = [key for key in archive.files if key not in _NPZ_KEYS]
     except DataError:

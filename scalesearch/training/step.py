@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
+import optax  # type: ignore[import-untyped]
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
@@ -70,7 +70,7 @@ def corrected(stats: Packed, steps: Int[Array, ""]) -> Packed:
     fresh network vary far less than that times a few: short schedules would be judged by their start.
     """
     weight = 1 - MOMENTUM ** steps.astype(jnp.float32)
-    return jax.tree.map(lambda values: values / weight, stats)
+    return Packed(*(values / weight for values in stats))
 
 
 def evaluated_weights(state: TrainState) -> Weights:

@@ -1,0 +1,205 @@
+"""Whole trainings of a small network on real digits."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from scalesearch.config import DataSection, RuntimeSection, TrainingSection
+from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
+from scalesearch.training import program
+from scalesearch.training.data import Split, Splits, load_splits
+from scalesearch.training.draws import EpochDraws
+from scalesearch.training.loop import EpochReport, TrainingDiverged, TrainingResult, train
+
+SPEC = ArchitectureSpec(10, 1, 10, StemSpec(12, 3, 2), (StageSpec("separable", 3, 1, 1, 24, 1),), 0, "relu")
+TRAINING = TrainingSection(
+    epochs=5,
+    batch_size=32,
+    optimizer="sgd",
+    learning_rate=0.2,
+    warmup_epochs=0.5,
+    label_smoothing=0.05,
+    ema_decay=0.8,
+    dropout=0.1,
+    shift=0.05,
+    flip=False,
+)
+APART, TOGETHER = RuntimeSection(seeds_together=False), RuntimeSection(seeds_together=True)
+
+
+def ignore(report: EpochReport) -> None:
+    del report
+
+
+def run(
+    splits: Splits,
+    seeds: tuple[int, ...] = (0, 1),
+    runtime: RuntimeSection = APART,
+    on_epoch: Callable[[EpochReport], None] = ignore,
+    spec: ArchitectureSpec = SPEC,
+    **changes: Any,
+) -> TrainingResult:
+    return train(spec, splits, TRAINING.model_copy(update=changes), runtime, seeds, on_epoch)
+
+
+def curves(result: TrainingResult) -> list[Any]:
+    return [(seed.seed, seed.train_loss, seed.val_loss_curve, seed.val_accuracy_curve) for seed in result.seeds]
+
+
+@contextmanager
+def counted_compilations() -> Iterator[list[str]]:
+    compiled: list[str] = []
+
+    def listen(event: str, duration: float, **details: Any) -> None:
+        del duration, details
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield compiled
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.fixture(scope="module")
+def splits() -> Splits:
+    return load_splits(DataSection(source="mnist-sample", train=800, validation=250, test=50))
+
+
+@pytest.fixture(scope="module")
+def reports() -> list[EpochReport]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def result(splits: Splits, reports: list[EpochReport]) -> TrainingResult:
+    return run(splits, on_epoch=reports.append)
+
+
+def test_it_learns(result: TrainingResult) -> None:
+    for seed in result.seeds:
+        assert seed.val_accuracy > 0.45  # chance is 0.1, with a standard deviation of 0.02 on 250 images
+        assert seed.val_loss < seed.val_loss_curve[0]
+        assert seed.train_loss[-1] < seed.train_loss[0]
+    assert result.seeds[0].val_loss != result.seeds[1].val_loss
+
+
+def test_reports_are_the_records(result: TrainingResult, reports: list[EpochReport]) -> None:
+    assert [(report.seeds, report.epoch, report.epochs) for report in reports] == [
+        ((seed,), epoch, 5) for seed in (0, 1) for epoch in range(1, 6)
+    ]
+    for seed in result.seeds:
+        mine = [report for report in reports if report.seeds == (seed.seed,)]
+        assert tuple(report.train_loss for report in mine) == seed.train_loss
+        assert tuple(report.val_loss for report in mine) == seed.val_loss_curve
+        assert tuple(report.val_accuracy for report in mine) == seed.val_accuracy_curve
+    seconds = sum(seed.train_seconds for seed in result.seeds)
+    assert result.images_per_second == pytest.approx(2 * 5 * 25 * 32 / seconds)
+
+
+def test_same_seed_same_result_bit_for_bit_whatever_ran_before_and_whatever_the_test_split_holds(
+    splits: Splits, result: TrainingResult
+) -> None:
+    class Poison:
+        def __getattribute__(self, name: str) -> Any:
+            raise AssertionError(f"the test split was read: {name}")
+
+    poisoned = dataclasses.replace(splits, test=Poison())  # type: ignore[arg-type]
+    assert curves(run(poisoned, seeds=(1,))) == curves(result)[1:]
+
+
+def test_further_seeds_and_epochs_compile_nothing(splits: Splits, result: TrainingResult) -> None:
+    del result  # whatever a process compiles once is compiled by now
+    with counted_compilations() as one:
+        run(splits, seeds=(0,), epochs=2)
+    with counted_compilations() as three:
+        run(splits, seeds=(5, 6, 7), epochs=3)
+    assert len(one) == len(three) > 0
+
+
+def test_seeds_side_by_side_agree_with_one_after_the_other(splits: Splits, result: TrainingResult) -> None:
+    reports: list[EpochReport] = []
+    together = run(splits, runtime=TOGETHER, on_epoch=reports.append)
+    assert [report.seeds for report in reports] == [(0, 1)] * 5
+    for one, other in zip(together.seeds, result.seeds, strict=True):
+        assert one.seed == other.seed
+        # the same draws and formulas in another order of summation, which 125 steps amplify
+        np.testing.assert_allclose(one.train_loss, other.train_loss, rtol=5e-3)
+        np.testing.assert_allclose(one.val_loss_curve, other.val_loss_curve, rtol=5e-3)
+        np.testing.assert_allclose(one.train_loss[0], other.train_loss[0], rtol=1e-4)
+    assert reports[-1].val_loss == pytest.approx(np.mean([seed.val_loss for seed in together.seeds]))
+
+
+def test_candidates_of_other_sizes_see_the_same_draws(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[EpochDraws] = []
+    compile_program = program.compile_program
+
+    def spy(*arguments: Any) -> program.Program:
+        compiled = compile_program(*arguments)
+
+        def epoch(state: Any, data: Any, draws: EpochDraws, schedule: Any) -> Any:
+            seen.append(draws)
+            return compiled.epoch(state, data, draws, schedule)
+
+        return dataclasses.replace(compiled, epoch=epoch)
+
+    monkeypatch.setattr("scalesearch.training.loop.compile_program", spy)
+    other = SPEC.with_sizes((2,), (8, 16, 0), 8)
+    for spec in (SPEC, other):
+        run(splits, seeds=(3,), spec=spec, epochs=2, warmup_epochs=0.5)
+    first, second = seen[:2], seen[2:]
+    assert len(first) == len(second) == 2
+    for one, two in zip(first, second, strict=True):
+        for name in ("order", "offsets", "mirrored"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+
+
+@pytest.mark.parametrize("runtime", [APART, TOGETHER])
+def test_divergence_says_where(splits: Splits, runtime: RuntimeSection) -> None:
+    reports: list[EpochReport] = []
+    with pytest.raises(TrainingDiverged, match=r"in epoch 1 of seed [45] .*rate peaks at 1e\+06") as caught:
+        # (normalised networks under SGD survive even this rate with finite, if enormous, losses)
+        changes = {"optimizer": "adamw", "learning_rate": 1e6, "weight_decay": 0.01}
+        run(splits, seeds=(4, 5), runtime=runtime, on_epoch=reports.append, **changes)
+    assert not reports
+    assert (caught.value.epoch, caught.value.learning_rate) == (1, 1e6)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_network_and_data_must_fit(splits: Splits) -> None:
+    with pytest.raises(ValueError, match="`in_channels` must be the data's, 1, but got 3"):
+        run(splits, spec=dataclasses.replace(SPEC, in_channels=3))
+    with pytest.raises(ValueError, match="`num_classes` must be at least the data's, 10, but got 9"):
+        run(splits, spec=dataclasses.replace(SPEC, num_classes=9))
+    with pytest.raises(ValueError, match="`seeds` must be whole numbers"):
+        run(splits, seeds=(0, -1))
+    with pytest.raises(ValueError, match="`batch_size` must be at most"):
+        run(splits, batch_size=801)
+
+
+def test_an_interrupt_passes_through(splits: Splits) -> None:
+    def interrupt(report: EpochReport) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(splits, on_epoch=interrupt)
+
+
+def test_resolution_above_the_native_one_warns(splits: Splits) -> None:
+    def small(split: Split) -> Split:
+        return Split(split.images[:, ::4, ::4], split.labels)
+
+    shrunk = dataclasses.replace(
+        splits, train=small(splits.train), validation=small(splits.validation), native_resolution=7
+    )
+    with pytest.warns(UserWarning, match="native resolution of 7 px"):
+        run(shrunk, seeds=(0,), epochs=1, warmup_epochs=0.0)

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from scalesearch.training.packing import packing_of
+
+TREE = {
+    "a": jnp.arange(6.0).reshape(2, 3),
+    "b": jnp.array([10.0, 11.0]),
+    "c": {"d": jnp.arange(20.0, 28.0).reshape(2, 2, 2), "e": jnp.array([30.0])},
+}
+
+
+def test_there_and_back() -> None:
+    packing = packing_of(TREE)
+    packed = packing.pack(TREE)
+    np.testing.assert_array_equal(packed.kernels, [*range(6), *range(20, 28)])
+    np.testing.assert_array_equal(packed.vectors, [10, 11, 30])
+    back = packing.unpack(packed)
+    jax.tree.map(np.testing.assert_array_equal, back, TREE)
+    assert jax.tree.structure(back) == jax.tree.structure(TREE)
+
+
+def test_template_may_be_abstract_and_a_group_empty() -> None:
+    packing = packing_of(jax.eval_shape(lambda: {"b": jnp.zeros(2)}))
+    packed = packing.pack({"b": jnp.array([1.0, 2.0])})
+    assert packed.kernels.shape == (0,)
+    np.testing.assert_array_equal(packing.unpack(packed)["b"], [1, 2])

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from scalesearch.config import TrainingSection
+from scalesearch.models.normalise import MOMENTUM
+from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
+from scalesearch.training.optimizer import build_optimizer
+from scalesearch.training.packing import Packed
+from scalesearch.training.pipeline import EpochData, prepare, standardise
+from scalesearch.training.program import _init_function, _layout
+from scalesearch.training.sources import Split
+from scalesearch.training.step import (
+    Layout,
+    TrainState,
+    corrected,
+    cross_entropy,
+    evaluate,
+    evaluated_weights,
+    train_step,
+)
+
+RNG = np.random.default_rng(3)
+SPEC = ArchitectureSpec(6, 1, 3, StemSpec(4, 3, 1), (StageSpec("basic", 3, 2, 1, 4, 1),), 0, "relu")
+STEPS = 3
+
+
+def split(count: int) -> Split:
+    return Split(RNG.integers(0, 256, (count, 6, 6, 1)).astype(np.uint8), RNG.integers(0, 3, count).astype(np.int32))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.7])
+def test_cross_entropy_with_label_smoothing(smoothing: float) -> None:
+    logits, labels = RNG.normal(size=(5, 4)) * 3, np.array([0, 3, 1, 1, 2])
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    target = (1 - smoothing) * np.eye(4)[labels] + smoothing / 4
+    expected = -(target * np.log(probabilities)).sum(1)
+    found = cross_entropy(jnp.asarray(logits, jnp.float32), jnp.asarray(labels), smoothing)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)  # float32
+
+
+class Trained:
+    """A network after a few steps with a moving average, and the trail of each step."""
+
+    def __init__(self, ema_decay: float) -> None:
+        training = TrainingSection(
+            epochs=2, batch_size=8, learning_rate=1, optimizer="sgd", momentum=0.0, ema_decay=ema_decay
+        )
+        self.train, self.validation = split(8), split(11)
+        self.layout: Layout = _layout(SPEC, "native", 0.0)
+        optimizer = build_optimizer(training)
+        self.state: TrainState = jax.jit(_init_function(SPEC, "native", training, self.layout, optimizer))(
+            jnp.uint32(0)
+        )
+        self.data: EpochData = prepare(self.train, self.validation, 6, 4)
+        images = standardise(self.data.images.astype(jnp.float32), self.data.mean, self.data.std)
+        step = jax.jit(
+            partial(train_step, layout=self.layout, optimizer=optimizer, label_smoothing=0.0, ema_decay=ema_decay)
+        )
+        self.trail = [self.state]
+        for _ in range(STEPS):
+            self.state, _ = step(self.state, images, self.data.labels, None, jnp.float32(0.05))
+            self.trail.append(self.state)
+        self.images = images
+
+
+@pytest.fixture(scope="module")
+def averaged() -> Trained:
+    return Trained(0.8)
+
+
+def assert_packed(found: Packed, expected: Packed) -> None:
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)  # float32
+
+
+def test_a_step_goes_down_the_gradient_of_the_mean_loss(averaged: Trained) -> None:
+    before, after = averaged.trail[0], averaged.trail[1]
+    stats = averaged.layout.stats.unpack(before.weights.stats)
+
+    def loss(params: Packed) -> jax.Array:
+        network = nnx.merge(averaged.layout.graphdef, averaged.layout.params.unpack(params), stats)
+        logits = network(averaged.images, train=True)
+        return -jnp.take_along_axis(jax.nn.log_softmax(logits), averaged.data.labels[:, None], 1).mean()
+
+    gradient = jax.jit(jax.grad(loss))(before.weights.params)
+    expected = jax.tree.map(lambda p, g: p - 0.05 * g, before.weights.params, gradient)
+    assert_packed(after.weights.params, expected)
+
+
+def test_statistics_do_not_remember_their_start(averaged: Trained) -> None:
+    """After one step the corrected statistics are the batch's own; later ones weigh batches by MOMENTUM."""
+    trail = [np.asarray(state.weights.stats.vectors, np.float64) for state in averaged.trail]
+    assert not trail[0].any()
+    batches = [(new - MOMENTUM * old) / (1 - MOMENTUM) for old, new in zip(trail, trail[1:], strict=False)]
+    weights = MOMENTUM ** np.arange(STEPS)[::-1]
+    expected = weights @ np.stack(batches) / weights.sum()
+    found = corrected(averaged.state.weights.stats, averaged.state.step)
+    np.testing.assert_allclose(found.vectors, expected, rtol=1e-4, atol=1e-6)  # float32
+    network = nnx.merge(
+        averaged.layout.graphdef,
+        averaged.layout.params.unpack(averaged.trail[0].weights.params),
+        averaged.layout.stats.unpack(averaged.trail[0].weights.stats),
+    )
+    stem = network.stem
+    maps = np.asarray(
+        jax.lax.conv(averaged.images.transpose(0, 3, 1, 2), stem.kernel[...].transpose(3, 2, 0, 1), (1, 1), "SAME")
+    )
+    first = averaged.layout.stats.unpack(corrected(averaged.trail[1].weights.stats, jnp.int32(1)))
+    np.testing.assert_allclose(first["stem"]["norm"]["mean"][...], maps.mean((0, 2, 3)), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(first["stem"]["norm"]["var"][...], maps.var((0, 2, 3)), rtol=1e-3, atol=1e-5)
+
+
+def test_average_holds_parameters_and_corrected_statistics(averaged: Trained) -> None:
+    weights = 0.8 ** np.arange(STEPS)[::-1]
+    weights /= weights.sum()
+    states = averaged.trail[1:]
+    params = [state.weights.params for state in states]
+    stats = [corrected(state.weights.stats, state.step) for state in states]
+    expected_params = Packed(*(weights @ np.stack(parts) for parts in zip(*params, strict=True)))
+    expected_stats = Packed(*(weights @ np.stack(parts) for parts in zip(*stats, strict=True)))
+    judged = evaluated_weights(averaged.state)
+    assert_packed(judged.params, expected_params)
+    assert_packed(judged.stats, expected_stats)
+
+
+def test_without_an_average_the_raw_weights_are_judged() -> None:
+    raw = Trained(0.0)
+    judged = evaluated_weights(raw.state)
+    assert raw.state.average is None
+    assert_packed(judged.params, raw.state.weights.params)
+    assert_packed(judged.stats, corrected(raw.state.weights.stats, raw.state.step))
+
+
+def test_validation_equals_a_plain_loop_over_images(averaged: Trained) -> None:
+    """11 images in batches of 4: the padded twelfth must count nowhere, whatever it holds."""
+    judged = evaluated_weights(averaged.state)
+    network = nnx.merge(
+        averaged.layout.graphdef,
+        averaged.layout.params.unpack(judged.params),
+        averaged.layout.stats.unpack(judged.stats),
+    )
+    mean, std = averaged.train.images.mean(), averaged.train.images.std()
+    losses, right = [], 0
+    for image, label in zip(averaged.validation.images, averaged.validation.labels, strict=True):
+        pixels = jnp.asarray((image - mean) / std, jnp.float32)[None]
+        logits = np.asarray(network(pixels, train=False)[0], np.float64)
+        losses.append(np.log(np.exp(logits).sum()) - logits[label])
+        right += int(logits.argmax() == label)
+    judge = jax.jit(partial(evaluate, layout=averaged.layout))
+    found = judge(averaged.state, averaged.data)
+    np.testing.assert_allclose(found.loss, np.mean(losses), rtol=1e-4)  # float32
+    assert float(found.accuracy) == np.float32(right) / np.float32(11)
+    data = averaged.data
+    poisoned = EpochData(
+        data.images, data.labels, data.val_images.at[-1, -1].set(255), data.val_labels, data.mean, data.std
+    )
+    assert float(judge(averaged.state, poisoned).loss) == float(found.loss)
