@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import optuna
 
+from scalesearch.config import StudyConfig, parse_study
 from scalesearch.records import Failure, SeedRecord, TrialRecord
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
 from scalesearch.scaling.baselines import Baseline
@@ -40,18 +44,6 @@ class PlantedSurface:
         return mixture + self.macs_effect * math.log(macs_ratio / self.budget)
 
 
-@dataclass(frozen=True, slots=True)
-class PlantedEpoch:
-    """What `on_epoch` is given: the fields of the training loop's report, without its imports."""
-
-    seed: int
-    epoch: int
-    epochs: int
-    train_loss: float
-    val_loss: float
-    val_accuracy: float
-
-
 def small_baseline() -> Baseline:
     """Two stages of 24 blocks in all at 96 pixels: a thousand feasible networks at budget 2."""
     stages = (
@@ -72,6 +64,31 @@ def planted_candidates(budget: float = 2.0, degree: int = 4, tolerance: float = 
     return tuple(feasible.candidate(int(row)) for row in dict.fromkeys(nearest.tolist()))
 
 
+def planted_study(**changes: Any) -> StudyConfig:
+    """A study of `small_baseline` with the degree-4 lattice; `changes` replace or, where both are tables, extend."""
+    own = small_baseline()
+    document: dict[str, Any] = {
+        "name": "planted",
+        "budget": 2.0,
+        "seeds": 2,
+        "baseline": {"name": own.name, **own.spec.to_json()},
+        "rounding": dataclasses.asdict(own.rounding),
+        "design": {"kind": "lattice", "degree": 4},
+        "data": {"source": "mnist-sample", "train": 300, "validation": 100, "test": 100},
+        "training": {"epochs": EPOCHS, "batch_size": 50, "learning_rate": 0.01},
+    }
+    for key, value in changes.items():
+        document[key] = {**document[key], **value} if isinstance(value, dict) else value
+    return parse_study(document, "planted study")
+
+
+def claim(study: optuna.Study) -> optuna.Trial:
+    """Take the next trial of the queue, as a worker does before it evaluates it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # `ask` starts no heartbeat
+        return study.ask()
+
+
 def planted_evaluate(
     surface: PlantedSurface,
     *,
@@ -79,20 +96,20 @@ def planted_evaluate(
     noise_sd: float = 0.005,
     key: int = 0,
     fail: Callable[[Candidate], Failure | None] = lambda candidate: None,
-) -> Callable[[Candidate, tuple[int, ...], Callable[[Any], None]], TrialRecord]:
-    """An `evaluate(candidate, seeds, on_epoch)` whose last val_loss is surface + seed effect + noise.
+) -> Callable[[Candidate, tuple[int, ...]], TrialRecord]:
+    """An `evaluate(candidate, seeds)` whose last val_loss is surface + seed effect + noise.
 
     The seed effect (sd `seed_sd`) is the same for every candidate; the noise (sd `noise_sd`) is drawn
     for each run from `key`, the seed and the network, so the same call gives the same record.
     val_accuracy is exp(−val_loss). A candidate that `fail` names a failure for has no seeds.
     """
 
-    def evaluate(candidate: Candidate, seeds: tuple[int, ...], on_epoch: Callable[[Any], None]) -> TrialRecord:
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
         failure = fail(candidate)
-        runs = () if failure else tuple(run(candidate, seed, on_epoch) for seed in seeds)
+        runs = () if failure else tuple(run(candidate, seed) for seed in seeds)
         return TrialRecord(candidate, runs, failure, 0.5, 1e9 / candidate.complexity.macs, "planted")
 
-    def run(candidate: Candidate, seed: int, on_epoch: Callable[[Any], None]) -> SeedRecord:
+    def run(candidate: Candidate, seed: int) -> SeedRecord:
         spec = candidate.spec
         own = np.random.default_rng((key, seed, spec.resolution, *spec.depths, *spec.widths))
         shared = np.random.default_rng((key, seed))
@@ -101,8 +118,6 @@ def planted_evaluate(
         curve = tuple(last + 0.4 * (EPOCHS - epoch - 1) for epoch in range(EPOCHS))
         accuracy = tuple(math.exp(-max(loss, 0.0)) for loss in curve)
         train = tuple(loss - 0.1 for loss in curve)
-        for epoch in range(EPOCHS):
-            on_epoch(PlantedEpoch(seed, epoch, EPOCHS, train[epoch], curve[epoch], accuracy[epoch]))
         return SeedRecord(seed, train, curve, accuracy, candidate.complexity.macs / 1e6)
 
     return evaluate
@@ -121,4 +136,4 @@ def planted_records(
     """Every candidate (those of the degree-4 lattice unless given) evaluated by `planted_evaluate`."""
     evaluate = planted_evaluate(surface, seed_sd=seed_sd, noise_sd=noise_sd, key=key, fail=fail)
     chosen = planted_candidates(surface.budget) if candidates is None else candidates
-    return tuple(evaluate(candidate, seeds, lambda epoch: None) for candidate in chosen)
+    return tuple(evaluate(candidate, seeds) for candidate in chosen)

@@ -110,10 +110,11 @@ def grid(budget: float, design: DesignSection) -> tuple[tuple[Coefficients, ...]
     deviation[0, 0, 0] = math.inf  # the baseline has no shares
     kept = np.argwhere(deviation <= design.band + 1e-9).tolist()
     if not kept:
+        needed = math.ceil(float(deviation.min()) * 1e4) / 1e4 if np.isfinite(deviation).any() else math.inf
         raise InfeasibleBudget(
-            f"a grid needs a point with α·β²·γ² within {design.band:g} · {budget:g} of the budget, "
-            f"but none of the {looked_at:,} with `design.step` {design.step:g} is: "
-            f"raise `design.band` to {math.ceil(deviation.min() * 1e4) / 1e4:g}, or lower `design.step`"
+            f"a grid needs a point with α·β²·γ² within {design.band:.2%} of {budget:g}, but none of the {looked_at:,} "
+            f"with `design.step` {design.step:g} is: "
+            + (f"raise `design.band` to {needed:g}, or lower `design.step`" if needed < 1 else "lower `design.step`")
         )
     points = tuple(Coefficients(float(alpha[a]), float(side[b]), float(side[c])) for a, b, c in kept)
     return points, looked_at

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def open_storage(url: str, *, read_only: bool = False) -> RDBStorage:
         raise StorageError(f"the storage {hidden(url)} cannot be opened ({_brief(error)})") from error
     if sqlite and not read_only:
         _take_turns(storage.engine)
+    weakref.finalize(storage, storage.engine.dispose)  # the storage has no close of its own
     return storage
 
 

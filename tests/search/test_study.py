@@ -1,0 +1,180 @@
+"""The Optuna study: its fingerprint, its queue that is filled once, and records that come back as they were."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from scalesearch.config import StudyConfig
+from scalesearch.records import Failure
+from scalesearch.search import study as studies
+from scalesearch.search.design import make_plan
+from scalesearch.search.storage import StorageError, open_storage, sqlite_url
+from scalesearch.search.worker import work
+from tests.planted import PlantedSurface, claim, planted_evaluate, planted_study
+
+OWN_STEM = {"stem": {"width": 18, "kernel_size": 3, "stride": 2}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"budget": 3.0}, "budget"),
+        ({"tolerance": 0.03}, "tolerance"),
+        ({"seeds": 3}, "seeds"),
+        ({"metric": "val_accuracy"}, "metric"),
+        ({"baseline": {"resolution": 80}}, "baseline.resolution"),
+        ({"baseline": OWN_STEM}, "baseline.stem"),
+        ({"rounding": {"depth": "ceil"}}, "rounding.depth"),
+        ({"rounding": {"head": "fixed"}}, "rounding.head"),
+        ({"design": {"degree": 3}}, "design.degree"),
+        ({"data": {"train": 200}}, "data.train"),
+        ({"data": {"split_seed": 1}}, "data.split_seed"),
+        ({"data": {"source": "npz:images.npz"}}, "data.source"),
+        ({"training": {"epochs": 4}}, "training.epochs"),
+        ({"training": {"learning_rate": 0.02}}, "training.learning_rate"),
+        ({"training": {"optimizer": "sgd"}}, "training.optimizer"),
+        ({"training": {"shift": 0.1}}, "training.shift"),
+    ],
+)
+def test_another_setting_is_a_mismatch_that_names_it(tmp_path: Path, changes: dict[str, Any], key: str) -> None:
+    storage = open_storage(sqlite_url(tmp_path))
+    own, other = planted_study(), planted_study(**changes)
+    studies.open_study(storage, own, "digest")
+    with pytest.raises(studies.StudyMismatch, match=rf"`{key}` was .*, now ") as caught:
+        studies.open_study(storage, other, "digest")
+    assert "\n" not in str(caught.value)
+    before, after = studies.fingerprint(own, "digest"), studies.fingerprint(other, "digest")
+    assert {name for name in before | after if before.get(name) != after.get(name)} == {key}
+
+
+def test_other_images_are_a_mismatch(tmp_path: Path) -> None:
+    storage = open_storage(sqlite_url(tmp_path))
+    studies.open_study(storage, planted_study(), "one")
+    with pytest.raises(studies.StudyMismatch, match=r"`data.digest` was one, now two"):
+        studies.open_study(storage, planted_study(), "two")
+
+
+def test_every_difference_is_named(tmp_path: Path) -> None:
+    storage = open_storage(sqlite_url(tmp_path))
+    studies.open_study(storage, planted_study(), "digest")
+    other = planted_study(
+        budget=3.0, tolerance=0.03, seeds=5, metric="val_accuracy", training={"epochs": 9, "flip": True}
+    )
+    with pytest.raises(studies.StudyMismatch) as caught:
+        studies.open_study(storage, other, "digest")
+    for key in ("budget", "tolerance", "seeds", "metric", "training.epochs", "training.flip"):
+        assert f"`{key}`" in str(caught.value)
+
+
+def test_how_the_work_is_carried_out_changes_nothing(tmp_path: Path) -> None:
+    own = planted_study()
+    changed = own.model_copy(update={"name": "other"})
+    assert studies.fingerprint(changed, "digest") == studies.fingerprint(own, "digest")
+    native = planted_runtime(own)
+    assert studies.fingerprint(native, "digest") == studies.fingerprint(own, "digest")
+    storage = open_storage(sqlite_url(tmp_path))
+    studies.open_study(storage, own, "digest")
+    studies.open_study(storage, native, "digest")
+    # Where a machine holds the data does not matter either: the digest tells them.
+    here, there = (planted_study(data={"source": f"npz:{place}.npz"}) for place in ("here", "there"))
+    assert studies.fingerprint(here, "digest") == studies.fingerprint(there, "digest")
+
+
+def planted_runtime(own: StudyConfig) -> StudyConfig:
+    runtime = own.runtime.model_copy(update={"convolutions": "native", "seeds_together": True})
+    return own.model_copy(update={"runtime": runtime})
+
+
+def test_a_study_that_was_cut_short_while_it_was_made_is_finished(tmp_path: Path) -> None:
+    storage = open_storage(sqlite_url(tmp_path))
+    half = optuna.create_study(storage=storage, study_name="planted")
+    with pytest.raises(StorageError, match="not made by scalesearch"):
+        studies.join_study(storage, "planted")
+    half.set_user_attr("study", planted_study().model_dump(mode="json"))
+    study = studies.open_study(storage, planted_study(), "digest")
+    assert studies.data_digest(study) == "digest"
+    assert studies.fingerprint_of(study) == studies.fingerprint(planted_study(), "digest")
+    assert studies.config_of(study) == planted_study()
+
+
+def test_another_tools_study_is_left_alone(tmp_path: Path) -> None:
+    storage = open_storage(sqlite_url(tmp_path))
+    other = optuna.create_study(storage=storage, study_name="planted")
+    other.add_trial(optuna.create_trial(value=1.0, params={}, distributions={}))
+    for call in (
+        lambda: studies.open_study(storage, planted_study(), "digest"),
+        lambda: studies.join_study(storage, "planted"),
+    ):
+        with pytest.raises(StorageError, match="'planted' in .*study.db was not made by scalesearch"):
+            call()
+    assert len(other.trials) == 1
+    assert not other.user_attrs
+
+
+def test_a_name_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None:
+    storage = open_storage(sqlite_url(tmp_path))
+    with pytest.raises(StorageError, match="no study called 'planted' .*; there: none"):
+        studies.join_study(storage, "planted")
+    studies.open_study(storage, planted_study(), "digest")
+    with pytest.raises(StorageError, match="no study called 'plant' .*; there: planted"):
+        studies.join_study(storage, "plant")
+
+
+def test_planned_trials_are_queued_once(tmp_path: Path) -> None:
+    config = planted_study()
+    planned = make_plan(config).distinct
+    storage = open_storage(sqlite_url(tmp_path))
+    study = studies.open_study(storage, config, "digest")
+    assert studies.enqueue_missing(study, planned) == 15
+    assert studies.enqueue_missing(study, planned) == 0
+    again = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest")
+    assert studies.enqueue_missing(again, planned) == 0
+    assert studies.count_states(study) == {"waiting": 15, "running": 0, "complete": 0, "failed": 0}
+    claim(study)
+    assert studies.enqueue_missing(study, planned) == 0
+    assert studies.count_states(study) == {"waiting": 14, "running": 1, "complete": 0, "failed": 0}
+    # One that ended without a record, as an interrupted one does, is missing.
+    study.tell(0, state=optuna.trial.TrialState.FAIL)
+    assert studies.count_states(study) == {"waiting": 14, "running": 0, "complete": 0, "failed": 0}
+    assert studies.enqueue_missing(study, planned) == 1
+    assert [studies.planned_index(trial) for trial in study.trials] == [*range(15), 0]
+
+
+def test_networks_that_another_version_planned_are_a_mismatch(tmp_path: Path) -> None:
+    config = planted_study()
+    planned = make_plan(config).distinct
+    study = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest")
+    studies.enqueue_missing(study, planned)
+    studies.check_plan(study, planned)
+    for other in (planned[:-1], (planned[1], planned[0], *planned[2:])):
+        with pytest.raises(studies.StudyMismatch, match="planned by another version"):
+            studies.check_plan(study, other)
+
+
+def test_records_come_back_as_they_were(storage_url: str) -> None:
+    config = planted_study()
+    plan = make_plan(config)
+    failing = plan.trials[3].candidate.spec
+    reason = Failure("diverged", "loss must stay finite, but „∞“ came in epoch 2\nof seed 0")
+    evaluate = planted_evaluate(PlantedSurface(), fail=lambda c: reason if c.spec == failing else None)
+    study = studies.open_study(open_storage(storage_url), config, "digest")
+    studies.enqueue_missing(study, plan.trials)
+    work(study, config, plan, evaluate, lambda finished: None, lambda running: None)
+
+    again = studies.join_study(open_storage(storage_url), config.name)
+    expected = tuple(evaluate(trial.candidate, (0, 1)) for trial in plan.trials)
+    assert studies.records(again) == expected
+    assert studies.config_of(again) == config
+    assert studies.fingerprint_of(again) == studies.fingerprint(config, "digest")
+    for trial, record in zip(again.trials, expected, strict=True):
+        shares = record.candidate.shares
+        assert trial.params == {"depth_share": shares.depth_share, "width_fraction": shares.width_fraction}
+        assert trial.user_attrs["macs"] == record.candidate.complexity.macs
+        assert trial.user_attrs["alpha"] == record.candidate.coefficients.alpha
+        assert trial.user_attrs["shares"] == dataclasses.asdict(shares)
+        assert trial.value == (None if record.failure else record.mean("val_loss"))

@@ -1,0 +1,449 @@
+"""Workers on a planted surface: every planned trial once, resumed, retried, shared; and the planted optimum found."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import sqlalchemy
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
+
+from scalesearch.analysis.selection import choose
+from scalesearch.analysis.tables import candidates_table, trials_table
+from scalesearch.config import StudyConfig
+from scalesearch.records import Failure, TrialRecord
+from scalesearch.scaling.coefficients import coefficients_of
+from scalesearch.scaling.feasible import Candidate, feasible_set
+from scalesearch.search import storage as storages
+from scalesearch.search import study as studies
+from scalesearch.search import worker as workers
+from scalesearch.search.design import Plan, make_plan
+from scalesearch.search.storage import open_storage, sqlite_url
+from scalesearch.search.worker import Evaluate, Finished, work
+from tests.planted import PlantedSurface, claim, planted_evaluate, planted_study
+
+ROOT = Path(__file__).parents[2]
+SEARCH_SPACE = {"depth_share": FloatDistribution(0.0, 1.0), "width_fraction": FloatDistribution(0.0, 1.0)}
+
+
+@pytest.fixture(autouse=True)
+def _waits_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "POLL_SECONDS", 0.05)
+
+
+class Counting:
+    """A planted evaluation that remembers the networks it was asked for."""
+
+    def __init__(self, evaluate: Evaluate | None = None) -> None:
+        self._evaluate = evaluate or planted_evaluate(PlantedSurface())
+        self.candidates: list[Candidate] = []
+
+    def __call__(self, candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+        self.candidates.append(candidate)
+        return self._evaluate(candidate, seeds)
+
+
+def begin(url: str, config: StudyConfig) -> tuple[optuna.Study, Plan]:
+    """What `run` does before it works."""
+    plan = make_plan(config)
+    study = studies.open_study(open_storage(url), config, "digest")
+    studies.enqueue_missing(study, plan.distinct)
+    return study, plan
+
+
+def run(
+    url: str, config: StudyConfig, evaluate: Evaluate, on_finished: Callable[[Finished], None] | None = None
+) -> optuna.Study:
+    study, plan = begin(url, config)
+    work(study, config, plan, evaluate, on_finished or (lambda finished: None), lambda running: None)
+    return study
+
+
+def age_heartbeats(study: optuna.Study) -> int:
+    """Make every worker's last sign of life an hour old."""
+    storage = study._storage
+    backend = getattr(storage, "_backend", storage)
+    past = "datetime('now', '-1 hour')" if "sqlite" in backend.url else "now() - interval '1 hour'"
+    with backend.engine.begin() as connection:
+        return int(connection.execute(sqlalchemy.text(f"UPDATE trial_heartbeats SET heartbeat = {past}")).rowcount)
+
+
+def test_every_planned_trial_is_evaluated_once_with_the_studys_seeds(tmp_path: Path) -> None:
+    config = planted_study(seeds=3)
+    told: list[Finished] = []
+    evaluate = Counting()
+    study = run(sqlite_url(tmp_path), config, evaluate, told.append)
+    planned = make_plan(config).trials
+    assert [candidate.spec for candidate in evaluate.candidates] == [trial.candidate.spec for trial in planned]
+    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 15, "failed": 0}
+    assert [finished.record for finished in told] == list(studies.records(study))
+    assert [finished.number for finished in told] == list(range(15))
+    assert all([seed.seed for seed in finished.record.seeds] == [0, 1, 2] for finished in told)
+    assert all(trial.distributions == SEARCH_SPACE for trial in study.trials)
+
+
+def test_a_finished_search_resumes_with_nothing_to_do(tmp_path: Path) -> None:
+    before = run(sqlite_url(tmp_path), planted_study(), Counting())
+    evaluate = Counting()
+    after = run(sqlite_url(tmp_path), planted_study(), evaluate)
+    assert evaluate.candidates == []
+    assert len(after.trials) == len(before.trials) == 15
+
+
+def test_an_interrupted_trial_goes_back_and_resume_does_exactly_the_missing(tmp_path: Path) -> None:
+    interrupted: list[Candidate] = []
+
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+        if len(first.candidates) == 6:
+            interrupted.append(candidate)
+            raise KeyboardInterrupt
+        return planted_evaluate(PlantedSurface())(candidate, seeds)
+
+    first = Counting(evaluate)
+    study, plan = begin(sqlite_url(tmp_path), planted_study())
+    with pytest.raises(KeyboardInterrupt):
+        work(study, planted_study(), plan, first, lambda finished: None, lambda running: None)
+    assert studies.count_states(study) == {"waiting": 10, "running": 0, "complete": 5, "failed": 0}
+    assert studies.enqueue_missing(study, plan.trials) == 0  # it went back by itself: other workers take it at once
+
+    second = Counting()
+    study = run(sqlite_url(tmp_path), planted_study(), second)
+    assert len(second.candidates) == 10
+    done = {candidate.spec for candidate in first.candidates[:5]}
+    assert {candidate.spec for candidate in second.candidates} == {t.candidate.spec for t in plan.trials} - done
+    assert interrupted[0].spec in {candidate.spec for candidate in second.candidates}
+    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 15, "failed": 0}
+    assert len(studies.records(study)) == 15
+
+
+def test_a_recorded_failure_is_kept_and_not_tried_again(tmp_path: Path) -> None:
+    failing = make_plan(planted_study()).trials[4].candidate.spec
+    failure = Failure("diverged", "loss must stay finite")
+    evaluate = planted_evaluate(PlantedSurface(), fail=lambda c: failure if c.spec == failing else None)
+    told: list[Finished] = []
+    study = run(sqlite_url(tmp_path), planted_study(), evaluate, told.append)
+    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 14, "failed": 1}
+    assert [finished.number for finished in told if finished.record.failure == failure] == [4]
+    assert study.trials[4].state == TrialState.FAIL
+    assert study.trials[4].user_attrs["failure"] == {"kind": "diverged", "reason": "loss must stay finite"}
+
+    again = Counting()
+    run(sqlite_url(tmp_path), planted_study(), again)
+    assert again.candidates == []
+    assert studies.records(study)[4].failure == failure
+
+
+def test_a_defect_ends_the_work_and_its_trial_is_missing(tmp_path: Path) -> None:
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+        raise ValueError("a defect")
+
+    with pytest.raises(ValueError, match="a defect"):
+        run(sqlite_url(tmp_path), planted_study(), evaluate)
+    evaluated = Counting()
+    run(sqlite_url(tmp_path), planted_study(), evaluated)
+    assert len({candidate.spec for candidate in evaluated.candidates}) == len(evaluated.candidates) == 15
+
+
+def test_a_trial_cut_short_behind_its_record_has_not_failed(tmp_path: Path) -> None:
+    study, plan = begin(sqlite_url(tmp_path), planted_study())
+    trial = claim(study)
+    record = planted_evaluate(PlantedSurface())(plan.trials[0].candidate, (0, 1))
+    studies.set_record(trial, workers.record_to_json(record))
+    study.tell(trial, state=TrialState.FAIL)
+    assert studies.count_states(study)["failed"] == 0
+    assert studies.enqueue_missing(study, plan.trials) == 1
+
+
+_BLOCKED = """
+import sys, time
+from scalesearch.search import study as studies
+from scalesearch.search.design import make_plan
+from scalesearch.search.storage import open_storage
+from scalesearch.search.worker import work
+study = studies.join_study(open_storage(sys.argv[1]), "planted")
+config = studies.config_of(study)
+def evaluate(candidate, seeds):
+    print("evaluating", flush=True)
+    time.sleep(600)
+work(study, config, make_plan(config), evaluate, lambda finished: None, lambda running: None)
+"""
+
+
+def kill_a_worker_in_mid_trial(url: str) -> None:
+    process = subprocess.Popen([sys.executable, "-c", _BLOCKED, url], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "evaluating\n"
+        process.kill()
+
+
+@pytest.mark.slow
+def test_the_trial_of_a_killed_worker_is_tried_again(storage_url: str) -> None:
+    study, plan = begin(storage_url, planted_study())
+    kill_a_worker_in_mid_trial(storage_url)
+    assert studies.count_states(study) == {"waiting": 14, "running": 1, "complete": 0, "failed": 0}
+    assert studies.enqueue_missing(study, plan.trials) == 0  # it might live
+    assert age_heartbeats(study) == 1
+    evaluate = Counting()
+    run(storage_url, planted_study(), evaluate)
+    assert Counter(candidate.spec for candidate in evaluate.candidates) == Counter(
+        t.candidate.spec for t in plan.trials
+    )
+    assert study.trials[0].state == TrialState.FAIL
+    assert studies.planned_index(study.trials[15]) == 0
+    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 15, "failed": 0}
+
+
+def test_a_worker_waits_for_others_and_takes_over_from_one_that_died(tmp_path: Path) -> None:
+    study, plan = begin(sqlite_url(tmp_path), planted_study())
+    backend = study._storage._backend  # type: ignore[attr-defined]
+    trial = claim(study)
+    backend.record_heartbeat(trial._trial_id)
+    waits: list[int] = []
+
+    def on_wait(running: int) -> None:
+        waits.append(running)
+        if len(waits) == 2:
+            age_heartbeats(study)
+
+    evaluate = Counting()
+    work(study, planted_study(), plan, evaluate, lambda finished: None, on_wait)
+    assert waits == [1, 1]
+    assert [candidate.spec for candidate in evaluate.candidates[14:]] == [plan.trials[0].candidate.spec]
+    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 15, "failed": 0}
+
+
+def test_a_worker_that_slept_and_lost_its_trial_goes_on_with_the_next(tmp_path: Path) -> None:
+    url = sqlite_url(tmp_path)
+    slept: list[Candidate] = []
+
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+        if not slept:
+            slept.append(candidate)
+            age_heartbeats(study)
+            other = studies.join_study(open_storage(url), "planted")
+            with pytest.warns(optuna.exceptions.ExperimentalWarning):
+                optuna.storages.fail_stale_trials(other)
+        return planted_evaluate(PlantedSurface())(candidate, seeds)
+
+    study, plan = begin(url, planted_study())
+    counting = Counting(evaluate)
+    work(study, planted_study(), plan, counting, lambda finished: None, lambda running: None)
+    assert Counter(c.spec for c in counting.candidates)[slept[0].spec] == 2
+    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 15, "failed": 0}
+
+
+def test_a_trial_whose_workers_die_again_and_again_is_given_up(tmp_path: Path) -> None:
+    study, plan = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
+    backend = study._storage._backend  # type: ignore[attr-defined]
+    evaluate = Counting()
+    for _ in range(storages.MAX_RETRIES + 1):
+        while studies.planned_index(trial := claim(study)) != 0:
+            study.tell(trial, state=TrialState.FAIL)
+            studies.enqueue_missing(study, plan.trials)
+        backend.record_heartbeat(trial._trial_id)
+        age_heartbeats(study)
+        with pytest.warns(optuna.exceptions.ExperimentalWarning):
+            optuna.storages.fail_stale_trials(study)
+    work(study, planted_study(design={"degree": 1}), plan, evaluate, lambda finished: None, lambda running: None)
+    assert {candidate.spec for candidate in evaluate.candidates} == {t.candidate.spec for t in plan.trials[1:]}
+    assert studies.enqueue_missing(study, plan.trials) == 1  # run again: tried again
+
+
+def test_two_runs_that_fill_the_queue_at_once_evaluate_each_network_once(tmp_path: Path) -> None:
+    study, plan = begin(sqlite_url(tmp_path), planted_study())
+    for index, planned in enumerate(plan.trials):
+        studies.enqueue(study, index, planned)
+    evaluate = Counting()
+    work(study, planted_study(), plan, evaluate, lambda finished: None, lambda running: None)
+    assert len({candidate.spec for candidate in evaluate.candidates}) == len(evaluate.candidates) == 15
+    assert Counter(trial.state for trial in study.trials) == {TrialState.COMPLETE: 15, TrialState.PRUNED: 15}
+
+
+def test_a_trial_that_nobody_queued_is_pruned(tmp_path: Path) -> None:
+    """Another worker took the last queued trial between this one's look and its claim."""
+    study, plan = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
+    config = planted_study(design={"degree": 1})
+
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+        return planted_evaluate(PlantedSurface())(candidate, seeds)
+
+    original = studies.count_states
+    looks: list[int] = []
+
+    def stale_look(study: optuna.Study) -> dict[str, int]:
+        looks.append(1)
+        return {**original(study), "waiting": 1} if len(looks) <= 4 else original(study)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(studies, "count_states", stale_look)
+        work(study, config, plan, evaluate, lambda finished: None, lambda running: None)
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 3 + [TrialState.PRUNED]
+    assert len(studies.records(study)) == 3
+
+
+_PARALLEL = """
+import random, sys, time
+from scalesearch.search import study as studies
+from scalesearch.search.design import make_plan
+from scalesearch.search.storage import open_storage
+from scalesearch.search.worker import work
+from tests.planted import PlantedSurface, planted_evaluate
+study = studies.join_study(open_storage(sys.argv[1]), "planted")
+config = studies.config_of(study)
+plan = make_plan(config)
+planted = planted_evaluate(PlantedSurface())
+def evaluate(candidate, seeds):
+    print(candidate.spec, flush=True)
+    time.sleep(random.random() / 50)
+    return planted(candidate, seeds)
+print("ready", flush=True)
+sys.stdin.readline()
+work(study, config, plan, evaluate, lambda finished: None, lambda running: None)
+"""
+
+
+def in_processes(url: str, number: int) -> Counter[str]:
+    """Networks that `number` processes evaluated, which begin together."""
+    command = [sys.executable, "-c", _PARALLEL, url]
+    pipe = subprocess.PIPE
+    children = [subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) for _ in range(number)]
+    for child in children:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+    outputs = [""] * number
+
+    def finish(place: int) -> None:
+        outputs[place] = children[place].communicate("go\n")[0]
+
+    threads = [threading.Thread(target=finish, args=(place,)) for place in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [child.returncode for child in children] == [0] * number
+    return Counter(line for output in outputs for line in output.splitlines())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [2, 4])
+def test_processes_share_the_queue_and_evaluate_every_network_once(storage_url: str, number: int) -> None:
+    study, plan = begin(storage_url, planted_study())
+    evaluated = in_processes(storage_url, number)
+    assert evaluated == Counter(str(trial.candidate.spec) for trial in plan.trials)
+    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 15, "failed": 0}
+    expected = {trial.candidate.spec for trial in plan.trials}
+    assert {record.candidate.spec for record in studies.records(study)} == expected
+
+
+@pytest.mark.slow
+def test_adaptive_processes_evaluate_distinct_networks_and_no_more_than_asked(storage_url: str) -> None:
+    study, _ = begin(storage_url, planted_study(design={"kind": "tpe", "size": 14}))
+    evaluated = in_processes(storage_url, 4)
+    assert len(evaluated) == 14
+    assert set(evaluated.values()) == {1}
+    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 14, "failed": 0}
+
+
+def test_threads_share_the_queue_too(storage_url: str) -> None:
+    _, plan = begin(storage_url, planted_study())
+    evaluate = Counting()
+    errors: list[BaseException] = []
+
+    def join() -> None:
+        try:
+            study = studies.join_study(open_storage(storage_url), "planted")
+            work(study, planted_study(), plan, evaluate, lambda finished: None, lambda running: None)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=join) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert Counter(c.spec for c in evaluate.candidates) == Counter(t.candidate.spec for t in plan.trials)
+
+
+def tpe(tmp_path: Path, name: str, size: int = 12, **changes: Any) -> tuple[list[Candidate], optuna.Study]:
+    folder = tmp_path / name
+    folder.mkdir(exist_ok=True)
+    evaluate = Counting()
+    study = run(sqlite_url(folder), planted_study(design={"kind": "tpe", "size": size}, **changes), evaluate)
+    return evaluate.candidates, study
+
+
+def test_an_adaptive_search_is_deterministic_feasible_and_repeats_no_network(tmp_path: Path) -> None:
+    first, study = tpe(tmp_path, "one")
+    second, _ = tpe(tmp_path, "two")
+    assert [candidate.spec for candidate in first] == [candidate.spec for candidate in second]
+    assert len({candidate.spec for candidate in first}) == 12
+    assert all(abs(candidate.macs_ratio / 2 - 1) <= 0.02 for candidate in first)
+    assert all(trial.distributions == SEARCH_SPACE for trial in study.trials)
+    again = Counting()
+    run(sqlite_url(tmp_path / "one"), planted_study(design={"kind": "tpe", "size": 12}), again)
+    assert again.candidates == []
+
+
+def test_an_interrupted_adaptive_search_draws_nothing_twice(tmp_path: Path) -> None:
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+        if len(counting.candidates) == 4:
+            raise KeyboardInterrupt
+        return planted_evaluate(PlantedSurface())(candidate, seeds)
+
+    counting = Counting(evaluate)
+    config = planted_study(design={"kind": "tpe", "size": 9})
+    with pytest.raises(KeyboardInterrupt):
+        run(sqlite_url(tmp_path), config, counting)
+    study = run(sqlite_url(tmp_path), config, Counting())
+    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 9, "failed": 0}
+    drawn = [tuple(trial.params.values()) for trial in study.trials]
+    assert len(set(drawn)) == len(drawn) == 10
+
+
+def test_an_adaptive_search_ends_where_no_network_is_left(tmp_path: Path) -> None:
+    config = planted_study(tolerance=0.0001, design={"kind": "tpe", "size": 10_000})
+    own = config.resolved_baseline()
+    there_are = len(feasible_set(own.spec, own.rounding, config.budget, config.tolerance))
+    assert 1 < there_are < 30
+    evaluate = Counting()
+    run(sqlite_url(tmp_path), config, evaluate)
+    assert len({candidate.spec for candidate in evaluate.candidates}) == len(evaluate.candidates) == there_are
+
+
+def test_an_adaptive_search_gathers_near_the_planted_optimum(tmp_path: Path) -> None:
+    candidates, _ = tpe(tmp_path, "one", size=30)
+    surface = PlantedSurface()
+    losses = [surface.at(candidate.shares, 2.0) for candidate in candidates]
+    # The first third is drawn at random; the last third should be better on average, or adapting is worth nothing.
+    assert sum(losses[20:]) / 10 < sum(losses[:10]) / 10
+
+
+def test_the_planted_optimum_is_found(tmp_path: Path) -> None:
+    surface = PlantedSurface()
+    config = planted_study(seeds=3)
+    study = run(sqlite_url(tmp_path), config, planted_evaluate(surface, seed_sd=0.01, noise_sd=0.002))
+    records = studies.records(study)
+    choice = choose(trials_table(records), candidates_table(records, 2.0, "val_loss"), 2.0, "val_loss")
+    assert choice.optimum is not None
+    steps = [i / 200 for i in range(201)]
+    best = min(
+        (surface.at(shares, 2.0), shares.values)
+        for d in steps for w in steps if d + w <= 1 + 1e-12
+        for shares in [type(choice.shares)(d, w, max(0.0, 1 - d - w))]
+    )  # fmt: skip
+    # Noise of a mean is 0.002/√3 ≈ 0.0012; over 15 points the surface's own error at its optimum is about half of
+    # that. With a curvature of ≈ 0.36 a loss within 0.002 of the best is a point within √(2 · 0.002 / 0.36) ≈ 0.1.
+    assert surface.at(choice.shares, 2.0) - best[0] < 0.002
+    assert choice.shares.values == pytest.approx(best[1], abs=0.1)
+    assert choice.signal.resolved
+    assert coefficients_of(choice.shares, 2.0).product == pytest.approx(2.0, abs=1e-9)
