@@ -35,7 +35,7 @@ def test_splits_are_disjoint_and_keep_each_label_with_its_image() -> None:
     splits = split()
     parts = [numbers(part) for part in (splits.train, splits.validation, splits.test)]
     assert [len(part) for part in parts] == [200, 60, 40]
-    assert sorted(sum(parts, [])) == list(range(300))
+    assert sorted(number for part in parts for number in part) == list(range(300))
     for part in (splits.train, splits.validation, splits.test):
         np.testing.assert_array_equal(part.labels, np.array(numbers(part)) % 7)
     assert (splits.num_classes, splits.native_resolution, splits.in_channels) == (7, 2, 1)

@@ -126,16 +126,19 @@ def test_further_seeds_and_epochs_compile_nothing(splits: Splits, result: Traini
     assert len(one) == len(three) > 0
 
 
-def test_seeds_side_by_side_agree_with_one_after_the_other(splits: Splits, result: TrainingResult) -> None:
+def test_seeds_side_by_side_agree_with_one_after_the_other(splits: Splits) -> None:
+    calm = {"learning_rate": 0.02, "epochs": 2}
     reports: list[EpochReport] = []
-    together = run(splits, runtime=TOGETHER, on_epoch=reports.append)
-    assert [report.seeds for report in reports] == [(0, 1)] * 5
-    for one, other in zip(together.seeds, result.seeds, strict=True):
+    together = run(splits, runtime=TOGETHER, on_epoch=reports.append, **calm)
+    apart = run(splits, **calm)
+    assert [report.seeds for report in reports] == [(0, 1)] * 2
+    for one, other in zip(together.seeds, apart.seeds, strict=True):
         assert one.seed == other.seed
-        # the same draws and formulas in another order of summation, which 125 steps amplify
-        np.testing.assert_allclose(one.train_loss, other.train_loss, rtol=5e-3)
-        np.testing.assert_allclose(one.val_loss_curve, other.val_loss_curve, rtol=5e-3)
-        np.testing.assert_allclose(one.train_loss[0], other.train_loss[0], rtol=1e-4)
+        # the same draws and formulas, summed in another order: 1e-7 a step, which 50 steps amplify
+        # (at ten times this rate, where training is chaotic, to a few per cent)
+        np.testing.assert_allclose(one.train_loss, other.train_loss, rtol=1e-4)
+        np.testing.assert_allclose(one.val_loss_curve, other.val_loss_curve, rtol=1e-3)
+    assert together.seeds[0].val_loss != pytest.approx(together.seeds[1].val_loss, rel=1e-3)
     assert reports[-1].val_loss == pytest.approx(np.mean([seed.val_loss for seed in together.seeds]))
 
 
@@ -166,9 +169,9 @@ def test_candidates_of_other_sizes_see_the_same_draws(splits: Splits, monkeypatc
 @pytest.mark.parametrize("runtime", [APART, TOGETHER])
 def test_divergence_says_where(splits: Splits, runtime: RuntimeSection) -> None:
     reports: list[EpochReport] = []
+    # normalised networks under SGD survive even this rate with finite, if enormous, losses
+    changes = {"optimizer": "adamw", "learning_rate": 1e6, "weight_decay": 0.01}
     with pytest.raises(TrainingDiverged, match=r"in epoch 1 of seed [45] .*rate peaks at 1e\+06") as caught:
-        # (normalised networks under SGD survive even this rate with finite, if enormous, losses)
-        changes = {"optimizer": "adamw", "learning_rate": 1e6, "weight_decay": 0.01}
         run(splits, seeds=(4, 5), runtime=runtime, on_epoch=reports.append, **changes)
     assert not reports
     assert (caught.value.epoch, caught.value.learning_rate) == (1, 1e6)

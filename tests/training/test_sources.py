@@ -79,17 +79,17 @@ def test_truncated_gzip(tmp_path: Path) -> None:
     write_idx(tmp_path, zipped=True)
     path = tmp_path / "train-labels-idx1-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-6])
-    with pytest.raises(DataError, match="labels-idx1-ubyte.gz: cannot be read"):
+    with pytest.raises(DataError, match=r"labels-idx1-ubyte\.gz: cannot be read"):
         read_source(f"idx:{tmp_path}")
     path.write_bytes(b"not gzip at all")
-    with pytest.raises(DataError, match="labels-idx1-ubyte.gz: cannot be read"):
+    with pytest.raises(DataError, match=r"labels-idx1-ubyte\.gz: cannot be read"):
         read_source(f"idx:{tmp_path}")
 
 
 def test_idx_folder_that_lacks_something(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no folder .*absent"):
+    with pytest.raises(DataError, match=r"there is no folder .*absent"):
         read_source(f"idx:{tmp_path / 'absent'}")
-    with pytest.raises(DataError, match="must hold train-images-idx3-ubyte and .*, plain or .gz, but holds nothing"):
+    with pytest.raises(DataError, match=r"must hold train-images-idx3-ubyte and .*, plain or \.gz, but holds nothing"):
         read_source(f"idx:{tmp_path}")
     write_idx(tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(LABELS))

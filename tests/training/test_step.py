@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -98,7 +99,7 @@ def test_statistics_do_not_remember_their_start(averaged: Trained) -> None:
     """After one step the corrected statistics are the batch's own; later ones weigh batches by MOMENTUM."""
     trail = [np.asarray(state.weights.stats.vectors, np.float64) for state in averaged.trail]
     assert not trail[0].any()
-    batches = [(new - MOMENTUM * old) / (1 - MOMENTUM) for old, new in zip(trail, trail[1:], strict=False)]
+    batches = [(new - MOMENTUM * old) / (1 - MOMENTUM) for old, new in pairwise(trail)]
     weights = MOMENTUM ** np.arange(STEPS)[::-1]
     expected = weights @ np.stack(batches) / weights.sum()
     found = corrected(averaged.state.weights.stats, averaged.state.step)
