@@ -17,8 +17,10 @@ from scalesearch.config import StudyConfig, parse_study
 from scalesearch.records import Failure, SeedRecord, TrialRecord
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
 from scalesearch.scaling.baselines import Baseline
+from scalesearch.scaling.coefficients import coefficients_of
 from scalesearch.scaling.compound import Rounding
 from scalesearch.scaling.feasible import Candidate, feasible_set
+from scalesearch.scaling.rule import ScalingRule
 from scalesearch.scaling.simplex import Shares, lattice
 
 EPOCHS = 3
@@ -137,3 +139,23 @@ def planted_records(
     evaluate = planted_evaluate(surface, seed_sd=seed_sd, noise_sd=noise_sd, key=key, fail=fail)
     chosen = planted_candidates(surface.budget) if candidates is None else candidates
     return tuple(evaluate(candidate, seeds) for candidate in chosen)
+
+
+def planted_rule() -> ScalingRule:
+    """The rule that `planted_study` would give, its shares (¼, ½, ¼)."""
+    study = planted_study()
+    coefficients = coefficients_of(Shares(0.25, 0.5, 0.25), study.budget)
+    return ScalingRule(
+        budget=study.budget,
+        **dataclasses.asdict(coefficients),
+        shares=Shares(0.25, 0.5, 0.25),
+        intervals=None,
+        resolved=True,
+        tied=None,
+        metric=study.metric,
+        baseline=study.resolved_baseline(),
+        data=study.data.model_dump(mode="json"),
+        training=study.training.model_dump(mode="json"),
+        seeds=study.seeds,
+        provenance={},
+    )

@@ -53,10 +53,10 @@ def fraction(text: str) -> float:
 
 
 def multiplier(text: str) -> float:
-    """A number above 0."""
+    """A number above 0 and at most a million."""
     value = _number(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"must be a number above 0, but got {text}")
+    if not 0 < value <= 1e6:
+        raise argparse.ArgumentTypeError(f"must be a number above 0 and at most 1,000,000, but got {text}")
     return value
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from scalesearch.cli.arguments import overrides
 from scalesearch.config import InputError, StudyConfig, default_study_path, load_study
 from scalesearch.files import write_text
 from scalesearch.records import candidate_to_json
+from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.baselines import baseline
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.complexity import complexity
@@ -22,6 +24,8 @@ from scalesearch.scaling.family import ScalingRule, family, parse_phis
 from scalesearch.search.design import Plan, make_plan
 from scalesearch.search.timing import predicted_seconds
 
+# Counts are exact as whole numbers in 64 bits; an eighth is kept for rounding upwards.
+LARGEST_COUNT = 2**50
 # Below it `count --resolution` is a multiplier, from it on a number of pixels.
 _SMALLEST_PIXELS = 8
 
@@ -80,6 +84,7 @@ def count(arguments: argparse.Namespace) -> int:
             base = baseline(arguments.baseline)
         except ValueError as error:
             raise InputError(str(error).replace("`baseline`", "--baseline")) from None
+    _check_countable(arguments, base.spec)
     rounding = base.rounding
     if arguments.rounding:
         rounding = dataclasses.replace(rounding, depth=arguments.rounding)
@@ -93,6 +98,17 @@ def count(arguments: argparse.Namespace) -> int:
 
         display.show_count(base.name, spec, cost, complexity(base.spec))
     return 0
+
+
+def _check_countable(arguments: argparse.Namespace, spec: ArchitectureSpec) -> None:
+    asked = arguments.resolution or 1.0
+    grown = asked if asked < _SMALLEST_PIXELS else asked / spec.resolution
+    logs = (math.log(factor) for factor in (arguments.depth, arguments.width, arguments.width, grown, grown))
+    if math.fsum(logs) + math.log(complexity(spec).macs) > math.log(LARGEST_COUNT):
+        raise InputError(
+            f"--depth, --width and --resolution must give less than {LARGEST_COUNT:.2g} macs, above which they are not "
+            f"exact, but got {arguments.depth:g}, {arguments.width:g} and {asked:g}"
+        )
 
 
 def _pixels(asked: float | None, resolution: int, rounding: Rounding) -> int:
@@ -146,6 +162,9 @@ def export(arguments: argparse.Namespace) -> int:
     if arguments.output is None:
         sys.stdout.write(text)
     else:
-        write_text(arguments.output, text)
+        try:
+            write_text(arguments.output, text)
+        except OSError as error:
+            raise InputError(f"--output {arguments.output}: cannot be written ({error.strerror})") from None
         sys.stderr.write(f"wrote {arguments.output}\n")
     return 0

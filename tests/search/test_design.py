@@ -1,4 +1,4 @@
-"""Designs: targets on the triangle, snapped to feasible candidates without twins; the paper's grid as people know it."""
+"""Designs: targets on the triangle, snapped to feasible candidates without twins; the paper's grid as it is known."""
 
 from __future__ import annotations
 

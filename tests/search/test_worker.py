@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -171,6 +172,7 @@ from scalesearch.search.worker import work
 study = studies.join_study(open_storage(sys.argv[1]), "planted")
 config = studies.config_of(study)
 def evaluate(candidate, seeds):
+    time.sleep(1)  # for the first heartbeat
     print("evaluating", flush=True)
     time.sleep(600)
 work(study, config, make_plan(config), evaluate, lambda finished: None, lambda running: None)
@@ -191,7 +193,7 @@ def test_the_trial_of_a_killed_worker_is_tried_again(storage_url: str) -> None:
     kill_a_worker_in_mid_trial(storage_url)
     assert studies.count_states(study) == {"waiting": 14, "running": 1, "complete": 0, "failed": 0}
     assert studies.enqueue_missing(study, plan.trials) == 0  # it might live
-    assert age_heartbeats(study) == 1
+    assert age_heartbeats(study) == 1  # the worker spoke only after its first one
     evaluate = Counting()
     run(storage_url, planted_study(), evaluate)
     assert Counter(candidate.spec for candidate in evaluate.candidates) == Counter(
@@ -228,7 +230,8 @@ def test_a_worker_that_slept_and_lost_its_trial_goes_on_with_the_next(tmp_path: 
     def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
         if not slept:
             slept.append(candidate)
-            age_heartbeats(study)
+            while not age_heartbeats(study):  # the first one is on its way
+                time.sleep(0.01)
             other = studies.join_study(open_storage(url), "planted")
             with pytest.warns(optuna.exceptions.ExperimentalWarning):
                 optuna.storages.fail_stale_trials(other)

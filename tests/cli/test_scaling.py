@@ -1,0 +1,337 @@
+"""The commands that answer at once: plan, count, scale, export; their JSON, and the one line for each bad input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scalesearch.cli.main import main
+from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.scaling.baselines import baseline
+from scalesearch.scaling.complexity import complexity
+from scalesearch.scaling.rule import ScalingRule
+from tests.planted import planted_rule
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = json.loads((ROOT / "tests/golden/efficientnet.json").read_text(encoding="utf-8"))
+CANDIDATE_KEYS = [
+    "alpha", "beta", "gamma", "shares", "nominal", "macs", "macs_ratio", "params", "activations", "spec",
+]  # fmt: skip
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    """The JSON on stdout of a command that succeeds."""
+    assert main([*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def complaint(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) -> str:
+    """The one line on stderr of a command that fails with `code`."""
+    try:
+        got = main(list(arguments))
+    except SystemExit as leaving:  # argparse
+        got = leaving.code  # type: ignore[assignment]
+    out, err = capsys.readouterr()
+    assert got == code, err
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+    assert err.startswith("scalesearch")
+    assert "Traceback" not in err
+    return err
+
+
+@pytest.fixture
+def rule_file(tmp_path: Path) -> Path:
+    path = tmp_path / "coefficients.json"
+    path.write_text(json.dumps(planted_rule().to_json()), encoding="utf-8")
+    return path
+
+
+class TestPlan:
+    def test_json_has_the_contracts_keys(self, capsys: pytest.CaptureFixture[str]) -> None:
+        plan = answer(capsys, "plan")
+        assert list(plan) == [
+            "budget", "tolerance", "baseline", "counted", "feasible", "distinct", "predicted_seconds", "candidates",
+        ]  # fmt: skip
+        assert list(plan["baseline"]) == ["name", "spec", "macs", "params", "activations"]
+        for candidate in plan["candidates"]:
+            assert list(candidate) == CANDIDATE_KEYS
+            assert list(candidate["shares"]) == ["depth", "width", "resolution"]
+            assert list(candidate["nominal"]) == ["alpha", "beta", "gamma"]
+            cost = complexity(ArchitectureSpec.from_json(candidate["spec"]))
+            assert (cost.macs, cost.params, cost.activations) == tuple(
+                candidate[key] for key in ("macs", "params", "activations")
+            )
+            assert candidate["macs_ratio"] == cost.macs / plan["baseline"]["macs"]
+            assert abs(candidate["macs_ratio"] / 2 - 1) <= plan["tolerance"]
+
+    def test_nominal_grid_of_the_paper(self, capsys: pytest.CaptureFixture[str]) -> None:
+        plan = answer(
+            capsys, "plan", "--design", "grid", "--step", "0.05", "--nominal", "--baseline", "efficientnet-b0"
+        )
+        assert (len(plan["candidates"]), plan["distinct"]) == (109, 65)
+        ratios = [candidate["macs_ratio"] for candidate in plan["candidates"]]
+        assert (round(min(ratios), 2), round(max(ratios), 2)) == (1.93, 3.33)
+        assert sum(abs(ratio / 2 - 1) <= 0.1 for ratio in ratios) == 12
+        twins = Counter(json.dumps(candidate["spec"]) for candidate in plan["candidates"])
+        assert len(twins) == 65
+        for candidate in plan["candidates"]:
+            nominal = candidate["nominal"]
+            assert 1.9 - 1e-9 <= nominal["alpha"] * nominal["beta"] ** 2 * nominal["gamma"] ** 2 <= 2.1 + 1e-9
+
+    def test_table_tells_counts_candidates_and_time(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["plan", "--baseline", "efficientnet-b0", "--degree", "2"]) == 0
+        out = capsys.readouterr().out
+        assert "efficientnet-b0: 385.8 M macs, 5.289 M parameters" in out
+        assert "cost 2 × the baseline within 0.02; 6 of them planned (lattice)" in out
+        assert "6 candidates" in out
+
+    def test_flags_reach_the_plan(self, capsys: pytest.CaptureFixture[str]) -> None:
+        plan = answer(capsys, "plan", "--budget", "3", "--tolerance", "0.03", "--degree", "1", "--rounding", "ceil")
+        assert (plan["budget"], plan["tolerance"]) == (3.0, 0.03)
+        assert len(plan["candidates"]) <= 3
+        assert len(answer(capsys, "plan", "--design", "tpe", "--size", "7")["candidates"]) == 0
+
+    @pytest.mark.parametrize("budget", ["1", "0.5", "-2", "two", "nan", "inf", "", "0"])
+    def test_bad_budget(self, capsys: pytest.CaptureFixture[str], budget: str) -> None:
+        told = complaint(capsys, "plan", "--budget", budget)
+        assert "--budget: must be a number" in told
+        assert repr(budget) in told or budget in told
+
+    @pytest.mark.parametrize("value", ["0", "1", "-0.1", "nan", "two"])
+    def test_bad_tolerance(self, capsys: pytest.CaptureFixture[str], value: str) -> None:
+        assert "--tolerance: must be" in complaint(capsys, "plan", "--tolerance", value)
+
+    @pytest.mark.parametrize(
+        ("flag", "value"), [("--seeds", "0"), ("--seeds", "1.5"), ("--seeds", "-1"), ("--degree", "0"), ("--size", "x")]
+    )
+    def test_bad_count(self, capsys: pytest.CaptureFixture[str], flag: str, value: str) -> None:
+        assert f"{flag}: must be a whole number of at least 1, but got '{value}'" in complaint(
+            capsys, "plan", flag, value
+        )
+
+    def test_too_high_a_count_names_its_key(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert "`design.degree` must be at most 40, but got 41 (on the command line)" in complaint(
+            capsys, "plan", "--degree", "41"
+        )
+
+    def test_unknown_baseline(self, capsys: pytest.CaptureFixture[str]) -> None:
+        told = complaint(capsys, "plan", "--baseline", "efficientnet-b9")
+        assert "'efficientnet-b9'" in told
+        assert "efficientnet-b0, mobilenet-v1" in told
+
+    def test_infeasible_budget_says_what_to_loosen(self, capsys: pytest.CaptureFixture[str]) -> None:
+        told = complaint(capsys, "plan", "--tolerance", "0.0000001")
+        assert "raise `tolerance` to" in told
+
+    def test_grid_without_points(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert "lower `design.step`" in complaint(
+            capsys, "plan", "--design", "grid", "--step", "0.9", "--budget", "1.5"
+        )
+
+    @pytest.mark.parametrize(
+        ("before", "after", "told"),
+        [
+            ("seeds = 2", "seeds = 2\ncolour = 3", "unknown key `colour`"),
+            ("epochs = 6", "epochs = 6\nepoch = 6", "unknown key `training.epoch` (did you mean `epochs`?)"),
+            ("depth = 2,", "depth = 2, dept = 1,", "unknown key `baseline.stages[0].dept`"),
+            ("seeds = 2", 'seeds = "two"', "`seeds` must be a whole number, but got 'two'"),
+            ("seeds = 2", "seeds = true", "`seeds` must be a whole number, but got True"),
+            ("budget = 2.0", "budget = 1.0", "`budget` must be greater than 1, but got 1.0"),
+            ("budget = 2.0", "budget = nan", "`budget` must be a finite number, but got nan"),
+            ("tolerance = 0.02", "tolerance = 0", "`tolerance` must be greater than 0, but got 0"),
+            ('source = "mnist-sample"', 'source = "cifar"', "mnist-sample, idx:DIR or npz:FILE, but got 'cifar'"),
+            ("[training]", "[training", "not valid TOML"),
+            ('name = "mnist_sample"', 'name = "a/../b"', "`name` must match"),
+        ],
+    )
+    def test_bad_study_file(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, before: str, after: str, told: str
+    ) -> None:
+        path = tmp_path / "study.toml"
+        text = (ROOT / "studies/mnist_sample.toml").read_text(encoding="utf-8")
+        assert before in text
+        path.write_text(text.replace(before, after, 1), encoding="utf-8")
+        line = complaint(capsys, "plan", "--study", str(path))
+        assert line.startswith(f"scalesearch: {path}: ")
+        assert told in line
+
+    def test_missing_study_file_and_folder(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        assert "no such study file" in complaint(capsys, "plan", "--study", str(tmp_path / "nowhere.toml"))
+        assert "cannot be read" in complaint(capsys, "plan", "--study", str(tmp_path))
+
+
+class TestCount:
+    @pytest.mark.parametrize("row", GOLDEN["family"], ids=lambda row: row["name"])
+    def test_efficientnets_to_the_last_parameter(self, capsys: pytest.CaptureFixture[str], row: dict[str, Any]) -> None:
+        counted = answer(
+            capsys, "count", "--baseline", "efficientnet-b0", "--depth", str(row["depth"]), "--width",
+            str(row["width"]), "--resolution", str(row["resolution"]),
+        )  # fmt: skip
+        assert list(counted) == ["macs", "params", "activations", "spec"]
+        assert counted["params"] == row["params"]
+        assert round(counted["macs"] / 1e6, 1) == row["macs_M"]
+        assert counted["spec"]["resolution"] == row["resolution"]
+
+    def test_resolution_is_pixels_or_below_8_a_multiplier(self, capsys: pytest.CaptureFixture[str]) -> None:
+        def pixels(*flags: str) -> int:
+            return int(answer(capsys, "count", "--baseline", "resnet-50", *flags)["spec"]["resolution"])
+
+        assert pixels() == 224
+        assert pixels("--resolution", "1.15") == 258
+        assert pixels("--resolution", "7.5") == 1680
+        assert pixels("--resolution", "8") == 8
+        assert pixels("--resolution", "300") == 300
+
+    def test_rounding_is_the_authors_unless_said_otherwise(self, capsys: pytest.CaptureFixture[str]) -> None:
+        def depths(*flags: str) -> list[int]:
+            spec = answer(capsys, "count", "--baseline", "efficientnet-b0", "--depth", "1.2", *flags)["spec"]
+            return [stage["depth"] for stage in spec["stages"]]
+
+        assert depths() == depths("--rounding", "ceil") == [2, 3, 3, 4, 4, 5, 2]
+        assert depths("--rounding", "round") == [1, 2, 2, 4, 4, 5, 1]
+        assert sum(depths("--rounding", "balanced")) == 19  # 1.2 · 16 = 19.2 blocks
+
+    def test_counts_a_studys_baseline(self, capsys: pytest.CaptureFixture[str]) -> None:
+        study = str(ROOT / "studies/mnist_sample.toml")
+        assert answer(capsys, "count", "--study", study)["macs"] == answer(capsys, "plan")["baseline"]["macs"]
+
+    def test_text_tells_network_and_cost(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["count", "--baseline", "efficientnet-b0"]) == 0
+        cost = complexity(baseline("efficientnet-b0").spec)
+        out = capsys.readouterr().out
+        assert "1-2-2-3-3-4-1 × 16-24-40-80-112-192-320 at 224 px" in out
+        assert f"macs {cost.macs:,} (1.000× the baseline), params {cost.params:,}" in out
+
+    @pytest.mark.parametrize(
+        ("flags", "told"),
+        [
+            ([], "count needs --baseline NAME or --study FILE"),
+            (["--baseline", "resnet-18", "--study", "x.toml"], "one of the two"),
+            (["--baseline", "resnet-19"], "--baseline must be one of"),
+            (["--baseline", "resnet-18", "--depth", "0"], "--depth: must be a number above 0"),
+            (["--baseline", "resnet-18", "--width", "nan"], "--width: must be a number"),
+            (["--baseline", "resnet-18", "--resolution", "260.5"], "whole number of pixels"),
+            (["--baseline", "resnet-18", "--rounding", "down"], "--rounding: invalid choice: 'down'"),
+            (["--baseline", "resnet-18", "--width", "1e300"], "--width"),
+            (["--baseline", "resnet-18", "--depth", "1e300"], "--depth"),
+            (["--baseline", "resnet-18", "--resolution", "1e300"], "--resolution"),
+            (["--baseline", "resnet-18", "--width", "10000", "--depth", "100"], "less than 1.1e+15 macs"),
+        ],
+    )
+    def test_bad_input(self, capsys: pytest.CaptureFixture[str], flags: list[str], told: str) -> None:
+        assert told in complaint(capsys, "count", *flags)
+
+
+class TestScale:
+    def test_json_has_the_contracts_keys(self, capsys: pytest.CaptureFixture[str], rule_file: Path) -> None:
+        family = answer(capsys, "scale", str(rule_file), "--phi", "0:2")["family"]
+        rule = ScalingRule.from_json(json.loads(rule_file.read_text(encoding="utf-8")))
+        assert [member["phi"] for member in family] == [0, 1, 2]
+        for member in family:
+            assert list(member) == [
+                "phi", "alpha", "beta", "gamma", "macs", "macs_ratio", "params", "activations", "spec",
+            ]  # fmt: skip
+            assert member["alpha"] == pytest.approx(rule.alpha ** member["phi"], rel=1e-12)
+            assert complexity(ArchitectureSpec.from_json(member["spec"])).macs == member["macs"]
+        assert family[0]["macs_ratio"] == 1
+
+    def test_default_is_0_to_3_as_a_table(self, capsys: pytest.CaptureFixture[str], rule_file: Path) -> None:
+        assert main(["scale", str(rule_file)]) == 0
+        rows = capsys.readouterr().out.splitlines()
+        assert [row.split()[0] for row in rows] == ["φ", "0", "1", "2", "3"]
+
+    @pytest.mark.parametrize("phi", ["", "x", "3:1", "0:7:0", "1,,2", "nan", "inf", "0:1e9", "1e9", "-1e9", "0:1:2:3"])
+    def test_bad_phi(self, capsys: pytest.CaptureFixture[str], rule_file: Path, phi: str) -> None:
+        assert "--phi: `phi` must" in complaint(capsys, "scale", str(rule_file), f"--phi={phi}")
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            (lambda text: "", "not valid JSON"),
+            (lambda text: text[: len(text) // 2], "not valid JSON"),
+            (lambda text: "[]", "the document must be an object"),
+            (lambda text: text.replace('"alpha"', '"alfa"', 1), "the key `alpha` is missing"),
+            (lambda text: text.replace('"schema_version": 1', '"schema_version": 99', 1), "`schema_version` must be 1"),
+            (lambda text: text.replace('"budget": 2.0', '"budget": "two"', 1), "`budget` must be a finite number"),
+            (lambda text: text.replace('"budget": 2.0', '"budget": 3.0', 1), "must equal `budget`"),
+            (lambda text: text.replace('"block": "mbconv"', '"block": "conv"', 1), "`block` must be one of"),
+        ],
+    )
+    def test_bad_file(self, capsys: pytest.CaptureFixture[str], rule_file: Path, change: Any, told: str) -> None:
+        text = rule_file.read_text(encoding="utf-8")
+        rule_file.write_text(change(text), encoding="utf-8")
+        line = complaint(capsys, "scale", str(rule_file))
+        assert f"{rule_file}: " in line
+        assert told in line
+
+    def test_bytes_that_are_no_text(self, capsys: pytest.CaptureFixture[str], rule_file: Path) -> None:
+        rule_file.write_bytes(b"\xff\xfe\x00")
+        assert "not valid JSON" in complaint(capsys, "scale", str(rule_file))
+
+    def test_missing_file_and_folder(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        assert "no such file" in complaint(capsys, "scale", str(tmp_path / "nowhere.json"))
+        assert "cannot be read" in complaint(capsys, "scale", str(tmp_path))
+
+
+class TestExport:
+    def test_to_stdout_and_to_a_file(self, capsys: pytest.CaptureFixture[str], rule_file: Path) -> None:
+        document = json.loads(rule_file.read_text(encoding="utf-8"))
+        assert main(["export", str(rule_file.parent)]) == 0
+        assert json.loads(capsys.readouterr().out) == document
+        target = rule_file.parent / "out.json"
+        assert main(["export", str(rule_file.parent), "--to", "json", "--output", str(target)]) == 0
+        out, err = capsys.readouterr()
+        assert (out, err) == ("", f"wrote {target}\n")
+        assert json.loads(target.read_text(encoding="utf-8")) == document
+
+    def test_bad_input(self, capsys: pytest.CaptureFixture[str], rule_file: Path, tmp_path: Path) -> None:
+        folder = str(rule_file.parent)
+        assert "no such run folder" in complaint(capsys, "export", str(tmp_path / "nowhere"))
+        assert "invalid choice: 'onnx'" in complaint(capsys, "export", folder, "--to", "onnx")
+        for target in (tmp_path / "no" / "such.json", Path("/proc/self/out.json"), tmp_path):
+            assert f"--output {target}: cannot be written" in complaint(
+                capsys, "export", folder, "--output", str(target)
+            )
+        rule_file.unlink()
+        assert "no coefficients.json there yet" in complaint(capsys, "export", folder)
+
+
+@pytest.mark.parametrize("arguments", [[], ["plane"], ["plan", "--colour"], ["scale"], ["worker"]])
+def test_what_argparse_refuses_is_one_line_too(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    complaint(capsys, *arguments)
+
+
+_IMPORTS = """
+import sys
+from scalesearch.cli.main import main
+try:
+    code = main(sys.argv[1:])
+except SystemExit as leaving:
+    code = leaving.code
+loaded = {name.partition(".")[0] for name in sys.modules}
+sys.stderr.write(",".join(sorted(loaded & {"jax", "jaxlib", "flax", "optax", "optuna", "pandas", "scipy", "plotly"})))
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("command", ["--help", "run --help", "plan", "plan --json", "count", "scale", "export"])
+def test_what_answers_at_once_imports_nothing_heavy(command: str, rule_file: Path) -> None:
+    arguments = command.split()
+    arguments += {
+        "count": ["--baseline", "resnet-18"],
+        "scale": [str(rule_file)],
+        "export": [str(rule_file.parent)],
+    }.get(command, [])
+    done = subprocess.run(
+        [sys.executable, "-c", _IMPORTS, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
