@@ -1,0 +1,102 @@
+"""Training images per second of one network on random images: one JSON line, as the PyTorch peer prints it.
+
+    train_step.py SPEC.json [--batch 128] [--steps 20] [--threads 2] [--convolutions auto|shift|native]
+
+AdamW (1e-3) and label smoothing 0.1, as the peer. The time is that of whole epochs of `--steps` steps (the median
+of several), the first left out. SPEC.json is an architecture spec, or any document that holds one under "spec".
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("spec", type=Path, nargs="?")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=5, help="epochs timed (the median counts)")
+    parser.add_argument("--threads", type=int, default=2, help="processor cores")
+    parser.add_argument("--convolutions", choices=("auto", "shift", "native"), default="auto")
+    parser.add_argument("--quick", action="store_true", help="the default study's baseline, a few steps")
+    arguments = parser.parse_args()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
+    if arguments.spec is None and not arguments.quick:
+        parser.error("SPEC.json is missing")
+    print(json.dumps(measure(arguments)))
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, object]:
+    """The figures of one network."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from scalesearch.config import TrainingSection, default_study_path, load_study
+    from scalesearch.models.ops import choose_forms
+    from scalesearch.scaling.architecture import ArchitectureSpec
+    from scalesearch.scaling.complexity import complexity
+    from scalesearch.training.draws import draws_of_epoch
+    from scalesearch.training.pipeline import prepare
+    from scalesearch.training.program import compile_program
+    from scalesearch.training.schedule import count_steps, schedule_of
+    from scalesearch.training.sources import Split
+
+    if arguments.spec is None:
+        spec, steps = load_study(default_study_path()).resolved_baseline().spec, 5
+    else:
+        document = json.loads(arguments.spec.read_text(encoding="utf-8"))
+        spec, steps = ArchitectureSpec.from_json(document.get("spec", document)), arguments.steps
+    training = TrainingSection(
+        epochs=arguments.epochs + 1,
+        batch_size=arguments.batch,
+        optimizer="adamw",
+        learning_rate=1e-3,
+        warmup_epochs=0,
+        label_smoothing=0.1,
+    )
+    random = np.random.default_rng(0)
+
+    def images(count: int) -> Split:
+        shape = (count, spec.resolution, spec.resolution, spec.in_channels)
+        return Split(
+            random.integers(0, 256, shape, dtype=np.uint8), random.integers(0, spec.num_classes, count, dtype=np.int32)
+        )
+
+    train, validation = images(steps * arguments.batch), images(arguments.batch)
+    data = prepare(train, validation, spec.resolution, arguments.batch)
+    schedule = schedule_of(training, count_steps(training, len(train)))
+    forms = choose_forms(arguments.convolutions, jax.default_backend())
+    seed = jnp.uint32(0)
+    program = compile_program(spec, forms, training, data, schedule, seed)
+    state, times = program.init(seed), []
+    for epoch in range(arguments.epochs + 1):
+        draws = draws_of_epoch(seed, jnp.int32(epoch), images=len(train), batch_size=arguments.batch)
+        jax.block_until_ready(draws)
+        start = time.perf_counter()
+        state, loss = program.epoch(state, data, draws, schedule)
+        loss.block_until_ready()
+        times.append((time.perf_counter() - start) / steps)
+    step = statistics.median(times[1:])
+    return {
+        "jax": jax.__version__,
+        "device": jax.devices()[0].device_kind,
+        "convolutions": forms,
+        "batch": arguments.batch,
+        "params": complexity(spec).params,
+        "compile_s": round(program.compile_seconds, 2),
+        "step_s": step,
+        "images_per_s": arguments.batch / step,
+    }
+
+
+if __name__ == "__main__":
+    main()
