@@ -77,11 +77,11 @@ $(BIN)/python:
 	fi
 
 $(VENV)/.installed: $(INPUTS) | $(BIN)/python
-	@echo "Installing scalesearch into $(VENV): about a minute, once"
+	@echo "Installing scalesearch into $(VENV): one to three minutes, once"
 	@$(PIP) install --constraint $(CONSTRAINTS) --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: $(INPUTS) | $(BIN)/python
-	@echo "Installing scalesearch and its test tools into $(VENV): about a minute, once"
+	@echo "Installing scalesearch and its test tools into $(VENV): one to three minutes, once"
 	@$(PIP) install --constraint $(CONSTRAINTS) --editable '.[dev]'
 	@touch $(VENV)/.installed $@

@@ -150,6 +150,20 @@ def test_a_width_vector_that_one_multiplier_alone_reaches_is_found() -> None:
     assert only in _found(base, rounding, budget, 1e-6)
 
 
+def test_widths_may_shrink_in_a_stage_but_not_in_the_mean() -> None:
+    """Rounding takes 34 to 32. With 128 still at 128 the mean shrinks; with 136 it is 1: 34 · 128 = 32 · 136."""
+    base = _network((1, 1), (34, 128), 8)
+    rounding = Rounding(8, "balanced", 1, "fixed", "fixed")
+    assert round_widths(base.widths, 1.001, rounding) == (8, 32, 128, 0)
+    assert round_widths(base.widths, 1.035, rounding) == (8, 32, 136, 0)
+    spec = base.with_sizes((2, 1), (8, 32, 136, 0), 8)
+    budget = complexity(spec).macs / complexity(base).macs
+    assert spec in _found(base, rounding, budget, 1e-6)
+    widths = set(map(tuple, feasible_set(base, rounding, budget, 1e-6).widths.tolist()))
+    assert (8, 32, 128, 0) not in widths
+    assert all(_geometric_growth(base, row) >= 0 for row in widths)
+
+
 def test_more_blocks_that_cost_less_are_found() -> None:
     """Largest remainder may take a block from a stage when the total grows: (1, 5, 5) has 2 + 7 + 7 at 16, 1 + 8 + 8
     at 17. Where the first stage's blocks are the dear ones the longer network is the cheaper."""
