@@ -27,6 +27,7 @@ from scalesearch.scaling.compound import (
     round_resolution,
     round_widths,
     scale,
+    spread_depth,
 )
 from scalesearch.scaling.feasible import FeasibleSet, InfeasibleBudget, feasible_set, realised
 
@@ -165,16 +166,17 @@ def test_widths_may_shrink_in_a_stage_but_not_in_the_mean() -> None:
 
 
 def test_more_blocks_that_cost_less_are_found() -> None:
-    """Largest remainder may take a block from a stage when the total grows: (1, 5, 5) has 2 + 7 + 7 at 16, 1 + 8 + 8
-    at 17. Where the first stage's blocks are the dear ones the longer network is the cheaper."""
-    base = _network((1, 5, 5), (64, 4, 4), 8)
+    """Largest remainder may take a block from a stage when the total grows: here 3 + 11 + 11, then 2 + 12 + 12.
+
+    Where the first stage's blocks are the dear ones, the longer network is the cheaper.
+    """
+    base = _network((2, 9, 9), (64, 4, 4), 8)
     rounding = Rounding(4, "balanced", 8, "fixed", "fixed")
-    shorter, longer = round_depths(base.depths, 16 / 11, "balanced"), round_depths(base.depths, 17 / 11, "balanced")
-    assert (shorter, longer) == ((2, 7, 7), (1, 8, 8))
+    shorter, longer = spread_depth(base.depths, 25), spread_depth(base.depths, 26)
+    assert (shorter, longer) == ((3, 11, 11), (2, 12, 12))
     spec = base.with_sizes(longer, base.widths, 8)
-    own = complexity(base).macs
     assert complexity(spec).macs < complexity(base.with_sizes(shorter, base.widths, 8)).macs
-    assert spec in _found(base, rounding, complexity(spec).macs / own, 1e-6)
+    assert spec in _found(base, rounding, complexity(spec).macs / complexity(base).macs, 1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
