@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -10,6 +10,7 @@ from rich.table import Table
 
 from scalesearch.config import StudyConfig
 from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.complexity import Complexity
 from scalesearch.scaling.family import FamilyMember, ScalingRule
 from scalesearch.scaling.feasible import Candidate
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from scalesearch.results import Run
 
 LEADERS = 5
+# Columns of a terminal below which tables leave out what the others imply.
+WIDE = 105
 
 
 def console() -> Console:
@@ -72,7 +75,8 @@ def show_plan(study: StudyConfig, made: Plan) -> None:
     """The plan, and its candidates as a table."""
     show_plan_head(study, made)
     if made.trials:
-        console().print(_candidates_table([trial.candidate for trial in made.trials]))
+        out = console()
+        out.print(_candidates_table([trial.candidate for trial in made.trials], out.width))
 
 
 def _counts(study: StudyConfig, made: Plan) -> str:
@@ -99,23 +103,41 @@ def _time(study: StudyConfig, made: Plan) -> str:
     return f"{trainings}: about {duration(seconds)} on {DEVICE}"
 
 
-def _candidates_table(candidates: Sequence[Candidate]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("α", "β", "γ", "depth", "width", "res.", "nominal", "real cost", "macs", "params"):
-        table.add_column(heading, justify="right")
-    table.add_column("network")
-    for candidate in candidates:
-        realised, shares, cost = candidate.coefficients, candidate.shares, candidate.complexity
-        table.add_row(
-            *(f"{value:.3f}" for value in (realised.alpha, realised.beta, realised.gamma)),
-            *(f"{value:.2f}" for value in shares.values),
-            f"{candidate.nominal.product:.3f}×",
-            f"{candidate.macs_ratio:.3f}×",
-            quantity(cost.macs),
-            quantity(cost.params),
-            network(candidate.spec),
-        )
-    return table
+def _candidates_table(candidates: Sequence[Candidate], width: int) -> Table:
+    rows = [
+        {
+            **multipliers(candidate.coefficients),
+            **_shares(candidate.shares.values),
+            "nominal": f"{candidate.nominal.product:.3f}×",
+            "real cost": f"{candidate.macs_ratio:.3f}×",
+            "macs": quantity(candidate.complexity.macs),
+            "params": quantity(candidate.complexity.params),
+            "network": network(candidate.spec),
+        }
+        for candidate in candidates
+    ]
+    return table(rows, width, ("depth", "width", "res.", "macs"))
+
+
+def table(rows: Sequence[Mapping[str, str]], width: int, wide_only: Collection[str]) -> Table:
+    """Rows of equal keys as a table: numbers to the right, `network` last; `wide_only` go where `width` is small."""
+    grid = Table(box=None, pad_edge=False)
+    headings = [heading for heading in rows[0] if width >= WIDE or heading not in wide_only]
+    for heading in headings:
+        grid.add_column(heading, justify="left" if heading == "network" else "right", no_wrap=heading != "network")
+    for row in rows:
+        grid.add_row(*(row[heading] for heading in headings))
+    return grid
+
+
+def multipliers(coefficients: Coefficients) -> dict[str, str]:
+    """α, β and γ as cells of a table."""
+    values = (coefficients.alpha, coefficients.beta, coefficients.gamma)
+    return {name: f"{value:.3f}" for name, value in zip("αβγ", values, strict=True)}
+
+
+def _shares(values: Sequence[float]) -> dict[str, str]:
+    return {name: f"{value:.2f}" for name, value in zip(("depth", "width", "res."), values, strict=True)}
 
 
 def show_count(name: str, spec: ArchitectureSpec, cost: Complexity, base: Complexity) -> None:
@@ -131,22 +153,22 @@ def show_count(name: str, spec: ArchitectureSpec, cost: Complexity, base: Comple
 
 def show_family(rule: ScalingRule, members: Sequence[FamilyMember]) -> None:
     """The family as a table: multipliers, network, exact cost beside the nominal one."""
-    table = Table(box=None, pad_edge=False)
-    for heading in ("φ", "depth ×", "width ×", "resolution ×", "nominal", "real cost", "macs", "params"):
-        table.add_column(heading, justify="right")
-    table.add_column("network")
-    for member in members:
-        scaled = member.coefficients
-        table.add_row(
-            f"{member.phi:g}",
-            *(f"{value:.3f}" for value in (scaled.alpha, scaled.beta, scaled.gamma)),
-            f"{rule.budget**member.phi:.4g}×",
-            f"{member.macs_ratio:.4g}×",
-            quantity(member.complexity.macs),
-            quantity(member.complexity.params),
-            network(member.spec),
-        )
-    console().print(table)
+    rows = [
+        {
+            "φ": f"{member.phi:g}",
+            "depth ×": f"{member.coefficients.alpha:.3f}",
+            "width ×": f"{member.coefficients.beta:.3f}",
+            "resolution ×": f"{member.coefficients.gamma:.3f}",
+            "nominal": f"{rule.budget**member.phi:.4g}×",
+            "real cost": f"{member.macs_ratio:.4g}×",
+            "macs": quantity(member.complexity.macs),
+            "params": quantity(member.complexity.params),
+            "network": network(member.spec),
+        }
+        for member in members
+    ]
+    out = console()
+    out.print(table(rows, out.width, ("nominal", "macs", "params")))
 
 
 def show_status(run: Run) -> None:
@@ -158,7 +180,7 @@ def show_status(run: Run) -> None:
         f"{states['running']} running, {states['waiting']} waiting"
     )
     if states["complete"]:
-        out.print(_leaderboard(run, LEADERS))
+        out.print(_leaderboard(run, LEADERS, out.width))
         out.print(run.choice.signal.verdict, soft_wrap=True)
 
 
@@ -169,7 +191,7 @@ def show_result(run: Run) -> None:
         out.print("No candidate finished, so nothing can be chosen.")
     else:
         out.print("\n[bold]Candidates[/], best first")
-        out.print(_leaderboard(run, len(run.candidates)))
+        out.print(_leaderboard(run, len(run.candidates), out.width))
         rule, choice = run.rule, run.choice
         out.print("\n[bold]Signal[/]")
         out.print(choice.signal.verdict, soft_wrap=True)
@@ -190,24 +212,22 @@ def show_result(run: Run) -> None:
     out.print(f"\nFiles in {run.folder}: {', '.join(path.name for path in run.files())}", soft_wrap=True)
 
 
-def _leaderboard(run: Run, most: int) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("", "α", "β", "γ", "depth", "width", "res.", "real cost", "loss", "± seed", "accuracy"):
-        table.add_column(heading, justify="right")
-    table.add_column("network")
+def _leaderboard(run: Run, most: int, width: int) -> Table:
     good = run.candidates[run.candidates["status"].eq("done")].head(most)
-    for place, row in enumerate(good.to_dict("records"), start=1):
-        table.add_row(
-            str(place),
-            *(f"{row[name]:.3f}" for name in ("alpha", "beta", "gamma")),
-            *(f"{row[name]:.2f}" for name in ("depth_share", "width_share", "resolution_share")),
-            f"{row['macs_ratio']:.3f}×",
-            f"{row['val_loss']:.4f}",
-            f"{row['val_loss_sd']:.4f}" if row["seeds"] > 1 else "",
-            f"{row['val_accuracy']:.2%}",
-            _network_of(row),
-        )
-    return table
+    rows = [
+        {
+            "": str(place),
+            **multipliers(Coefficients(row["alpha"], row["beta"], row["gamma"])),
+            **_shares([row[f"{name}_share"] for name in ("depth", "width", "resolution")]),
+            "real cost": f"{row['macs_ratio']:.3f}×",
+            "loss": f"{row['val_loss']:.4f}",
+            "± seed": f"{row['val_loss_sd']:.4f}" if row["seeds"] > 1 else "",
+            "accuracy": f"{row['val_accuracy']:.2%}",
+            "network": _network_of(row),
+        }
+        for place, row in enumerate(good.to_dict("records"), start=1)
+    ]
+    return table(rows, width, ("depth", "width", "res.", "real cost"))
 
 
 def _network_of(row: Mapping[Hashable, Any]) -> str:

@@ -11,9 +11,8 @@ from typing import Self
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
 
-from scalesearch.cli.display import duration, network
+from scalesearch.cli.display import duration, multipliers, network, table
 from scalesearch.config import StudyConfig
 from scalesearch.records import TrialRecord
 
@@ -105,20 +104,17 @@ class SearchProgress:
         sys.stderr.flush()
 
     def _group(self) -> Group:
-        table = Table(box=None, pad_edge=False, title_justify="left")
-        for heading in ("", "α", "β", "γ", self._study.metric):
-            table.add_column(heading, justify="right")
-        table.add_column("network")
         metric, sign = self._study.metric, 1 if self._study.metric == "val_loss" else -1
         good = sorted((r for r in self._records if r.failure is None), key=lambda r: sign * r.mean(metric))
-        for place, record in enumerate(good[:LEADERS], start=1):
-            realised = record.candidate.coefficients
-            table.add_row(
-                str(place),
-                *(f"{value:.3f}" for value in (realised.alpha, realised.beta, realised.gamma)),
-                f"{record.mean(metric):.4f}",
-                network(record.candidate.spec),
-            )
+        rows = [
+            {
+                "": str(place),
+                **multipliers(record.candidate.coefficients),
+                metric: f"{record.mean(metric):.4f}",
+                "network": network(record.candidate.spec),
+            }
+            for place, record in enumerate(good[:LEADERS], start=1)
+        ]
         failed = sum(r.failure is not None for r in self._records)
         note = [f"{failed} failed"] if failed else []
-        return Group(self._bar, *([table] if good else []), *note)
+        return Group(self._bar, *([table(rows, self._console.width, ())] if rows else []), *note)

@@ -81,6 +81,19 @@ def _take_turns(engine: Engine) -> None:
     engine.dispose()  # connections made before the listeners
 
 
+def start_clock(study: optuna.Study, started: set[int]) -> None:
+    """Give each running trial that is not yet in `started` a heartbeat, once, and add it.
+
+    A worker that died between its claim and its first heartbeat would otherwise hold its trial for ever: Optuna
+    calls no trial stale that never had one. For a worker that lives it changes nothing.
+    """
+    backend: Any = getattr(study._storage, "_backend", study._storage)  # behind Optuna's cache
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial.number not in started:
+            started.add(trial.number)
+            backend.record_heartbeat(trial._trial_id)
+
+
 def hidden(url: str) -> str:
     """The URL without its password, and without its query, which may hold one."""
     head, separator, tail = url.partition("://")

@@ -18,6 +18,7 @@ from scalesearch.scaling.feasible import Candidate, FeasibleSet, feasible_set
 from scalesearch.scaling.simplex import Shares, from_search_space
 from scalesearch.search import study as studies
 from scalesearch.search.design import Plan, log_distances, planned_size
+from scalesearch.search.storage import GRACE_SECONDS, start_clock
 
 Evaluate = Callable[[Candidate, tuple[int, ...]], TrialRecord]
 """Trains a candidate for the given seeds. Returns the record of a failure that would come again
@@ -57,6 +58,7 @@ def work(
     seeds = tuple(range(config.seeds))
     size = planned_size(config, plan)
     taken_away: list[int] = []
+    waited, started = 0.0, set[int]()
 
     def objective(trial: optuna.Trial) -> float:
         try:
@@ -105,6 +107,9 @@ def work(
         else:
             on_wait(states["running"])
             time.sleep(POLL_SECONDS)
+            waited += POLL_SECONDS
+            if waited > 2 * GRACE_SECONDS:
+                start_clock(study, started)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 optuna.storages.fail_stale_trials(study)

@@ -223,6 +223,26 @@ def test_a_worker_waits_for_others_and_takes_over_from_one_that_died(tmp_path: P
     assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 15, "failed": 0}
 
 
+def test_a_worker_that_died_before_its_first_heartbeat_holds_its_trial_no_longer_than_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "GRACE_SECONDS", 0.1)
+    study, plan = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
+    claim(study)
+    waits: list[int] = []
+
+    def on_wait(running: int) -> None:
+        waits.append(running)
+        age_heartbeats(study)  # none, until the waiting worker gives it one
+        assert len(waits) < 100
+
+    evaluate = Counting()
+    work(study, planted_study(design={"degree": 1}), plan, evaluate, lambda finished: None, on_wait)
+    assert len(evaluate.candidates) == 3
+    assert len(waits) > 2 * 0.1 / workers.POLL_SECONDS
+    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 3, "failed": 0}
+
+
 def test_a_worker_that_slept_and_lost_its_trial_goes_on_with_the_next(tmp_path: Path) -> None:
     url = sqlite_url(tmp_path)
     slept: list[Candidate] = []

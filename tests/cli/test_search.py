@@ -1,0 +1,387 @@
+"""The commands of a search, on real data and tiny networks: run, resume, interrupt, status, report, worker."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scalesearch.cli.main import main
+from scalesearch.results import load
+from scalesearch.scaling.rule import ScalingRule
+from scalesearch.search import study as studies
+from scalesearch.search.storage import open_storage, sqlite_url
+
+ROOT = Path(__file__).parents[2]
+TINY = """
+name = "tiny"
+budget = 2.0
+tolerance = 0.1
+seeds = 2
+
+[baseline]
+name = "tiny"
+resolution = 6
+in_channels = 1
+num_classes = 10
+head_width = 0
+stem = { width = 4, kernel_size = 3, stride = 1 }
+stages = [
+    { block = "separable", kernel_size = 3, stride = 1, width = 4, depth = 1 },
+    { block = "separable", kernel_size = 3, stride = 2, width = 8, depth = 1 },
+]
+
+[rounding]
+width_divisor = 1
+
+[design]
+kind = "lattice"
+degree = 1
+
+[data]
+source = "mnist-sample"
+train = 200
+validation = 100
+test = 100
+
+[training]
+epochs = 2
+batch_size = 50
+learning_rate = 0.01
+"""
+FILES = [
+    "candidates.csv", "candidates.parquet", "coefficients.json", "report.html", "study.db", "study.toml",
+    "trials.csv", "trials.parquet",
+]  # fmt: skip
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY, encoding="utf-8")
+    return path
+
+
+def scalesearch(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "scalesearch", *map(str, arguments)]
+    return subprocess.run(
+        command,
+        cwd=cwd or ROOT,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", "COLUMNS": "80"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A real run of the whole job, from an empty folder."""
+    folder = tmp_path_factory.mktemp("finished")
+    study = folder / "tiny.toml"
+    study.write_text(TINY, encoding="utf-8")
+    return folder / "run", scalesearch("run", "--budget", "2", "--study", study, "--out", folder / "run")
+
+
+def complaint(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 2) -> str:
+    """The one line on stderr of a command that fails with `code`."""
+    got = main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    assert got == code, err
+    assert (err.count("\n"), err[:13]) == (1, "scalesearch: "), err
+    assert "Traceback" not in out + err
+    return err
+
+
+@pytest.mark.slow
+class TestRun:
+    def test_does_the_whole_job(self, finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+        folder, done = finished
+        assert done.returncode == 0, done.stderr
+        assert "Warning" not in done.stderr
+        assert [line[:5] for line in done.stderr.splitlines()] == ["[1/3]", "[2/3]", "[3/3]"]
+        for told in ("Candidates", "Signal", "Choice", "Family", f"Files in {folder}: candidates.csv"):
+            assert told in done.stdout
+        assert sorted(path.name for path in folder.iterdir() if path.name != ".lock") == FILES
+        run = load(folder)
+        assert run.states == {"waiting": 0, "running": 0, "complete": 3, "failed": 0}
+        assert {record.device for record in run.records} == {run.rule.provenance["device"]}
+        assert all(len(seed.val_loss_curve) == 2 for record in run.records for seed in record.seeds)
+        rule = ScalingRule.from_json(json.loads((folder / "coefficients.json").read_text(encoding="utf-8")))
+        assert rule.coefficients.product == pytest.approx(2.0, abs=1e-9)
+        assert rule.to_json()["provenance"]["fingerprint"] == json.loads(json.dumps(dict(run.fingerprint)))
+
+    def test_again_it_resumes_with_nothing_to_train(
+        self,
+        finished: tuple[Path, subprocess.CompletedProcess[str]],
+        capsys: pytest.CaptureFixture[str],
+        tmp_path: Path,
+    ) -> None:
+        folder = tmp_path / "run"
+        shutil.copytree(finished[0], folder)
+        before = json.loads((folder / "coefficients.json").read_text(encoding="utf-8"))
+        assert main(["run", "--study", str(folder / "study.toml"), "--out", str(folder), "--json"]) == 0
+        out, err = capsys.readouterr()
+        assert err == "all trials are there already: nothing to train\n"
+        document = json.loads(out)
+        assert document["trials"] == {"waiting": 0, "running": 0, "complete": 3, "failed": 0}
+        assert document["files"] == FILES
+        assert list(document) == [
+            "study", "budget", "metric", "trials", "leaders", "signal", "rule", "family", "folder", "files",
+        ]  # fmt: skip
+        assert [member["phi"] for member in document["family"]] == [0, 1, 2, 3]
+        after = json.loads((folder / "coefficients.json").read_text(encoding="utf-8"))
+        for rule in (before, after, document["rule"]):
+            del rule["provenance"]["date"]
+        assert before == after == document["rule"]
+
+    def test_with_other_settings_is_refused(
+        self,
+        finished: tuple[Path, subprocess.CompletedProcess[str]],
+        capsys: pytest.CaptureFixture[str],
+        tmp_path: Path,
+    ) -> None:
+        folder = tmp_path / "run"
+        shutil.copytree(finished[0], folder)
+        study = folder / "study.toml"
+        before = study.read_text(encoding="utf-8")
+
+        def refused(*flags: str) -> str:
+            assert main(["run", "--study", str(study), "--out", str(folder), *flags]) == 3
+            return capsys.readouterr().err
+
+        assert "`budget` was 2.0, now 3.0" in refused("--budget", "3")
+        told = refused("--seeds", "3", "--tolerance", "0.15")
+        assert told.count("\n") == 1
+        assert "`seeds` was 2, now 3, `tolerance` was 0.1, now 0.15" in told
+        assert study.read_text(encoding="utf-8") == before
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_an_interrupt_in_mid_trial_leaves_130_and_resumes(self, tiny: Path, number: signal.Signals) -> None:
+        folder = tiny.parent / "run"
+        arguments = ["run", "--study", str(tiny), "--out", str(folder)]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "scalesearch", *arguments],
+            cwd=ROOT,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            assert process.stderr is not None
+            assert process.stderr.readline().startswith("[1/3]")
+            process.send_signal(number)
+            told = process.stderr.read()
+        assert process.returncode == 130, told
+        assert told.splitlines()[-1] == "scalesearch: interrupted; run the same command again to resume"
+        assert "Traceback" not in told
+        assert ", 0 running, " in scalesearch("status", folder).stdout
+        before = load(folder)
+        assert 1 <= before.states["complete"] < 3
+        done = scalesearch(*arguments)
+        assert done.returncode == 0, done.stderr
+        assert len(done.stderr.splitlines()) == 3 - before.states["complete"]
+        after = load(folder)
+        assert set(before.records) < set(after.records)
+        assert len(after.records) == 3
+
+    def test_workers_share_the_trials(self, tiny: Path) -> None:
+        # Trials long enough for the second worker, which has to start, to find some left.
+        tiny.write_text(TINY.replace("epochs = 2", "epochs = 150").replace("seeds = 2", "seeds = 4"), encoding="utf-8")
+        folder = tiny.parent / "run"
+        done = scalesearch("run", "--study", tiny, "--out", folder, "--workers", "2", "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["trials"] == {"waiting": 0, "running": 0, "complete": 3, "failed": 0}
+        assert [line[:5] for line in done.stderr.splitlines()] == ["[1/3]", "[2/3]", "[3/3]"]
+        stored = studies.join_study(open_storage(sqlite_url(folder)), "tiny")
+        trials = [trial for trial in stored.trials if studies.has_record(trial)]
+        spans = sorted((trial.datetime_start, trial.datetime_complete) for trial in trials)
+        assert spans[1][0] < spans[0][1], "two trials ran at the same time"
+
+    @pytest.mark.postgresql
+    def test_on_a_server_the_folder_gets_a_copy_and_a_worker_may_join(self, tiny: Path, postgresql_url: str) -> None:
+        folder = tiny.parent / "run"
+        arguments = ["run", "--study", tiny, "--out", folder, "--storage", postgresql_url, "--study-name", "shared"]
+        done = scalesearch(*arguments, "--workers", "2")
+        assert done.returncode == 0, done.stderr
+        assert "s3cret" not in done.stdout + done.stderr
+        assert sorted(path.name for path in folder.iterdir() if path.name != ".lock") == FILES
+        live, copy = load(folder, postgresql_url), load(folder)
+        assert live.records == copy.records
+        assert len(live.records) == 3
+        joined = scalesearch("worker", "--storage", postgresql_url, "--study-name", "shared")
+        assert (joined.returncode, joined.stdout, joined.stderr) == (0, "", "")
+
+    def test_a_trial_that_diverges_is_told_and_gives_5(self, tiny: Path) -> None:
+        tiny.write_text(TINY.replace("learning_rate = 0.01", "learning_rate = 1e30"), encoding="utf-8")
+        folder = tiny.parent / "run"
+        done = scalesearch("run", "--study", tiny, "--out", folder)
+        assert done.returncode == 5, done.stderr
+        assert "failed (diverged: loss must stay finite" in done.stderr
+        assert "No candidate finished" in done.stdout
+        assert "Traceback" not in done.stderr
+        again = scalesearch("run", "--study", tiny, "--out", folder, "--json")
+        assert again.returncode == 5
+        document = json.loads(again.stdout)
+        assert (document["trials"]["failed"], document["rule"], document["family"]) == (3, None, [])
+        assert again.stderr == "all trials are there already: nothing to train\n"
+
+    def test_two_runs_in_one_folder_are_refused(self, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        import fcntl
+
+        folder = tiny.parent / "run"
+        folder.mkdir()
+        with (folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            told = complaint(capsys, "run", "--study", tiny, "--out", folder)
+        assert "another `scalesearch run` is at work there" in told
+
+
+class TestBadInput:
+    @pytest.mark.parametrize("place", ["/proc/scalesearch", "a file", "a file/run"])
+    def test_a_folder_that_cannot_be_written(self, capsys: pytest.CaptureFixture[str], tiny: Path, place: str) -> None:
+        (tiny.parent / "a file").write_text("not a folder", encoding="utf-8")
+        folder = tiny.parent / place
+        told = complaint(capsys, "run", "--study", tiny, "--out", folder)
+        assert f"--out {folder}: cannot be written" in told
+        assert "choose another folder" in told
+
+    def test_data_that_are_not_there_empty_or_cut_short(self, capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
+        def told(source: str) -> str:
+            tiny.write_text(TINY.replace('"mnist-sample"', f'"{source}"'), encoding="utf-8")
+            line = run_complaint(capsys, tiny)
+            assert source in line
+            return line
+
+        folder = tiny.parent / "data"
+        folder.mkdir()
+        assert "there is no folder" in told(f"idx:{folder}/nowhere")
+        assert "but holds nothing" in told(f"idx:{folder}")
+        assert "there is no file" in told(f"npz:{folder}/nowhere.npz")
+        images, labels = (folder / f"train-{what}-ubyte" for what in ("images-idx3", "labels-idx1"))
+        images.write_bytes(b"")
+        labels.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 2, 1, 2]))
+        assert "starts with nothing" in told(f"idx:{folder}")
+        images.write_bytes(bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 0, 4]) + bytes(20))
+        assert "promises 32 bytes" in told(f"idx:{folder}")
+        images.unlink()
+        packed = gzip.compress(bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 0, 4]) + bytes(32))
+        images.with_name(images.name + ".gz").write_bytes(packed[:-9])
+        assert images.name in told(f"idx:{folder}")
+        archive = folder / "images.npz"
+        archive.write_bytes(b"")
+        assert "must be an npz archive" in told(f"npz:{archive}")
+        np.savez(archive, train_images=np.zeros((4, 6, 6), np.uint8), train_labels=np.zeros(4, np.int64))
+        archive.write_bytes(archive.read_bytes()[:-40])
+        assert "must be an npz archive" in told(f"npz:{archive}")
+
+    def test_data_that_do_not_fit_are_told_before_anything_is_stored(
+        self, capsys: pytest.CaptureFixture[str], tiny: Path
+    ) -> None:
+        for before, after, told in (
+            ("in_channels = 1", "in_channels = 3", "set in_channels = 1 in the study's [baseline]"),
+            ("num_classes = 10", "num_classes = 9", "set num_classes = 10 in the study's [baseline]"),
+            (
+                "batch_size = 50",
+                "batch_size = 201",
+                "`training.batch_size` must be at most the number of training images",
+            ),
+            ("train = 200", "train = 5000", "`train` asks for 5,000 images, but 4,800 are left"),
+        ):
+            tiny.write_text(TINY.replace(before, after), encoding="utf-8")
+            assert told in run_complaint(capsys, tiny)
+        assert [path.name for path in (tiny.parent / "run").iterdir()] == [".lock"]
+
+    def test_an_unknown_key_or_wrong_type_names_the_file(self, capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
+        tiny.write_text(TINY.replace("seeds = 2", "seed = 2"), encoding="utf-8")
+        assert f"{tiny}: unknown key `seed` (did you mean `seeds`?)" in run_complaint(capsys, tiny)
+        tiny.write_text(TINY.replace("epochs = 2", "epochs = 2.5"), encoding="utf-8")
+        assert f"{tiny}: `training.epochs` must be a whole number, but got 2.5" in run_complaint(capsys, tiny)
+
+    def test_a_study_name_that_would_leave_the_folder(self, capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
+        told = complaint(capsys, "run", "--study", tiny, "--study-name", "../../away")
+        assert "`name` must match" in told
+        assert "(on the command line)" in told
+
+    @pytest.mark.parametrize("command", ["status", "report"])
+    def test_a_folder_without_a_run(self, capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str) -> None:
+        assert f"{tmp_path}: no run there" in complaint(capsys, command, tmp_path)
+        assert "no run there" in complaint(capsys, command, tmp_path / "nowhere")
+        (tmp_path / "study.toml").write_text(TINY, encoding="utf-8")
+        assert "no study.db there yet" in complaint(capsys, command, tmp_path)
+        assert not (tmp_path / "study.db").exists()
+
+    def test_a_storage_that_cannot_be_used(self, capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
+        out = tiny.parent / "run"
+
+        def told(url: str) -> str:
+            assert main(["run", "--study", str(tiny), "--out", str(out), "--storage", url, "--json"]) == 4
+            line = capsys.readouterr().err
+            assert (line.count("\n"), "s3cret" in line) == (1, False), line
+            return line
+
+        assert "cannot be used" in told("me:s3cret@host")
+        assert "cannot be opened" in told("postgresql+psycopg://me:s3cret@127.0.0.1:1/db")
+        assert sorted(path.name for path in out.iterdir()) == [".lock"]
+        told_worker = complaint(
+            capsys, "worker", "--storage", "sqlite:////no/such/study.db", "--study-name", "x", code=4
+        )
+        assert "unable to open database file" in told_worker
+        (out / "study.db").write_text("no database\n" * 200, encoding="utf-8")
+        (out / "study.toml").write_text(TINY, encoding="utf-8")
+        assert "file is not a database" in complaint(capsys, "status", out, code=4)
+        assert main(["run", "--study", str(tiny), "--out", str(out), "--json"]) == 4
+        assert "file is not a database" in capsys.readouterr().err
+
+    def test_a_study_that_is_not_in_the_storage(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        open_storage(sqlite_url(tmp_path))
+        (tmp_path / "study.toml").write_text(TINY, encoding="utf-8")
+        told = complaint(capsys, "worker", "--storage", sqlite_url(tmp_path), "--study-name", "x", code=4)
+        assert "no study called 'x'" in told
+        assert "no study called 'tiny'" in complaint(capsys, "status", tmp_path, code=4)
+
+    @pytest.mark.parametrize("value", ["0", "-1", "two", "1.5"])
+    def test_workers_and_cores(self, capsys: pytest.CaptureFixture[str], value: str) -> None:
+        for arguments in (
+            ["run", "--workers", value],
+            ["worker", "--storage", "sqlite://", "--study-name", "x", "--cores", value + "-"],
+        ):
+            with pytest.raises(SystemExit) as leaving:
+                main(arguments)
+            assert leaving.value.code == 2
+            assert re.fullmatch(r"scalesearch \w+: error: argument --\w+: .*\n", capsys.readouterr().err)
+
+
+def run_complaint(capsys: pytest.CaptureFixture[str], study: Path) -> str:
+    """The one line of a `run` that fails on what it was given; `--json` keeps the plan off stdout."""
+    return complaint(capsys, "run", "--study", study, "--out", study.parent / "run", "--json")
+
+
+@pytest.mark.slow
+def test_doctor_tells_device_versions_cache_numerics_and_storage(tmp_path: Path) -> None:
+    done = scalesearch("doctor", "--json", "--storage", sqlite_url(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    findings = json.loads(done.stdout)["findings"]
+    assert [list(finding) for finding in findings] == [["topic", "found", "good"]] * len(findings)
+    topics = ["device", "cores", "python", "versions", "compilation cache", "numerics", "storage"]
+    assert [finding["topic"] for finding in findings] == topics
+    wrong = scalesearch("doctor", "--json", "--storage", "sqlite:////no/such/study.db")
+    assert wrong.returncode == 4
+    assert [finding["topic"] for finding in json.loads(wrong.stdout)["findings"] if not finding["good"]] == ["storage"]
