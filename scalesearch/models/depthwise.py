@@ -6,7 +6,9 @@ gradient into a dense C×C convolution on a CPU; these forms do the k² products
 
 from __future__ import annotations
 
+import math
 from functools import partial
+from itertools import product
 
 import jax
 from jax import lax
@@ -17,6 +19,9 @@ from scalesearch.models.taps import Tap, forward_taps, gradient_phases, interlea
 
 Maps = Float[Array, "n h w c"]
 Kernel = Float[Array, "k k 1 c"]
+
+_UNROLLED = 16
+"""Outputs a step of the kernel gradient. Measured on AVX2, 128×12×12×96, 5×5: 12 outputs take 21 ms, 24 take 5 ms."""
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -34,8 +39,8 @@ def _weighted_sum(
         return jnp.zeros((padded.shape[0], *size, padded.shape[3]), padded.dtype)
     total = None
     for tap in taps:
-        product = take(padded, tap.start, size, stride) * kernel[tap.kernel[0], tap.kernel[1], 0]
-        total = product if total is None else total + product
+        term = take(padded, tap.start, size, stride) * kernel[tap.kernel[0], tap.kernel[1], 0]
+        total = term if total is None else total + term
     assert total is not None
     return total
 
@@ -57,19 +62,46 @@ def _input_gradient(g: jax.Array, kernel: jax.Array, stride: int, size: tuple[in
 
 
 def _kernel_gradient(x: jax.Array, g: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """Σ over images, rows and columns of tap · g, one image after the other: k² sums that stay in the cache."""
-    size, kernel_size = (g.shape[1], g.shape[2]), kernel.shape[0]
-    padded = pad_map(x, kernel_size // 2, kernel_size // 2)
+    """Σ over outputs of g times the k×k window that the output reads, accumulated tile after tile of outputs.
 
-    def add(total: jax.Array, image: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        source, gradient = image
-        sums = [
-            jnp.sum(take(source[None], tap.start, size, stride)[0] * gradient, axis=(0, 1))
-            for tap in forward_taps(kernel_size)
-        ]
-        return total + jnp.stack(sums).reshape(total.shape), None
+    Adding windows to a (k, k, c) total is one vectorised loop over c, where the k² sums over positions are
+    k² reductions that XLA:CPU computes one scalar at a time.
+    """
+    size, (images, height, width, c) = kernel.shape[0], g.shape
+    padded = pad_map(x, size // 2, size // 2)
+    tile = gradient_tile(images, height, width)
+    tiles = (images // tile[0], height // tile[1], width // tile[2])
+    window = tuple((count - 1) * stride + size for count in tile[1:])
 
-    return lax.scan(add, jnp.zeros_like(kernel), (padded, g))[0]
+    def add(total: jax.Array, index: jax.Array) -> tuple[jax.Array, None]:
+        image, row, column = (at * count for at, count in zip(jnp.unravel_index(index, tiles), tile, strict=True))
+        source = lax.dynamic_slice(padded, (image, row * stride, column * stride, 0), (tile[0], *window, c))
+        slopes = lax.dynamic_slice(g, (image, row, column, 0), (*tile, c))
+        for b, i, j in product(*map(range, tile)):
+            top, left = i * stride, j * stride
+            total = total + source[b, top : top + size, left : left + size] * slopes[b, i, j]
+        return total, None
+
+    total = jnp.zeros((size, size, c), jnp.result_type(x, g))
+    return lax.scan(add, total, jnp.arange(math.prod(tiles)))[0].reshape(kernel.shape)
+
+
+def gradient_tile(images: int, height: int, width: int) -> tuple[int, int, int]:
+    """Images, rows and columns of outputs that one step of the kernel gradient unrolls: divisors of their counts.
+
+    The smallest product of at least `_UNROLLED`; all of them where there are fewer.
+    """
+    columns = _divisor(width, _UNROLLED)
+    rows = _divisor(height, -(-_UNROLLED // columns))
+    together = _divisor(images, -(-_UNROLLED // columns))
+    # whole rows of several images where the height has no divisor that fits
+    if together < rows and columns * together >= _UNROLLED:
+        return together, 1, columns
+    return _divisor(images, -(-_UNROLLED // (columns * rows))), rows, columns
+
+
+def _divisor(count: int, least: int) -> int:
+    return next((divisor for divisor in range(1, count) if count % divisor == 0 and divisor >= least), count)
 
 
 depthwise.defvjp(_forward, _backward)

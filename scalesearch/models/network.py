@@ -7,7 +7,7 @@ from flax import nnx
 from jax import numpy as jnp
 from jaxtyping import Array, Float
 
-from scalesearch.models.blocks import BLOCKS
+from scalesearch.models.stage import Stage
 from scalesearch.models.layers import ConvNorm, classifier
 from scalesearch.models.ops import Forms, max_pool
 from scalesearch.scaling.architecture import ArchitectureSpec
@@ -28,13 +28,11 @@ class Network(nnx.Module):
         self.forms, self.dropout, self.pool_stride = forms, dropout, spec.stem.pool_stride
         stem, width, activation = spec.stem, spec.stem.width, spec.activation
         self.stem = ConvNorm(stem.kernel_size, spec.in_channels, width, stem.stride, activation, forms=forms, rngs=rngs)
-        blocks: list[nnx.Module] = []
+        stages: list[Stage] = []
         for stage in spec.stages:
-            for index in range(stage.depth):
-                stride = stage.stride if index == 0 else 1
-                blocks.append(BLOCKS[stage.block](stage, width, stride, activation, forms=forms, rngs=rngs))
-                width = stage.width
-        self.blocks = nnx.List(blocks)
+            stages.append(Stage(stage, width, activation, forms=forms, rngs=rngs))
+            width = stage.width
+        self.stages = nnx.List(stages)
         head = spec.head_width
         self.head = ConvNorm(1, width, head, 1, activation, forms=forms, rngs=rngs) if head else None
         self.classifier = classifier(head or width, spec.num_classes, rngs=rngs)
@@ -48,8 +46,8 @@ class Network(nnx.Module):
         x = self.stem(images, train=train)
         if self.pool_stride > 1:
             x = max_pool(x, self.pool_stride, self.forms)
-        for block in self.blocks:
-            x = block(x, train=train)
+        for stage in self.stages:
+            x = stage(x, train=train)
         if self.head is not None:
             x = self.head(x, train=train)
         pooled = jnp.mean(x, axis=(1, 2))

@@ -55,18 +55,12 @@ def activation_slope(x: jax.Array, activation: Activation | Literal["none"]) -> 
 
 
 def statistics(x: Maps) -> tuple[PerChannel, PerChannel]:
-    """Mean and biased variance per channel in one pass.
+    """Mean and biased variance per channel.
 
-    The sums are taken about the first image's mean, so that a channel whose mean is large beside its
-    spread loses no digits to E[x²] − E[x]².
+    Two passes: E[x²] − E[x]² in one loses the digits of a spread that is small beside the mean.
     """
-    centre = lax.stop_gradient(jnp.mean(x[0], axis=(0, 1)))
-    shifted = x - centre
-    count = x.shape[0] * x.shape[1] * x.shape[2]
-    # over the positions of an image first: parallel over images, and short sums lose fewer digits
-    first = jnp.sum(jnp.sum(shifted, axis=(1, 2)), axis=0) / count
-    second = jnp.sum(jnp.sum(shifted * shifted, axis=(1, 2)), axis=0) / count
-    return first + centre, jnp.maximum(second - first * first, 0)
+    mean = jnp.mean(x, axis=_AXES)
+    return mean, jnp.mean(jnp.square(x - mean), axis=_AXES)
 
 
 def normalise_plain(
@@ -86,7 +80,10 @@ def normalise(
     """y, mean and variance. The two statistics are for the running averages: they carry no gradient."""
     mean, variance = statistics(x)
     gain = scale * lax.rsqrt(variance + EPSILON)
-    return activate(x * gain + (bias - mean * gain), activation), mean, variance
+    z = x * gain + (bias - mean * gain)
+    # a third faster than z · σ(z) on a CPU; exp may overflow to inf, which gives 0 here but NaN under autodiff
+    y = z / (1 + jnp.exp(-z)) if activation == "swish" else activate(z, activation)
+    return y, mean, variance
 
 
 def _forward(
@@ -104,14 +101,21 @@ def _backward(
     x, scale, bias, mean, variance = saved
     g, _, _ = gradients  # none flows into the statistics
     inverse = lax.rsqrt(variance + EPSILON)
-    centred = x - mean
-    dz = g * activation_slope(centred * (inverse * scale) + bias, activation)
-    bias_gradient = jnp.sum(jnp.sum(dz, axis=(1, 2)), axis=0)
-    scale_gradient = jnp.sum(jnp.sum(dz * centred, axis=(1, 2)), axis=0) * inverse
-    count = x.shape[0] * x.shape[1] * x.shape[2]
     gain = scale * inverse
-    dx = gain * dz - centred * (gain * inverse * scale_gradient / count) - gain * bias_gradient / count
+    # written once: two sums and dx read it, and each would compute the exponential anew
+    dz = _as_array(g * activation_slope(x * gain + (bias - mean * gain), activation))
+    bias_gradient = jnp.sum(dz, axis=_AXES)
+    scale_gradient = jnp.sum(dz * (x - mean), axis=_AXES) * inverse
+    count = x.shape[0] * x.shape[1] * x.shape[2]
+    pull = gain * inverse * scale_gradient / count
+    dx = gain * dz - pull * x + (pull * mean - gain * bias_gradient / count)
     return dx, scale_gradient, bias_gradient
+
+
+def _as_array(x: jax.Array) -> jax.Array:
+    """`x` computed as an array of its own, not inside what reads it."""
+    separate: jax.Array = lax.optimization_barrier(x)  # type: ignore[no-untyped-call]  # jax has no types here
+    return separate
 
 
 normalise.defvjp(_forward, _backward)

@@ -80,3 +80,14 @@ def test_vmap_over_seeds_equals_a_loop() -> None:
     for seed in range(2):
         for actual, expected in zip(together, both(*(a[seed] for a in stacked)), strict=True):
             close(actual[seed], expected)
+
+
+def test_swish_and_its_gradient_stay_finite_far_below_zero() -> None:
+    """exp(−z) overflows float32 at z = −89; the value there is 0 to all digits."""
+    x = jnp.asarray([-1.0, 1, 1, 1]).reshape(4, 1, 1, 1)
+    one = jnp.ones(1)
+    for forms in ("shift", "native"):
+        y, pull = jax.vjp(lambda x, forms=forms: normalise_batch(x, 200 * one, 0 * one, "swish", forms)[0], x)
+        assert np.isfinite(y).all()
+        assert np.isfinite(pull(jnp.ones_like(y))[0]).all()
+        assert abs(float(y[0, 0, 0, 0])) < 1e-30

@@ -11,6 +11,7 @@ import pytest
 from jax import lax
 from jax import numpy as jnp
 
+from scalesearch.models.depthwise import gradient_tile
 from scalesearch.models.ops import choose_forms, convolve, convolve_depthwise, max_pool
 
 FORMS = ("shift", "native")
@@ -81,6 +82,26 @@ def test_convolution_and_both_gradients_against_float64(
     x, kernel, g = example(kernel_size, stride, size, size + 1, 6 if depthwise else 1)
     results = value_and_gradients(operation(depthwise, stride, forms), x, kernel, g)
     for actual, expected in zip(results, reference(x, kernel, stride, g, 6 if depthwise else 1), strict=True):
+        assert relative(actual, expected) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("counts", "tile"),
+    [
+        ((4, 7, 7), (4, 1, 7)),  # whole rows of several images
+        ((3, 8, 9), (1, 2, 9)),  # several rows
+        ((2, 3, 32), (1, 1, 16)),  # part of a row
+        ((2, 5, 3), (2, 5, 3)),  # all of several images
+        ((3, 2, 2), (3, 2, 2)),  # fewer outputs than one step unrolls
+    ],
+)
+def test_kernel_gradient_whatever_its_tile(counts: tuple[int, int, int], tile: tuple[int, int, int]) -> None:
+    assert gradient_tile(*counts) == tile
+    rng = np.random.default_rng(0)
+    x, g = (rng.normal(size=(*counts, 6)).astype(np.float32) for _ in range(2))
+    kernel = rng.normal(size=(3, 3, 1, 6)).astype(np.float32)
+    results = value_and_gradients(operation(True, 1, "shift"), x, kernel, g)
+    for actual, expected in zip(results, reference(x, kernel, 1, g, 6), strict=True):
         assert relative(actual, expected) < TOLERANCE
 
 
