@@ -51,4 +51,4 @@ def test_distributions() -> None:
 
 def test_streams_differ() -> None:
     keys = {tuple(np.asarray(jax.random.key_data(stream_key(jnp.uint32(5), stream))).tolist()) for stream in Stream}
-    assert len(keys) == len(Stream)
+    assert len(keys) == 4  # an enum with two equal values would have three members
