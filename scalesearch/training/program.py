@@ -43,7 +43,7 @@ class Program:
     """
 
     init: Callable[..., TrainState]
-    epoch: Callable[..., tuple[TrainState, Float[Array, ...]]]
+    epoch: Callable[..., tuple[TrainState, Float[Array, "*s"]]]
     evaluate: Callable[..., Evaluation]
     compile_seconds: float
 
@@ -54,7 +54,7 @@ def compile_program(
     training: TrainingSection,
     data: EpochData,
     schedule: Schedule,
-    seeds: UInt32[Array, ...],
+    seeds: UInt32[Array, "*s"],
 ) -> Program:
     """Compiles for the shapes of `data` and `seeds`, side by side in threads; vector `seeds` train side by side."""
     start = time.perf_counter()

@@ -7,9 +7,9 @@ import numpy as np
 from scalesearch.training.packing import packing_of
 
 TREE = {
-    "a": jnp.arange(6.0).reshape(2, 3),
-    "b": jnp.array([10.0, 11.0]),
-    "c": {"d": jnp.arange(20.0, 28.0).reshape(2, 2, 2), "e": jnp.array([30.0])},
+    "a": {"kernel": jnp.arange(6.0).reshape(2, 3)},
+    "b": {"bias": jnp.array([10.0, 11.0])},
+    "c": {"kernel": jnp.arange(20.0, 28.0).reshape(2, 2, 2), "scale": jnp.array([30.0])},
 }
 
 
@@ -24,7 +24,7 @@ def test_there_and_back() -> None:
 
 
 def test_template_may_be_abstract_and_a_group_empty() -> None:
-    packing = packing_of(jax.eval_shape(lambda: {"b": jnp.zeros(2)}))
-    packed = packing.pack({"b": jnp.array([1.0, 2.0])})
+    packing = packing_of(jax.eval_shape(lambda: {"bias": jnp.zeros(2)}))
+    packed = packing.pack({"bias": jnp.array([1.0, 2.0])})
     assert packed.kernels.shape == (0,)
-    np.testing.assert_array_equal(packing.unpack(packed)["b"], [1, 2])
+    np.testing.assert_array_equal(packing.unpack(packed)["bias"], [1, 2])

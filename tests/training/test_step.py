@@ -10,7 +10,6 @@ import pytest
 from flax import nnx
 
 from scalesearch.config import TrainingSection
-from scalesearch.models.network import Network
 from scalesearch.models.normalise import MOMENTUM
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
 from scalesearch.training.optimizer import build_optimizer
@@ -54,11 +53,12 @@ class Trained:
         training = TrainingSection(
             epochs=2, batch_size=8, learning_rate=1, optimizer="sgd", momentum=0.0, ema_decay=ema_decay
         )
-        construct = partial(Network, SPEC, forms="native", dropout=0.0, scan_repeats=False)
         self.train, self.validation = split(8), split(11)
-        self.layout: Layout = _layout(construct)
+        self.layout: Layout = _layout(SPEC, "native", 0.0)
         optimizer = build_optimizer(training)
-        self.state: TrainState = jax.jit(_init_function(construct, training, self.layout, optimizer))(jnp.uint32(0))
+        self.state: TrainState = jax.jit(_init_function(SPEC, "native", training, self.layout, optimizer))(
+            jnp.uint32(0)
+        )
         self.data: EpochData = prepare(self.train, self.validation, 6, 4)
         images = standardise(self.data.images.astype(jnp.float32), self.data.mean, self.data.std)
         step = jax.jit(
