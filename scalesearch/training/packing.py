@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 
 class Packed(NamedTuple):
-    """Kernels (more than one dimension: weight decay acts on them) and the rest: biases, normalisation."""
+    """Kernels (weight decay acts on them) and the rest: biases, normalisation."""
 
     kernels: Float[Array, " k"]
     vectors: Float[Array, " v"]
@@ -31,9 +31,9 @@ class Packing(NamedTuple):
 
 def packing_of(template: Any) -> Packing:
     """The packing of trees like `template` (arrays, or `jax.ShapeDtypeStruct` for them) of float32."""
-    leaves, structure = jax.tree.flatten(template)
-    shapes = [leaf.shape for leaf in leaves]
-    group_of = [int(len(shape) < 2) for shape in shapes]
+    leaves, structure = jax.tree.flatten_with_path(template)
+    shapes = [leaf.shape for _, leaf in leaves]
+    group_of = [int("kernel" not in jax.tree_util.keystr(path)) for path, _ in leaves]
 
     def pack(tree: Any) -> Packed:
         groups: tuple[list[Array], list[Array]] = ([], [])

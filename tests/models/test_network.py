@@ -192,7 +192,7 @@ def test_initialisation_as_in_the_reference() -> None:
     """Deviation √(2 / fan_out) for convolutions, ±1/√classes for the classifier; scales one, biases zero."""
     spec = ArchitectureSpec(8, 3, 64, StemSpec(64, 5, 1), (StageSpec("separable", 5, 1, 1, 128, 1),), 0)
     network = Network(spec, forms="shift", dropout=0.0, rngs=nnx.Rngs(0))
-    block: Any = network.blocks[0]
+    block: Any = network.stages[0].first
     cases = ((network.stem, 25 * 64), (block.depthwise, 25), (block.pointwise, 128))
     for layer, fan_out in cases:
         kernel = np.asarray(layer.kernel[...])
