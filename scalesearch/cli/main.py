@@ -37,7 +37,7 @@ _EXIT_CODES = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command of `argv` (default: the process's) and return its exit code."""
     arguments = build_parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         module = importlib.import_module(f"scalesearch.cli.{_COMMANDS[arguments.command]}")
         code: int = getattr(module, arguments.command)(arguments)
@@ -61,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             _say(_line(error))
         return code
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

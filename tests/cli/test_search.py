@@ -204,7 +204,7 @@ class TestRun:
 
     def test_workers_share_the_trials(self, tiny: Path) -> None:
         # Trials long enough for the second worker, which has to start, to find some left.
-        tiny.write_text(TINY.replace("epochs = 2", "epochs = 150").replace("seeds = 2", "seeds = 4"), encoding="utf-8")
+        tiny.write_text(TINY.replace("epochs = 2", "epochs = 40").replace("seeds = 2", "seeds = 4"), encoding="utf-8")
         folder = tiny.parent / "run"
         done = scalesearch("run", "--study", tiny, "--out", folder, "--workers", "2", "--json")
         assert done.returncode == 0, done.stderr
