@@ -30,6 +30,7 @@ from scalesearch.scaling.compound import (
     spread_depth,
 )
 from scalesearch.scaling.feasible import FeasibleSet, InfeasibleBudget, feasible_set, realised
+from scalesearch.scaling.reachable import reachable
 
 DEPTHS = get_args(DepthRounding)
 
@@ -139,6 +140,21 @@ def test_a_sweep_of_any_small_baseline_finds_nothing_more(
     found = _found(base, rounding, budget, 0.06)
     assert len(set(found)) == len(found)
     assert _sweep(base, rounding, budget, 0.06, step=1 / 40) <= set(found)
+
+
+@given(depths=st.lists(st.integers(1, 9), min_size=2, max_size=4).map(tuple), depth=st.sampled_from(DEPTHS))
+def test_every_depth_vector_between_one_and_two_is_listed(depths: tuple[int, ...], depth: DepthRounding) -> None:
+    """A rounded depth changes at multiples of a half over the stages' least common multiple, and nowhere else."""
+    base = _network(depths, (8,) * len(depths), 4)
+    rounding = Rounding(8, depth, 1024, "fixed", "fixed")
+    parts = 4 * math.lcm(*depths, sum(depths))
+    vectors = {round_depths(depths, 1 + part / parts, depth) for part in range(parts)}
+    listed = reachable(base, rounding, 4 * complexity(base).macs)
+    assert vectors <= set(map(tuple, listed.depths.tolist()))
+    assert all(
+        round_depths(depths, alpha, depth) == tuple(row)
+        for alpha, row in zip(listed.alpha.tolist(), listed.depths.tolist(), strict=True)
+    )
 
 
 def test_a_width_vector_that_one_multiplier_alone_reaches_is_found() -> None:
