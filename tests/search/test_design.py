@@ -121,7 +121,7 @@ def test_nominal_grid_rounds_as_the_baselines_authors_do() -> None:
         assert trial.candidate.spec == scale(own.spec, trial.candidate.nominal, own.rounding)
 
 
-def test_nominal_grid_leaves_out_what_rounds_back_to_the_baseline() -> None:
+def test_grids_leave_out_the_baseline_and_what_rounds_back_to_it() -> None:
     # At B = 1.04 the baseline itself is within the band, and 1 % of width rounds away.
     changes = {
         "baseline": {"name": "efficientnet-b0"}, "rounding": {}, "budget": 1.04,
@@ -130,6 +130,7 @@ def test_nominal_grid_leaves_out_what_rounds_back_to_the_baseline() -> None:
     plan = make_plan(load_study(default_study_path(), changes))
     assert plan.trials
     assert plan.baseline.spec not in {trial.candidate.spec for trial in plan.trials}
+    assert make_plan(planted_study(budget=1.04, design={"kind": "grid", "step": 0.01})).trials
 
 
 def test_a_grid_without_points_says_what_to_loosen() -> None:
