@@ -150,6 +150,29 @@ class TestRun:
             del rule["provenance"]["date"]
         assert before == after == document["rule"]
 
+    def test_status_and_report_tell_of_it(
+        self,
+        finished: tuple[Path, subprocess.CompletedProcess[str]],
+        capsys: pytest.CaptureFixture[str],
+        tmp_path: Path,
+    ) -> None:
+        folder = tmp_path / "run"
+        shutil.copytree(finished[0], folder)
+        assert main(["status", str(folder), "--json"]) == 0
+        out, err = capsys.readouterr()
+        status = json.loads(out)
+        assert err == ""
+        assert list(status) == ["study", "budget", "metric", "trials", "leaders", "signal"]
+        assert status["trials"] == {"waiting": 0, "running": 0, "complete": 3, "failed": 0}
+        assert len(status["leaders"]) == 3
+        assert main(["status", str(folder)]) == 0
+        assert capsys.readouterr().out.startswith("tiny: 3 trials complete, 0 failed, 0 running, 0 waiting\n")
+        for name in ("report.html", "trials.csv", "coefficients.json"):
+            (folder / name).unlink()
+        assert main(["report", str(folder)]) == 0
+        assert f"Files in {folder}: {', '.join(FILES)}" in capsys.readouterr().out
+        assert sorted(path.name for path in folder.iterdir() if path.name != ".lock") == FILES
+
     def test_with_other_settings_is_refused(
         self,
         finished: tuple[Path, subprocess.CompletedProcess[str]],
