@@ -175,11 +175,13 @@ class RuntimeSection(_Section):
     """How the work is carried out; changes speed, never what is compared, so it is not in the fingerprint.
 
     `convolutions`: `auto` picks the forms that are fast on the backend. `seeds_together`: `auto` trains
-    the seeds of a candidate side by side where that is faster (GPU, TPU).
+    the seeds of a candidate side by side where that is faster (GPU, TPU). `workers` is how many processes
+    `run` trains in, each on its part of the cores.
     """
 
     convolutions: Literal["auto", "shift", "native"] = "auto"
     seeds_together: bool | Literal["auto"] = "auto"
+    workers: Count = 1
 
 
 class StudyConfig(_Section):

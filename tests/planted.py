@@ -8,6 +8,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import optuna
 
 from scalesearch.config import StudyConfig, parse_study
 from scalesearch.records import Failure, SeedRecord, TrialRecord
+from scalesearch.results import Run, load, save_study
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
 from scalesearch.scaling.baselines import Baseline
 from scalesearch.scaling.coefficients import coefficients_of
@@ -22,6 +24,10 @@ from scalesearch.scaling.compound import Rounding
 from scalesearch.scaling.feasible import Candidate, feasible_set
 from scalesearch.scaling.rule import ScalingRule
 from scalesearch.scaling.simplex import Shares, lattice
+from scalesearch.search import study as studies
+from scalesearch.search.design import make_plan
+from scalesearch.search.storage import open_storage, sqlite_url
+from scalesearch.search.worker import work
 
 EPOCHS = 3
 
@@ -159,3 +165,25 @@ def planted_rule() -> ScalingRule:
         seeds=study.seeds,
         provenance={},
     )
+
+
+def planted_run(folder: Path, *, most: int = 15, **options: Any) -> Run:
+    """A run of the planted study, of which `most` trials are evaluated before an interrupt."""
+    config = planted_study()
+    plan = make_plan(config)
+    study = studies.open_study(open_storage(sqlite_url(folder)), config, "digest")
+    save_study(folder, config)
+    studies.enqueue_missing(study, plan.distinct)
+    planted = planted_evaluate(PlantedSurface(), **options)
+    left = iter(range(most))
+
+    def evaluate(*arguments: Any) -> TrialRecord:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return planted(*arguments)
+
+    try:
+        work(study, config, plan, evaluate, lambda finished: None, lambda running: None)
+    except KeyboardInterrupt:
+        assert most < 15
+    return load(folder)

@@ -14,39 +14,16 @@ from scalesearch import results
 from scalesearch.analysis.surface import InsufficientTrials
 from scalesearch.analysis.tables import read_table
 from scalesearch.config import InputError, load_study
-from scalesearch.records import Failure, TrialRecord
-from scalesearch.results import Run, finish, load, save_study
+from scalesearch.records import Failure
+from scalesearch.results import finish, load, save_study
 from scalesearch.scaling.rule import ScalingRule
 from scalesearch.search import study as studies
 from scalesearch.search.design import make_plan
 from scalesearch.search.storage import StorageError, open_storage, sqlite_url
-from scalesearch.search.worker import work
-from tests.planted import PlantedSurface, planted_evaluate, planted_study
+from tests.planted import planted_run, planted_study
 
 TABLES = ["candidates.csv", "candidates.parquet", "trials.csv", "trials.parquet"]
 FILES = sorted([*TABLES, "coefficients.json", "report.html", "study.db", "study.toml"])
-
-
-def planted_run(folder: Path, *, most: int = 15, **options: Any) -> Run:
-    """A run of the planted study, of which `most` trials are evaluated before an interrupt."""
-    config = planted_study()
-    plan = make_plan(config)
-    study = studies.open_study(open_storage(sqlite_url(folder)), config, "digest")
-    save_study(folder, config)
-    studies.enqueue_missing(study, plan.distinct)
-    planted = planted_evaluate(PlantedSurface(), **options)
-    left = iter(range(most))
-
-    def evaluate(*arguments: Any) -> TrialRecord:
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-        return planted(*arguments)
-
-    try:
-        work(study, config, plan, evaluate, lambda finished: None, lambda running: None)
-    except KeyboardInterrupt:
-        assert most < 15
-    return load(folder)
 
 
 def names(folder: Path) -> list[str]:

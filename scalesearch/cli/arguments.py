@@ -90,7 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="search: from a budget to coefficients.json; run again to resume")
     _add_study(run)
     run.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/NAME of the study)")
-    run.add_argument("--workers", type=count, default=1, metavar="N", help="processes on this machine (default: 1)")
+    run.add_argument("--workers", type=count, metavar="N", help="processes on this machine (default: the study's)")
     run.add_argument("--storage", metavar="URL", help="SQLAlchemy URL that many machines share (default: DIR/study.db)")
     run.add_argument("--study-name", metavar="NAME", help="name in the storage (default: the study file's)")
     _add_json(run)

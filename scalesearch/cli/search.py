@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import os
 import subprocess
 import sys
 import tempfile
@@ -38,7 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.json:
             display.show_plan_head(config, made)
         with _study(config, made, folder, arguments.storage) as (study, splits):
-            _search(config, made, study, splits, arguments.storage or sqlite_url(folder), arguments.workers)
+            workers = arguments.workers or config.runtime.workers
+            _search(config, made, study, splits, arguments.storage or sqlite_url(folder), workers)
         done = load(folder)
         finish(done)
     code = _show(done, arguments.json)
@@ -132,6 +134,7 @@ def _helpers(url: str, name: str, workers: int) -> Iterator[None]:
     if workers == 1:
         yield
         return
+    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 / workers:.3f}")  # of a GPU, which they share
     cores = usable_cores()
     parts = [cores[place::workers] or [cores[place % len(cores)]] for place in range(workers)]
     command = [sys.executable, "-m", "scalesearch", "worker", "--storage", url, "--study-name", name, "--cores"]

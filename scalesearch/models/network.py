@@ -7,9 +7,9 @@ from flax import nnx
 from jax import numpy as jnp
 from jaxtyping import Array, Float
 
-from scalesearch.models.stage import Stage
 from scalesearch.models.layers import ConvNorm, classifier
 from scalesearch.models.ops import Forms, max_pool
+from scalesearch.models.stage import Stage
 from scalesearch.scaling.architecture import ArchitectureSpec
 
 

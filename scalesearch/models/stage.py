@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 from flax import nnx
 from jax import lax
@@ -42,9 +44,10 @@ class Stage(nnx.Module):
         x = self.first(x, train=train)
         if self.repeats is None:
             return x
-        graphdef, params, stats = nnx.split(self.repeats, nnx.Param, nnx.BatchStat)
+        graphdef, *states = nnx.split(self.repeats, nnx.Param, nnx.BatchStat)
+        params, stats = states
 
-        def run(x: Maps, variables: tuple[nnx.State, nnx.State]) -> tuple[Maps, nnx.State]:
+        def run(x: Maps, variables: tuple[Any, Any]) -> tuple[Maps, Any]:
             block = nnx.merge(graphdef, *variables)
             return block(x, train=train), nnx.state(block, nnx.BatchStat)
 

@@ -1,0 +1,40 @@
+"""Stages: stacked like blocks, unrolled or as a loop, do what the blocks do one after the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from scalesearch.models import stage as stages
+from scalesearch.scaling.architecture import StageSpec
+
+
+@pytest.mark.parametrize("most_unrolled", [0, 8])
+def test_a_stage_is_its_blocks_in_a_row(most_unrolled: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "MAX_UNROLLED", most_unrolled)
+    spec = StageSpec("separable", 3, 1, 1, 6, 4)
+    stage = stages.Stage(spec, 6, "relu", forms="shift", rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(1), (4, 5, 5, 6))
+    graphdef, params, stats = nnx.split(stage.repeats, nnx.Param, nnx.BatchStat)
+    assert {leaf.shape[0] for leaf in jax.tree.leaves(params)} == {3}
+
+    expected, updated = x, []
+    expected = stage.first(expected, train=True)
+    for index in range(3):
+        own: Any = jax.tree.map(lambda leaf, index=index: leaf[index], (params, stats))
+        block = nnx.merge(graphdef, *own)
+        expected = block(expected, train=True)
+        updated.append(nnx.state(block, nnx.BatchStat))
+    actual = stage(x, train=True)
+
+    # float32, the same operations in another program: a few units in the last place
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+    after = jax.tree.leaves(nnx.state(stage.repeats, nnx.BatchStat))
+    one_by_one = jax.tree.leaves(jax.tree.map(lambda *leaves: np.stack(leaves), *updated))
+    for a, b in zip(after, one_by_one, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(after[0], jax.tree.leaves(stats)[0])
