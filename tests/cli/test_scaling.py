@@ -139,11 +139,11 @@ class TestPlan:
     @pytest.mark.parametrize(
         ("before", "after", "told"),
         [
-            ("seeds = 2", "seeds = 2\ncolour = 3", "unknown key `colour`"),
+            ("seeds = 3", "seeds = 3\ncolour = 3", "unknown key `colour`"),
             ("epochs = 6", "epochs = 6\nepoch = 6", "unknown key `training.epoch` (did you mean `epochs`?)"),
             ("depth = 2,", "depth = 2, dept = 1,", "unknown key `baseline.stages[0].dept`"),
-            ("seeds = 2", 'seeds = "two"', "`seeds` must be a whole number, but got 'two'"),
-            ("seeds = 2", "seeds = true", "`seeds` must be a whole number, but got True"),
+            ("seeds = 3", 'seeds = "two"', "`seeds` must be a whole number, but got 'two'"),
+            ("seeds = 3", "seeds = true", "`seeds` must be a whole number, but got True"),
             ("budget = 2.0", "budget = 1.0", "`budget` must be greater than 1, but got 1.0"),
             ("budget = 2.0", "budget = nan", "`budget` must be a finite number, but got nan"),
             ("tolerance = 0.02", "tolerance = 0", "`tolerance` must be greater than 0, but got 0"),
