@@ -108,6 +108,7 @@ def _search(config: StudyConfig, made: Plan, study: studies.Study, splits: Split
     evaluate = training_evaluation(config, splits, lambda report: progress.epoch(len(report.seeds)))
     with _helpers(url, config.name, workers), progress:
         work(study, config, made, evaluate, on_finished, on_wait)
+        progress.finished(studies.records(study))  # the last trials of other workers
 
 
 @contextlib.contextmanager
