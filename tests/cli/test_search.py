@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import os
 import re
@@ -227,7 +228,7 @@ class TestRun:
 
     def test_workers_share_the_trials(self, tiny: Path) -> None:
         # Trials long enough for the second worker, which has to start, to find some left.
-        tiny.write_text(TINY.replace("epochs = 2", "epochs = 40").replace("seeds = 2", "seeds = 4"), encoding="utf-8")
+        tiny.write_text(TINY.replace("epochs = 2", "epochs = 100").replace("seeds = 2", "seeds = 4"), encoding="utf-8")
         folder = tiny.parent / "run"
         done = scalesearch("run", "--study", tiny, "--out", folder, "--workers", "2", "--json")
         assert done.returncode == 0, done.stderr
@@ -236,7 +237,8 @@ class TestRun:
         stored = studies.join_study(open_storage(sqlite_url(folder)), "tiny")
         trials = [trial for trial in stored.trials if studies.has_record(trial)]
         spans = sorted((trial.datetime_start, trial.datetime_complete) for trial in trials)
-        assert spans[1][0] < spans[0][1], "two trials ran at the same time"
+        # Which two overlap depends on how long the second worker takes to start; one worker alone overlaps nowhere.
+        assert any(later[0] < earlier[1] for earlier, later in itertools.pairwise(spans)), spans
 
     @pytest.mark.postgresql
     def test_on_a_server_the_folder_gets_a_copy_and_a_worker_may_join(self, tiny: Path, postgresql_url: str) -> None:
