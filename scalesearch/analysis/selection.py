@@ -28,6 +28,8 @@ from scalesearch.scaling.family import ScalingRule
 from scalesearch.scaling.simplex import Shares
 
 SIGNIFICANT = 0.05
+# Distance in shares beyond which a choice is an extrapolation: half the spacing of the {3, 5} lattice, √2 ÷ 10.
+FAR = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,9 +213,19 @@ def choose(trials: pd.DataFrame, candidates: pd.DataFrame, budget: float, metric
     best_point = optimum(surface, maximise)
     basis = (
         f"The optimum ({best_point.where}) of a {surface.model} surface over {surface.n} candidates"
-        f" (adjusted R² {surface.adjusted_r2:.2f})."
+        f" (adjusted R² {surface.adjusted_r2:.2f}).{_extrapolation(best_point.shares, candidates)}"
     )
     return Choice(best_point.shares, best_point.where, basis, judged, surface, best_point)
+
+
+def _extrapolation(chosen: Shares, candidates: pd.DataFrame) -> str:
+    """A sentence where no finished candidate is near the choice: the surface alone speaks for it."""
+    finished = candidates[candidates["status"].eq(DONE)]
+    shares = finished[[f"{name}_share" for name in NAMES]].to_numpy(float)
+    nearest = float(np.linalg.norm(shares - np.array(chosen.values), axis=1).min())
+    if nearest <= FAR:
+        return ""
+    return f" No trained candidate is near it (the nearest is {nearest:.2f} away in shares): an extrapolation."
 
 
 def choose_rule(

@@ -13,7 +13,7 @@ from scalesearch.analysis.tables import candidates_table, trials_table
 from scalesearch.config import StudyConfig, parse_study
 from scalesearch.records import Failure, TrialRecord
 from scalesearch.scaling.rule import ScalingRule
-from tests.planted import PlantedSurface, planted_records, small_baseline
+from tests.planted import PlantedSurface, planted_candidates, planted_records, small_baseline
 
 FLAT = PlantedSurface(linear=(0.5, 0.5, 0.5), interaction=(0.0, 0.0, 0.0), macs_effect=0.0)
 
@@ -209,3 +209,15 @@ def test_without_a_finished_candidate_there_is_no_rule():
     records = planted_records(PlantedSurface(), fail=lambda candidate: Failure("error", "broken"))
     with pytest.raises(InsufficientTrials, match="at least one finished candidate, but none of 15 finished"):
         choose(trials_table(records), candidates_table(records, 2.0, "val_loss"), 2.0, "val_loss")
+
+
+def test_a_choice_far_from_all_trained_candidates_is_called_an_extrapolation() -> None:
+    # Falls towards all resolution, steeply: the optimum is that corner whether or not it was tried.
+    steep = PlantedSurface(linear=(0.9, 0.9, 0.1), interaction=(0.0, 0.0, 0.0))
+    everything = planted_candidates()
+    for candidates, far in ((everything, False), (tuple(c for c in everything if c.shares.resolution < 0.6), True)):
+        records = planted_records(steep, candidates=candidates)
+        table = candidates_table(records, 2.0, "val_loss")
+        chosen = choose(trials_table(records), table, 2.0, "val_loss")
+        assert chosen.shares.resolution > 0.95
+        assert ("extrapolation" in chosen.basis) is far
