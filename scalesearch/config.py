@@ -119,6 +119,12 @@ class DesignSection(_Section):
     size: Count = 15
     seed: Annotated[int, Field(ge=0)] = 0
 
+    @model_validator(mode="after")
+    def _nominal_is_a_grid(self) -> Self:
+        if self.nominal and self.kind != "grid":
+            raise ValueError(f"`nominal` needs `kind` grid, but got {self.kind}")
+        return self
+
 
 class DataSection(_Section):
     """`source` is `mnist-sample`, `idx:DIR` or `npz:FILE`; sizes are numbers of images (0: all that is left).

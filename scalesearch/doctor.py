@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import jax
 
+from scalesearch.cores import usable_cores
 from scalesearch.models.numerics import check_forms
 from scalesearch.search.storage import StorageError, hidden, open_storage, study_names
 from scalesearch.training.cache import enable_compilation_cache
@@ -37,14 +38,10 @@ def _machine() -> list[Finding]:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
     return [
         Finding("device", f"{len(devices)} × {devices[0].device_kind} ({jax.default_backend()})", good=True),
-        Finding("cores", f"{_cores()} usable", good=True),
+        Finding("cores", f"{len(usable_cores())} usable", good=True),
         Finding("python", f"{platform.python_version()} on {platform.platform()}", good=sys.version_info >= (3, 11)),
         Finding("versions", versions, good=True),
     ]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cache() -> Finding:

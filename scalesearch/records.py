@@ -13,6 +13,9 @@ from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.complexity import Complexity
 from scalesearch.scaling.feasible import Candidate
 
+# What the tables call a trial that finished, a seed that finished in a trial that failed, and a trial that failed.
+DONE, PARTIAL, FAILED = "done", "partial", "failed"
+
 FailureKind = Literal["diverged", "out-of-memory", "error", "interrupted", "stale"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import importlib.metadata
 import json
 import platform
@@ -17,12 +16,12 @@ import pandas as pd
 import tomli_w
 
 from scalesearch.analysis.selection import Choice, choose, rule_of
-from scalesearch.analysis.surface import InsufficientTrials, SurfaceFit, fit_surface
+from scalesearch.analysis.surface import SurfaceFit, fit_surface
 from scalesearch.analysis.tables import candidates_table, trials_table, write_tables
 from scalesearch.config import InputError, StudyConfig, load_study
 from scalesearch.files import write_text
-from scalesearch.records import TrialRecord
-from scalesearch.scaling.family import FamilyMember, family
+from scalesearch.records import DONE, TrialRecord
+from scalesearch.scaling.family import REPORTED_PHIS, FamilyMember, family
 from scalesearch.scaling.rule import ScalingRule
 from scalesearch.search import study as studies
 from scalesearch.search.storage import open_storage, sqlite_url
@@ -30,19 +29,22 @@ from scalesearch.search.storage import open_storage, sqlite_url
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-REPORTED_PHIS = (0, 1, 2, 3)
 _VERSIONS = ("scalesearch", "jax", "jaxlib", "flax", "optax", "optuna", "numpy", "statsmodels")
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run folder holds so far. `states` counts trials waiting, running, complete and failed."""
+    """What a run folder holds so far.
+
+    `states` counts trials waiting, running, complete and failed; `date` is that of the last one that ended.
+    """
 
     folder: Path
     study: StudyConfig
     records: tuple[TrialRecord, ...]
     states: Mapping[str, int]
     fingerprint: Mapping[str, Any]
+    date: str | None
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -68,7 +70,7 @@ class Run:
         """The rule that the trials so far give; with the trials all done, that of coefficients.json."""
         devices = sorted({record.device for record in self.records if record.failure is None})
         provenance = {
-            "date": datetime.date.today().isoformat(),
+            "date": self.date,
             "versions": {"python": platform.python_version(), **_versions()},
             "device": ", ".join(devices),
             "study": self.study.name,
@@ -91,7 +93,7 @@ class Run:
         """The triangle of shares with candidates, surface and optimum."""
         from scalesearch.report import figures
 
-        surface, optimum = (self.choice.surface, self.choice.optimum) if self._chosen else (None, None)
+        surface, optimum = (self.choice.surface, self.choice.optimum) if self.has_result else (None, None)
         return figures.triangle(self.candidates, surface, optimum, self.study.metric, self.study.budget)
 
     def leaderboard(self) -> go.Figure:
@@ -107,27 +109,28 @@ class Run:
         return figures.learning_curves(self.records, self.study.metric)
 
     @property
-    def _chosen(self) -> bool:
+    def has_result(self) -> bool:
+        """Whether a candidate finished, so that something can be chosen."""
         return any(record.failure is None for record in self.records)
 
     def status(self) -> dict[str, Any]:
         """How far the run is, as a JSON object."""
-        best = self.candidates[self.candidates["status"].eq("done")].head(5)
+        best = self.candidates[self.candidates["status"].eq(DONE)].head(5)
         return {
             "study": self.study.name,
             "budget": self.study.budget,
             "metric": self.study.metric,
             "trials": dict(self.states),
             "leaders": json.loads(best.to_json(orient="records")),
-            "signal": dataclasses.asdict(self.choice.signal) if self._chosen else None,
+            "signal": dataclasses.asdict(self.choice.signal) if self.has_result else None,
         }
 
     def to_json(self) -> dict[str, Any]:
         """What `run --json` prints: status, rule, family and files."""
         return {
             **self.status(),
-            "rule": self.rule.to_json() if self._chosen else None,
-            "family": [member.to_json() for member in self.family()] if self._chosen else [],
+            "rule": self.rule.to_json() if self.has_result else None,
+            "family": [member.to_json() for member in self.family()] if self.has_result else [],
             "folder": str(self.folder),
             "files": [path.name for path in self.files()],
         }
@@ -149,7 +152,14 @@ def load(folder: str | Path, storage: str | None = None) -> Run:
     if storage is None and not (folder / "study.db").is_file():
         raise InputError(f"{folder}: no study.db there yet; the study's storage is elsewhere: give --storage")
     stored = studies.join_study(open_storage(storage or sqlite_url(folder), read_only=True), study.name)
-    return Run(folder, study, studies.records(stored), studies.count_states(stored), studies.fingerprint_of(stored))
+    return Run(
+        folder,
+        study,
+        studies.records(stored),
+        studies.count_states(stored),
+        studies.fingerprint_of(stored),
+        studies.last_date(stored),
+    )
 
 
 def save_study(folder: Path, study: StudyConfig) -> None:
@@ -163,7 +173,7 @@ def finish(run: Run) -> None:
     from scalesearch.report.html import write_report
 
     write_tables(run.folder, run.trials, run.candidates)
-    if any(record.failure is None for record in run.records):
+    if run.has_result:
         write_text(run.folder / "coefficients.json", json.dumps(run.rule.to_json(), indent=2) + "\n")
         write_report(
             run.folder / "report.html",
@@ -177,6 +187,3 @@ def finish(run: Run) -> None:
 
 def _versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in _VERSIONS}
-
-
-__all__ = ["InsufficientTrials", "Run", "finish", "load", "save_study"]

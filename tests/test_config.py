@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from scalesearch.config import StudyConfig, StudyFileError, load_study, parse_study
+from scalesearch.config import StudyConfig, StudyFileError, default_study_path, load_study, parse_study
 from scalesearch.scaling.baselines import NAMES, baseline
 from scalesearch.scaling.compound import Rounding
 
@@ -350,3 +350,8 @@ def test_what_a_study_leaves_out_is_as_documented() -> None:
     assert config.resolved_baseline().rounding.depth == "balanced"
     nominal = parse_study({**_minimal(), "design": {"kind": "grid", "nominal": True}}, "f")
     assert nominal.resolved_baseline().rounding == baseline("resnet-18").rounding
+
+
+def test_nominal_needs_a_grid() -> None:
+    with pytest.raises(StudyFileError, match="`nominal` needs `kind` grid, but got lattice"):
+        load_study(default_study_path(), {"design.nominal": True})

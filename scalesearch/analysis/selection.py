@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ from scalesearch.analysis.surface import (
     fit_surface,
     optimum,
 )
-from scalesearch.analysis.tables import DONE
 from scalesearch.config import StudyConfig
+from scalesearch.records import DONE
 from scalesearch.scaling.coefficients import coefficients_of
 from scalesearch.scaling.family import ScalingRule
 from scalesearch.scaling.simplex import Shares
@@ -33,7 +34,19 @@ FAR = 0.15
 
 
 @dataclass(frozen=True, slots=True)
-class Signal:
+class Variance:
+    """The variance of a metric, between candidates and seeds; `Signal` says what each is."""
+
+    spread: float | None
+    seed_sd: float | None
+    noise: float | None
+    f: float | None
+    p: float | None
+    intraclass: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Signal(Variance):
     """How far candidates differ, against what the seeds alone would make them differ. Units are the metric's.
 
     `spread`: sd between candidate means. `seed_sd`: sd of one seed's result within a candidate, after the
@@ -46,12 +59,6 @@ class Signal:
     metric: str
     candidates: int
     seeds: int
-    spread: float | None
-    seed_sd: float | None
-    noise: float | None
-    f: float | None
-    p: float | None
-    intraclass: float | None
     surface_p: float | None
     resolved: bool
     verdict: str
@@ -72,16 +79,6 @@ class Choice:
     optimum: Optimum | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Variance:
-    spread: float | None
-    seed_sd: float | None
-    noise: float | None
-    f: float | None
-    p: float | None
-    intraclass: float | None
-
-
 def signal(trials: pd.DataFrame, metric: str) -> Signal:
     """The signal in `trials` (`tables.TRIAL_COLUMNS`), of which finished trials count, the latest of a network.
 
@@ -100,22 +97,17 @@ def signal(trials: pd.DataFrame, metric: str) -> Signal:
     differ = variance.p is not None and variance.p < SIGNIFICANT
     explained = surface_p is not None and surface_p < SIGNIFICANT
     return Signal(
+        **dataclasses.asdict(variance),
         metric=metric,
         candidates=int(runs["candidate"].nunique()),
         seeds=int(runs["seed"].nunique()),
-        spread=variance.spread,
-        seed_sd=variance.seed_sd,
-        noise=variance.noise,
-        f=variance.f,
-        p=variance.p,
-        intraclass=variance.intraclass,
         surface_p=surface_p,
         resolved=differ and explained,
         verdict=_verdict(variance, surface_p, why, label),
     )
 
 
-def _verdict(variance: _Variance, surface_p: float | None, why: str, label: str) -> str:
+def _verdict(variance: Variance, surface_p: float | None, why: str, label: str) -> str:
     if variance.spread is None:
         return "Not resolved: fewer than two candidates finished."
     if variance.p is None or variance.noise is None:
@@ -137,13 +129,13 @@ def _verdict(variance: _Variance, surface_p: float | None, why: str, label: str)
     return f"Resolved: {against}, and the split of the budget explains it (p = {surface_p:.2g})."
 
 
-def _two_way(runs: pd.DataFrame, metric: str) -> _Variance:
+def _two_way(runs: pd.DataFrame, metric: str) -> Variance:
     """Least squares of candidate + seed; candidates are swept out, so that only the seeds are columns."""
     candidate, _ = pd.factorize(runs["candidate"])
     seed, seeds = pd.factorize(runs["seed"])
     candidates = int(candidate.max()) + 1 if len(candidate) else 0
     if candidates < 2:
-        return _Variance(None, None, None, None, None, None)
+        return Variance(None, None, None, None, None, None)
     y = runs[metric].to_numpy(float)
     counts = np.bincount(candidate)
     indicators = np.eye(len(seeds))[seed]
@@ -161,7 +153,7 @@ def _two_way(runs: pd.DataFrame, metric: str) -> _Variance:
     residual_df = len(y) - candidates - int(rank)
     df = candidates + int(rank) - len(seeds)
     if residual_df < 1 or df < 1:
-        return _Variance(spread, None, None, None, None, None)
+        return Variance(spread, None, None, None, None, None)
     residual_ss = float(((adjusted - means[candidate]) ** 2).sum())
     by_seed = np.bincount(seed, y) / np.bincount(seed)
     f, p = f_test(float(((y - by_seed[seed]) ** 2).sum()), residual_ss, df, residual_df)
@@ -169,7 +161,7 @@ def _two_way(runs: pd.DataFrame, metric: str) -> _Variance:
     noise_variance = seed_variance / _harmonic_mean(counts)
     own = max(spread**2 - noise_variance, 0.0)
     total = own + seed_variance
-    return _Variance(
+    return Variance(
         spread=spread,
         seed_sd=math.sqrt(seed_variance),
         noise=math.sqrt(noise_variance),
@@ -228,18 +220,8 @@ def _extrapolation(chosen: Shares, candidates: pd.DataFrame) -> str:
     return f" No trained candidate is near it (the nearest is {nearest:.2f} away in shares): an extrapolation."
 
 
-def choose_rule(
-    trials: pd.DataFrame, candidates: pd.DataFrame, study: StudyConfig, provenance: Mapping[str, Any]
-) -> ScalingRule:
-    """The rule of a study's tables; `choose` says how. `basis` is added to `provenance`.
-
-    Raises `InsufficientTrials` where no candidate finished.
-    """
-    return rule_of(choose(trials, candidates, study.budget, study.metric), study, provenance)
-
-
 def rule_of(choice: Choice, study: StudyConfig, provenance: Mapping[str, Any]) -> ScalingRule:
-    """The rule that states `choice` for `study`."""
+    """The rule that states `choice` for `study`; its `basis` is added to `provenance`."""
     coefficients = coefficients_of(choice.shares, study.budget)
     return ScalingRule(
         budget=study.budget,

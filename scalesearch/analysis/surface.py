@@ -9,12 +9,12 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-import statsmodels.api as sm
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import f as f_distribution
+from statsmodels.regression.linear_model import WLS  # not statsmodels.api, which imports plots and data sets
 
 from scalesearch.analysis.metrics import metric_of
-from scalesearch.analysis.tables import DONE
+from scalesearch.records import DONE
 from scalesearch.scaling.simplex import Shares
 
 FloatArray = NDArray[np.float64]
@@ -148,8 +148,8 @@ def _fit(
     if not note:
         terms.append(COVARIATE)
         design, constant = (np.column_stack([part, log_ratio]) for part in (mixture, constant))
-    result = sm.WLS(response, design, weights=weights, hasconst=True).fit()
-    reduced = sm.WLS(response, constant, weights=weights, hasconst=True).fit()
+    result = WLS(response, design, weights=weights, hasconst=True).fit()
+    reduced = WLS(response, constant, weights=weights, hasconst=True).fit()
     f, p = f_test(float(reduced.ssr), float(result.ssr), mixture.shape[1] - 1, int(result.df_resid))
     varies = result.centered_tss > 0
     return SurfaceFit(

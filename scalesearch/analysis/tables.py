@@ -12,11 +12,9 @@ import pandas as pd
 
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.files import write_whole
-from scalesearch.records import TrialRecord
+from scalesearch.records import DONE, FAILED, PARTIAL, TrialRecord
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.feasible import Candidate
-
-DONE, PARTIAL, FAILED = "done", "partial", "failed"
 
 _SHARES: Mapping[str, str] = {
     "depth_share": "float64",

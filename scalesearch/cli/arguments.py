@@ -187,6 +187,7 @@ def overrides(arguments: argparse.Namespace) -> dict[str, Any]:
         ("step", "design.step"),
         ("rounding", "rounding.depth"),
         ("study_name", "name"),
+        ("workers", "runtime.workers"),
     ):
         value = getattr(arguments, flag, None)
         if value is not None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scalesearch.config import StudyConfig
+from scalesearch.records import DONE, FAILED
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.complexity import Complexity
@@ -100,6 +101,8 @@ def _time(study: StudyConfig, made: Plan) -> str:
     if not planned:
         return trainings
     seconds = predicted_seconds(study, [trial.candidate for trial in planned])
+    if seconds is None:
+        return f"{trainings}; no time is predicted where `data.train` is 0 (all that is left)"
     return f"{trainings}: about {duration(seconds)} on {DEVICE}"
 
 
@@ -207,13 +210,13 @@ def show_result(run: Run) -> None:
             out.print("[yellow]The choice is not resolved: treat it as a guess.[/]")
         out.print("\n[bold]Family[/]")
         show_family(rule, run.family())
-    for row in run.candidates[run.candidates["status"].eq("failed")].to_dict("records"):
+    for row in run.candidates[run.candidates["status"].eq(FAILED)].to_dict("records"):
         out.print(f"failed: {_network_of(row)}: {row['failure']}", soft_wrap=True)
     out.print(f"\nFiles in {run.folder}: {', '.join(path.name for path in run.files())}", soft_wrap=True)
 
 
 def _leaderboard(run: Run, most: int, width: int) -> Table:
-    good = run.candidates[run.candidates["status"].eq("done")].head(most)
+    good = run.candidates[run.candidates["status"].eq(DONE)].head(most)
     rows = [
         {
             "": str(place),

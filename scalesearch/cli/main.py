@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:
+    except Exception as error:  # the one place that catches: no user sees a traceback unless asked for
         names = {kind.__name__ for kind in type(error).__mro__}
         code = next((code for name, code in _EXIT_CODES.items() if name in names), 1)
         if arguments.debug:

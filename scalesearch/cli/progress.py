@@ -26,7 +26,7 @@ class SearchProgress:
     """
 
     def __init__(
-        self, study: StudyConfig, trials: int, predicted_seconds: float, records: Sequence[TrialRecord]
+        self, study: StudyConfig, trials: int, predicted_seconds: float | None, records: Sequence[TrialRecord]
     ) -> None:
         self._study, self._trials, self._predicted = study, trials, predicted_seconds
         self._records, self._begun = list(records), len(records)
@@ -75,12 +75,17 @@ class SearchProgress:
                 if not self._console.is_terminal:
                     self._line(record)
 
-    def seconds_left(self) -> float:
+    def seconds_left(self) -> float | None:
         """At the pace since the start (all candidates cost the same macs); before there is one, as predicted."""
         done = len(self._records) + self._fraction
-        gained, left = done - self._begun, self._trials - done
-        pace = (time.monotonic() - self._started) / gained if gained > 0 else self._predicted / self._trials
-        return max(0.0, left * pace)
+        gained, left = done - self._begun, max(0.0, self._trials - done)
+        if gained > 0:
+            return left * (time.monotonic() - self._started) / gained
+        return None if self._predicted is None else left * self._predicted / self._trials
+
+    def _left(self) -> str:
+        seconds = self.seconds_left()
+        return "time left not known yet" if seconds is None else f"{duration(seconds)} left"
 
     def _update(self, doing: str = "") -> None:
         done = len(self._records)
@@ -88,7 +93,7 @@ class SearchProgress:
             self._task,
             description=doing or f"trial {min(done + 1, self._trials)} of {self._trials}",
             completed=done + self._fraction,
-            left=f"{duration(self.seconds_left())} left",
+            left=self._left(),
         )
         self._live.update(self._group())
 
@@ -98,8 +103,7 @@ class SearchProgress:
         else:
             result = f"{self._study.metric} {record.mean(self._study.metric):.4f}"
         sys.stderr.write(
-            f"[{len(self._records)}/{self._trials}] {network(record.candidate.spec)}: {result}; "
-            f"{duration(self.seconds_left())} left\n"
+            f"[{len(self._records)}/{self._trials}] {network(record.candidate.spec)}: {result}; {self._left()}\n"
         )
         sys.stderr.flush()
 

@@ -20,12 +20,10 @@ from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.complexity import complexity
 from scalesearch.scaling.compound import Rounding, round_resolution
 from scalesearch.scaling.compound import scale as scale_spec
-from scalesearch.scaling.family import ScalingRule, family, parse_phis
+from scalesearch.scaling.family import LARGEST_COUNT, ScalingRule, family, parse_phis
 from scalesearch.search.design import Plan, make_plan
 from scalesearch.search.timing import predicted_seconds
 
-# Counts are exact as whole numbers in 64 bits; an eighth is kept for rounding upwards.
-LARGEST_COUNT = 2**50
 # Below it `count --resolution` is a multiplier, from it on a number of pixels.
 _SMALLEST_PIXELS = 8
 
@@ -68,7 +66,7 @@ def plan_to_json(study: StudyConfig, made: Plan) -> dict[str, Any]:
         "counted": made.counted,
         "feasible": made.feasible,
         "distinct": len(made.distinct),
-        "predicted_seconds": round(seconds),
+        "predicted_seconds": None if seconds is None else round(seconds),
         "candidates": [candidate_to_json(trial.candidate) for trial in made.trials],
     }
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from scalesearch.cli import display
-from scalesearch.cli.cores import usable_cores, use_cores
 from scalesearch.cli.progress import SearchProgress
 from scalesearch.cli.scaling import print_json, study_of
 from scalesearch.config import InputError, StudyConfig
+from scalesearch.cores import usable_cores, use_cores
 from scalesearch.results import Run, finish, load, save_study
 from scalesearch.search import study as studies
 from scalesearch.search.design import Plan, make_plan, planned_size
@@ -39,8 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.json:
             display.show_plan_head(config, made)
         with _study(config, made, folder, arguments.storage) as (study, splits):
-            workers = arguments.workers or config.runtime.workers
-            _search(config, made, study, splits, arguments.storage or sqlite_url(folder), workers)
+            _search(config, made, study, splits, arguments.storage or sqlite_url(folder))
         done = load(folder)
         finish(done)
     code = _show(done, arguments.json)
@@ -82,7 +81,7 @@ def _show(done: Run, as_json: bool) -> int:
     return 5 if done.failed else 0
 
 
-def _search(config: StudyConfig, made: Plan, study: studies.Study, splits: Splits, url: str, workers: int) -> None:
+def _search(config: StudyConfig, made: Plan, study: studies.Study, splits: Splits, url: str) -> None:
     """Train what the study still lacks."""
     planned, trials = made.distinct, planned_size(config, made)
     studies.check_plan(study, planned)
@@ -106,7 +105,7 @@ def _search(config: StudyConfig, made: Plan, study: studies.Study, splits: Split
         progress.waiting(running, studies.records(study))
 
     evaluate = training_evaluation(config, splits, lambda report: progress.epoch(len(report.seeds)))
-    with _helpers(url, config.name, workers), progress:
+    with _helpers(url, config.name, config.runtime.workers), progress:
         work(study, config, made, evaluate, on_finished, on_wait)
         progress.finished(studies.records(study))  # the last trials of other workers
 

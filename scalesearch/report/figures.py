@@ -10,8 +10,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from scalesearch.analysis.metrics import metric_of
-from scalesearch.analysis.tables import DONE, latest_records
-from scalesearch.records import TrialRecord
+from scalesearch.analysis.tables import latest_records
+from scalesearch.records import DONE, TrialRecord
 from scalesearch.report.style import BLUE, GREY, INK, VERMILION, gapped, network_text, short_name, styled
 from scalesearch.report.triangle import triangle
 

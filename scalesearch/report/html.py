@@ -15,14 +15,12 @@ from plotly.offline import get_plotlyjs
 
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.selection import Choice
-from scalesearch.analysis.tables import DONE, FAILED
 from scalesearch.files import write_text
-from scalesearch.records import TrialRecord
+from scalesearch.records import DONE, FAILED, TrialRecord
 from scalesearch.report.figures import cost, leaderboard, learning_curves, triangle
 from scalesearch.report.style import plus_minus, short_name
-from scalesearch.scaling.family import ScalingRule, family
+from scalesearch.scaling.family import REPORTED_PHIS, ScalingRule, family
 
-PHIS = (0, 1, 2, 3)
 ROWS = 50
 
 # No address may be loaded, whatever a name in the page says.
@@ -154,7 +152,7 @@ def _family_table(rule: ScalingRule) -> str:
             f"{member.macs_ratio:.3f}",
             f"{member.complexity.params:,}",
         )
-        for member in family(rule, PHIS)
+        for member in family(rule, REPORTED_PHIS)
     ]
     return _table(header, rows)
 

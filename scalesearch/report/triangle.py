@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.surface import Optimum, SurfaceFit
-from scalesearch.analysis.tables import DONE
+from scalesearch.records import DONE
 from scalesearch.report.style import GREY, INK, PAPER, VERMILION, colour_scale, network_text, styled
 from scalesearch.scaling.coefficients import Coefficients, shares_of
 

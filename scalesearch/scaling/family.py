@@ -17,8 +17,10 @@ from scalesearch.scaling.rule import ScalingRule
 __all__ = ["FamilyMember", "ScalingRule", "family", "parse_phis"]
 
 # Counts are exact as long as they are whole numbers in float64; an eighth is kept for rounding upwards.
-_LARGEST_COUNT = 2**50
+LARGEST_COUNT = 2**50
 MAX_PHIS = 1000
+# The members that a run reports.
+REPORTED_PHIS = (0, 1, 2, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def _member(rule: ScalingRule, phi: float, base_macs: int) -> FamilyMember:
     spec = rule.baseline.spec
     if not math.isfinite(phi):
         raise ValueError(f"`phi` must be a finite number, but got {phi!r}")
-    largest = (math.log(_LARGEST_COUNT) - math.log(base_macs)) / math.log(rule.budget)
+    largest = (math.log(LARGEST_COUNT) - math.log(base_macs)) / math.log(rule.budget)
     if phi > largest:
         raise ValueError(f"`phi` must be at most {largest:.4g}, above which macs are not exact, but got {phi:g}")
     sizes = ((sum(spec.depths), rule.alpha), (max(spec.widths), rule.beta), (spec.resolution, rule.gamma))

@@ -205,6 +205,13 @@ def records(study: optuna.Study) -> tuple[TrialRecord, ...]:
     return tuple(record_of(trial) for trial in study.get_trials(deepcopy=False) if has_record(trial))
 
 
+def last_date(study: optuna.Study) -> str | None:
+    """The day, in ISO form, on which the last trial with a record ended; None before there is one."""
+    ends = (trial.datetime_complete for trial in study.get_trials(deepcopy=False) if has_record(trial))
+    last = max((end for end in ends if end is not None), default=None)
+    return last.date().isoformat() if last else None
+
+
 def count_states(study: optuna.Study) -> dict[str, int]:
     """How many trials are `waiting`, `running`, `complete`, or `failed` for a recorded reason."""
     trials = study.get_trials(deepcopy=False)

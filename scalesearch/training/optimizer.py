@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import optax  # type: ignore[import-untyped]
+import optax
 
 from scalesearch.config import TrainingSection
 from scalesearch.training.packing import Packed

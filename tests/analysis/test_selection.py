@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
-from scalesearch.analysis.selection import choose, choose_rule, signal
+from scalesearch.analysis.selection import choose, rule_of, signal
 from scalesearch.analysis.surface import InsufficientTrials
 from scalesearch.analysis.tables import candidates_table, trials_table
 from scalesearch.config import StudyConfig, parse_study
@@ -174,7 +174,7 @@ def test_the_rule_is_the_optimum_of_the_surface(metric: str):
     planted = PlantedSurface()
     records = planted_records(planted, seed_sd=0, noise_sd=1e-5)
     trials, candidates = trials_table(records), candidates_table(records, 2.0, metric)
-    rule = choose_rule(trials, candidates, study(metric), {"device": "cpu"})
+    rule = rule_of(choose(trials, candidates, 2.0, metric), study(metric), {"device": "cpu"})
     # The planted optimum by the stationary equations: see the surface's own tests.
     system = np.array([[0, -0.35, -0.35, 1], [-0.35, 0, -0.40, 1], [-0.35, -0.40, 0, 1], [1, 1, 1, 0]])
     truth = np.linalg.solve(system, [-0.56, -0.50, -0.53, 1])[:3]
