@@ -353,5 +353,5 @@ def test_what_a_study_leaves_out_is_as_documented() -> None:
 
 
 def test_nominal_needs_a_grid() -> None:
-    with pytest.raises(StudyFileError, match="`nominal` needs `kind` grid, but got lattice"):
+    with pytest.raises(StudyFileError, match="`design.nominal` needs `kind` grid, but got lattice"):
         load_study(default_study_path(), {"design.nominal": True})
