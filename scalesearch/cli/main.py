@@ -6,6 +6,7 @@ import importlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from types import FrameType
 
@@ -33,11 +34,14 @@ _EXIT_CODES = {
     "SQLAlchemyError": 4,
 }
 
+TIDYING_SECONDS = 2.0
+"""How long after an interrupt another one counts as the same: an interrupted trial goes back to the queue in it."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command of `argv` (default: the process's) and return its exit code."""
+    """Run the command of `argv` (default: the process's) and return its exit code. Takes over SIGINT and SIGTERM."""
     arguments = build_parser().parse_args(argv)
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    _handle_interrupts()
     try:
         module = importlib.import_module(f"scalesearch.cli.{_COMMANDS[arguments.command]}")
         code: int = getattr(module, arguments.command)(arguments)
@@ -61,13 +65,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             _say(_line(error))
         return code
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    del signum, frame
-    raise KeyboardInterrupt
+def _handle_interrupts() -> None:
+    """Have SIGINT and SIGTERM raise `KeyboardInterrupt`, but not again while the first one is tidied up after.
+
+    One key press or `timeout` can send a signal to the process and again to its group.
+    """
+    last = -TIDYING_SECONDS
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal last
+        del number, frame
+        if time.monotonic() - last >= TIDYING_SECONDS:
+            last = time.monotonic()
+            raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as in a background job
+            signal.signal(number, interrupt)
 
 
 def _line(error: BaseException) -> str:

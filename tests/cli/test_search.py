@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -193,8 +194,8 @@ class TestRun:
         assert "`seeds` was 2, now 3, `tolerance` was 0.1, now 0.15" in told
         assert study.read_text(encoding="utf-8") == before
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_an_interrupt_in_mid_trial_leaves_130_and_resumes(self, tiny: Path, number: signal.Signals) -> None:
+    @pytest.mark.parametrize("numbers", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT, signal.SIGTERM] * 4])
+    def test_an_interrupt_in_mid_trial_leaves_130_and_resumes(self, tiny: Path, numbers: list[signal.Signals]) -> None:
         folder = tiny.parent / "run"
         arguments = ["run", "--study", str(tiny), "--out", str(folder)]
         process = subprocess.Popen(
@@ -209,7 +210,9 @@ class TestRun:
         with process:
             assert process.stderr is not None
             assert process.stderr.readline().startswith("[1/3]")
-            process.send_signal(number)
+            for number in numbers:
+                process.send_signal(number)
+                time.sleep(0.002)  # the next one while it is being tidied up after this one
             told = process.stderr.read()
         assert process.returncode == 130, told
         assert told.splitlines()[-1] == "scalesearch: interrupted; run the same command again to resume"
@@ -217,6 +220,7 @@ class TestRun:
         assert ", 0 running, " in scalesearch("status", folder).stdout
         before = load(folder)
         assert 1 <= before.states["complete"] < 3
+        assert before.states["waiting"] == 3 - before.states["complete"]  # it went back: other workers can take it
         done = scalesearch(*arguments)
         assert done.returncode == 0, done.stderr
         assert len(done.stderr.splitlines()) == 3 - before.states["complete"]
