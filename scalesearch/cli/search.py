@@ -21,7 +21,6 @@ from scalesearch.cores import usable_cores, use_cores
 from scalesearch.results import Run, finish, load, save_study
 from scalesearch.search import study as studies
 from scalesearch.search.design import Plan, make_plan, planned_size
-from scalesearch.search.fitting import check_fits
 from scalesearch.search.storage import copy_to_folder, open_storage, sqlite_url
 from scalesearch.search.timing import predicted_seconds
 from scalesearch.search.worker import Finished, work
@@ -56,10 +55,10 @@ def run(arguments: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def _study(config: StudyConfig, made: Plan, folder: Path, server: str | None) -> Iterator[tuple[studies.Study, Splits]]:
     """The study and its data; what a server holds of it in the end, or at an interrupt, is copied to the folder."""
-    from scalesearch.training.data import load_splits
+    from scalesearch.training.data import check_fits, load_splits
 
     splits = load_splits(config.data)
-    check_fits(made.baseline.spec, config, splits)
+    check_fits(made.baseline.spec, splits, config.training.batch_size)
     study = studies.open_study(open_storage(server or sqlite_url(folder)), config, splits.digest)
     save_study(folder, config)
     try:
@@ -177,13 +176,13 @@ def worker(arguments: argparse.Namespace) -> int:
         config = config.model_copy(update={"data": data})
     from scalesearch.search.objective import training_evaluation
     from scalesearch.training.cache import enable_compilation_cache
-    from scalesearch.training.data import load_splits
+    from scalesearch.training.data import check_fits, load_splits
 
     splits = load_splits(config.data)
     if splits.digest != studies.data_digest(study):
         raise studies.StudyMismatch(f"the data of {config.data.source} are not those that the study was made with")
     made = make_plan(config)
-    check_fits(made.baseline.spec, config, splits)
+    check_fits(made.baseline.spec, splits, config.training.batch_size)
     enable_compilation_cache()
 
     def on_finished(finished: Finished) -> None:

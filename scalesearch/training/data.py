@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from scalesearch.config import DataSection
+from scalesearch.config import DataSection, InputError
+from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.training.sources import DataError, Source, Split, read_source
 
-__all__ = ["DataError", "Split", "Splits", "load_splits", "split_source"]
+__all__ = ["DataError", "Split", "Splits", "check_fits", "load_splits", "split_source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Splits:
     num_classes: int
     native_resolution: int
     in_channels: int
+    source: str
     digest: str
 
 
@@ -65,8 +67,27 @@ def split_source(source: Source, section: DataSection) -> Splits:
         num_classes=1 + max(int(split.labels.max()) for split in present),
         native_resolution=height,
         in_channels=channels,
+        source=section.source,
         digest=_digest(parts),
     )
+
+
+def check_fits(spec: ArchitectureSpec, splits: Splits, batch_size: int) -> None:
+    """Raises `InputError` where a network's input or classes are not those of the data, or a batch is larger."""
+    for key, expected, found in (
+        ("in_channels", spec.in_channels, splits.in_channels),
+        ("num_classes", spec.num_classes, splits.num_classes),
+    ):
+        if expected != found:
+            raise InputError(
+                f"the baseline's `{key}` must be that of the data {splits.source}, {found}, but got {expected}: "
+                f"set {key} = {found} in the study's [baseline]"
+            )
+    images = len(splits.train)
+    if batch_size > images:
+        raise InputError(
+            f"`training.batch_size` must be at most the number of training images, {images:,}, but got {batch_size:,}"
+        )
 
 
 def _order(count: int, seed: int) -> Int[np.ndarray, " n"]:

@@ -16,7 +16,7 @@ from scalesearch.config import InputError, RuntimeSection, TrainingSection
 from scalesearch.models.ops import choose_forms
 from scalesearch.records import SeedRecord
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.training.data import Splits
+from scalesearch.training.data import Splits, check_fits
 from scalesearch.training.draws import draws_of_epoch
 from scalesearch.training.pipeline import EpochData, prepare
 from scalesearch.training.program import Program, compile_program
@@ -78,10 +78,7 @@ def train(
     Raises `TrainingDiverged` at the end of an epoch whose loss is not finite, and `InputError` where
     network and data do not fit.
     """
-    if spec.in_channels != splits.in_channels:
-        raise InputError(f"`in_channels` must be the data's, {splits.in_channels}, but got {spec.in_channels}")
-    if spec.num_classes < splits.num_classes:
-        raise InputError(f"`num_classes` must be at least the data's, {splits.num_classes}, but got {spec.num_classes}")
+    check_fits(spec, splits, training.batch_size)
     return _train(spec, splits.train, splits.validation, training, runtime, seeds, on_epoch)
 
 

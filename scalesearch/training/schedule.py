@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from scalesearch.config import InputError, TrainingSection
+from scalesearch.config import TrainingSection
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,8 @@ class Steps:
 
 
 def count_steps(training: TrainingSection, images: int) -> Steps:
-    """Steps of a schedule over `images` training images. Raises `InputError` where they do not fill one batch."""
+    """Steps of a schedule over `images` training images, at least a batch."""
     per_epoch = images // training.batch_size
-    if per_epoch < 1:
-        raise InputError(
-            f"`batch_size` must be at most the number of training images ({images:,}), but got {training.batch_size:,}"
-        )
     return Steps(per_epoch, per_epoch * training.epochs, round(per_epoch * training.warmup_epochs))
 
 

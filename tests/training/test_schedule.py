@@ -29,11 +29,6 @@ def test_epochs_become_steps(images: int, changes: dict[str, float], steps: Step
     assert count_steps(section(**changes), images) == steps
 
 
-def test_a_batch_must_fit() -> None:
-    with pytest.raises(ValueError, match=r"`batch_size` must be at most .*\(99\), but got 100"):
-        count_steps(section(), 99)
-
-
 def rates(steps: Steps, **changes: Any) -> np.ndarray:
     schedule = schedule_of(section(**changes), steps)
     return np.asarray(jax.vmap(lambda step: learning_rate(schedule, step))(np.arange(steps.total)))
