@@ -151,9 +151,9 @@ class TrainingSection(_Section):
     """The short schedule that every candidate trains by.
 
     Learning rate: linear warm-up over `warmup_epochs`, then a cosine to `final_learning_rate_fraction`.
-    `weight_decay` is decoupled and skips normalisation and biases. `ema_decay` 0 evaluates the raw
-    weights. `shift` is the largest translation in augmentation as a fraction of the image; `flip`
-    mirrors half of the images. `dropout` acts before the classifier.
+    `weight_decay` skips normalisation and biases; it is decoupled but for `rmsprop`, where it is the paper's L2
+    loss. `ema_decay` 0 evaluates the raw weights. `shift` is the largest translation in augmentation as a
+    fraction of the image; `flip` mirrors half of the images. `dropout` acts before the classifier.
     """
 
     epochs: Count

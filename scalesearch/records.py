@@ -50,7 +50,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class TrialRecord:
-    """One candidate trained for its seeds, or the reason why it was not."""
+    """One candidate trained for its seeds, or the reason why it was not.
+
+    `versions` are those of the packages that trained it, as (name, version).
+    """
 
     candidate: Candidate
     seeds: tuple[SeedRecord, ...]
@@ -58,6 +61,7 @@ class TrialRecord:
     compile_seconds: float
     images_per_second: float
     device: str
+    versions: tuple[tuple[str, str], ...]
 
     def __post_init__(self) -> None:
         if self.failure is None and not self.seeds:
@@ -104,6 +108,7 @@ def record_to_json(record: TrialRecord) -> dict[str, Any]:
         "compile_seconds": record.compile_seconds,
         "images_per_second": record.images_per_second,
         "device": record.device,
+        "versions": dict(record.versions),
     }
 
 
@@ -118,6 +123,7 @@ def record_from_json(document: Mapping[str, Any]) -> TrialRecord:
         compile_seconds=document["compile_seconds"],
         images_per_second=document["images_per_second"],
         device=document["device"],
+        versions=tuple(document["versions"].items()),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,7 +28,7 @@ from scalesearch.search.storage import open_storage, sqlite_url
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-_VERSIONS = ("scalesearch", "jax", "jaxlib", "flax", "optax", "optuna", "numpy", "statsmodels")
+_ANALYSIS = ("scalesearch", "numpy", "pandas", "scipy", "statsmodels")
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,8 @@ class Run:
         devices = sorted({record.device for record in self.records if record.failure is None})
         provenance = {
             "date": self.date,
-            "versions": {"python": platform.python_version(), **_versions()},
+            "versions": _versions(self.records),
+            "analysis_versions": {name: importlib.metadata.version(name) for name in _ANALYSIS},
             "device": ", ".join(devices),
             "study": self.study.name,
             "fingerprint": dict(self.fingerprint),
@@ -185,5 +185,9 @@ def finish(run: Run) -> None:
         )
 
 
-def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in _VERSIONS}
+def _versions(records: Sequence[TrialRecord]) -> dict[str, str]:
+    """Of each package all versions that trained some record."""
+    found: dict[str, set[str]] = {}
+    for name, version in (pair for record in records for pair in record.versions):
+        found.setdefault(name, set()).add(version)
+    return {name: ", ".join(sorted(versions)) for name, versions in found.items()}

@@ -30,6 +30,7 @@ from scalesearch.search.storage import open_storage, sqlite_url
 from scalesearch.search.worker import work
 
 EPOCHS = 3
+VERSIONS = (("planted", "1.0"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ def planted_evaluate(
     def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
         failure = fail(candidate)
         runs = () if failure else tuple(run(candidate, seed) for seed in seeds)
-        return TrialRecord(candidate, runs, failure, 0.5, 1e9 / candidate.complexity.macs, "planted")
+        return TrialRecord(candidate, runs, failure, 0.5, 1e9 / candidate.complexity.macs, "planted", VERSIONS)
 
     def run(candidate: Candidate, seed: int) -> SeedRecord:
         spec = candidate.spec

@@ -43,6 +43,7 @@ def _record(**changes: Any) -> TrialRecord:
         "compile_seconds": 0.1,
         "images_per_second": 1000.5,
         "device": "cpu",
+        "versions": (("jax", "0.10.2"), ("numpy", "2.4.0")),
     }
     return TrialRecord(**{**values, **changes})
 

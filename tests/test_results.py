@@ -55,7 +55,8 @@ def test_the_rule_is_that_of_coefficients_json(tmp_path: Path) -> None:
     assert {"date", "versions", "device", "fingerprint", "basis", "signal"} <= set(told)
     assert told["fingerprint"] == studies.fingerprint(planted_study(), "digest")
     assert told["device"] == "planted"
-    assert told["versions"]["scalesearch"] == scalesearch.__version__
+    assert told["versions"] == {"planted": "1.0"}  # that trained, not that of who looks
+    assert told["analysis_versions"]["scalesearch"] == scalesearch.__version__
 
 
 def test_the_tables_agree_with_the_records(tmp_path: Path) -> None:

@@ -86,8 +86,8 @@ def signal(trials: pd.DataFrame, metric: str) -> Signal:
     does to all of them is no noise in their comparison. Raises `ValueError` for an unknown metric.
     """
     label = metric_of(metric).label
-    runs = trials[trials["status"].eq(DONE) & np.isfinite(trials[metric])]
-    runs = runs[runs["trial"].eq(runs.groupby("candidate")["trial"].transform("max"))]
+    runs = trials[trials["trial"].eq(trials.groupby("candidate")["trial"].transform("max"))]
+    runs = runs[runs["status"].eq(DONE) & np.isfinite(runs[metric])]
     variance = _two_way(runs, metric)
     surface_p, why = None, ""
     try:

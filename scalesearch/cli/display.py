@@ -13,9 +13,9 @@ from scalesearch.records import DONE, FAILED
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.complexity import Complexity
-from scalesearch.scaling.family import FamilyMember, ScalingRule
+from scalesearch.scaling.family import FamilyMember, ScalingRule, rounding_note
 from scalesearch.scaling.feasible import Candidate
-from scalesearch.search.design import Plan
+from scalesearch.search.design import Plan, planned_size
 from scalesearch.search.timing import DEVICE, predicted_seconds
 
 if TYPE_CHECKING:
@@ -83,27 +83,34 @@ def show_plan(study: StudyConfig, made: Plan) -> None:
 def _counts(study: StudyConfig, made: Plan) -> str:
     """How many networks were counted, how many cost the budget, how many would be trained."""
     if study.design.nominal:
+        back = made.feasible - len(made.trials)
         return (
-            f"{made.counted:,} grid points, {made.feasible} with a nominal product within {made.tolerance:.3g} "
+            f"{made.counted:,} grid points, {made.feasible} with a nominal product within {_percent(made.tolerance)} "
             f"of {made.budget:g}; {len(made.distinct)} distinct networks"
+            + (f" ({back} points round back to the baseline)" if back else "")
         )
     planned = f"{len(made.trials)} of them planned ({study.design.kind})" if made.trials else "chosen as it goes (tpe)"
+    sample = "" if made.counted == made.combinations else f" (a sample of {made.combinations:,})"
     return (
-        f"{made.counted:,} networks counted; {made.feasible:,} cost {made.budget:g} × the baseline "
-        f"within {made.tolerance:.3g}; {planned}"
+        f"{made.counted:,} networks counted{sample}; {made.feasible:,} cost {made.budget:g} × the baseline "
+        f"within {_percent(made.tolerance)}; {planned}"
     )
 
 
 def _time(study: StudyConfig, made: Plan) -> str:
     """How many trainings, and how long they should take."""
     planned = made.distinct
-    trainings = f"{len(planned) or study.design.size} candidates × {study.seeds} seeds × {study.training.epochs} epochs"
+    trainings = f"{planned_size(study, made)} candidates × {study.seeds} seeds × {study.training.epochs} epochs"
     if not planned:
         return trainings
     seconds = predicted_seconds(study, [trial.candidate for trial in planned])
     if seconds is None:
         return f"{trainings}; no time is predicted where `data.train` is 0 (all that is left)"
     return f"{trainings}: about {duration(seconds)} on {DEVICE}"
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.3g} %"
 
 
 def _candidates_table(candidates: Sequence[Candidate], width: int) -> Table:
@@ -210,6 +217,7 @@ def show_result(run: Run) -> None:
             out.print("[yellow]The choice is not resolved: treat it as a guess.[/]")
         out.print("\n[bold]Family[/]")
         show_family(rule, run.family())
+        out.print(rounding_note(rule), soft_wrap=True)
     for row in run.candidates[run.candidates["status"].eq(FAILED)].to_dict("records"):
         out.print(f"failed: {_network_of(row)}: {row['failure']}", soft_wrap=True)
     out.print(f"\nFiles in {run.folder}: {', '.join(path.name for path in run.files())}", soft_wrap=True)

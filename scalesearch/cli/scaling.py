@@ -21,7 +21,7 @@ from scalesearch.scaling.complexity import complexity
 from scalesearch.scaling.compound import Rounding, round_resolution
 from scalesearch.scaling.compound import scale as scale_spec
 from scalesearch.scaling.family import LARGEST_COUNT, ScalingRule, family, parse_phis
-from scalesearch.search.design import Plan, make_plan
+from scalesearch.search.design import Plan, make_plan, planned_size
 from scalesearch.search.timing import predicted_seconds
 
 # Below it `count --resolution` is a multiplier, from it on a number of pixels.
@@ -63,9 +63,10 @@ def plan_to_json(study: StudyConfig, made: Plan) -> dict[str, Any]:
             "spec": made.baseline.spec.to_json(),
             **dataclasses.asdict(made.baseline_complexity),
         },
+        "combinations": made.combinations,
         "counted": made.counted,
         "feasible": made.feasible,
-        "distinct": len(made.distinct),
+        "distinct": planned_size(study, made),
         "predicted_seconds": None if seconds is None else round(seconds),
         "candidates": [candidate_to_json(trial.candidate) for trial in made.trials],
     }

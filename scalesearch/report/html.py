@@ -19,7 +19,7 @@ from scalesearch.files import write_text
 from scalesearch.records import DONE, FAILED, TrialRecord
 from scalesearch.report.figures import cost, leaderboard, learning_curves, triangle
 from scalesearch.report.style import plus_minus, short_name
-from scalesearch.scaling.family import REPORTED_PHIS, ScalingRule, family
+from scalesearch.scaling.family import REPORTED_PHIS, ScalingRule, family, rounding_note
 
 ROWS = 50
 
@@ -84,6 +84,7 @@ def render(
         f'<p class="soft">{escape(choice.basis)} {escape(_notes(choice))}</p>',
         _figure(triangle(candidates, choice.surface, choice.optimum, metric, rule.budget), "triangle"),
         "<h2>The family</h2>",
+        f'<p class="soft">{escape(rounding_note(rule))}</p>',
         _family_table(rule),
         "<h2>Candidates</h2>",
         _figure(leaderboard(candidates, metric), "leaderboard"),
@@ -112,8 +113,7 @@ def answer(rule: ScalingRule, choice: Choice) -> str:
     doubt = "" if rule.resolved else " This is not resolved: other splits may be as good."
     return (
         f"Spend {depth:.0%} of the budget on depth, {width:.0%} on width and {resolution:.0%} on resolution"
-        f" ({choice.where}): α = {rule.alpha:.4f}, β = {rule.beta:.4f}, γ = {rule.gamma:.4f},"
-        f" so that each step of φ costs {rule.budget:g} times the macs.{doubt}"
+        f" ({choice.where}): α = {rule.alpha:.4f}, β = {rule.beta:.4f}, γ = {rule.gamma:.4f}.{doubt}"
     )
 
 

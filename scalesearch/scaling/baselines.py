@@ -1,4 +1,7 @@
-"""Published baselines, each with the rounding that its authors use."""
+"""Published baselines, each with its rounding.
+
+EfficientNet's and MobileNetV2's are their authors'; the other papers' widths are scaled in eights as these.
+"""
 
 from __future__ import annotations
 

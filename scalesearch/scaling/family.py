@@ -14,7 +14,7 @@ from scalesearch.scaling.complexity import Complexity, complexity
 from scalesearch.scaling.compound import scale
 from scalesearch.scaling.rule import ScalingRule
 
-__all__ = ["FamilyMember", "ScalingRule", "family", "parse_phis"]
+__all__ = ["FamilyMember", "ScalingRule", "family", "parse_phis", "rounding_note"]
 
 # Counts are exact as long as they are whole numbers in float64; an eighth is kept for rounding upwards.
 LARGEST_COUNT = 2**50
@@ -74,6 +74,15 @@ def _member(rule: ScalingRule, phi: float, base_macs: int) -> FamilyMember:
     scaled = scale(spec, multipliers, rule.rounding)
     cost = complexity(scaled)
     return FamilyMember(phi, multipliers, scaled, cost, cost.macs / base_macs)
+
+
+def rounding_note(rule: ScalingRule) -> str:
+    """What a step of φ costs by the rule, and what the member φ = 1 costs once it is rounded."""
+    (member,) = family(rule, (1,))
+    return (
+        f"A step of φ costs {rule.budget:g} times the macs before rounding; "
+        f"in whole blocks, widths and pixels φ = 1 costs {member.macs_ratio:.3f} times the baseline."
+    )
 
 
 def parse_phis(text: str) -> tuple[float, ...]:

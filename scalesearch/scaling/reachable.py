@@ -1,6 +1,7 @@
 """What a rounding policy can reach: the distinct depth vectors, width vectors and resolutions that may pay off.
 
-Each axis is enumerated from the multipliers where one of its rounded values changes, so none is missed.
+Each axis is enumerated from the multipliers where one of its rounded values changes, so none is missed. Of the
+resolutions with the same maps in every layer, which are one network at one cost, only one stays.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def reachable(baseline: ArchitectureSpec, rounding: Rounding, highest: float) ->
 
     resolutions = _resolutions(baseline, rounding, _first(least_area, highest))
     affordable = count(cheapest, one_depth, areas(baseline, resolutions)).min(axis=(0, 1)) <= highest
-    resolutions = resolutions[affordable]
+    resolutions = _distinct_maps(baseline, resolutions[affordable])
     return Axes(alpha, depths, beta, widths, resolutions / baseline.resolution, resolutions)
 
 
@@ -139,3 +140,15 @@ def _resolutions(baseline: ArchitectureSpec, rounding: Rounding, bound: float) -
     step = rounding.resolution_step
     first = (baseline.resolution // step + 1) * step
     return np.array([baseline.resolution, *range(first, math.ceil(bound * baseline.resolution) + step, step)])
+
+
+def _distinct_maps(baseline: ArchitectureSpec, resolutions: IntArray) -> IntArray:
+    """Of rising `resolutions` that differ in no layer's map, the one that shows most: the largest.
+
+    Where the baseline's own, the first, is among them, it stays: what is not grown must not look grown.
+    """
+    area = areas(baseline, resolutions)
+    kept = np.append((area[:, 1:] != area[:, :-1]).any(axis=0), True)
+    kept &= (area != area[:, :1]).any(axis=0)
+    kept[0] = True
+    return np.asarray(resolutions[kept])

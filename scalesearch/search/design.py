@@ -41,9 +41,10 @@ class PlannedTrial:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a study would train. `counted` networks were counted, `feasible` of them cost the budget.
+    """What a study would train. Of `combinations` networks `counted` were counted, `feasible` of these cost the budget.
 
-    `trials` holds no two of the same network, but for a nominal grid, which lists every grid point that grows.
+    In a nominal grid these are its points, all of them counted, and those whose product is the budget within
+    the band; `trials` lists every such point that grows. Otherwise `trials` holds no two of the same network.
     An adaptive design (`tpe`) has no planned trials.
     """
 
@@ -51,6 +52,7 @@ class Plan:
     baseline_complexity: Complexity
     budget: float
     tolerance: float
+    combinations: int
     counted: int
     feasible: int
     trials: tuple[PlannedTrial, ...]
@@ -70,10 +72,11 @@ def make_plan(study: StudyConfig) -> Plan:
         points, counted = grid(study.budget, design)
         rounded = (_as_it_rounds(baseline, cost.macs, point) for point in points)
         trials = tuple(trial for trial in rounded if trial is not None)
-        return Plan(baseline, cost, study.budget, design.band, counted, len(trials), trials)
+        return Plan(baseline, cost, study.budget, design.band, counted, counted, len(points), trials)
     found = feasible_set(baseline.spec, baseline.rounding, study.budget, study.tolerance)
     trials = _without_twins(snap(found, target, study.budget) for target in _targets(study.budget, design))
-    return Plan(baseline, cost, study.budget, study.tolerance, found.counted, len(found), trials)
+    counts = (found.combinations, found.counted, len(found))
+    return Plan(baseline, cost, study.budget, study.tolerance, *counts, trials)
 
 
 def planned_size(study: StudyConfig, plan: Plan) -> int:

@@ -22,10 +22,11 @@ EVALUATION = 1 / 3
 def predicted_seconds(study: StudyConfig, candidates: Sequence[Candidate]) -> float | None:
     """Predicted seconds of compiling and training all `candidates` on the device that was measured.
 
-    None where the study trains on all that is left of the data: how many images that is only the data tell.
+    None where there are none yet (an adaptive design), and where the study trains on all that is left of the
+    data: how many images that is only the data tell.
     """
     data, training = study.data, study.training
-    if not data.train:
+    if not (data.train and candidates):
         return None
     images = training.epochs * (data.train + EVALUATION * data.validation) * study.seeds
     trained = sum(images * candidate.complexity.activations * SECONDS_PER_ACTIVATION for candidate in candidates)

@@ -32,7 +32,7 @@ class EpochDraws:
 
 
 def stream_key(seed: UInt32[Array, ""], stream: Stream) -> Key[Array, ""]:
-    """The key of one stream of a seed. Threefry by name, so that a user's setting of jax does not change results."""
+    """The key of one stream of a seed. Threefry by name, whatever jax's default is."""
     return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), int(stream))
 
 

@@ -79,7 +79,9 @@ def train(
     network and data do not fit.
     """
     check_fits(spec, splits, training.batch_size)
-    return _train(spec, splits.train, splits.validation, training, runtime, seeds, on_epoch)
+    # Settings of jax that a user may have changed, and that would change the draws or the types.
+    with jax.enable_x64(False), jax.threefry_partitionable(True):
+        return _train(spec, splits.train, splits.validation, training, runtime, seeds, on_epoch)
 
 
 def _train(

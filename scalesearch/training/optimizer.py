@@ -19,10 +19,11 @@ RMSPROP_EPSILON = 1e-3
 
 
 def build_optimizer(training: TrainingSection) -> optax.GradientTransformationExtraArgs:
-    """`adamw`, `sgd` (Nesterov momentum) or `rmsprop` for `Packed` parameters; decoupled weight decay, kernels only.
+    """`adamw`, `sgd` (Nesterov momentum) or `rmsprop` for `Packed` parameters; weight decay of the kernels only.
 
-    Use as `update(gradients, state, params, learning_rate=rate)`. With direction d of the optimiser,
-    parameters become p − rate·(d + weight_decay·p); RMSProp's momentum gathers rate·d.
+    Use as `update(gradients, state, params, learning_rate=rate)`. With direction d of the optimiser, parameters
+    become p − rate·(d + weight_decay·p). RMSProp is the paper's: its momentum gathers rate·d, and
+    weight_decay·p is added to the gradient (an L2 loss) before all else.
     """
     match training.optimizer:
         case "adamw":
@@ -33,7 +34,11 @@ def build_optimizer(training: TrainingSection) -> optax.GradientTransformationEx
             rms = optax.scale_by_rms(RMSPROP_DECAY, RMSPROP_EPSILON, initial_scale=1.0, eps_in_sqrt=True)
             chain = [rms, _scale_by_learning_rate(), optax.trace(training.momentum)]
     if training.weight_decay:
-        chain.append(_decay_kernels(training.weight_decay))
+        chain = (
+            [_penalise_kernels(training.weight_decay), *chain]
+            if training.optimizer == "rmsprop"
+            else [*chain, _decay_kernels(training.weight_decay)]
+        )
     return optax.chain(*chain)
 
 
@@ -50,6 +55,15 @@ def _scale_by_learning_rate() -> optax.GradientTransformationExtraArgs:
         return jax.tree.map(lambda update: -learning_rate * update, updates), state
 
     return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
+
+
+def _penalise_kernels(weight_decay: float) -> optax.GradientTransformation:
+    """The gradient of ½ weight_decay · Σ p² over the kernels."""
+
+    def update(updates: Packed, state: optax.EmptyState, params: Packed) -> tuple[Packed, optax.EmptyState]:
+        return updates._replace(kernels=updates.kernels + weight_decay * params.kernels), state
+
+    return optax.GradientTransformation(optax.init_empty_state, update)
 
 
 def _decay_kernels(weight_decay: float) -> optax.GradientTransformationExtraArgs:

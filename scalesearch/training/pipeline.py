@@ -70,7 +70,9 @@ def channel_statistics(images: UInt8[np.ndarray, "n h w c"]) -> tuple[Float[np.n
     """
     levels = np.arange(256, dtype=np.float64)
     channels = images.shape[-1]
-    histograms = np.stack([np.bincount(images[..., c].reshape(-1), minlength=256) for c in range(channels)])
+    histograms = np.zeros((channels, 256), np.int64)
+    for part in np.array_split(images, -(-images.size // _CHUNK_VALUES)):  # `bincount` widens all it is given
+        histograms += [np.bincount(part[..., c].reshape(-1), minlength=256) for c in range(channels)]
     shares = histograms / histograms.sum(1, keepdims=True)
     mean = shares @ levels
     std = np.sqrt((shares * (levels - mean[:, None]) ** 2).sum(1))
@@ -84,25 +86,26 @@ def resize(images: UInt8[np.ndarray, "n h w c"], resolution: int) -> UInt8[Array
         return jnp.asarray(images)
     per_image = max(native, resolution) ** 2 * channels
     chunk = min(count, max(1, _CHUNK_VALUES // per_image))
-    parts = []
-    for start in range(0, count, chunk):
-        part = images[start : start + chunk]
-        padding = chunk - len(part)  # keeps one shape, so one compilation
-        padded = np.pad(part, ((0, padding), (0, 0), (0, 0), (0, 0))) if padding else part
-        parts.append(_resize_chunk(jnp.asarray(padded), resolution)[: len(part)])
-    return jnp.concatenate(parts)
+    resized = jnp.zeros((count, resolution, resolution, channels), jnp.uint8)
+    # The last chunk overlaps the one before: one shape, one compilation.
+    for start in (*range(0, count - chunk, chunk), count - chunk):
+        resized = _resize_into(resized, jnp.asarray(images[start : start + chunk]), start)
+    return resized
 
 
-@partial(jax.jit, static_argnames="resolution")
-def _resize_chunk(images: UInt8[Array, "n h w c"], resolution: int) -> UInt8[Array, "n r r c"]:
-    count, _, _, channels = images.shape
-    shape = (count, resolution, resolution, channels)
-    resized = jax.image.resize(images.astype(jnp.float32), shape, "linear", antialias=True)
-    return jnp.clip(jnp.round(resized), 0, 255).astype(jnp.uint8)
+@partial(jax.jit, donate_argnums=0)
+def _resize_into(
+    resized: UInt8[Array, "n r r c"], images: UInt8[Array, "m h w c"], start: Int[Array, ""]
+) -> UInt8[Array, "n r r c"]:
+    """`resized` with `images` written to it from row `start` on, in place."""
+    shape = (len(images), *resized.shape[1:])
+    part = jax.image.resize(images.astype(jnp.float32), shape, "linear", antialias=True)
+    part = jnp.clip(jnp.round(part), 0, 255).astype(jnp.uint8)
+    return jax.lax.dynamic_update_slice_in_dim(resized, part, start, axis=0)
 
 
 def standardise(
     images: Float[Array, "n h w c"], mean: Float[Array, " c"], std: Float[Array, " c"]
 ) -> Float[Array, "n h w c"]:
-    """Grey levels to mean 0 and deviation 1 over the training split."""
+    """Grey levels to mean 0 and deviation 1 over the training split at its native size."""
     return (images - mean) / std

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -58,7 +59,8 @@ class TestPlan:
     def test_json_has_the_contracts_keys(self, capsys: pytest.CaptureFixture[str]) -> None:
         plan = answer(capsys, "plan")
         assert list(plan) == [
-            "budget", "tolerance", "baseline", "counted", "feasible", "distinct", "predicted_seconds", "candidates",
+            "budget", "tolerance", "baseline", "combinations", "counted", "feasible", "distinct", "predicted_seconds",
+            "candidates",
         ]  # fmt: skip
         assert list(plan["baseline"]) == ["name", "spec", "macs", "params", "activations"]
         for candidate in plan["candidates"]:
@@ -90,8 +92,24 @@ class TestPlan:
         assert main(["plan", "--baseline", "efficientnet-b0", "--degree", "2"]) == 0
         out = capsys.readouterr().out
         assert "efficientnet-b0: 385.8 M macs, 5.289 M parameters" in out
-        assert "cost 2 × the baseline within 0.02; 6 of them planned (lattice)" in out
+        assert "cost 2 × the baseline within 2 %; 6 of them planned (lattice)" in out
         assert "6 candidates" in out
+
+    def test_a_sample_and_points_that_do_not_grow_are_told(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["plan", "--baseline", "efficientnet-b0", "--degree", "1", "--budget", "40"]) == 0
+        assert re.search(r"networks counted \(a sample of [\d,]+\); ", capsys.readouterr().out)
+        grid = ("--design", "grid", "--step", "0.01", "--nominal", "--budget", "1.1")
+        assert main(["plan", *grid]) == 0
+        out = capsys.readouterr().out
+        assert "154 with a nominal product within 5 % of 1.1" in out
+        assert re.search(r"\(\d+ points round back to the baseline\)", out)
+
+    def test_an_adaptive_plan_promises_no_more_than_there_is(self, capsys: pytest.CaptureFixture[str]) -> None:
+        plan = answer(capsys, "plan", "--design", "tpe", "--size", "100")
+        assert plan["distinct"] == plan["feasible"] < 100
+        assert plan["predicted_seconds"] is None
+        assert main(["plan", "--design", "tpe", "--size", "100"]) == 0
+        assert f"{plan['feasible']} candidates × 3 seeds" in capsys.readouterr().out
 
     def test_flags_reach_the_plan(self, capsys: pytest.CaptureFixture[str]) -> None:
         plan = answer(capsys, "plan", "--budget", "3", "--tolerance", "0.03", "--degree", "1", "--rounding", "ceil")

@@ -95,8 +95,9 @@ def test_the_page_says_all_that_it_should(tmp_path: Path):
     path = tmp_path / "report.html"
     report(path, "planted study", records)
     text = "".join(parsed(path).text)
-    assert "Spend 2" in text
-    assert "% of the budget on depth" in text
+    shares = choose(trials_table(records), candidates_table(records, 2.0, "val_loss"), 2.0, "val_loss").shares
+    assert f"Spend {shares.depth:.0%} of the budget on depth" in text
+    assert re.search(r"costs 2 times the macs before rounding; .* φ = 1 costs \d\.\d+ times the baseline", text)
     assert "Resolved: candidates spread over" in text
     assert "φ" in text
     assert f"{76_794_016:,}" in text  # the baseline's macs, at φ = 0

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from scalesearch.scaling import feasible
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
 from scalesearch.scaling.baselines import NAMES, baseline
-from scalesearch.scaling.complexity import complexity
+from scalesearch.scaling.complexity import areas, complexity
 from scalesearch.scaling.compound import (
     DepthRounding,
     HeadRounding,
@@ -221,9 +221,19 @@ def test_b0_doubled_has_the_networks_of_the_decision() -> None:
     """docs/decisions/0001: counts of 2026-11, B0 at B = 2 within 2 %; a change here is a change of the set."""
     own = baseline("efficientnet-b0")
     balanced = feasible_set(own.spec, dataclasses.replace(own.rounding, depth="balanced"), 2, 0.02)
-    assert (balanced.counted, len(balanced), len(np.unique(balanced.index[:, 0]))) == (189_635, 2_741, 17)
+    assert (balanced.counted, len(balanced), len(np.unique(balanced.index[:, 0]))) == (95_795, 1_424, 17)
     coarse = feasible_set(own.spec, dataclasses.replace(own.rounding, resolution_step=8), 2, 0.02)
     assert (len(coarse), len(np.unique(coarse.index[:, 0]))) == (143, 7)
+
+
+def test_resolutions_with_the_same_maps_are_one_network() -> None:
+    """Behind a stem of stride 2, 17 and 18 pixels give the same maps and cost the same: the larger one is kept."""
+    for pixels, kept in ((16, [16, 18, 20, 22]), (17, [17, 20, 22, 24])):
+        base = dataclasses.replace(_network((1, 2), (8, 8), pixels), stem=StemSpec(8, 3, 2))
+        found = feasible_set(base, Rounding(2, "balanced", 1, "scaled", "fixed"), 2, 0.05)
+        assert found.resolutions.tolist()[:4] == kept
+        maps = areas(base, found.resolutions)
+        assert len(np.unique(maps, axis=1).T) == len(found.resolutions)
 
 
 def test_the_realised_width_is_the_geometric_mean_of_the_stages() -> None:

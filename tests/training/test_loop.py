@@ -190,6 +190,13 @@ def test_network_and_data_must_fit(splits: Splits) -> None:
         run(splits, batch_size=801)
 
 
+def test_a_users_settings_of_jax_change_nothing(splits: Splits) -> None:
+    expected = run(splits)
+    with jax.enable_x64(True), jax.threefry_partitionable(False):
+        found = run(splits)
+    assert [seed.val_loss_curve for seed in found.seeds] == [seed.val_loss_curve for seed in expected.seeds]
+
+
 def test_an_interrupt_passes_through(splits: Splits) -> None:
     def interrupt(report: EpochReport) -> None:
         raise KeyboardInterrupt

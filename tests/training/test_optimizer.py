@@ -39,9 +39,10 @@ def sgd(decay: float) -> np.ndarray:
 def rmsprop(decay: float) -> np.ndarray:
     p, square, m = START.copy(), np.ones(5), np.zeros(5)
     for g, rate in zip(GRADIENTS, RATES, strict=True):
-        square = 0.9 * square + 0.1 * g**2
-        m = 0.8 * m + rate * g / np.sqrt(square + 1e-3)
-        p = p - m - rate * decay * p
+        slope = g + decay * p  # the paper's code adds an L2 loss
+        square = 0.9 * square + 0.1 * slope**2
+        m = 0.8 * m + rate * slope / np.sqrt(square + 1e-3)
+        p = p - m
     return p
 
 
