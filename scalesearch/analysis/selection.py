@@ -1,27 +1,21 @@
-"""The choice of a rule: is there signal beyond the seeds' noise, and which shares are best."""
+"""The choice of a rule: which shares are best, how sure that is, and is there signal beyond the seeds' noise."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import f as f_distribution
 
+from scalesearch.analysis.comparison import TwoWay, Variance, finished_runs, two_way
 from scalesearch.analysis.metrics import metric_of
-from scalesearch.analysis.surface import (
-    NAMES,
-    InsufficientTrials,
-    Optimum,
-    SurfaceFit,
-    describe,
-    f_test,
-    fit_surface,
-    optimum,
-)
+from scalesearch.analysis.optimum import Optimum, describe, optimum
+from scalesearch.analysis.region import Region, confidence_region
+from scalesearch.analysis.surface import NAMES, InsufficientTrials, SurfaceFit, fit_surface
 from scalesearch.config import StudyConfig
 from scalesearch.records import DONE
 from scalesearch.scaling.coefficients import coefficients_of
@@ -29,20 +23,10 @@ from scalesearch.scaling.family import ScalingRule
 from scalesearch.scaling.simplex import Shares
 
 SIGNIFICANT = 0.05
+# A choice is resolved only if its region leaves out at least this part of the triangle.
+LEFT_OUT = 0.5
 # Distance in shares beyond which a choice is an extrapolation: half the spacing of the {3, 5} lattice, √2 ÷ 10.
 FAR = 0.15
-
-
-@dataclass(frozen=True, slots=True)
-class Variance:
-    """The variance of a metric, between candidates and seeds; `Signal` says what each is."""
-
-    spread: float | None
-    seed_sd: float | None
-    noise: float | None
-    f: float | None
-    p: float | None
-    intraclass: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +36,18 @@ class Signal(Variance):
     `spread`: sd between candidate means. `seed_sd`: sd of one seed's result within a candidate, after the
     seed's effect on all candidates is removed. `noise`: what that makes of a candidate mean. `f`, `p`: do
     candidates differ beyond it? `intraclass`: part of the variance of single results that is the
-    candidates'. `surface_p`: does the surface explain more than a constant? None where it cannot be judged;
-    `f` also where the seeds leave no noise at all and F has no bound. `resolved` needs both p below `SIGNIFICANT`.
+    candidates'. `surface_p`: does the surface explain more than a constant? `lack_of_fit_p`: do candidates deviate
+    from it by more than the seeds' noise? None where it cannot be judged; `f` also where the seeds leave no noise at
+    all and F has no bound. `region`: part of the triangle where the optimum may lie. `resolved` needs `p` and
+    `surface_p` below `SIGNIFICANT` and at least `LEFT_OUT` of the triangle outside the region.
     """
 
     metric: str
     candidates: int
     seeds: int
     surface_p: float | None
+    lack_of_fit_p: float | None
+    region: float | None
     resolved: bool
     verdict: str
 
@@ -68,7 +56,8 @@ class Signal(Variance):
 class Choice:
     """The chosen shares, and what they rest on; `basis` says it in a sentence.
 
-    `surface` and `optimum` are None where no surface could be fitted.
+    `surface`, `optimum` and `region` are None where no surface could be fitted. `tied` are the candidates that
+    the seeds cannot tell from the best, as JSON objects, best first.
     """
 
     shares: Shares
@@ -77,37 +66,87 @@ class Choice:
     signal: Signal
     surface: SurfaceFit | None
     optimum: Optimum | None
+    region: Region | None
+    tied: tuple[Mapping[str, Any], ...]
 
 
-def signal(trials: pd.DataFrame, metric: str) -> Signal:
-    """The signal in `trials` (`tables.TRIAL_COLUMNS`), of which finished trials count, the latest of a network.
+def choose(trials: pd.DataFrame, candidates: pd.DataFrame, budget: float, metric: str) -> Choice:
+    """The shares at the optimum of the surface or, where none can be fitted, those of the best candidate.
 
-    Two-way additive model y = candidate + seed + error: all candidates see the same seeds, so what a seed
-    does to all of them is no noise in their comparison. Raises `ValueError` for an unknown metric.
+    Both tables are those of one run. Raises `InsufficientTrials` where no candidate finished, `ValueError` for an
+    unknown metric.
     """
-    label = metric_of(metric).label
-    runs = trials[trials["trial"].eq(trials.groupby("candidate")["trial"].transform("max"))]
-    runs = runs[runs["status"].eq(DONE) & np.isfinite(runs[metric])]
-    variance = _two_way(runs, metric)
-    surface_p, why = None, ""
+    maximise = metric_of(metric).maximise
+    runs = finished_runs(trials, metric)
+    model, seeds = two_way(runs, metric), int(runs["seed"].nunique())
+    finished = candidates[candidates["status"].eq(DONE) & np.isfinite(candidates[metric])]
+    tied = tuple(_tied_json(row) for row in finished[finished["tied"]].to_dict("records"))
     try:
-        surface_p = fit_surface(_means(runs, metric), 1.0, metric).p
+        surface = fit_surface(candidates, budget, metric)
     except InsufficientTrials as error:
-        why = str(error)
+        if finished.empty:
+            raise InsufficientTrials(
+                f"a rule needs at least one finished candidate, but none of {len(candidates)} finished"
+            ) from error
+        values = finished[metric]
+        best = finished.loc[values.idxmax() if maximise else values.idxmin()]
+        shares = np.array([best[f"{name}_share"] for name in NAMES], float)
+        basis = f"The shares of the best of {len(finished)} candidates, because {error}."
+        judged = _signal(model, seeds, metric, None, None, str(error))
+        return Choice(Shares(*shares.tolist()), describe(shares), basis, judged, None, None, None, tied)
+    point = optimum(surface, maximise)
+    region = confidence_region(surface, point, maximise)
+    judged = _signal(model, seeds, metric, surface, region, "")
+    basis = (
+        f"The optimum ({point.where}) of a {surface.model} surface over {surface.n} candidates"
+        f" (adjusted R² {surface.adjusted_r2:.2f}).{_extrapolation(point.shares, finished)}"
+    )
+    if judged.lack_of_fit_p is not None and judged.lack_of_fit_p < SIGNIFICANT:
+        basis += f" Candidates deviate from it by more than the seeds' noise (p = {judged.lack_of_fit_p:.2g})."
+    return Choice(point.shares, point.where, basis, judged, surface, point, region, tied)
+
+
+def _tied_json(row: Mapping[Any, Any]) -> dict[str, Any]:
+    chance = float(row["chance"])
+    return {
+        "depths": [int(size) for size in row["depths"].split()],
+        "widths": [int(size) for size in row["widths"].split()],
+        "resolution": int(row["resolution"]),
+        "shares": {name: float(row[f"{name}_share"]) for name in NAMES},
+        "chance": chance if np.isfinite(chance) else None,
+    }
+
+
+def _signal(
+    model: TwoWay, seeds: int, metric: str, surface: SurfaceFit | None, region: Region | None, why: str
+) -> Signal:
+    variance = model.variance()
+    surface_p = None if surface is None else surface.p
+    part = None if region is None else region.part
     differ = variance.p is not None and variance.p < SIGNIFICANT
     explained = surface_p is not None and surface_p < SIGNIFICANT
     return Signal(
         **dataclasses.asdict(variance),
         metric=metric,
-        candidates=int(runs["candidate"].nunique()),
-        seeds=int(runs["seed"].nunique()),
+        candidates=len(model.candidates),
+        seeds=seeds,
         surface_p=surface_p,
-        resolved=differ and explained,
-        verdict=_verdict(variance, surface_p, why, label),
+        lack_of_fit_p=_lack_of_fit(surface, model),
+        region=part,
+        resolved=differ and explained and part is not None and part <= 1 - LEFT_OUT,
+        verdict=_verdict(variance, surface_p, part, why, metric_of(metric).label),
     )
 
 
-def _verdict(variance: Variance, surface_p: float | None, why: str, label: str) -> str:
+def _lack_of_fit(surface: SurfaceFit | None, model: TwoWay) -> float | None:
+    """P of the surface's residual variance against the seeds' (pure error), both those of one run."""
+    if surface is None or not model.error_variance:
+        return None
+    f = surface.residual_sd**2 / model.error_variance
+    return float(f_distribution.sf(f, surface.residual_df, model.error_df))
+
+
+def _verdict(variance: Variance, surface_p: float | None, part: float | None, why: str, label: str) -> str:
     if variance.spread is None:
         return "Not resolved: fewer than two candidates finished."
     if variance.p is None or variance.noise is None:
@@ -126,93 +165,13 @@ def _verdict(variance: Variance, surface_p: float | None, why: str, label: str) 
         return f"Not resolved: {against}, but {why}."
     if surface_p >= SIGNIFICANT:
         return f"Not resolved: {against}, but the split of the budget does not explain it (p = {surface_p:.2g})."
+    if part is not None and part > 1 - LEFT_OUT:
+        return f"Not resolved: {against}, but the best split may lie in {part:.0%} of the triangle."
     return f"Resolved: {against}, and the split of the budget explains it (p = {surface_p:.2g})."
 
 
-def _two_way(runs: pd.DataFrame, metric: str) -> Variance:
-    """Least squares of candidate + seed; candidates are swept out, so that only the seeds are columns."""
-    candidate, _ = pd.factorize(runs["candidate"])
-    seed, seeds = pd.factorize(runs["seed"])
-    candidates = int(candidate.max()) + 1 if len(candidate) else 0
-    if candidates < 2:
-        return Variance(None, None, None, None, None, None)
-    y = runs[metric].to_numpy(float)
-    counts = np.bincount(candidate)
-    indicators = np.eye(len(seeds))[seed]
-
-    def within(values: np.ndarray) -> np.ndarray:
-        sums = np.zeros((candidates, values.shape[1]))
-        np.add.at(sums, candidate, values)
-        return values - (sums / counts[:, None])[candidate]
-
-    swept = within(indicators)
-    effects, _, rank, _ = np.linalg.lstsq(swept, within(y[:, None])[:, 0], rcond=1e-10)
-    adjusted = y - indicators @ (effects - effects.mean())
-    means = np.bincount(candidate, adjusted) / counts
-    spread = float(means.std(ddof=1))
-    residual_df = len(y) - candidates - int(rank)
-    df = candidates + int(rank) - len(seeds)
-    if residual_df < 1 or df < 1:
-        return Variance(spread, None, None, None, None, None)
-    residual_ss = float(((adjusted - means[candidate]) ** 2).sum())
-    by_seed = np.bincount(seed, y) / np.bincount(seed)
-    f, p = f_test(float(((y - by_seed[seed]) ** 2).sum()), residual_ss, df, residual_df)
-    seed_variance = residual_ss / residual_df
-    noise_variance = seed_variance / _harmonic_mean(counts)
-    own = max(spread**2 - noise_variance, 0.0)
-    total = own + seed_variance
-    return Variance(
-        spread=spread,
-        seed_sd=math.sqrt(seed_variance),
-        noise=math.sqrt(noise_variance),
-        f=f if math.isfinite(f) else None,
-        p=p,
-        intraclass=own / total if total > 0 else 0.0,
-    )
-
-
-def _harmonic_mean(counts: np.ndarray) -> float:
-    return float(len(counts) / (1 / counts).sum())
-
-
-def _means(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """What `fit_surface` needs of a candidates' table, from the runs."""
-    groups = runs.groupby("candidate")
-    table = groups[[*(f"{name}_share" for name in NAMES), "macs_ratio", "status"]].first()
-    return table.assign(seeds=groups.size(), **{metric: groups[metric].mean()})
-
-
-def choose(trials: pd.DataFrame, candidates: pd.DataFrame, budget: float, metric: str) -> Choice:
-    """The shares at the optimum of the surface or, where none can be fitted, those of the best candidate.
-
-    Raises `InsufficientTrials` where no candidate finished.
-    """
-    judged = signal(trials, metric)
-    maximise = metric_of(metric).maximise
-    try:
-        surface = fit_surface(candidates, budget, metric)
-    except InsufficientTrials as error:
-        finished = candidates[candidates["status"].eq(DONE) & np.isfinite(candidates[metric])]
-        if finished.empty:
-            raise InsufficientTrials(
-                f"a rule needs at least one finished candidate, but none of {len(candidates)} finished"
-            ) from error
-        values = finished[metric]
-        best = finished.loc[values.idxmax() if maximise else values.idxmin()]
-        shares = np.array([best[f"{name}_share"] for name in NAMES], float)
-        basis = f"The shares of the best of {len(finished)} candidates, because {error}."
-        return Choice(Shares(*shares.tolist()), describe(shares), basis, judged, None, None)
-    best_point = optimum(surface, maximise)
-    basis = (
-        f"The optimum ({best_point.where}) of a {surface.model} surface over {surface.n} candidates"
-        f" (adjusted R² {surface.adjusted_r2:.2f}).{_extrapolation(best_point.shares, candidates)}"
-    )
-    return Choice(best_point.shares, best_point.where, basis, judged, surface, best_point)
-
-
-def _extrapolation(chosen: Shares, candidates: pd.DataFrame) -> str:
+def _extrapolation(chosen: Shares, finished: pd.DataFrame) -> str:
     """A sentence where no finished candidate is near the choice: the surface alone speaks for it."""
-    finished = candidates[candidates["status"].eq(DONE)]
     shares = finished[[f"{name}_share" for name in NAMES]].to_numpy(float)
     nearest = float(np.linalg.norm(shares - np.array(chosen.values), axis=1).min())
     if nearest <= FAR:
@@ -229,9 +188,9 @@ def rule_of(choice: Choice, study: StudyConfig, provenance: Mapping[str, Any]) -
         beta=coefficients.beta,
         gamma=coefficients.gamma,
         shares=choice.shares,
-        intervals=None,
+        intervals=_intervals_json(choice.region, study.budget),
         resolved=choice.signal.resolved,
-        tied=None,
+        tied=choice.tied,
         metric=study.metric,
         baseline=study.resolved_baseline(),
         data=study.data.model_dump(mode="json"),
@@ -239,3 +198,11 @@ def rule_of(choice: Choice, study: StudyConfig, provenance: Mapping[str, Any]) -
         seeds=study.seeds,
         provenance={**provenance, "basis": choice.basis},
     )
+
+
+def _intervals_json(region: Region | None, budget: float) -> dict[str, Any] | None:
+    """`level`, the intervals of α, β and γ, and the part of the triangle that the region covers."""
+    if region is None:
+        return None
+    bounds = {name: list(bound) for name, bound in region.intervals(budget).items()}
+    return {"level": region.level, **bounds, "region": region.part}

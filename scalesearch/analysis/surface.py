@@ -1,9 +1,8 @@
-"""The response surface over the shares (a Scheffé mixture model), and its exact optimum on the triangle."""
+"""The response surface over the shares: Scheffé mixture models, fitted, tested and chosen by cross-validation."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -15,17 +14,17 @@ from statsmodels.regression.linear_model import WLS  # not statsmodels.api, whic
 
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.records import DONE
-from scalesearch.scaling.simplex import Shares
 
 FloatArray = NDArray[np.float64]
 
 NAMES = ("depth", "width", "resolution")
 PAIRS = tuple(combinations(range(3), 2))
 COVARIATE = "ln(macs ratio / budget)"
+LINEAR, QUADRATIC, CUBIC = "Scheffé linear", "Scheffé quadratic", "Scheffé special cubic"
+TERMS = {LINEAR: 3, QUADRATIC: 6, CUBIC: 7}
+_NAMES_OF_TERMS = (*NAMES, *(f"{NAMES[i]}·{NAMES[j]}" for i, j in PAIRS), "·".join(NAMES))
 # Own variation of ln(macs ratio) below which nothing can be learnt from it: a millionth of the macs.
 _NO_VARIATION = 1e-6
-# Shares below this are 0: the optimum is then said to lie on the edge.
-_ON_EDGE = 1e-9
 
 
 class InsufficientTrials(Exception):
@@ -34,10 +33,12 @@ class InsufficientTrials(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SurfaceFit:
-    """y = Σ bᵢ xᵢ + Σ bᵢⱼ xᵢ xⱼ + c · ln(macs ratio ÷ B) by weighted least squares on candidate means.
+    """y = Σ bᵢ xᵢ + Σ bᵢⱼ xᵢ xⱼ + b₁₂₃ x₁ x₂ x₃ + c · ln(macs ratio ÷ B) by weighted least squares on candidate means.
 
-    `terms`, `coefficients`, `standard_errors` and `covariance` run alike. `model` is "Scheffé quadratic" or
-    "Scheffé linear"; `model_note` and `covariate_note` say why a term is not there (empty where all are).
+    `model` is "Scheffé linear" (the first sum), "Scheffé quadratic" (the second too) or "Scheffé special cubic" (all).
+    `terms`, `coefficients`, `standard_errors`, `robust_errors` and `covariance` run alike; the robust errors allow
+    each candidate a variance of its own (HC3). `model_note` and `covariate_note` say why a term is not there (empty
+    where all are). `validation` is the root mean square error of leaving one candidate out, by model.
     `residual_sd` is that of one seed's result (weights are numbers of seeds), lack of fit included. `f`, `p`
     test the shares' terms against a constant, the covariate being in both. Units are the metric's.
     """
@@ -50,6 +51,7 @@ class SurfaceFit:
     terms: tuple[str, ...]
     coefficients: tuple[float, ...]
     standard_errors: tuple[float, ...]
+    robust_errors: tuple[float, ...]
     covariance: tuple[tuple[float, ...], ...]
     r2: float
     adjusted_r2: float
@@ -58,16 +60,15 @@ class SurfaceFit:
     f: float
     p: float
     n: int
+    validation: tuple[tuple[str, float], ...]
 
     def predict(self, shares: ArrayLike) -> FloatArray:
         """Predictions (N,) at `shares` (N, 3) for networks that cost the budget exactly."""
-        return np.asarray(self._mixture(shares) @ np.array(self._own(self.coefficients)))
+        return np.asarray(self.mixture(shares) @ self.mixture_coefficients[0])
 
     def standard_error(self, shares: ArrayLike) -> FloatArray:
         """Standard errors (N,) of the predictions at `shares` (N, 3)."""
-        terms = self._mixture(shares)
-        size = terms.shape[1]
-        covariance = np.array(self.covariance)[:size, :size]
+        terms, (_, covariance) = self.mixture(shares), self.mixture_coefficients
         return np.asarray(np.sqrt(np.maximum(np.einsum("ni,ij,nj->n", terms, covariance, terms), 0.0)))
 
     @property
@@ -78,89 +79,142 @@ class SurfaceFit:
     @property
     def interaction(self) -> FloatArray:
         """The coefficients (3,) of the pairs in the order of `PAIRS`; zeros in the linear model."""
-        return np.array(self._own(self.coefficients)[3:] or (0.0, 0.0, 0.0))
+        pairs = self.mixture_coefficients[0][3:6]
+        return pairs if len(pairs) else np.zeros(3)
 
-    def _own(self, values: Sequence[float]) -> tuple[float, ...]:
-        return tuple(value for term, value in zip(self.terms, values, strict=True) if term != COVARIATE)
+    @property
+    def ternary(self) -> float:
+        """The coefficient of the product of all three; 0 but in the special cubic model."""
+        return float(self.mixture_coefficients[0][6:].sum())
 
-    def _mixture(self, shares: ArrayLike) -> FloatArray:
-        return _mixture(np.asarray(shares, float), quadratic=len(self._own(self.coefficients)) > 3)
+    @property
+    def mixture_coefficients(self) -> tuple[FloatArray, FloatArray]:
+        """The coefficients (q,) of the shares' terms and their covariance (q, q); the covariate's is left out."""
+        size = len(self.terms) - (COVARIATE in self.terms)
+        return np.array(self.coefficients[:size]), np.array(self.covariance)[:size, :size]
+
+    def mixture(self, shares: ArrayLike) -> FloatArray:
+        """The shares' terms (N, q) at `shares` (N, 3)."""
+        return _mixture(np.asarray(shares, float), len(self.mixture_coefficients[0]))
+
+    def gradient_terms(self, shares: ArrayLike) -> FloatArray:
+        """Derivatives (N, 3, q) of the terms by each share at `shares` (N, 3)."""
+        points = np.asarray(shares, float)
+        slopes = np.zeros((len(points), 3, len(self.mixture_coefficients[0])))
+        slopes[:, range(3), range(3)] = 1.0
+        if slopes.shape[2] > 3:
+            for place, (i, j) in enumerate(PAIRS, start=3):
+                slopes[:, i, place], slopes[:, j, place] = points[:, j], points[:, i]
+                if slopes.shape[2] > 6:
+                    slopes[:, 3 - i - j, 6] = points[:, i] * points[:, j]
+        return slopes
 
 
-@dataclass(frozen=True, slots=True)
-class Optimum:
-    """The best point of a surface. `where` is interior, edge: no depth (and so on) or corner: all depth (and so on)."""
-
-    shares: Shares
-    where: str
-    value: float
-    standard_error: float
-
-
-def _mixture(shares: FloatArray, *, quadratic: bool) -> FloatArray:
-    if not quadratic:
-        return shares
-    return np.column_stack([shares, *(shares[:, i] * shares[:, j] for i, j in PAIRS)])
+def _mixture(shares: FloatArray, terms: int) -> FloatArray:
+    """The first `terms` of those of the special cubic model: 3 are linear, 6 quadratic, 7 all."""
+    products = [*(shares[:, i] * shares[:, j] for i, j in PAIRS), shares.prod(axis=1)]
+    return np.column_stack([shares, *products[: terms - 3]])
 
 
 def fit_surface(candidates: pd.DataFrame, budget: float, metric: str) -> SurfaceFit:
     """The surface of `metric` over the realised shares of the finished candidates, weighted by their seeds.
 
-    `candidates` has `tables.CANDIDATE_COLUMNS`. Quadratic where the distinct shares are more than its terms
-    and determine them, else linear on the same condition. The covariate is left out where the macs do not
+    `candidates` has `tables.CANDIDATE_COLUMNS`. A model can be fitted where the distinct shares are more than its
+    terms and determine them. The quadratic one is taken, or the special cubic where it predicts candidates left
+    out better, by more than two standard errors of the difference; the linear one, whose optimum is always a
+    corner, only where the quadratic cannot be fitted. The covariate is left out where the macs do not
     vary on their own. Raises `InsufficientTrials` where not even the linear model can be fitted.
     Source: Scheffé, "Experiments with mixtures", J. R. Stat. Soc. B 20 (1958).
     """
     metric_of(metric)
     finished = candidates[candidates["status"].eq(DONE) & np.isfinite(candidates[metric])]
     shares = finished[[f"{name}_share" for name in NAMES]].to_numpy(float)
-    distinct = len(np.unique(shares.round(9), axis=0))
-    log_ratio = np.log(finished["macs_ratio"].to_numpy(float) / budget)
-    notes: list[str] = []
-    for model, quadratic in (("Scheffé quadratic", True), ("Scheffé linear", False)):
-        mixture = _mixture(shares, quadratic=quadratic)
+    data = _Data(
+        shares,
+        np.log(finished["macs_ratio"].to_numpy(float) / budget),
+        finished[metric].to_numpy(float),
+        finished["seeds"].to_numpy(float),
+    )
+    models = {model: data.why_not(model) for model in TERMS}
+    possible = [model for model, why in models.items() if not why]
+    if not possible:
+        raise InsufficientTrials(f"no surface can be fitted: {models[QUADRATIC]}; {models[LINEAR]}")
+    errors = {model: data.left_out_errors(model) for model in possible}
+    chosen = QUADRATIC if QUADRATIC in possible else LINEAR
+    if CUBIC in possible:
+        gained = errors[QUADRATIC] ** 2 - errors[CUBIC] ** 2
+        if gained.mean() > 2 * gained.std(ddof=1) / math.sqrt(len(gained)):
+            chosen = CUBIC
+    validation = tuple((model, float(np.sqrt((error**2).mean()))) for model, error in errors.items())
+    return _fit(data, chosen, "" if chosen != LINEAR else models[QUADRATIC], validation, metric, budget)
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """Shares (N, 3), logarithms of macs ratio ÷ budget (N,), candidate means (N,), numbers of seeds (N,)."""
+
+    shares: FloatArray
+    log_ratio: FloatArray
+    response: FloatArray
+    weights: FloatArray
+
+    def why_not(self, model: str) -> str:
+        """Why `model` cannot be fitted; empty where it can."""
+        mixture = _mixture(self.shares, TERMS[model])
+        distinct = len(np.unique(self.shares.round(9), axis=0))
         needed = mixture.shape[1] + 2  # the covariate, and a degree of freedom for the error
         if distinct < needed:
-            notes.append(f"the {model} model needs {needed} distinct candidates, but {distinct} finished")
-            continue
+            return f"the {model} model needs {needed} distinct candidates, but {distinct} finished"
         if np.linalg.matrix_rank(mixture, tol=1e-6) < mixture.shape[1]:
-            notes.append(f"the {distinct} distinct candidates do not span the {model} model")
-            continue
-        response, weights = finished[metric].to_numpy(float), finished["seeds"].to_numpy(float)
-        return _fit(mixture, log_ratio, response, weights, metric, budget, model, "; ".join(notes))
-    raise InsufficientTrials(f"no surface can be fitted: {'; '.join(notes)}")
+            return f"the {distinct} distinct candidates do not span the {model} model"
+        return ""
+
+    def covariate_note(self, model: str) -> str:
+        """Why the macs ratio is not among the terms; empty where it is."""
+        if np.ptp(self.log_ratio) < _NO_VARIATION:
+            return "macs ratio left out: all candidates cost the same"
+        mixture = _mixture(self.shares, TERMS[model])
+        explained = mixture @ np.linalg.lstsq(mixture, self.log_ratio, rcond=None)[0]
+        if np.abs(self.log_ratio - explained).max() < _NO_VARIATION:
+            return "macs ratio left out: it follows from the shares"
+        return ""
+
+    def with_covariate(self, columns: FloatArray, model: str) -> FloatArray:
+        """`columns` and, where it is among the terms of `model`, the macs ratio's."""
+        return columns if self.covariate_note(model) else np.column_stack([columns, self.log_ratio])
+
+    def left_out_errors(self, model: str) -> FloatArray:
+        """Errors (N,) of predicting each candidate by a fit without it, from the leverages of the whole fit."""
+        roots = np.sqrt(self.weights)
+        design = self.with_covariate(_mixture(self.shares, TERMS[model]), model) * roots[:, None]
+        q, _ = np.linalg.qr(design)
+        residuals = self.response * roots - q @ (q.T @ (self.response * roots))
+        leverage = np.minimum((q**2).sum(axis=1), 1 - 1e-9)  # at 1 a candidate is all that determines some term
+        return np.asarray(residuals / (1 - leverage) / roots)
 
 
 def _fit(
-    mixture: FloatArray,
-    log_ratio: FloatArray,
-    response: FloatArray,
-    weights: FloatArray,
-    metric: str,
-    budget: float,
-    model: str,
-    model_note: str,
+    data: _Data, model: str, note: str, validation: tuple[tuple[str, float], ...], metric: str, budget: float
 ) -> SurfaceFit:
-    terms = [*NAMES, *(f"{NAMES[i]}·{NAMES[j]}" for i, j in PAIRS)][: mixture.shape[1]]
-    note = _covariate_note(mixture, log_ratio)
-    constant = np.ones((len(response), 1))
-    design = mixture
-    if not note:
-        terms.append(COVARIATE)
-        design, constant = (np.column_stack([part, log_ratio]) for part in (mixture, constant))
-    result = WLS(response, design, weights=weights, hasconst=True).fit()
-    reduced = WLS(response, constant, weights=weights, hasconst=True).fit()
+    mixture = _mixture(data.shares, TERMS[model])
+    design = data.with_covariate(mixture, model)
+    constant = data.with_covariate(np.ones((len(mixture), 1)), model)
+    result = WLS(data.response, design, weights=data.weights, hasconst=True).fit()
+    reduced = WLS(data.response, constant, weights=data.weights, hasconst=True).fit()
     f, p = f_test(float(reduced.ssr), float(result.ssr), mixture.shape[1] - 1, int(result.df_resid))
     varies = result.centered_tss > 0
+    with np.errstate(divide="ignore", invalid="ignore"):  # a candidate that alone determines a term has no error
+        robust = result.get_robustcov_results("HC3").bse
     return SurfaceFit(
         metric=metric,
         budget=budget,
         model=model,
-        model_note=model_note,
-        covariate_note=note,
-        terms=tuple(terms),
+        model_note=note,
+        covariate_note=data.covariate_note(model),
+        terms=(*_NAMES_OF_TERMS[: TERMS[model]], *([COVARIATE] if design.shape[1] > TERMS[model] else [])),
         coefficients=tuple(map(float, result.params)),
         standard_errors=tuple(map(float, result.bse)),
+        robust_errors=tuple(map(float, robust)),
         covariance=tuple(tuple(map(float, row)) for row in result.cov_params()),
         r2=float(result.rsquared) if varies else 0.0,
         adjusted_r2=float(result.rsquared_adj) if varies else 0.0,
@@ -168,17 +222,9 @@ def _fit(
         residual_df=int(result.df_resid),
         f=f,
         p=p,
-        n=len(response),
+        n=len(data.response),
+        validation=validation,
     )
-
-
-def _covariate_note(mixture: FloatArray, log_ratio: FloatArray) -> str:
-    if np.ptp(log_ratio) < _NO_VARIATION:
-        return "macs ratio left out: all candidates cost the same"
-    explained = mixture @ np.linalg.lstsq(mixture, log_ratio, rcond=None)[0]
-    if np.abs(log_ratio - explained).max() < _NO_VARIATION:
-        return "macs ratio left out: it follows from the shares"
-    return ""
 
 
 def f_test(reduced_ss: float, full_ss: float, df: int, residual_df: int) -> tuple[float, float]:
@@ -191,55 +237,3 @@ def f_test(reduced_ss: float, full_ss: float, df: int, residual_df: int) -> tupl
         return (math.inf, 0.0) if gained > 1e-24 else (0.0, 1.0)
     f = (gained / df) / (full_ss / residual_df)
     return f, float(f_distribution.sf(f, df, residual_df))
-
-
-def optimum(fit: SurfaceFit, maximise: bool) -> Optimum:
-    """The exact best point of the fitted quadratic on the triangle, for networks that cost the budget exactly.
-
-    A quadratic's extreme is a stationary point of the interior or of an edge, or a corner; all are
-    computed in closed form and compared. `maximise` for a metric of which more is better.
-    """
-    points = np.array([*np.eye(3), *_edge_points(fit), *_interior_points(fit)])
-    values = fit.predict(points)
-    best = points[(values.argmax if maximise else values.argmin)()]
-    best = np.where(best < _ON_EDGE, 0.0, best)
-    best = best / best.sum()
-    value, error = fit.predict(best[None])[0], fit.standard_error(best[None])[0]
-    return Optimum(Shares(*map(float, best)), describe(best), float(value), float(error))
-
-
-def describe(shares: FloatArray) -> str:
-    """Where on the triangle `shares` (3,) lie, in plain words."""
-    present = [name for name, share in zip(NAMES, shares.tolist(), strict=True) if share >= _ON_EDGE]
-    if len(present) == 1:
-        return f"corner: all {present[0]}"
-    absent = [name for name in NAMES if name not in present]
-    return f"edge: no {absent[0]}" if absent else "interior"
-
-
-def _edge_points(fit: SurfaceFit) -> list[FloatArray]:
-    """Along xᵢ = t, xⱼ = 1 − t the surface is bᵢt + bⱼ(1 − t) + bᵢⱼt(1 − t), still at t = (bᵢ − bⱼ + bᵢⱼ) ÷ 2bᵢⱼ."""
-    points: list[FloatArray] = []
-    for (i, j), pair in zip(PAIRS, fit.interaction.tolist(), strict=True):
-        if pair == 0:
-            continue
-        t = (fit.linear[i] - fit.linear[j] + pair) / (2 * pair)
-        if 0 < t < 1:
-            point = np.zeros(3)
-            point[i], point[j] = t, 1 - t
-            points.append(point)
-    return points
-
-
-def _interior_points(fit: SurfaceFit) -> list[FloatArray]:
-    """The stationary point of the surface on the plane Σx = 1, by its multiplier's equations, where it is inside."""
-    system = np.zeros((4, 4))
-    for (i, j), pair in zip(PAIRS, fit.interaction.tolist(), strict=True):
-        system[i, j] = system[j, i] = pair
-    system[:3, 3] = system[3, :3] = 1
-    scale = max(float(np.abs(fit.interaction).max()), 1e-300)
-    system[:3, :3] /= scale  # only the ratio of the terms matters; the constraint's rows stay as large as they
-    if np.linalg.cond(system) > 1e12:
-        return []  # a valley or ridge: it reaches an edge, where it is found
-    point = np.linalg.solve(system, np.array([*(-fit.linear / scale), 1.0]))[:3]
-    return [point] if (point > 0).all() else []

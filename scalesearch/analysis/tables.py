@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scalesearch.analysis.comparison import compare
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.files import write_whole
 from scalesearch.records import DONE, FAILED, PARTIAL, TrialRecord
@@ -59,6 +60,8 @@ TRIAL_COLUMNS: Mapping[str, str] = {
 #   depths, widths         blocks a stage; stem, stages and head (0: none), separated by spaces
 #   seeds                  finished training runs behind the means
 #   val_*, val_*_sd        mean and standard deviation over the seeds (the latter missing for one seed)
+#   chance                 of being the best of the finished ones (missing where one seed each leaves it unknown)
+#   tied                   whether the seeds cannot tell it from the best at 95 %
 #   seconds                mean training time of a seed
 CANDIDATE_COLUMNS: Mapping[str, str] = {
     "candidate": "int64",
@@ -82,6 +85,8 @@ CANDIDATE_COLUMNS: Mapping[str, str] = {
     "val_loss_sd": "float64",
     "val_accuracy": "float64",
     "val_accuracy_sd": "float64",
+    "chance": "float64",
+    "tied": "bool",
     "seconds": "float64",
     "images_per_second": "float64",
     "status": "str",
@@ -115,7 +120,11 @@ def candidates_table(records: Sequence[TrialRecord], budget: float, metric: str)
     an unknown metric.
     """
     better = metric_of(metric)
-    rows = [_candidate_row(number, record, budget) for number, record in latest_records(records).items()]
+    compared = compare(trials_table(records), metric).to_dict("index")
+    rows = [
+        _candidate_row(number, record, budget, compared.get(number, {}))
+        for number, record in latest_records(records).items()
+    ]
     table = _typed(rows, CANDIDATE_COLUMNS)
     failed = table["status"].eq(FAILED)
     value = -table[metric] if better.maximise else table[metric]
@@ -123,7 +132,7 @@ def candidates_table(records: Sequence[TrialRecord], budget: float, metric: str)
     return table.loc[order.sort_values(["failed", "value", "candidate"]).index].reset_index(drop=True)
 
 
-def _candidate_row(number: int, record: TrialRecord, budget: float) -> tuple[Any, ...]:
+def _candidate_row(number: int, record: TrialRecord, budget: float, compared: Mapping[Any, Any]) -> tuple[Any, ...]:
     candidate: Candidate = record.candidate
     own, nominal, cost, spec = candidate.coefficients, candidate.nominal, candidate.complexity, candidate.spec
     return (
@@ -136,6 +145,7 @@ def _candidate_row(number: int, record: TrialRecord, budget: float) -> tuple[Any
         len(record.seeds),
         *_mean_and_sd([seed.val_loss for seed in record.seeds]),
         *_mean_and_sd([seed.val_accuracy for seed in record.seeds]),
+        *(compared.get("chance", np.nan), compared.get("tied", False)),
         _mean_and_sd([seed.train_seconds for seed in record.seeds])[0],
         record.images_per_second,
         FAILED if record.failure else DONE,
@@ -225,6 +235,8 @@ def read_table(path: Path) -> pd.DataFrame:
 def _parsed(column: pd.Series, dtype: str) -> pd.Series:
     if dtype == "str":
         return column
+    if dtype == "bool":
+        return column.eq("True")
     missing = pd.NA if dtype == "Int64" else np.nan
     convert = float if dtype == "float64" else int
     return pd.Series([convert(value) if value else missing for value in column], dtype=dtype)

@@ -10,7 +10,8 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from scalesearch.analysis.metrics import metric_of
-from scalesearch.analysis.surface import Optimum, SurfaceFit
+from scalesearch.analysis.optimum import Optimum
+from scalesearch.analysis.surface import SurfaceFit
 from scalesearch.records import DONE
 from scalesearch.report.style import GREY, INK, PAPER, VERMILION, colour_scale, network_text, styled
 from scalesearch.scaling.coefficients import Coefficients, shares_of

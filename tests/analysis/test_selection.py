@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import statsmodels.api as sm
 
-from scalesearch.analysis.selection import choose, rule_of, signal
+from scalesearch.analysis.selection import Signal, choose, rule_of
 from scalesearch.analysis.surface import InsufficientTrials
 from scalesearch.analysis.tables import candidates_table, trials_table
 from scalesearch.config import StudyConfig, parse_study
@@ -48,12 +49,16 @@ def with_losses(losses: np.ndarray) -> list[TrialRecord]:
     return found
 
 
+def judged(records: Sequence[TrialRecord]) -> Signal:
+    return choose(trials_table(records), candidates_table(records, 2.0, "val_loss"), 2.0, "val_loss").signal
+
+
 def test_a_balanced_table_gives_the_f_of_the_textbook():
     """Candidate effects a, seed effects s, and an error that is orthogonal to both: all sums of squares by hand."""
     a = np.array([-0.2, -0.1, 0.0, 0.1, 0.2])
     s = np.array([0.3, 0.0, -0.1, -0.2])
     e = 0.05 * np.outer([1, -1, 0, 1, -1], [1, -1, 1, -1])  # rows and columns sum to 0
-    found = signal(trials_table(with_losses(1 + a[:, None] + s[None, :] + e)), "val_loss")
+    found = judged(with_losses(1 + a[:, None] + s[None, :] + e))
     mean_square, error = 4 * (a**2).sum() / 4, (e**2).sum() / (4 * 3)
     assert found.f == pytest.approx(mean_square / error, rel=1e-10)
     assert found.spread == pytest.approx(a.std(ddof=1), rel=1e-10)
@@ -74,7 +79,7 @@ def test_an_unbalanced_table_agrees_with_least_squares_of_all_dummies():
     seeds = np.eye(4)[seed]
     full = sm.OLS(y, np.column_stack([seeds, np.eye(9)[candidate][:, 1:]])).fit()
     f, p, _ = full.compare_f_test(sm.OLS(y, seeds).fit())
-    found = signal(trials_table(with_losses(losses)), "val_loss")
+    found = judged(with_losses(losses))
     assert found.f == pytest.approx(f, rel=1e-9)
     assert found.p == pytest.approx(p, rel=1e-6)
     assert found.seed_sd == pytest.approx(np.sqrt(full.scale), rel=1e-9)
@@ -85,9 +90,7 @@ def test_an_unbalanced_table_agrees_with_least_squares_of_all_dummies():
 def test_planted_components_of_variance_are_found():
     """Fifteen candidates by 40 seeds: 546 degrees of freedom, so a deviation is known to 3 %; four of them."""
     planted = PlantedSurface()
-    found = signal(
-        trials_table(planted_records(planted, seeds=tuple(range(40)), seed_sd=0.05, noise_sd=0.01)), "val_loss"
-    )
+    found = judged(planted_records(planted, seeds=tuple(range(40)), seed_sd=0.05, noise_sd=0.01))
     truth = [planted.at(r.candidate.shares, r.candidate.macs_ratio) for r in planted_records(planted, seeds=(0,))]
     assert found.seed_sd == pytest.approx(0.01, rel=0.12)
     assert found.noise == pytest.approx(found.seed_sd / np.sqrt(40), rel=1e-12)
@@ -98,16 +101,14 @@ def test_planted_components_of_variance_are_found():
 
 
 def test_a_shared_seed_effect_is_no_noise():
-    quiet, loud = (
-        signal(trials_table(planted_records(PlantedSurface(), seed_sd=sd)), "val_loss") for sd in (0.0, 10.0)
-    )
+    quiet, loud = (judged(planted_records(PlantedSurface(), seed_sd=sd)) for sd in (0.0, 10.0))
     assert loud.f == pytest.approx(quiet.f, rel=1e-6)
     assert loud.seed_sd == pytest.approx(quiet.seed_sd, rel=1e-6)
 
 
 def test_without_a_signal_it_says_so_and_errs_as_often_as_it_states():
     """100 studies of pure noise: p < 0.05 in 5 of them; 12 or fewer with a probability of 99.8 %."""
-    found = [signal(trials_table(planted_records(FLAT, noise_sd=0.02, key=key)), "val_loss") for key in range(100)]
+    found = [judged(planted_records(FLAT, noise_sd=0.02, key=key)) for key in range(100)]
     differ = [one for one in found if one.p is not None and one.p < 0.05]
     assert 1 <= len(differ) <= 12
     assert sum(one.resolved for one in found) <= 3
@@ -121,7 +122,7 @@ def test_differences_that_the_shares_do_not_explain_are_not_resolved():
     """Candidates that truly differ, at random over the triangle."""
     own = np.random.default_rng(3).standard_normal((15, 1))
     noise = 0.01 * np.random.default_rng(4).standard_normal((15, 3))
-    found = signal(trials_table(with_losses(1 + 0.1 * own + noise)), "val_loss")
+    found = judged(with_losses(1 + 0.1 * own + noise))
     assert found.p is not None
     assert found.p < 1e-6
     assert found.surface_p is not None
@@ -131,21 +132,20 @@ def test_differences_that_the_shares_do_not_explain_are_not_resolved():
 
 
 def test_one_seed_cannot_be_judged():
-    found = signal(trials_table(planted_records(PlantedSurface(), seeds=(0,))), "val_loss")
+    found = judged(planted_records(PlantedSurface(), seeds=(0,)))
     assert (found.f, found.p, found.noise, found.seed_sd, found.intraclass) == (None,) * 5
     assert not found.resolved
     assert "with one seed each this cannot be told from noise" in found.verdict
 
 
-@pytest.mark.parametrize("count", [0, 1])
-def test_fewer_than_two_candidates_cannot_be_judged(count: int):
-    found = signal(trials_table(planted_records(PlantedSurface())[:count]), "val_loss")
+def test_fewer_than_two_candidates_cannot_be_judged():
+    found = judged(planted_records(PlantedSurface())[:1])
     assert found.spread is None
     assert found.verdict == "Not resolved: fewer than two candidates finished."
 
 
 def test_four_candidates_are_too_few_for_a_surface():
-    found = signal(trials_table(planted_records(PlantedSurface())[:4]), "val_loss")
+    found = judged(planted_records(PlantedSurface())[:4])
     assert found.p is not None
     assert found.surface_p is None
     assert not found.resolved
@@ -153,10 +153,10 @@ def test_four_candidates_are_too_few_for_a_surface():
 
 
 def test_a_signal_without_any_noise_is_still_json():
-    found = signal(trials_table(planted_records(PlantedSurface(), noise_sd=0)), "val_loss")
+    found = judged(planted_records(PlantedSurface(), noise_sd=0))
     assert (found.f, found.p, found.resolved) == (None, 0.0, True)
     json.dumps(dataclasses.asdict(found), allow_nan=False)
-    same = signal(trials_table(planted_records(FLAT, noise_sd=0)), "val_loss")
+    same = judged(planted_records(FLAT, noise_sd=0))
     assert not same.resolved
 
 
@@ -164,9 +164,9 @@ def test_partial_and_superseded_runs_do_not_count():
     records = list(planted_records(PlantedSurface()))
     poisoned = with_losses(np.full((1, 3), 100.0))[0]
     stale = dataclasses.replace(poisoned, failure=Failure("interrupted", "stopped"))
-    expected = signal(trials_table(records), "val_loss")
-    assert signal(trials_table([stale, *records]), "val_loss") == expected
-    assert signal(trials_table([poisoned, *records]), "val_loss") == expected
+    expected = judged(records)
+    assert judged([stale, *records]) == expected
+    assert judged([poisoned, *records]) == expected
 
 
 @pytest.mark.parametrize("metric", ["val_loss", "val_accuracy"])

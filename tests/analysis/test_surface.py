@@ -9,14 +9,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
+from scalesearch.analysis.optimum import optimum
 from scalesearch.analysis.surface import (
     COVARIATE,
+    CUBIC,
     PAIRS,
+    QUADRATIC,
     InsufficientTrials,
     SurfaceFit,
     f_test,
     fit_surface,
-    optimum,
 )
 from scalesearch.analysis.tables import candidates_table
 from scalesearch.records import Failure
@@ -38,6 +40,7 @@ def surface_of(linear: tuple[float, ...], interaction: tuple[float, ...], metric
         terms=terms,
         coefficients=linear + interaction,
         standard_errors=(1.0,) * 6,
+        robust_errors=(1.0,) * 6,
         covariance=tuple(tuple(float(i == j) for j in range(6)) for i in range(6)),
         r2=1.0,
         adjusted_r2=1.0,
@@ -46,6 +49,7 @@ def surface_of(linear: tuple[float, ...], interaction: tuple[float, ...], metric
         f=math.inf,
         p=0.0,
         n=15,
+        validation=(),
     )
 
 
@@ -71,9 +75,12 @@ def test_with_noise_the_errors_are_those_it_states():
         # Without a seed effect: it moves all means alike, which is not an error of the shape.
         table = candidates_table(planted_records(planted, seed_sd=0, noise_sd=0.01, key=key), 2.0, "val_loss")
         fit = fit_surface(table, 2.0, "val_loss")
+        if fit.model != QUADRATIC:
+            continue  # by chance the special cubic predicted better
         errors.append((np.array(fit.coefficients) - truth) / np.array(fit.standard_errors))
         sds.append(fit.residual_sd**2)
     z = np.array(errors)
+    assert len(z) >= 90
     # A mean of 100 such has a standard deviation of 0.115: four of them.
     assert np.abs(z.mean(axis=0)).max() < 0.46
     # The variance of Student's t (8 df) has, in 100 draws, a standard deviation of about 0.3: four of them.
@@ -135,6 +142,82 @@ def test_fewer_candidates_fall_back_to_the_linear_model(rows: int, model: str, n
     fit = fit_surface(table.loc[order[:rows]].reset_index(), 2.0, "val_loss")
     assert (fit.model, fit.model_note) == (model, note)
     assert fit.n == rows
+
+
+def test_a_special_cubic_truth_is_found_and_chosen():
+    """A quadratic surface and a bump in the middle; the optimum against a dense grid."""
+    records = planted_records(PlantedSurface(), noise_sd=0.001, seed_sd=0, candidates=planted_candidates(degree=6))
+    table = candidates_table(records, 2.0, "val_loss")
+    bump = 2.0 * table[["depth_share", "width_share", "resolution_share"]].prod(axis=1)
+    fit = fit_surface(table.assign(val_loss=table["val_loss"] + bump), 2.0, "val_loss")
+    assert fit.model == CUBIC
+    # 28 candidates with an error of 0.001 ÷ √3 each: the coefficient's own error, several of them.
+    assert fit.ternary == pytest.approx(2.0, abs=5 * fit.standard_errors[6])
+    assert fit.ternary == fit.coefficients[6]
+    errors = dict(fit.validation)
+    assert errors[CUBIC] < errors[QUADRATIC] / 2
+    best = optimum(fit, maximise=False)
+    fine = np.array([shares.values for shares in lattice(200)])
+    assert best.value <= fit.predict(fine).min() + 1e-12
+    assert np.abs(fine[fit.predict(fine).argmin()] - np.array(best.shares.values)).max() <= 1 / 100
+
+
+def test_the_special_cubics_optimum_inside_is_stationary():
+    """x·y·z alone: its greatest value is at the centre, 1/27."""
+    fit = dataclasses.replace(
+        surface_of((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)),
+        terms=("depth", "width", "resolution", "dw", "dr", "wr", "dwr"),
+        coefficients=(0.0,) * 6 + (1.0,),
+        covariance=tuple(tuple(float(i == j) for j in range(7)) for i in range(7)),
+    )
+    best = optimum(fit, maximise=True)
+    assert best.shares.values == pytest.approx((1 / 3, 1 / 3, 1 / 3), abs=1e-9)
+    assert best.value == pytest.approx(1 / 27, abs=1e-12)
+
+
+def test_leaving_one_out_is_leaving_one_out():
+    table = candidates_table(planted_records(PlantedSurface(), seeds=(0, 1)), 2.0, "val_loss")
+    fit = fit_surface(table, 2.0, "val_loss")
+    errors = []
+    for row in range(len(table)):
+        rest = fit_surface(table.drop(index=row), 2.0, "val_loss")
+        assert rest.model == QUADRATIC
+        own = table.iloc[[row]]
+        shares = own[["depth_share", "width_share", "resolution_share"]].to_numpy(float)
+        covariate = rest.coefficients[-1] * math.log(own["macs_ratio"].item() / 2)
+        errors.append(own["val_loss"].item() - rest.predict(shares)[0] - covariate)
+    # 1e-9: the leverages of the whole fit and fifteen fits agree but for rounding.
+    assert dict(fit.validation)[QUADRATIC] == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=1e-9)
+
+
+def test_slopes_against_finite_differences():
+    table = candidates_table(planted_records(PlantedSurface(), noise_sd=0.02), 2.0, "val_loss")
+    fit = dataclasses.replace(
+        fit_surface(table, 2.0, "val_loss"),
+        terms=("d", "w", "r", "dw", "dr", "wr", "dwr"),
+        coefficients=(0.1, -0.2, 0.3, 0.4, -0.5, 0.6, 0.7),
+        covariance=tuple((0.0,) * 7 for _ in range(7)),
+    )
+    points = np.array([[0.2, 0.3, 0.5], [0.0, 0.6, 0.4]])
+    slopes = fit.gradient_terms(points) @ np.array(fit.coefficients)
+    for place in range(3):
+        step = np.zeros(3)
+        step[place] = 1e-6
+        difference = (fit.predict(points + step) - fit.predict(points - step)) / 2e-6
+        assert slopes[:, place] == pytest.approx(difference, abs=1e-8)
+
+
+def test_robust_errors_are_those_of_hc3():
+    table = candidates_table(planted_records(PlantedSurface()), 2.0, "val_loss")
+    fit = fit_surface(table, 2.0, "val_loss")
+    shares = table[["depth_share", "width_share", "resolution_share"]].to_numpy(float)
+    x = np.column_stack([fit.mixture(shares), np.log(table["macs_ratio"] / 2)])
+    inverse = np.linalg.inv(x.T @ x)
+    residuals = table["val_loss"].to_numpy() - x @ np.array(fit.coefficients)
+    leverage = np.einsum("ij,jk,ik->i", x, inverse, x)
+    meat = x * (residuals / (1 - leverage))[:, None]
+    expected = np.sqrt(np.diag(inverse @ (meat.T @ meat) @ inverse))
+    assert fit.robust_errors == pytest.approx(expected, rel=1e-6)
 
 
 def test_too_few_candidates_are_an_event_with_its_reason():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from scalesearch.analysis.metrics import METRICS
-from scalesearch.analysis.surface import fit_surface, optimum
+from scalesearch.analysis.optimum import optimum
+from scalesearch.analysis.surface import fit_surface
 from scalesearch.analysis.tables import candidates_table
 from scalesearch.records import Failure
 from scalesearch.report.figures import cost, leaderboard, learning_curves, triangle

@@ -1,0 +1,137 @@
+"""The confidence region: its definition, its coverage of planted optima, and its intervals."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy.optimize import nnls
+
+from scalesearch.analysis.optimum import optimum
+from scalesearch.analysis.region import confidence_region, p_optimum
+from scalesearch.analysis.surface import QUADRATIC, SurfaceFit, fit_surface
+from scalesearch.analysis.tables import candidates_table
+from tests.planted import PlantedSurface, planted_records
+
+INTERIOR = PlantedSurface()
+EDGE = PlantedSurface(linear=(0.60, 0.50, 0.50), interaction=(-0.05, -0.05, -0.30))
+CORNER = PlantedSurface(linear=(0.60, 0.50, 0.55), interaction=(0.05, 0.05, 0.05))
+FLAT = PlantedSurface(linear=(0.5, 0.5, 0.5), interaction=(0.0, 0.0, 0.0))
+
+
+def fitted(surface: PlantedSurface, key: int = 0, noise_sd: float = 0.01) -> SurfaceFit:
+    return fit_surface(
+        candidates_table(planted_records(surface, key=key, noise_sd=noise_sd), 2.0, "val_loss"), 2.0, "val_loss"
+    )
+
+
+def covered(surface: PlantedSurface, truth: tuple[float, float, float], noise_sd: float = 0.01) -> int:
+    """In how many of 200 studies the 95 % region holds the planted optimum."""
+    return sum(
+        p_optimum(fitted(surface, key, noise_sd), np.array([truth]), maximise=False)[0] >= 0.05 for key in range(200)
+    )
+
+
+# The true optimum inside, from the planted coefficients: where all three slopes are equal.
+def _inside(surface: PlantedSurface) -> tuple[float, float, float]:
+    dw, dr, wr = surface.interaction
+    system = np.array([[0, dw, dr, -1], [dw, 0, wr, -1], [dr, wr, 0, -1], [1, 1, 1, 0]])
+    x = np.linalg.solve(system, np.array([*(-b for b in surface.linear), 1]))
+    return (x[0], x[1], x[2])
+
+
+@pytest.mark.parametrize(
+    ("surface", "truth"),
+    [(INTERIOR, _inside(INTERIOR)), (EDGE, (0.0, 0.5, 0.5)), (FLAT, (0.3, 0.4, 0.3)), (FLAT, (0.0, 0.5, 0.5))],
+)
+def test_it_covers_as_often_as_it_states(surface, truth):
+    """95 % of 200 is 190, with a standard deviation of 3.1; 178 to 199 is within about four of them."""
+    assert 178 <= covered(surface, truth) <= 199
+
+
+def test_a_corner_that_is_clearly_best_is_covered_always():
+    assert covered(CORNER, (0.0, 1.0, 0.0), noise_sd=0.002) == 200
+
+
+@pytest.mark.parametrize("surface", [INTERIOR, EDGE, CORNER, FLAT])
+@pytest.mark.parametrize("maximise", [False, True])
+def test_the_distance_is_that_to_the_nearest_allowed_gradient(surface, maximise):
+    """Against non-negative least squares: on a side, slopes that lead in may be above 0."""
+    fit = fitted(surface)
+    coefficients, covariance = fit.mixture_coefficients
+    for point, directions, bounded in (
+        ((0.2, 0.5, 0.3), [(1, -1, 0), (0, 1, -1)], (False, False)),
+        ((0.0, 0.3, 0.7), [(1, -0.3, -0.7), (0, 1, -1)], (True, False)),
+        ((0.6, 0.4, 0.0), [(-0.6, -0.4, 1), (1, -1, 0)], (True, False)),
+        ((0.0, 1.0, 0.0), [(1, -1, 0), (0, -1, 1)], (True, True)),
+    ):
+        along = np.array(directions, float) @ fit.gradient_terms(np.array([point]))[0]
+        gradient = (-1 if maximise else 1) * along @ coefficients
+        root = np.linalg.cholesky(np.linalg.inv(along @ covariance @ along.T)).T
+        allowed = np.eye(2)[:, list(bounded)]
+        if allowed.size:
+            nearest, distance = nnls(root @ allowed, root @ gradient)
+            degrees, squared = 2 - int((nearest > 0).sum()), distance**2
+        else:
+            degrees, squared = 2, float((root @ gradient) @ (root @ gradient))
+        found = p_optimum(fit, np.array([point]), maximise)[0]
+        if degrees == 0:
+            assert found == 1.0
+        else:
+            n = fit.residual_df
+            t = np.random.default_rng(0)
+            ratio = (t.chisquare(degrees, 400_000) / degrees) / (t.chisquare(n, 400_000) / n)
+            # 400,000 draws of F: a chance is known to 0.0008; four of them.
+            assert found == pytest.approx((ratio > squared / degrees).mean(), abs=0.0032)
+
+
+@pytest.mark.parametrize("surface", [INTERIOR, EDGE, CORNER])
+def test_the_optimum_itself_is_in_it_and_intervals_hold_it(surface):
+    fit = fitted(surface, noise_sd=0.002)
+    best = optimum(fit, maximise=False)
+    own = np.array([best.shares.values])
+    assert p_optimum(fit, own, maximise=False)[0] == pytest.approx(1.0, abs=1e-6)
+    region = confidence_region(fit, best, maximise=False)
+    assert (region.low <= own[0] + 1e-12).all()
+    assert (own[0] <= region.high + 1e-12).all()
+    assert region.points.sum(axis=1) == pytest.approx(1.0, abs=1e-9)
+    assert region.part < 0.05
+    intervals = region.intervals(2.0)
+    assert intervals["alpha"] == pytest.approx((2 ** region.low[0], 2 ** region.high[0]))
+    assert intervals["beta"] == pytest.approx((2 ** (region.low[1] / 2), 2 ** (region.high[1] / 2)))
+
+
+def test_it_shrinks_with_the_noise_and_fills_the_triangle_without_a_signal():
+    parts = []
+    for noise in (0.001, 0.01, 0.1):
+        fit = fitted(INTERIOR, noise_sd=noise)
+        parts.append(confidence_region(fit, optimum(fit, maximise=False), maximise=False).part)
+    assert parts == sorted(parts)
+    assert parts[0] < 0.001
+    assert parts[2] > 0.3
+
+
+def test_a_mirrored_metric_gives_the_same_region():
+    fit = fitted(EDGE)
+    mirrored = dataclasses.replace(fit, coefficients=tuple(-b for b in fit.coefficients))
+    one = confidence_region(fit, optimum(fit, maximise=False), maximise=False)
+    two = confidence_region(mirrored, optimum(mirrored, maximise=True), maximise=True)
+    assert one.points == pytest.approx(two.points, abs=1e-12)
+
+
+def test_a_far_worse_point_is_out_though_its_slopes_allow_it():
+    """A saddle: two corners are optimal among their neighbours, one of them only among these."""
+    saddle = PlantedSurface(linear=(0.5, 0.9, 0.9), interaction=(1.5, 1.5, 0.0))
+    fit = fitted(saddle, noise_sd=0.001)
+    best = optimum(fit, maximise=False)
+    assert best.where == "corner: all depth"
+    assert p_optimum(fit, np.array([[0.0, 0.5, 0.5]]), maximise=False)[0] > 0.05
+    region = confidence_region(fit, best, maximise=False)
+    assert (region.points[:, 0] > 0.5).all()
+
+
+def test_without_any_noise_only_the_optimum_is_left():
+    fit = fitted(INTERIOR, noise_sd=0.0)
+    assert fit.model == QUADRATIC
+    best = optimum(fit, maximise=False)
+    region = confidence_region(dataclasses.replace(fit, residual_sd=0.0), best, maximise=False)
+    assert region.points.tolist() == [list(best.shares.values)]
