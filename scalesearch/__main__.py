@@ -1,8 +1,6 @@
 """`python -m scalesearch`."""
 
-import sys
-
-from scalesearch.cli.main import main
+from scalesearch.cli.main import entry
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

@@ -6,11 +6,13 @@ import importlib
 import os
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from types import FrameType
+from typing import NoReturn
 
 from scalesearch.cli.arguments import build_parser
+
+INTERRUPTED = 130
 
 _COMMANDS = {
     "plan": "scaling",
@@ -34,14 +36,11 @@ _EXIT_CODES = {
     "SQLAlchemyError": 4,
 }
 
-TIDYING_SECONDS = 2.0
-"""How long after an interrupt another one counts as the same: an interrupted trial goes back to the queue in it."""
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command of `argv` (default: the process's) and return its exit code. Takes over SIGINT and SIGTERM."""
+    """Run the command of `argv` (default: the process's) and return its exit code."""
     arguments = build_parser().parse_args(argv)
-    _handle_interrupts()
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         module = importlib.import_module(f"scalesearch.cli.{_COMMANDS[arguments.command]}")
         code: int = getattr(module, arguments.command)(arguments)
@@ -49,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except KeyboardInterrupt:
         _say("interrupted; run the same command again to resume" if arguments.command == "run" else "interrupted")
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:  # the reader of our output went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -67,23 +66,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
 
 
-def _handle_interrupts() -> None:
-    """Have SIGINT and SIGTERM raise `KeyboardInterrupt`, but not again while the first one is tidied up after.
+def entry() -> NoReturn:
+    """The console command. An interrupted process ends at once: threads of a library may still be at work in it."""
+    code = main()
+    if code == INTERRUPTED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
-    One key press or `timeout` can send a signal to the process and again to its group.
-    """
-    last = -TIDYING_SECONDS
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal last
-        del number, frame
-        if time.monotonic() - last >= TIDYING_SECONDS:
-            last = time.monotonic()
-            raise KeyboardInterrupt
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as in a background job
-            signal.signal(number, interrupt)
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise KeyboardInterrupt
 
 
 def _line(error: BaseException) -> str:
@@ -102,4 +97,4 @@ def _say(message: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

@@ -9,10 +9,12 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from scalesearch import interrupts
 from scalesearch.cli import display
 from scalesearch.cli.progress import SearchProgress
 from scalesearch.cli.scaling import print_json, study_of
@@ -27,6 +29,9 @@ from scalesearch.search.worker import Finished, work
 
 if TYPE_CHECKING:
     from scalesearch.training.data import Splits
+
+_POLL_SECONDS = 0.1
+_STOPPING = "scalesearch: stopping when the epoch or compilation at hand ends"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -104,7 +109,7 @@ def _search(config: StudyConfig, made: Plan, study: studies.Study, splits: Split
         progress.waiting(running, studies.records(study))
 
     evaluate = training_evaluation(config, splits, lambda report: progress.epoch(len(report.seeds)))
-    with _helpers(url, config.name, config.runtime.workers), progress:
+    with interrupts.deferred(_STOPPING), _helpers(url, config.name, config.runtime.workers), progress:
         work(study, config, made, evaluate, on_finished, on_wait)
         progress.finished(studies.records(study))  # the last trials of other workers
 
@@ -150,7 +155,10 @@ def _helpers(url: str, name: str, workers: int) -> Iterator[None]:
                 helpers.append((helper, told))
             yield
             for helper, told in helpers:
-                if helper.wait():
+                while helper.poll() is None:
+                    time.sleep(_POLL_SECONDS)
+                    interrupts.check()
+                if helper.returncode:
                     _tell_of(helper, told)
         finally:
             for helper, _ in helpers:
@@ -190,9 +198,9 @@ def worker(arguments: argparse.Namespace) -> int:
         told = f"failed ({record.failure.kind})" if record.failure else f"{record.mean(config.metric):.4f}"
         sys.stderr.write(f"trial {finished.number}: {display.network(record.candidate.spec)}: {told}\n")
 
-    work(
-        study, config, made, training_evaluation(config, splits, lambda report: None), on_finished, lambda running: None
-    )
+    evaluate = training_evaluation(config, splits, lambda report: None)
+    with interrupts.deferred(_STOPPING):
+        work(study, config, made, evaluate, on_finished, lambda running: None)
     return 0
 
 

@@ -12,6 +12,7 @@ import optuna
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from scalesearch import interrupts
 from scalesearch.config import StudyConfig
 from scalesearch.records import TrialRecord, record_to_json
 from scalesearch.scaling.feasible import Candidate, FeasibleSet, feasible_set
@@ -92,6 +93,7 @@ def work(
             on_finished(Finished(trial.number, studies.record_of(trial)))
 
     while True:
+        interrupts.check()
         states = studies.count_states(study)
         begun = states["running"] + states["complete"] + states["failed"]
         left = states["waiting"] if adaptive is None else size - begun

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt32
 
+from scalesearch import interrupts
 from scalesearch.config import InputError, RuntimeSection, TrainingSection
 from scalesearch.models.ops import choose_forms
 from scalesearch.records import SeedRecord
@@ -100,6 +101,7 @@ def _train(
     schedule = schedule_of(training, steps)
     prepare_seconds = time.perf_counter() - start
     forms = choose_forms(runtime.convolutions, jax.default_backend())
+    interrupts.check()
     program = compile_program(spec, forms, training, data, schedule, groups[0])
     records: list[SeedRecord] = []
     for group in groups:
@@ -161,6 +163,8 @@ def _record(seed: int, curves: np.ndarray, seconds: float) -> SeedRecord:
 
 def _fetch(*values: jax.Array) -> tuple[np.ndarray, ...]:
     """The values on the host. Waits in Python, where an interrupt gets through at once, not inside the runtime."""
+    interrupts.check()
     while not all(value.is_ready() for value in values):  # type: ignore[attr-defined]  # a jax.Array's
         time.sleep(_POLL_SECONDS)
+        interrupts.check()
     return tuple(np.asarray(value) for value in jax.device_get(values))

@@ -212,7 +212,7 @@ class TestRun:
             assert process.stderr.readline().startswith("[1/3]")
             for number in numbers:
                 process.send_signal(number)
-                time.sleep(0.002)  # the next one while it is being tidied up after this one
+                time.sleep(0.002)
             told = process.stderr.read()
         assert process.returncode == 130, told
         assert told.splitlines()[-1] == "scalesearch: interrupted; run the same command again to resume"
