@@ -14,6 +14,7 @@ from scalesearch.faults import first_fault
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.baselines import NAMES, Baseline, baseline
 from scalesearch.scaling.compound import DepthRounding, HeadRounding, Rounding, StemRounding
+from scalesearch.scaling.feasible import MAX_BUDGET
 
 DEFAULT_STUDY = "mnist_sample"
 
@@ -194,7 +195,7 @@ class StudyConfig(_Section):
     """Everything that a search needs; one TOML file in `studies/`."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-    budget: Annotated[float, Field(gt=1)] = 2.0
+    budget: Annotated[float, Field(gt=1, le=MAX_BUDGET)] = 2.0
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.02
     metric: Literal["val_loss", "val_accuracy"] = "val_loss"
     seeds: Annotated[int, Field(ge=1, le=1000)] = 2

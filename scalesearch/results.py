@@ -19,10 +19,12 @@ from scalesearch.analysis.surface import SurfaceFit, fit_surface
 from scalesearch.analysis.tables import candidates_table, trials_table, write_tables
 from scalesearch.config import InputError, StudyConfig, load_study
 from scalesearch.files import write_text
-from scalesearch.records import DONE, TrialRecord
+from scalesearch.records import DONE, TrialRecord, candidate_to_json
 from scalesearch.scaling.family import REPORTED_PHIS, FamilyMember, family
+from scalesearch.scaling.feasible import Candidate, feasible_set
 from scalesearch.scaling.rule import ScalingRule
 from scalesearch.search import study as studies
+from scalesearch.search.design import snap
 from scalesearch.search.storage import open_storage, sqlite_url
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ class Run:
             "versions": _versions(self.records),
             "analysis_versions": {name: importlib.metadata.version(name) for name in _ANALYSIS},
             "device": ", ".join(devices),
+            "trials": dict(self.states),
             "study": self.study.name,
             "fingerprint": dict(self.fingerprint),
             "where": self.choice.where,
@@ -84,17 +87,27 @@ class Run:
         """The baseline scaled up by the rule."""
         return family(self.rule, phis)
 
+    @cached_property
+    def nearest(self) -> Candidate:
+        """The network nearest to the choice that costs the budget within the tolerance: φ = 1 as one would build it.
+
+        The family's φ = 1 rounds each multiplier by itself, and may cost more or less.
+        """
+        baseline = self.study.resolved_baseline()
+        found = feasible_set(baseline.spec, baseline.rounding, self.study.budget, self.study.tolerance)
+        return snap(found, self.choice.shares, self.study.budget).candidate
+
     @property
     def failed(self) -> int:
         """How many trials failed."""
         return self.states["failed"]
 
     def triangle(self) -> go.Figure:
-        """The triangle of shares with candidates, surface and optimum."""
+        """The triangle of shares with candidates, surface, choice and confidence region."""
         from scalesearch.report import figures
 
-        surface, optimum = (self.choice.surface, self.choice.optimum) if self.has_result else (None, None)
-        return figures.triangle(self.candidates, surface, optimum, self.study.metric, self.study.budget)
+        choice = self.choice if self.has_result else None
+        return figures.triangle(self.candidates, choice, self.study.metric, self.study.budget)
 
     def leaderboard(self) -> go.Figure:
         """Candidates, best first, with their seeds' spread."""
@@ -130,6 +143,7 @@ class Run:
         return {
             **self.status(),
             "rule": self.rule.to_json() if self.has_result else None,
+            "nearest": candidate_to_json(self.nearest) if self.has_result else None,
             "family": [member.to_json() for member in self.family()] if self.has_result else [],
             "folder": str(self.folder),
             "files": [path.name for path in self.files()],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -57,6 +58,14 @@ def test_the_rule_is_that_of_coefficients_json(tmp_path: Path) -> None:
     assert told["device"] == "planted"
     assert told["versions"] == {"planted": "1.0"}  # that trained, not that of who looks
     assert told["analysis_versions"]["scalesearch"] == scalesearch.__version__
+
+
+def test_the_nearest_network_costs_the_budget(tmp_path: Path) -> None:
+    run = planted_run(tmp_path)
+    assert abs(run.nearest.macs_ratio / 2 - 1) <= run.study.tolerance
+    asked = np.array(run.choice.shares.values)
+    assert np.abs(np.array(run.nearest.shares.values) - asked).max() < 0.05
+    assert run.to_json()["nearest"]["spec"] == run.nearest.spec.to_json()
 
 
 def test_the_tables_agree_with_the_records(tmp_path: Path) -> None:

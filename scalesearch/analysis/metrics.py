@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -27,3 +28,10 @@ def metric_of(name: str) -> Metric:
     if name not in METRICS:
         raise ValueError(f"`metric` must be one of {', '.join(METRICS)}, but got {name!r}")
     return METRICS[name]
+
+
+def chance_text(chance: float, tied: bool) -> str:
+    """A candidate's chance of being the best; in brackets where its seeds rule it out, empty where not known."""
+    if math.isnan(chance):
+        return ""
+    return f"{chance:.0%}" if tied else f"({chance:.0%})"

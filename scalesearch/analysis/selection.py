@@ -54,7 +54,7 @@ class Signal(Variance):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The chosen shares, and what they rest on; `basis` says it in a sentence.
+    """The chosen shares, what they rest on (`basis`, a sentence) and how sure they are (`certainty`, sentences).
 
     `surface`, `optimum` and `region` are None where no surface could be fitted. `tied` are the candidates that
     the seeds cannot tell from the best, as JSON objects, best first.
@@ -63,6 +63,7 @@ class Choice:
     shares: Shares
     where: str
     basis: str
+    certainty: str
     signal: Signal
     surface: SurfaceFit | None
     optimum: Optimum | None
@@ -81,29 +82,47 @@ def choose(trials: pd.DataFrame, candidates: pd.DataFrame, budget: float, metric
     model, seeds = two_way(runs, metric), int(runs["seed"].nunique())
     finished = candidates[candidates["status"].eq(DONE) & np.isfinite(candidates[metric])]
     tied = tuple(_tied_json(row) for row in finished[finished["tied"]].to_dict("records"))
+    if finished.empty:
+        raise InsufficientTrials(
+            f"a rule needs at least one finished candidate, but none of {len(candidates)} finished"
+        )
+    values = finished[metric]
+    best = finished.loc[values.idxmax() if maximise else values.idxmin(), [f"{name}_share" for name in NAMES]]
+    shares = best.to_numpy(float)
+    basis = f"The shares of the best of {len(finished)} candidates, because"
     try:
         surface = fit_surface(candidates, budget, metric)
     except InsufficientTrials as error:
-        if finished.empty:
-            raise InsufficientTrials(
-                f"a rule needs at least one finished candidate, but none of {len(candidates)} finished"
-            ) from error
-        values = finished[metric]
-        best = finished.loc[values.idxmax() if maximise else values.idxmin()]
-        shares = np.array([best[f"{name}_share"] for name in NAMES], float)
-        basis = f"The shares of the best of {len(finished)} candidates, because {error}."
         judged = _signal(model, seeds, metric, None, None, str(error))
-        return Choice(Shares(*shares.tolist()), describe(shares), basis, judged, None, None, None, tied)
+        told = (f"{basis} {error}.", _certainty(None, budget, len(tied), len(finished)))
+        return Choice(Shares(*shares.tolist()), describe(shares), *told, judged, None, None, None, tied)
     point = optimum(surface, maximise)
     region = confidence_region(surface, point, maximise)
     judged = _signal(model, seeds, metric, surface, region, "")
+    certainty = _certainty(region, budget, len(tied), len(finished))
+    if surface.adjusted_r2 <= 0:
+        basis += f" the {surface.model} surface explains nothing (adjusted R² {surface.adjusted_r2:.2f})."
+        return Choice(
+            Shares(*shares.tolist()), describe(shares), basis, certainty, judged, surface, point, region, tied
+        )
     basis = (
         f"The optimum ({point.where}) of a {surface.model} surface over {surface.n} candidates"
         f" (adjusted R² {surface.adjusted_r2:.2f}).{_extrapolation(point.shares, finished)}"
     )
     if judged.lack_of_fit_p is not None and judged.lack_of_fit_p < SIGNIFICANT:
         basis += f" Candidates deviate from it by more than the seeds' noise (p = {judged.lack_of_fit_p:.2g})."
-    return Choice(point.shares, point.where, basis, judged, surface, point, region, tied)
+    return Choice(point.shares, point.where, basis, certainty, judged, surface, point, region, tied)
+
+
+def _certainty(region: Region | None, budget: float, tied: int, finished: int) -> str:
+    told = f"{tied} of {finished} candidates cannot be told from the best by their seeds."
+    if region is None:
+        return told
+    bounds = ", ".join(
+        f"{letter} {low:.3f} to {high:.3f}"
+        for letter, (low, high) in zip("αβγ", region.intervals(budget).values(), strict=True)
+    )
+    return f"With {region.level:.0%} confidence {bounds} ({region.part:.1%} of the triangle). {told}"
 
 
 def _tied_json(row: Mapping[Any, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from scalesearch import __version__
 from scalesearch.scaling.baselines import NAMES
+from scalesearch.scaling.feasible import MAX_BUDGET
 
 EXIT_CODES = """exit codes: 0 done, 1 unexpected error, 2 bad input, 3 study mismatch, 4 storage,
             5 finished with failed trials, 130 interrupted"""
@@ -35,11 +36,11 @@ def _number(text: str) -> float:
 
 
 def budget(text: str) -> float:
-    """A budget: a number above 1."""
+    """A budget: a number above 1 and at most `MAX_BUDGET`."""
     value = _number(text)
-    if value <= 1:
+    if not 1 < value <= MAX_BUDGET:
         raise argparse.ArgumentTypeError(
-            f"must be a number above 1 (a multiple of the baseline's macs), but got {text}"
+            f"must be a number above 1 and at most {MAX_BUDGET:,} (a multiple of the baseline's macs), but got {text}"
         )
     return value
 
@@ -116,6 +117,7 @@ def build_parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="write report.html and the tables of what there is so far")
     report.add_argument("folder", type=Path, metavar="DIR")
     report.add_argument("--storage", metavar="URL", help="look there instead of at DIR/study.db")
+    _add_json(report)
 
     export = commands.add_parser("export", help="hand the chosen coefficients over")
     export.add_argument("folder", type=Path, metavar="DIR")
@@ -123,7 +125,7 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--output", type=Path, metavar="FILE", help="write there instead of to stdout")
 
     scale = commands.add_parser("scale", help="the family that a rule gives: multipliers, networks, exact costs")
-    scale.add_argument("rule", type=Path, metavar="COEFFICIENTS.json")
+    scale.add_argument("rule", type=Path, metavar="COEFFICIENTS.json", help="or the run folder that holds it")
     scale.add_argument("--phi", default="0:3", metavar="PHI", help="2, 0,1,2.5 or 0:7 (both included; default 0:3)")
     _add_json(scale)
 

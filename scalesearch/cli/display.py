@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from scalesearch.analysis.metrics import chance_text
 from scalesearch.config import StudyConfig
 from scalesearch.records import DONE, FAILED
 from scalesearch.scaling.architecture import ArchitectureSpec
@@ -77,7 +78,7 @@ def show_plan(study: StudyConfig, made: Plan) -> None:
     show_plan_head(study, made)
     if made.trials:
         out = console()
-        out.print(_candidates_table([trial.candidate for trial in made.trials], out.width))
+        out.print(_candidates_table([trial.candidate for trial in made.trials], study.design.nominal, out.width))
 
 
 def _counts(study: StudyConfig, made: Plan) -> str:
@@ -113,10 +114,11 @@ def _percent(fraction: float) -> str:
     return f"{100 * fraction:.3g} %"
 
 
-def _candidates_table(candidates: Sequence[Candidate], width: int) -> Table:
+def _candidates_table(candidates: Sequence[Candidate], nominal: bool, width: int) -> Table:
+    """Realised multipliers and shares; in a nominal grid the multipliers of its points."""
     rows = [
         {
-            **multipliers(candidate.coefficients),
+            **multipliers(candidate.nominal if nominal else candidate.coefficients),
             **_shares(candidate.shares.values),
             "nominal": f"{candidate.nominal.product:.3f}×",
             "real cost": f"{candidate.macs_ratio:.3f}×",
@@ -197,6 +199,9 @@ def show_status(run: Run) -> None:
 def show_result(run: Run) -> None:
     """The candidates, the chosen coefficients and what they rest on, the family, and where the files are."""
     out = console()
+    left = run.states["waiting"] + run.states["running"]
+    if left:
+        out.print(f"[yellow]So far: {left} more trials are to be trained.[/]")
     if not run.states["complete"]:
         out.print("No candidate finished, so nothing can be chosen.")
     else:
@@ -213,8 +218,15 @@ def show_result(run: Run) -> None:
             soft_wrap=True,
         )
         out.print(choice.basis, soft_wrap=True)
+        out.print(choice.certainty, soft_wrap=True)
         if not rule.resolved:
             out.print("[yellow]The choice is not resolved: treat it as a guess.[/]")
+        near = run.nearest
+        out.print(
+            f"Nearest network that costs {rule.budget:g}× within {_percent(run.study.tolerance)}: {network(near.spec)} "
+            f"({near.macs_ratio:.3f}×)",
+            soft_wrap=True,
+        )
         out.print("\n[bold]Family[/]")
         show_family(rule, run.family())
         out.print(rounding_note(rule), soft_wrap=True)
@@ -234,6 +246,7 @@ def _leaderboard(run: Run, most: int, width: int) -> Table:
             "loss": f"{row['val_loss']:.4f}",
             "± seed": f"{row['val_loss_sd']:.4f}" if row["seeds"] > 1 else "",
             "accuracy": f"{row['val_accuracy']:.2%}",
+            "best?": chance_text(row["chance"], row["tied"]),
             "network": _network_of(row),
         }
         for place, row in enumerate(good.to_dict("records"), start=1)

@@ -6,9 +6,10 @@ import importlib
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from scalesearch.cli.arguments import build_parser
 
@@ -41,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command of `argv` (default: the process's) and return its exit code."""
     arguments = build_parser().parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupt)
+    warnings.showwarning = _note
+    warnings.filterwarnings("once", module="scalesearch")
     try:
         module = importlib.import_module(f"scalesearch.cli.{_COMMANDS[arguments.command]}")
         code: int = getattr(module, arguments.command)(arguments)
@@ -79,6 +82,19 @@ def entry() -> NoReturn:
 def _interrupt(number: int, frame: FrameType | None) -> None:
     del number, frame
     raise KeyboardInterrupt
+
+
+def _note(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning as one line, without the place in the code."""
+    del category, filename, lineno, file, line
+    _say(f"note: {' '.join(str(message).split())}")
 
 
 def _line(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from scalesearch.config import StudyConfig
 from scalesearch.records import TrialRecord
 
 LEADERS = 5
+_PREDICTED_TRIALS = 2
 
 
 class SearchProgress:
@@ -76,12 +77,18 @@ class SearchProgress:
                     self._line(record)
 
     def seconds_left(self) -> float | None:
-        """At the pace since the start (all candidates cost the same macs); before there is one, as predicted."""
+        """At the pace since the start (all candidates cost the same macs), and what was predicted.
+
+        The prediction counts as much as `_PREDICTED_TRIALS` trials: the first ones say little, with start-up in them
+        and others under way.
+        """
         done = len(self._records) + self._fraction
         gained, left = done - self._begun, max(0.0, self._trials - done)
-        if gained > 0:
-            return left * (time.monotonic() - self._started) / gained
-        return None if self._predicted is None else left * self._predicted / self._trials
+        seconds = time.monotonic() - self._started
+        if self._predicted is not None:
+            seconds += _PREDICTED_TRIALS * self._predicted / self._trials
+            gained += _PREDICTED_TRIALS
+        return left * seconds / gained if gained > 0 else None
 
     def _left(self) -> str:
         seconds = self.seconds_left()

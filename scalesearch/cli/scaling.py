@@ -35,8 +35,13 @@ def print_json(document: object) -> None:
 
 
 def study_of(arguments: argparse.Namespace) -> StudyConfig:
-    """The study file with the flags laid over it."""
-    return load_study(arguments.study or default_study_path(), overrides(arguments))
+    """The study file with the flags laid over it. Raises `InputError` for a flag that its design has no use for."""
+    study = load_study(arguments.study or default_study_path(), overrides(arguments))
+    kind = study.design.kind
+    for flag, kinds in (("degree", ("lattice",)), ("step", ("grid",)), ("size", ("qmc", "tpe"))):
+        if getattr(arguments, flag) is not None and kind not in kinds:
+            raise InputError(f"--{flag} belongs to --design {' or '.join(kinds)}, but the design is {kind}")
+    return study
 
 
 def plan(arguments: argparse.Namespace) -> int:
@@ -121,7 +126,9 @@ def _pixels(asked: float | None, resolution: int, rounding: Rounding) -> int:
 
 
 def read_rule(path: Path) -> ScalingRule:
-    """The rule of a coefficients.json. Raises `InputError` naming file and key."""
+    """The rule of a coefficients.json, or of the run folder that holds it. Raises `InputError` naming file and key."""
+    if path.is_dir():
+        path = path / "coefficients.json"
     try:
         return ScalingRule.from_json(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -141,6 +148,8 @@ def scale(arguments: argparse.Namespace) -> int:
         members = family(rule, parse_phis(arguments.phi))
     except ValueError as error:
         raise InputError(f"--phi: {error}") from None
+    if not rule.resolved:
+        sys.stderr.write("scalesearch: this rule is not resolved: other splits may be as good\n")
     if arguments.json:
         print_json({"family": [member.to_json() for member in members]})
     else:

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = study_of(arguments)
     made = make_plan(config)
     folder = arguments.out or Path("runs") / config.name
-    with _owned(folder):
+    with _owned(folder), interrupts.deferred(_STOPPING):
         if not arguments.json:
             display.show_plan_head(config, made)
         with _study(config, made, folder, arguments.storage) as (study, splits):
@@ -109,7 +109,8 @@ def _search(config: StudyConfig, made: Plan, study: studies.Study, splits: Split
         progress.waiting(running, studies.records(study))
 
     evaluate = training_evaluation(config, splits, lambda report: progress.epoch(len(report.seeds)))
-    with interrupts.deferred(_STOPPING), _helpers(url, config.name, config.runtime.workers), progress:
+    interrupts.check()
+    with _helpers(url, config.name, config.runtime.workers), progress:
         work(study, config, made, evaluate, on_finished, on_wait)
         progress.finished(studies.records(study))  # the last trials of other workers
 
@@ -175,6 +176,11 @@ def _tell_of(helper: subprocess.Popen[bytes], told: IO[bytes]) -> None:
 
 def worker(arguments: argparse.Namespace) -> int:
     """Join a study: take trials from its queue until it is done."""
+    with interrupts.deferred(_STOPPING):
+        return _worker(arguments)
+
+
+def _worker(arguments: argparse.Namespace) -> int:
     if arguments.cores:
         use_cores(arguments.cores)
     study = studies.join_study(open_storage(arguments.storage), arguments.study_name)
@@ -199,8 +205,7 @@ def worker(arguments: argparse.Namespace) -> int:
         sys.stderr.write(f"trial {finished.number}: {display.network(record.candidate.spec)}: {told}\n")
 
     evaluate = training_evaluation(config, splits, lambda report: None)
-    with interrupts.deferred(_STOPPING):
-        work(study, config, made, evaluate, on_finished, lambda running: None)
+    work(study, config, made, evaluate, on_finished, lambda running: None)
     return 0
 
 
@@ -218,4 +223,4 @@ def report(arguments: argparse.Namespace) -> int:
     """Write the tables, the rule and the report of what there is so far."""
     found = load(arguments.folder, arguments.storage)
     finish(found)
-    return _show(found, as_json=False)
+    return _show(found, arguments.json)

@@ -13,7 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from scalesearch.analysis.metrics import metric_of
+from scalesearch.analysis.metrics import chance_text, metric_of
 from scalesearch.analysis.selection import Choice
 from scalesearch.files import write_text
 from scalesearch.records import DONE, FAILED, TrialRecord
@@ -43,6 +43,8 @@ p { margin: 6px 0; }
 .verdict { border-left: 4px solid var(--open); padding: 2px 12px; }
 .verdict.resolved { border-color: var(--good); }
 .figure { background: #ffffff; border: 1px solid var(--line); border-radius: 8px; padding: 8px; margin: 12px 0; }
+.figure { overflow: hidden; }
+figcaption { padding: 4px 6px; font-weight: 600; color: #1f2430; }
 .scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: 8px; }
 table { border-collapse: collapse; width: 100%; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 6px 9px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
@@ -82,7 +84,8 @@ def render(
         f'<p class="answer">{escape(answer(rule, choice))}</p>',
         f'<p class="verdict{resolved}">{escape(choice.signal.verdict)}</p>',
         f'<p class="soft">{escape(choice.basis)} {escape(_notes(choice))}</p>',
-        _figure(triangle(candidates, choice.surface, choice.optimum, metric, rule.budget), "triangle"),
+        f"<p>{escape(choice.certainty)}</p>",
+        _figure(triangle(candidates, choice, metric, rule.budget), "triangle"),
         "<h2>The family</h2>",
         f'<p class="soft">{escape(rounding_note(rule))}</p>',
         _family_table(rule),
@@ -134,9 +137,12 @@ def _notes(choice: Choice) -> str:
 
 
 def _figure(figure: go.Figure, name: str) -> str:
+    """The figure, its title as a caption of the page, which wraps on a narrow screen."""
     config = {"displaylogo": False, "responsive": True, "displayModeBar": False}
+    title = figure.layout.title.text or ""
+    figure.update_layout(title_text=None, margin_t=20, height=figure.layout.height - 40)
     drawn = figure.to_html(full_html=False, include_plotlyjs=False, config=config, div_id=f"figure-{name}")
-    return f'<div class="figure">{drawn}</div>'
+    return f'<figure class="figure"><figcaption>{escape(title)}</figcaption>{drawn}</figure>'
 
 
 def _family_table(rule: ScalingRule) -> str:
@@ -160,7 +166,7 @@ def _family_table(rule: ScalingRule) -> str:
 def _candidates_table(candidates: pd.DataFrame) -> str:
     header = (
         "", "α", "β", "γ", "blocks", "widths", "pixels", "macs ×", "parameters", "val. loss", "val. accuracy",
-        "s a seed", "images/s",
+        "best?", "s a seed", "images/s",
     )  # fmt: skip
     done = candidates[candidates["status"].eq(DONE)]
     rows = [
@@ -174,6 +180,7 @@ def _candidates_table(candidates: pd.DataFrame) -> str:
             f"{row['params']:,}",
             plus_minus(row["val_loss"], row["val_loss_sd"]),
             plus_minus(row["val_accuracy"], row["val_accuracy_sd"]),
+            chance_text(row["chance"], row["tied"]),
             f"{row['seconds']:,.1f}",
             f"{row['images_per_second']:,.0f}",
         )

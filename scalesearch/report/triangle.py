@@ -1,4 +1,4 @@
-"""The triangle of shares as a plotly figure: candidates, the fitted surface, its optimum and the paper's shares."""
+"""The triangle of shares as a plotly figure: candidates, surface, the choice and its region, the paper's shares."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from scalesearch.analysis.metrics import metric_of
-from scalesearch.analysis.optimum import Optimum
+from scalesearch.analysis.selection import Choice
 from scalesearch.analysis.surface import SurfaceFit
 from scalesearch.records import DONE
 from scalesearch.report.style import GREY, INK, PAPER, VERMILION, colour_scale, network_text, styled
@@ -27,10 +27,8 @@ PAPERS = Coefficients(1.2, 1.1, 1.15)
 _STEPS = 160
 
 
-def triangle(
-    candidates: pd.DataFrame, surface: SurfaceFit | None, optimum: Optimum | None, metric: str, budget: float
-) -> go.Figure:
-    """The shares of all candidates, coloured by `metric`; contours and the optimum where there is a surface.
+def triangle(candidates: pd.DataFrame, choice: Choice | None, metric: str, budget: float) -> go.Figure:
+    """The shares of all candidates, coloured by `metric`; contours, choice and its region where there are any.
 
     `candidates` has `tables.CANDIDATE_COLUMNS`. Raises `ValueError` for an unknown metric.
     """
@@ -41,9 +39,14 @@ def triangle(
     low, high = _range(done[metric].to_numpy(float))
     colours = {"colorscale": scale, "cmin": low, "cmax": high}
     figure = go.Figure()
-    if surface is not None:
-        _add_surface(figure, surface, scale, low, high)
+    if choice is not None and choice.surface is not None:
+        _add_surface(figure, choice.surface, scale, low, high)
     _add_frame(figure)
+    if choice is not None and choice.region is not None:
+        x, y = points(choice.region.points).T
+        name = f"{choice.region.level:.0%} region"
+        dots = {"size": 5, "color": VERMILION, "opacity": 0.45}
+        figure.add_scatter(x=x, y=y, mode="markers", marker=dots, hoverinfo="skip", name=name)
     if len(failed):
         x, y = points(_shares(failed)).T
         marker = {"symbol": "x-thin", "size": 9, "line": {"color": INK, "width": 2}}
@@ -51,7 +54,14 @@ def triangle(
             x=x, y=y, mode="markers", marker=marker, text=network_text(failed), hoverinfo="text", name="failed"
         )
     x, y = points(_shares(done)).T
-    bar = {"title": {"text": f"{kind.label}<br>({kind.unit})", "side": "top"}, "thickness": 14, "len": 0.8, "x": 1.0}
+    bar = {
+        "title": {"text": f"{kind.label} ({kind.unit})", "side": "top"},
+        "orientation": "h",
+        "thickness": 12,
+        "len": 0.7,
+        "y": -0.02,
+        "yanchor": "top",
+    }
     marker = {
         "size": 13,
         "color": done[metric],
@@ -63,11 +73,14 @@ def triangle(
     figure.add_scatter(
         x=x, y=y, mode="markers", marker=marker, text=network_text(done), hoverinfo="text", name="candidates"
     )
-    _add_mark(figure, shares_of(PAPERS).values, "EfficientNet's own", "diamond-open", INK, 12)
-    if optimum is not None:
-        _add_mark(figure, optimum.shares.values, "best split", "star", VERMILION, 19)
-    styled(figure, f"{kind.label.capitalize()} over the split of a budget of {budget:g}×", 640)
-    figure.update_layout(margin={"l": 10, "r": 10, "t": 60, "b": 10})
+    _add_mark(figure, shares_of(PAPERS).values, "EfficientNet's own", "diamond-open", INK, 12, 34)
+    if choice is not None:
+        _add_mark(figure, choice.shares.values, "best split", "star", VERMILION, 19, -34)
+    region = (
+        "" if choice is None or choice.region is None else f"; dots: where the best may be ({choice.region.level:.0%})"
+    )
+    styled(figure, f"{kind.label.capitalize()} over the split of a budget of {budget:g}×{region}", 660)
+    figure.update_layout(margin={"l": 10, "r": 10, "t": 60, "b": 70})
     figure.update_xaxes(visible=False, range=[_LEFT, _RIGHT], fixedrange=True)
     figure.update_yaxes(visible=False, range=[_BOTTOM, _TOP], scaleanchor="x", constrain="domain", fixedrange=True)
     return figure
@@ -130,12 +143,16 @@ def _add_frame(figure: go.Figure) -> None:
     x, y = np.vstack([CORNERS, CORNERS[:1]]).T
     figure.add_scatter(x=x, y=y, mode="lines", line={"color": GREY, "width": 1.5}, hoverinfo="skip", name="frame")
     names = ("all depth (α)", "all width (β)", "all resolution (γ)")
-    for (cx, cy), name, side in zip(CORNERS.tolist(), names, (1, -1, -1), strict=True):
-        figure.add_annotation(x=cx, y=cy + 0.055 * side, text=f"<b>{name}</b>", showarrow=False, font={"size": 14})
+    for (cx, cy), name, side, anchor in zip(
+        CORNERS.tolist(), names, (1, -1, -1), ("center", "left", "right"), strict=True
+    ):
+        figure.add_annotation(
+            x=cx, y=cy + 0.055 * side, text=f"<b>{name}</b>", showarrow=False, font={"size": 14}, xanchor=anchor
+        )
 
 
 def _add_mark(
-    figure: go.Figure, shares: tuple[float, float, float], name: str, symbol: str, colour: str, size: int
+    figure: go.Figure, shares: tuple[float, float, float], name: str, symbol: str, colour: str, size: int, lift: int
 ) -> None:
     x, y = points(np.array([shares]))[0].tolist()
     text = f"<b>{name}</b><br>depth {shares[0]:.0%}, width {shares[1]:.0%}, resolution {shares[2]:.0%}"
@@ -144,6 +161,6 @@ def _add_mark(
     marker = {"symbol": symbol, "size": size, "color": colour, "line": {"color": edge, "width": width}}
     figure.add_scatter(x=[x], y=[y], mode="markers", marker=marker, text=[text], hoverinfo="text", name=name)
     figure.add_annotation(
-        x=x, y=y, text=name, showarrow=True, arrowhead=0, arrowcolor=GREY, ax=0, ay=-34, font={"color": colour},
+        x=x, y=y, text=name, showarrow=True, arrowhead=0, arrowcolor=GREY, ax=0, ay=lift, font={"color": colour},
         bgcolor="rgba(255,255,255,0.85)", borderpad=2,
     )  # fmt: skip

@@ -25,6 +25,10 @@ MAX_COUNTED = 50_000_000
 _CHUNK = 4_000_000
 
 
+# Above it the axes alone would fill the memory, and no network of the kind is ever trained.
+MAX_BUDGET = 100_000
+
+
 class InfeasibleBudget(Exception):
     """No network that the rounding policy can reach costs the budget; the message says what to loosen."""
 
@@ -101,9 +105,12 @@ def realised(baseline: ArchitectureSpec, spec: ArchitectureSpec) -> Coefficients
 
 
 def check_budget(budget: float, tolerance: float) -> None:
-    """Raises `ValueError` unless budget > 1 and 0 < tolerance < 1."""
-    if not (math.isfinite(budget) and budget > 1):
-        raise ValueError(f"`budget` must be a number above 1 (a multiple of the baseline's macs), but got {budget:g}")
+    """Raises `ValueError` unless 1 < budget ≤ `MAX_BUDGET` and 0 < tolerance < 1."""
+    if not 1 < budget <= MAX_BUDGET:
+        raise ValueError(
+            f"`budget` must be a number above 1 and at most {MAX_BUDGET:,} (a multiple of the baseline's macs), "
+            f"but got {budget:g}"
+        )
     if not 0 < tolerance < 1:
         raise ValueError(f"`tolerance` must be a fraction above 0 and below 1, but got {tolerance:g}")
 
@@ -198,7 +205,7 @@ def _advice(baseline: ArchitectureSpec, rounding: Rounding, budget: float, toler
         for name, value in (("width_divisor", rounding.width_divisor), ("resolution_step", rounding.resolution_step))
         if value > 1
     ]
-    found = f"the nearest costs {nearest * budget:.4g}×" if needed < 1 else f"none costs below {2 * budget:g}×"
+    found = f"the nearest costs {nearest * budget:.7g}×" if needed < 1 else f"none costs below {2 * budget:g}×"
     return (
         f"no network costs {budget:g} × the baseline's {base:,} macs within the tolerance {tolerance:g} "
         f"({combinations:,} counted); {found}: {', or '.join(ways)}"

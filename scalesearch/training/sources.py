@@ -147,7 +147,9 @@ def _read_npz(source: str, path: Path) -> Source:
     except DataError:
         raise
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{source}: {path}: must be an npz archive of plain arrays, but {error}") from None
+        # numpy's first sentence: its next one may advise to load the file unsafely
+        reason = str(error).partition(". ")[0].partition("  ")[0]
+        raise DataError(f"{source}: {path}: must be an npz archive of plain arrays, but {reason}") from None
     if unknown:
         raise DataError(f"{source}: {path}: its keys must be among {', '.join(_NPZ_KEYS)}, but got {unknown[0]!r}")
     train, validation, test = (_npz_split(source, path, arrays, part) for part in ("train", "val", "test"))

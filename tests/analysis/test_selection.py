@@ -205,6 +205,50 @@ def test_without_a_surface_the_best_candidates_own_shares_are_chosen(metric: str
     assert not choice.signal.resolved
 
 
+def test_a_surface_that_explains_nothing_chooses_nothing():
+    """Pure noise: an adjusted R² of 0 or less, in about half of such studies."""
+    for key in range(20):
+        records = planted_records(FLAT, noise_sd=0.02, key=key)
+        table = candidates_table(records, 2.0, "val_loss")
+        choice = choose(trials_table(records), table, 2.0, "val_loss")
+        assert choice.surface is not None
+        if choice.surface.adjusted_r2 <= 0:
+            break
+    assert choice.surface.adjusted_r2 <= 0
+    best = table.iloc[0]
+    assert choice.shares.values == (best["depth_share"], best["width_share"], best["resolution_share"])
+    assert "explains nothing (adjusted R² -0." in choice.basis
+    assert not choice.signal.resolved
+
+
+def test_a_surface_that_the_candidates_leave_is_told():
+    own = 0.05 * np.random.default_rng(1).standard_normal(15)
+    planted = planted_records(PlantedSurface(linear=(0.9, 0.5, 0.5)), noise_sd=0.001)
+    losses = np.array([[seed.val_loss for seed in record.seeds] for record in planted]) + own[:, None]
+    records = with_losses(losses)
+    choice = choose(trials_table(records), candidates_table(records, 2.0, "val_loss"), 2.0, "val_loss")
+    assert choice.signal.lack_of_fit_p is not None
+    assert choice.signal.lack_of_fit_p < 1e-6
+    assert "Candidates deviate from it by more than the seeds' noise" in choice.basis
+
+
+def test_the_rule_says_how_sure_it_is():
+    records = planted_records(PlantedSurface())
+    table = candidates_table(records, 2.0, "val_loss")
+    choice = choose(trials_table(records), table, 2.0, "val_loss")
+    assert choice.region is not None
+    document = rule_of(choice, study(), {}).to_json()
+    assert document["intervals"]["level"] == 0.95
+    assert document["intervals"]["region"] == choice.region.part == choice.signal.region
+    for name in ("alpha", "beta", "gamma"):
+        low, high = document["intervals"][name]
+        assert low <= document[name] <= high
+    assert [one["chance"] for one in document["tied"]] == table.loc[table["tied"], "chance"].tolist()
+    assert document["tied"][0]["resolution"] == table["resolution"][0]
+    assert f"{len(document['tied'])} of 15 candidates cannot be told from the best" in choice.certainty
+    assert ScalingRule.from_json(json.loads(json.dumps(document))).to_json() == document
+
+
 def test_without_a_finished_candidate_there_is_no_rule():
     records = planted_records(PlantedSurface(), fail=lambda candidate: Failure("error", "broken"))
     with pytest.raises(InsufficientTrials, match="at least one finished candidate, but none of 15 finished"):

@@ -35,12 +35,12 @@ def test_time_left_is_as_predicted_at_first_and_then_at_the_pace_seen(clock: Clo
     assert progress.seconds_left() == 300
     clock.now += 30
     progress.finished(RECORDS[:1])
-    assert progress.seconds_left() == pytest.approx(14 * 30)
+    assert progress.seconds_left() == pytest.approx(14 * (2 * 20 + 30) / 3)  # the prediction counts as two trials
     # Two seeds of three epochs: half a trial is three of them.
     clock.now += 15
     progress.epoch(1)
     progress.epoch(2)
-    assert progress.seconds_left() == pytest.approx(13.5 * 30)
+    assert progress.seconds_left() == pytest.approx(13.5 * (2 * 20 + 45) / 3.5)
 
 
 def test_a_resumed_search_counts_its_own_pace(clock: Clock) -> None:
@@ -48,7 +48,7 @@ def test_a_resumed_search_counts_its_own_pace(clock: Clock) -> None:
     assert progress.seconds_left() == pytest.approx(5 * 20)
     clock.now += 40
     progress.finished(RECORDS[:11])
-    assert progress.seconds_left() == pytest.approx(4 * 40)
+    assert progress.seconds_left() == pytest.approx(4 * (2 * 20 + 40) / 3)
 
 
 def test_off_a_terminal_each_trial_that_ends_anywhere_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,7 +86,7 @@ def test_on_a_terminal_a_bar_with_the_time_left_and_the_leaders(
     assert "trial 1 of 15" in first
     assert "5 min left" in first
     assert "trial 9 of 15" in later
-    assert "52 s left" in later  # 7 of 15 at 7.5 s each
+    assert "70 s left" in later  # 7 of 15 at (2 · 20 + 60) s for 2 + 8 of them
     best = sorted(record.mean("val_loss") for record in RECORDS[:8])[:5]
     shown = re.findall(r"^\d .* (\d\.\d{4}) ", later.replace("\r", "\n"), re.MULTILINE)
     assert shown[-5:] == [f"{value:.4f}" for value in best]

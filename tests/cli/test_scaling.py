@@ -104,6 +104,20 @@ class TestPlan:
         assert "154 with a nominal product within 5 % of 1.1" in out
         assert re.search(r"\(\d+ points round back to the baseline\)", out)
 
+    @pytest.mark.parametrize(
+        ("flags", "told"),
+        [
+            (("--step", "0.1"), "--step belongs to --design grid, but the design is lattice"),
+            (("--size", "5"), "--size belongs to --design qmc or tpe, but the design is lattice"),
+            (("--design", "tpe", "--degree", "3"), "--degree belongs to --design lattice, but the design is tpe"),
+            (("--budget", "1e9"), "at most 100,000"),
+        ],
+    )
+    def test_a_flag_that_would_do_nothing_or_too_much(
+        self, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], told: str
+    ) -> None:
+        assert told in complaint(capsys, "plan", *flags)
+
     def test_an_adaptive_plan_promises_no_more_than_there_is(self, capsys: pytest.CaptureFixture[str]) -> None:
         plan = answer(capsys, "plan", "--design", "tpe", "--size", "100")
         assert plan["distinct"] == plan["feasible"] < 100
@@ -296,7 +310,20 @@ class TestScale:
 
     def test_missing_file_and_folder(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         assert "no such file" in complaint(capsys, "scale", str(tmp_path / "nowhere.json"))
-        assert "cannot be read" in complaint(capsys, "scale", str(tmp_path))
+        assert f"{tmp_path / 'coefficients.json'}: no such file" in complaint(capsys, "scale", str(tmp_path))
+
+    def test_a_run_folder_will_do(self, capsys: pytest.CaptureFixture[str], rule_file: Path) -> None:
+        assert answer(capsys, "scale", str(rule_file.parent)) == answer(capsys, "scale", str(rule_file))
+
+    def test_an_unresolved_rule_is_called_one(self, capsys: pytest.CaptureFixture[str], rule_file: Path) -> None:
+        assert main(["scale", str(rule_file)]) == 0
+        assert capsys.readouterr().err == ""
+        document = {**planted_rule().to_json(), "resolved": False}
+        rule_file.write_text(json.dumps(document), encoding="utf-8")
+        assert main(["scale", str(rule_file), "--json"]) == 0
+        out, err = capsys.readouterr()
+        assert err == "scalesearch: this rule is not resolved: other splits may be as good\n"
+        assert list(json.loads(out)) == ["family"]
 
 
 class TestExport:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from scalesearch.analysis.metrics import METRICS
-from scalesearch.analysis.optimum import optimum
+from scalesearch.analysis.selection import Choice, choose
 from scalesearch.analysis.surface import fit_surface
-from scalesearch.analysis.tables import candidates_table
+from scalesearch.analysis.tables import candidates_table, trials_table
 from scalesearch.records import Failure
 from scalesearch.report.figures import cost, leaderboard, learning_curves, triangle
 from scalesearch.report.triangle import CORNERS, points
@@ -20,6 +20,10 @@ RECORDS = planted_records(
 )
 
 
+def chosen(metric: str) -> Choice:
+    return choose(trials_table(RECORDS), candidates_table(RECORDS, 2.0, metric), 2.0, metric)
+
+
 def traces(figure) -> dict:
     return {trace.name: trace for trace in figure.data}
 
@@ -27,9 +31,10 @@ def traces(figure) -> dict:
 @pytest.mark.parametrize("metric", list(METRICS))
 def test_the_triangle_puts_candidates_optimum_and_paper_in_their_places(metric: str):
     table = candidates_table(RECORDS, 2.0, metric)
-    fit = fit_surface(table, 2.0, metric)
-    best = optimum(fit, METRICS[metric].maximise)
-    drawn = traces(triangle(table, fit, best, metric, 2.0))
+    best = chosen(metric)
+    drawn = traces(triangle(table, best, metric, 2.0))
+    assert best.region is not None
+    assert np.column_stack([drawn["95% region"].x, drawn["95% region"].y]) == pytest.approx(points(best.region.points))
     done = table[table["status"] == "done"]
     # In an equilateral triangle the height of a point is depth's share of the triangle's height.
     assert np.array(drawn["candidates"].y) == pytest.approx(done["depth_share"].to_numpy() * math.sqrt(3) / 2)
@@ -48,7 +53,7 @@ def test_the_triangle_puts_candidates_optimum_and_paper_in_their_places(metric: 
 def test_the_contours_are_the_surface():
     table = candidates_table(RECORDS, 2.0, "val_loss")
     fit = fit_surface(table, 2.0, "val_loss")
-    surface = traces(triangle(table, fit, None, "val_loss", 2.0))["surface"]
+    surface = traces(triangle(table, chosen("val_loss"), "val_loss", 2.0))["surface"]
     row, column = 50, 80
     depth = surface.y[row] / (math.sqrt(3) / 2)
     resolution = surface.x[column] - depth / 2
@@ -58,14 +63,14 @@ def test_the_contours_are_the_surface():
 
 def test_the_best_is_darkest_for_either_metric():
     scales = [
-        traces(triangle(candidates_table(RECORDS, 2.0, m), None, None, m, 2.0))["candidates"].marker.colorscale
+        traces(triangle(candidates_table(RECORDS, 2.0, m), None, m, 2.0))["candidates"].marker.colorscale
         for m in ("val_loss", "val_accuracy")
     ]
     assert scales[0][0][1] == scales[1][-1][1] == "#00224e"
 
 
 def test_a_triangle_of_nothing_is_drawn():
-    drawn = traces(triangle(candidates_table([], 2.0, "val_loss"), None, None, "val_loss", 2.0))
+    drawn = traces(triangle(candidates_table([], 2.0, "val_loss"), None, "val_loss", 2.0))
     assert len(drawn["candidates"].x) == 0
     assert "surface" not in drawn
 
@@ -114,7 +119,7 @@ def test_cost_sets_the_nominal_beside_the_real():
 
 def test_hovering_text_is_escaped_and_short():
     table = candidates_table(RECORDS, 2.0, "val_loss")
-    (text,) = traces(triangle(table, None, None, "val_loss", 2.0))["failed"].text
+    (text,) = traces(triangle(table, None, "val_loss", 2.0))["failed"].text
     assert "<script" not in text
     assert "&lt;script" in text
     assert len(text) < 500
