@@ -186,7 +186,10 @@ def _verdict(variance: Variance, surface_p: float | None, part: float | None, wh
         return f"Not resolved: {against}, but the split of the budget does not explain it (p = {surface_p:.2g})."
     if part is not None and part > 1 - LEFT_OUT:
         return f"Not resolved: {against}, but the best split may lie in {part:.0%} of the triangle."
-    return f"Resolved: {against}, and the split of the budget explains it (p = {surface_p:.2g})."
+    where = (
+        f"the best one lies in {part:.0%} of the triangle" if part and part >= 0.005 else "the best one is well located"
+    )
+    return f"Resolved: {against}, and the split of the budget explains it (p = {surface_p:.2g}); {where}."
 
 
 def _extrapolation(chosen: Shares, finished: pd.DataFrame) -> str:
