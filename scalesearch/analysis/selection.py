@@ -25,6 +25,9 @@ from scalesearch.scaling.simplex import Shares
 SIGNIFICANT = 0.05
 # A choice is resolved only if its region leaves out at least this part of the triangle.
 LEFT_OUT = 0.5
+# Above this p of the lack of fit the surface's error and the seeds' are taken for one and pooled: more degrees of
+# freedom. Source: Bancroft, "Analysis and inference for incompletely specified models", Biometrics 20 (1964).
+POOLED = 0.25
 # Distance in shares beyond which a choice is an extrapolation: half the spacing of the {3, 5} lattice, √2 ÷ 10.
 FAR = 0.15
 
@@ -97,7 +100,7 @@ def choose(trials: pd.DataFrame, candidates: pd.DataFrame, budget: float, metric
         told = (f"{basis} {error}.", _certainty(None, budget, len(tied), len(finished)))
         return Choice(Shares(*shares.tolist()), describe(shares), *told, judged, None, None, None, tied)
     point = optimum(surface, maximise)
-    region = confidence_region(surface, point, maximise)
+    region = confidence_region(_pooled(surface, model), point, maximise)
     judged = _signal(model, seeds, metric, surface, region, "")
     certainty = _certainty(region, budget, len(tied), len(finished))
     if surface.adjusted_r2 <= 0:
@@ -155,6 +158,16 @@ def _signal(
         resolved=differ and explained and part is not None and part <= 1 - LEFT_OUT,
         verdict=_verdict(variance, surface_p, part, why, metric_of(metric).label),
     )
+
+
+def _pooled(surface: SurfaceFit, model: TwoWay) -> SurfaceFit:
+    """The surface with its residual variance and the seeds' pooled, where nothing speaks against that."""
+    p = _lack_of_fit(surface, model)
+    if p is None or p <= POOLED or model.error_variance is None or surface.residual_sd == 0:
+        return surface
+    df = surface.residual_df + model.error_df
+    total = surface.residual_sd**2 * surface.residual_df + model.error_variance * model.error_df
+    return surface.with_error(total / df, df)
 
 
 def _lack_of_fit(surface: SurfaceFit | None, model: TwoWay) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -96,6 +96,18 @@ class SurfaceFit:
     def mixture(self, shares: ArrayLike) -> FloatArray:
         """The shares' terms (N, q) at `shares` (N, 3)."""
         return _mixture(np.asarray(shares, float), len(self.mixture_coefficients[0]))
+
+    def with_error(self, variance: float, df: int) -> SurfaceFit:
+        """The same surface, its errors those of another `variance` of one seed's result, known by `df` degrees."""
+        ratio = variance / self.residual_sd**2
+        root = math.sqrt(ratio)
+        return replace(
+            self,
+            standard_errors=tuple(error * root for error in self.standard_errors),
+            covariance=tuple(tuple(value * ratio for value in row) for row in self.covariance),
+            residual_sd=math.sqrt(variance),
+            residual_df=df,
+        )
 
     def gradient_terms(self, shares: ArrayLike) -> FloatArray:
         """Derivatives (N, 3, q) of the terms by each share at `shares` (N, 3)."""
