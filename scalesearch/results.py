@@ -17,6 +17,7 @@ import tomli_w
 from scalesearch.analysis.selection import Choice, choose, rule_of
 from scalesearch.analysis.surface import SurfaceFit, fit_surface
 from scalesearch.analysis.tables import candidates_table, trials_table, write_tables
+from scalesearch.analysis.validation import COLUMNS as VALIDATION_COLUMNS
 from scalesearch.config import InputError, StudyConfig, load_study
 from scalesearch.files import write_text
 from scalesearch.records import DONE, TrialRecord, candidate_to_json
@@ -31,6 +32,32 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 _ANALYSIS = ("scalesearch", "numpy", "pandas", "scipy", "statsmodels")
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The rule against its rivals at one φ. `table` has `analysis.validation.COLUMNS`; `date`: test split read."""
+
+    phi: float
+    budget: float
+    date: str
+    data_digest: str
+    verdict: str
+    table: pd.DataFrame
+
+    def to_json(self) -> dict[str, Any]:
+        """An entry of validation.json; `from_json` reads it back."""
+        rows = self.table.astype(object).where(self.table.notna(), None).to_dict("records")
+        return {
+            **{key: getattr(self, key) for key in ("phi", "budget", "date", "data_digest", "verdict")},
+            "table": rows,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Validation:
+        """The validation of `to_json`'s object."""
+        table = pd.DataFrame(document["table"], columns=list(VALIDATION_COLUMNS)).astype(dict(VALIDATION_COLUMNS))
+        return cls(**{**document, "table": table})
 
 
 @dataclass(frozen=True)
@@ -101,6 +128,14 @@ class Run:
     def failed(self) -> int:
         """How many trials failed."""
         return self.states["failed"]
+
+    @cached_property
+    def validations(self) -> tuple[Validation, ...]:
+        """What `validate` found, by φ; empty before it ran."""
+        path = self.folder / "validation.json"
+        if not path.is_file():
+            return ()
+        return tuple(Validation.from_json(one) for one in json.loads(path.read_text(encoding="utf-8")))
 
     def triangle(self) -> go.Figure:
         """The triangle of shares with candidates, surface, choice and confidence region."""
@@ -182,6 +217,15 @@ def save_study(folder: Path, study: StudyConfig) -> None:
     write_text(folder / "study.toml", tomli_w.dumps(document))
 
 
+def save_validations(folder: Path, new: Validation) -> None:
+    """Write `new` to validation.json, in place of an older one of its φ."""
+    path = folder / "validation.json"
+    old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    kept = [one for one in old if one["phi"] != new.phi]
+    document = sorted([*kept, new.to_json()], key=lambda one: one["phi"])
+    write_text(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
 def finish(run: Run) -> None:
     """Write the run's tables, coefficients.json and report.html, as far as its trials go."""
     from scalesearch.report.html import write_report
@@ -196,6 +240,7 @@ def finish(run: Run) -> None:
             choice=run.choice,
             candidates=run.candidates,
             records=run.records,
+            validations={one.phi: (one.table, one.verdict) for one in run.validations},
         )
 
 

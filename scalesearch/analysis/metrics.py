@@ -16,6 +16,11 @@ class Metric:
     unit: str
     maximise: bool
 
+    @property
+    def on_test(self) -> str:
+        """The label where the metric is taken on the test split."""
+        return self.label.replace("validation", "test")
+
 
 METRICS: Mapping[str, Metric] = {
     "val_loss": Metric("val_loss", "validation loss", "nats", maximise=False),

@@ -119,6 +119,13 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_argument("--storage", metavar="URL", help="look there instead of at DIR/study.db")
     _add_json(report)
 
+    validate = commands.add_parser("validate", help="the rule against other splits at equal macs, on the test split")
+    validate.add_argument("folder", type=Path, metavar="DIR")
+    validate.add_argument("--phi", default="2", metavar="PHI", help="2, 2,3 or 1:3 (default 2)")
+    validate.add_argument("--seeds", type=count, metavar="N", help="trainings of each network (default: the study's)")
+    validate.add_argument("--storage", metavar="URL", help="look there instead of at DIR/study.db")
+    _add_json(validate)
+
     export = commands.add_parser("export", help="hand the chosen coefficients over")
     export.add_argument("folder", type=Path, metavar="DIR")
     export.add_argument("--to", choices=("json",), default="json", help="format (default: json)")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from scalesearch.analysis.metrics import chance_text
+from scalesearch.analysis.metrics import chance_text, metric_of
 from scalesearch.config import StudyConfig
 from scalesearch.records import DONE, FAILED
 from scalesearch.scaling.architecture import ArchitectureSpec
@@ -20,7 +20,7 @@ from scalesearch.search.design import Plan, planned_size
 from scalesearch.search.timing import DEVICE, predicted_seconds
 
 if TYPE_CHECKING:
-    from scalesearch.results import Run
+    from scalesearch.results import Run, Validation
 
 LEADERS = 5
 # Columns of a terminal below which tables leave out what the others imply.
@@ -233,6 +233,27 @@ def show_result(run: Run) -> None:
     for row in run.candidates[run.candidates["status"].eq(FAILED)].to_dict("records"):
         out.print(f"failed: {_network_of(row)}: {row['failure']}", soft_wrap=True)
     out.print(f"\nFiles in {run.folder}: {', '.join(path.name for path in run.files())}", soft_wrap=True)
+
+
+def show_validations(validations: Sequence[Validation], metric: str) -> None:
+    """The rule against its rivals, one table and verdict a φ."""
+    out = console()
+    for one in validations:
+        rows = [
+            {
+                "split": row["rivals"],
+                **_shares([row[f"{name}_share"] for name in ("depth", "width", "resolution")]),
+                "real cost": f"{row['macs_ratio']:.3f}×",
+                metric_of(metric).on_test: f"{row['value']:.4f}",
+                "rule better by": f"{row['better_by']:+.4f}" if row["verdict"] else "",
+                "95 %": f"{row['low']:+.4f} to {row['high']:+.4f}" if row["low"] == row["low"] else "",
+                "rule is": row["verdict"],
+            }
+            for row in one.table.to_dict("records")
+        ]
+        out.print(f"\n[bold]Validation at φ = {one.phi:g}[/], on the test split")
+        out.print(table(rows, out.width, ("depth", "width", "res.", "real cost")))
+        out.print(one.verdict, soft_wrap=True)
 
 
 def _leaderboard(run: Run, most: int, width: int) -> Table:

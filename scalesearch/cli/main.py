@@ -24,6 +24,7 @@ _COMMANDS = {
     "worker": "search",
     "status": "search",
     "report": "search",
+    "validate": "validate",
     "doctor": "doctor",
 }
 

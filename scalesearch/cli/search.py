@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from scalesearch.training.data import Splits
 
 _POLL_SECONDS = 0.1
-_STOPPING = "scalesearch: stopping when the epoch or compilation at hand ends"
+STOPPING = "scalesearch: stopping when the epoch or compilation at hand ends"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -39,11 +39,11 @@ def run(arguments: argparse.Namespace) -> int:
     config = study_of(arguments)
     made = make_plan(config)
     folder = arguments.out or Path("runs") / config.name
-    with _owned(folder), interrupts.deferred(_STOPPING):
+    with owned(folder), interrupts.deferred(STOPPING):
         if not arguments.json:
             display.show_plan_head(config, made)
         with _study(config, made, folder, arguments.storage) as (study, splits):
-            _search(config, made, study, splits, arguments.storage or sqlite_url(folder))
+            train_missing(config, made, study, splits, arguments.storage or sqlite_url(folder))
         done = load(folder)
         finish(done)
     code = _show(done, arguments.json)
@@ -85,7 +85,7 @@ def _show(done: Run, as_json: bool) -> int:
     return 5 if done.failed else 0
 
 
-def _search(config: StudyConfig, made: Plan, study: studies.Study, splits: Splits, url: str) -> None:
+def train_missing(config: StudyConfig, made: Plan, study: studies.Study, splits: Splits, url: str) -> None:
     """Train what the study still lacks."""
     planned, trials = made.distinct, planned_size(config, made)
     studies.check_plan(study, planned)
@@ -116,7 +116,7 @@ def _search(config: StudyConfig, made: Plan, study: studies.Study, splits: Split
 
 
 @contextlib.contextmanager
-def _owned(folder: Path) -> Iterator[None]:
+def owned(folder: Path) -> Iterator[None]:
     """The run folder, made and writable, with no other `run` in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -176,7 +176,7 @@ def _tell_of(helper: subprocess.Popen[bytes], told: IO[bytes]) -> None:
 
 def worker(arguments: argparse.Namespace) -> int:
     """Join a study: take trials from its queue until it is done."""
-    with interrupts.deferred(_STOPPING):
+    with interrupts.deferred(STOPPING):
         return _worker(arguments)
 
 

@@ -15,7 +15,7 @@ from scalesearch.records import DONE, TrialRecord
 from scalesearch.report.style import BLUE, GREY, INK, VERMILION, gapped, network_text, short_name, styled
 from scalesearch.report.triangle import triangle
 
-__all__ = ["cost", "leaderboard", "learning_curves", "triangle"]
+__all__ = ["cost", "leaderboard", "learning_curves", "triangle", "validation"]
 
 LEADERS = 20
 # Curves in grey at most: more of them hide one another.
@@ -49,6 +49,29 @@ def leaderboard(candidates: pd.DataFrame, metric: str) -> go.Figure:
     styled(figure, f"Leaderboard: {shown}{bars}", 130 + 26 * max(len(best), 3))
     figure.update_xaxes(title_text=f"{kind.label} ({kind.unit})")
     figure.update_yaxes(autorange="reversed", type="category", automargin=True, showgrid=True)
+    return figure
+
+
+def validation(table: pd.DataFrame, phi: float, metric: str) -> go.Figure:
+    """How much better the rule's network is than each rival, with intervals; `table` has `validation.COLUMNS`."""
+    kind = metric_of(metric)
+    rivals = table[table["verdict"].ne("")]
+    colours = {"better": BLUE, "worse": VERMILION}
+    figure = go.Figure(
+        go.Scatter(
+            x=rivals["better_by"],
+            y=rivals["rivals"],
+            mode="markers",
+            marker={"size": 10, "color": [colours.get(verdict, GREY) for verdict in rivals["verdict"]]},
+            error_x={"array": (rivals["high"] - rivals["better_by"]).fillna(0.0), "color": GREY, "thickness": 1.5},
+            hovertemplate="%{y}: %{x:+.4f}<extra></extra>",
+            name="rivals",
+        )
+    )
+    figure.add_vline(x=0, line={"color": INK, "width": 1, "dash": "dash"})
+    styled(figure, f"The rule against other splits at equal macs, φ = {phi:g}", 150 + 30 * max(len(rivals), 3))
+    figure.update_xaxes(title_text=f"{kind.on_test}: rule better by ({kind.unit})")
+    figure.update_yaxes(autorange="reversed", type="category", automargin=True)
     return figure
 
 

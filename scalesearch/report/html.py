@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -17,7 +18,7 @@ from scalesearch.analysis.metrics import chance_text, metric_of
 from scalesearch.analysis.selection import Choice
 from scalesearch.files import write_text
 from scalesearch.records import DONE, FAILED, TrialRecord
-from scalesearch.report.figures import cost, leaderboard, learning_curves, triangle
+from scalesearch.report.figures import cost, leaderboard, learning_curves, triangle, validation
 from scalesearch.report.style import plus_minus, short_name
 from scalesearch.scaling.family import REPORTED_PHIS, ScalingRule, family, rounding_note
 
@@ -63,17 +64,25 @@ def write_report(
     choice: Choice,
     candidates: pd.DataFrame,
     records: Sequence[TrialRecord],
+    validations: Mapping[float, tuple[pd.DataFrame, str]],
 ) -> None:
     """Writes the report of the study `name` to `path`: beside its place first, then renamed.
 
-    `candidates` has `tables.CANDIDATE_COLUMNS`. Raises `OSError` where `path` cannot be written.
+    `candidates` has `tables.CANDIDATE_COLUMNS`; `validations` holds φ → table (`validation.COLUMNS`) and verdict.
+    Raises `OSError` where `path` cannot be written.
     """
-    page = render(name=name, rule=rule, choice=choice, candidates=candidates, records=records)
+    page = render(name=name, rule=rule, choice=choice, candidates=candidates, records=records, validations=validations)
     write_text(path, page)
 
 
 def render(
-    *, name: str, rule: ScalingRule, choice: Choice, candidates: pd.DataFrame, records: Sequence[TrialRecord]
+    *,
+    name: str,
+    rule: ScalingRule,
+    choice: Choice,
+    candidates: pd.DataFrame,
+    records: Sequence[TrialRecord],
+    validations: Mapping[float, tuple[pd.DataFrame, str]],
 ) -> str:
     """The page as text; every string that comes from outside is escaped."""
     metric = rule.metric
@@ -89,6 +98,7 @@ def render(
         "<h2>The family</h2>",
         f'<p class="soft">{escape(rounding_note(rule))}</p>',
         _family_table(rule),
+        *(_validation(phi, table, verdict, metric) for phi, (table, verdict) in validations.items()),
         "<h2>Candidates</h2>",
         _figure(leaderboard(candidates, metric), "leaderboard"),
         _candidates_table(candidates),
@@ -161,6 +171,36 @@ def _family_table(rule: ScalingRule) -> str:
         for member in family(rule, REPORTED_PHIS)
     ]
     return _table(header, rows)
+
+
+def _validation(phi: float, table: pd.DataFrame, verdict: str, metric: str) -> str:
+    header = (
+        "split",
+        "depth",
+        "width",
+        "resolution",
+        "macs ×",
+        metric_of(metric).on_test,
+        "rule better by",
+        "95 %",
+        "rule is",
+    )
+    rows = [
+        (
+            row["rivals"],
+            *(f"{row[f'{name}_share']:.2f}" for name in ("depth", "width", "resolution")),
+            f"{row['macs_ratio']:.3f}",
+            f"{row['value']:.4f}",
+            f"{row['better_by']:+.4f}" if row["verdict"] else "",
+            "" if math.isnan(row["low"]) else f"{row['low']:+.4f} to {row['high']:+.4f}",
+            row["verdict"],
+        )
+        for row in table.to_dict("records")
+    ]
+    return (
+        f"<h2>Validation at φ = {phi:g}, on the test split</h2><p>{escape(verdict)}</p>"
+        f"{_figure(validation(table, phi, metric), f'validation-{phi:g}')}{_table(header, rows)}"
+    )
 
 
 def _candidates_table(candidates: pd.DataFrame) -> str:

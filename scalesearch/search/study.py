@@ -151,7 +151,7 @@ def check_plan(study: optuna.Study, planned: Sequence[PlannedTrial]) -> None:
         if index >= len(planned) or spec_of(trial) != planned[index].candidate.spec.to_json():
             raise StudyMismatch(
                 f"the study {study.study_name!r} must hold the networks that are planned now, but trial {trial.number} "
-                "is another one: it was planned by another version of scalesearch; use another --out, or that version"
+                "is another one, planned by another version of scalesearch or for another rule; use another --out"
             )
 
 

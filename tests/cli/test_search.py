@@ -144,7 +144,8 @@ class TestRun:
         assert document["trials"] == {"waiting": 0, "running": 0, "complete": 3, "failed": 0}
         assert document["files"] == FILES
         assert list(document) == [
-            "study", "budget", "metric", "trials", "leaders", "signal", "rule", "family", "folder", "files",
+            "study", "budget", "metric", "trials", "leaders", "signal", "rule", "nearest", "family", "folder",
+            "files",
         ]  # fmt: skip
         assert [member["phi"] for member in document["family"]] == [0, 1, 2, 3]
         after = json.loads((folder / "coefficients.json").read_text(encoding="utf-8"))

@@ -1,0 +1,75 @@
+"""The command validate: the rule against its rivals on the test split, at a φ that it was not fitted on."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from datetime import date
+
+from scalesearch import interrupts
+from scalesearch.analysis.validation import validation_table, verdict
+from scalesearch.cli import display
+from scalesearch.cli.scaling import print_json
+from scalesearch.cli.search import STOPPING, owned, train_missing
+from scalesearch.config import InputError
+from scalesearch.results import Run, Validation, finish, load, save_validations
+from scalesearch.scaling.family import parse_phis
+from scalesearch.search import study as studies
+from scalesearch.search.rivals import RULE, rivals, validation_study
+from scalesearch.search.storage import open_storage, sqlite_url
+
+
+def validate(arguments: argparse.Namespace) -> int:
+    """Train the rule's network and its rivals at equal macs, compare them on the test split, write what came out."""
+    run = load(arguments.folder, arguments.storage)
+    if run.states["waiting"] + run.states["running"] or not run.has_result:
+        raise InputError(f"{arguments.folder}: the search has no final rule yet; finish the run first")
+    try:
+        phis = parse_phis(arguments.phi)
+    except ValueError as error:
+        raise InputError(f"--phi: {error}") from None
+    if min(phis) <= 0:
+        raise InputError(f"--phi must be above 0, where there is something to split, but got {arguments.phi}")
+    failed = 0
+    with owned(arguments.folder), interrupts.deferred(STOPPING):
+        for phi in phis:
+            failed += _validate(run, phi, arguments)
+        done = load(arguments.folder, arguments.storage)
+        finish(done)
+    if arguments.json:
+        print_json([one.to_json() for one in done.validations])
+    else:
+        display.show_validations(done.validations, done.study.metric)
+    return 5 if failed else 0
+
+
+def _validate(run: Run, phi: float, arguments: argparse.Namespace) -> int:
+    """One φ. Returns how many networks failed."""
+    from scalesearch.training.data import check_fits, load_splits
+
+    config = validation_study(run.study, phi, arguments.seeds or run.study.seeds)
+    made, names = rivals(config, run.choice.shares)
+    splits = load_splits(config.data)
+    check_fits(made.baseline.spec, splits, config.training.batch_size)
+    if not len(splits.test):
+        raise InputError(f"{config.data.source}: there is no test split; set `data.test` in the study")
+    if splits.digest != run.fingerprint["data.digest"]:
+        raise studies.StudyMismatch(f"the data of {config.data.source} are not those that the rule was found with")
+    if not arguments.json:
+        sys.stdout.write(
+            f"φ = {phi:g}: {len(names)} networks of {config.budget:g} × the baseline, {config.seeds} seeds\n"
+        )
+        sys.stdout.flush()
+    url = arguments.storage or sqlite_url(arguments.folder)
+    study = studies.open_study(open_storage(url), config, splits.digest)
+    # The one place that reads the test split: as the validation of these trainings, none of which chooses anything.
+    train_missing(config, made, study, dataclasses.replace(splits, validation=splits.test), url)
+    records = studies.records(study)
+    try:
+        table = validation_table(records, names, RULE, config.metric)
+    except ValueError as error:
+        raise InputError(f"φ = {phi:g}: {error}") from None
+    read = studies.last_date(study) or date.today().isoformat()
+    save_validations(arguments.folder, Validation(phi, config.budget, read, splits.digest, verdict(table), table))
+    return sum(record.failure is not None for record in records)

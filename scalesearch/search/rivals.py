@@ -1,0 +1,60 @@
+"""The rivals of a rule at a budget that it was not fitted on: networks of other splits at the same real macs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from scalesearch.config import InputError, StudyConfig
+from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.scaling.coefficients import Coefficients, shares_of
+from scalesearch.scaling.complexity import complexity
+from scalesearch.scaling.feasible import MAX_BUDGET, feasible_set
+from scalesearch.scaling.simplex import Shares
+from scalesearch.search.design import Plan, snap
+
+RULE = "the rule"
+# Shares (depth, width, resolution) of other rules: EfficientNet's own, arXiv:1905.11946 §3.3; EfficientNet-X B7's on
+# TPU and GPU, arXiv:2102.05610; fast compound scaling d1-w8-r1, arXiv:2103.06877.
+RIVALS: Mapping[str, Shares] = {
+    "depth only": Shares(1.0, 0.0, 0.0),
+    "width only": Shares(0.0, 1.0, 0.0),
+    "resolution only": Shares(0.0, 0.0, 1.0),
+    "equal shares": Shares(1 / 3, 1 / 3, 1 / 3),
+    "EfficientNet": shares_of(Coefficients(1.2, 1.1, 1.15)),
+    "EfficientNet-X TPU": Shares(0.27, 0.53, 0.20),
+    "EfficientNet-X GPU": Shares(0.38, 0.42, 0.20),
+    "fast (d1-w8-r1)": Shares(0.1, 0.8, 0.1),
+}
+
+
+def validation_study(study: StudyConfig, phi: float, seeds: int) -> StudyConfig:
+    """The study in which the rivals at φ train: a budget of B^φ, a name of its own, one process.
+
+    Raises `InputError` where B^φ is no budget.
+    """
+    if not 1 < study.budget**phi <= MAX_BUDGET:
+        raise InputError(f"the budget {study.budget:g}^φ must be above 1 and at most {MAX_BUDGET:,}, but φ is {phi:g}")
+    changes = {
+        "name": f"{study.name}-validate-{phi:g}",
+        "budget": study.budget**phi,
+        "seeds": seeds,
+        "runtime": study.runtime.model_copy(update={"workers": 1}),
+    }
+    return study.model_copy(update=changes)
+
+
+def rivals(study: StudyConfig, shares: Shares) -> tuple[Plan, Mapping[ArchitectureSpec, tuple[str, ...]]]:
+    """The networks nearest to the rule's `shares` and to each rival's that cost the budget of `study`, and their names.
+
+    Splits that are one network on a coarse baseline share it. Raises `InfeasibleBudget` where none costs the budget.
+    """
+    baseline = study.resolved_baseline()
+    found = feasible_set(baseline.spec, baseline.rounding, study.budget, study.tolerance)
+    trials = {name: snap(found, target, study.budget) for name, target in {RULE: shares, **RIVALS}.items()}
+    names: dict[ArchitectureSpec, tuple[str, ...]] = {}
+    for name, trial in trials.items():
+        names[trial.candidate.spec] = (*names.get(trial.candidate.spec, ()), name)
+    first = {trial.candidate.spec: trial for trial in reversed(trials.values())}
+    distinct = tuple(first[spec] for spec in names)
+    counts = (found.combinations, found.counted, len(found))
+    return Plan(baseline, complexity(baseline.spec), study.budget, study.tolerance, *counts, distinct), names
