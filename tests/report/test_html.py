@@ -10,6 +10,7 @@ import pytest
 
 from scalesearch.analysis.selection import choose, rule_of
 from scalesearch.analysis.tables import candidates_table, trials_table
+from scalesearch.analysis.validation import validation_table, verdict
 from scalesearch.config import parse_study
 from scalesearch.records import Failure, TrialRecord
 from scalesearch.report.html import write_report
@@ -50,7 +51,12 @@ def report(path: Path, name: str, records: tuple[TrialRecord, ...], where: str =
     candidates = candidates_table(records, 2.0, "val_loss")
     choice = choose(trials_table(records), candidates, 2.0, "val_loss")
     rule = rule_of(choice, study, {"device": where, "versions": {"scalesearch": "0.1.0"}})
-    write_report(path, name=name, rule=rule, choice=choice, candidates=candidates, records=records)
+    names = {record.candidate.spec: (f"split {place}",) for place, record in enumerate(records)}
+    table = validation_table(records, names, "split 0", "val_loss")
+    write_report(
+        path, name=name, rule=rule, choice=choice, candidates=candidates, records=records,
+        validations={2.0: (table, verdict(table))},
+    )  # fmt: skip
     return path.read_text(encoding="utf-8")
 
 
@@ -99,7 +105,8 @@ def test_the_page_says_all_that_it_should(tmp_path: Path):
     assert f"Spend {shares.depth:.0%} of the budget on depth" in text
     assert re.search(r"costs 2 times the macs before rounding; .* φ = 1 costs \d\.\d+ times the baseline", text)
     assert "Resolved: candidates spread over" in text
-    assert "φ" in text
+    assert "Validation at φ = 2, on the test split" in text
+    assert "At equal macs the rule's network (split 0) is" in text
     assert f"{76_794_016:,}" in text  # the baseline's macs, at φ = 0
     assert "scalesearch 0.1.0" in text
     for name in ("triangle", "leaderboard", "curves", "cost"):
