@@ -10,10 +10,13 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Several signals at once, as `timeout` and a terminal send them, are one.
+PATIENCE_SECONDS = 2.0
 _asked = threading.Event()  # signals are the process's, and so is this
 
 
@@ -21,26 +24,37 @@ _asked = threading.Event()  # signals are the process's, and so is this
 def deferred(told: str) -> Iterator[None]:
     """While this lasts, SIGINT and SIGTERM only have effect where `check` is called; `told` goes to stderr at once.
 
-    In the main thread only.
+    One that comes `PATIENCE_SECONDS` after the first raises `KeyboardInterrupt` where it lands: for work that
+    hangs. In the main thread only.
     """
+    first = 0.0
 
     def note(number: int, frame: FrameType | None) -> None:
+        nonlocal first
         del number, frame
         if not _asked.is_set():
+            first = time.monotonic()
             _asked.set()
-            os.write(2, f"{told}\n".encode())  # not `sys.stderr`, which may be in the middle of a write
+            with contextlib.suppress(OSError):  # the reader may have gone by the same signal
+                os.write(2, f"{told}\n".encode())  # not `sys.stderr`, which may be in the middle of a write
+        elif time.monotonic() - first >= PATIENCE_SECONDS:
+            raise KeyboardInterrupt
 
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    for number, handler in before.items():
-        if handler != signal.SIG_IGN:  # as in a background job
-            signal.signal(number, note)
+    taken = {
+        number: handler for number in _SIGNALS if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)
+    }
+    for number in taken:  # an ignored one stays so, as in a background job
+        signal.signal(number, note)
     try:
         yield
         check()
+    except BrokenPipeError:
+        check()  # what was written to went away by the same signal
+        raise
     finally:
-        _asked.clear()
-        for number, handler in before.items():
+        for number, handler in taken.items():
             signal.signal(number, handler)
+        _asked.clear()
 
 
 def check() -> None:

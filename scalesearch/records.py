@@ -123,7 +123,7 @@ def record_from_json(document: Mapping[str, Any]) -> TrialRecord:
         compile_seconds=document["compile_seconds"],
         images_per_second=document["images_per_second"],
         device=document["device"],
-        versions=tuple(document["versions"].items()),
+        versions=tuple(document.get("versions", {}).items()),  # records of 2026-11-24 and before have none
     )
 
 

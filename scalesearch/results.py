@@ -90,8 +90,8 @@ class Run:
         return choose(self.trials, self.candidates, self.study.budget, self.study.metric)
 
     def surface(self) -> SurfaceFit:
-        """The response surface. Raises `InsufficientTrials` where it cannot be fitted yet."""
-        return fit_surface(self.candidates, self.study.budget, self.study.metric)
+        """The response surface of the choice. Raises `InsufficientTrials` where it cannot be fitted yet."""
+        return self.choice.surface or fit_surface(self.candidates, self.study.budget, self.study.metric)
 
     @cached_property
     def rule(self) -> ScalingRule:
@@ -228,13 +228,12 @@ def save_validations(folder: Path, new: Validation) -> None:
 
 def finish(run: Run) -> None:
     """Write the run's tables, coefficients.json and report.html, as far as its trials go."""
-    from scalesearch.report.html import write_report
+    from scalesearch.report.html import render
 
     write_tables(run.folder, run.trials, run.candidates)
     if run.has_result:
         write_text(run.folder / "coefficients.json", json.dumps(run.rule.to_json(), indent=2) + "\n")
-        write_report(
-            run.folder / "report.html",
+        page = render(
             name=run.study.name,
             rule=run.rule,
             choice=run.choice,
@@ -242,6 +241,7 @@ def finish(run: Run) -> None:
             records=run.records,
             validations={one.phi: (one.table, one.verdict) for one in run.validations},
         )
+        write_text(run.folder / "report.html", page)
 
 
 def _versions(records: Sequence[TrialRecord]) -> dict[str, str]:

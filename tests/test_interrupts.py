@@ -2,10 +2,15 @@
 
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from scalesearch import interrupts
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -34,6 +39,49 @@ def test_a_signal_waits_for_the_next_check_however_often_it_comes(
 def test_a_signal_behind_the_last_check_is_not_lost() -> None:
     with pytest.raises(KeyboardInterrupt), interrupts.deferred("stopping"):
         os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_later_signal_ends_work_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed = []
+
+    def body() -> None:
+        with interrupts.deferred("stopping"):
+            os.kill(os.getpid(), signal.SIGINT)
+            monkeypatch.setattr(interrupts, "PATIENCE_SECONDS", 0.0)
+            passed.append("hangs")
+            os.kill(os.getpid(), signal.SIGTERM)
+            passed.append("never reached")
+
+    with pytest.raises(KeyboardInterrupt):
+        body()
+    assert passed == ["hangs"]
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_a_pipe_that_breaks_is_an_interrupt_only_with_a_signal(interrupted: bool) -> None:
+    """As under `2>&1 | tee`, which dies of the same key press."""
+
+    def body() -> None:
+        with interrupts.deferred("stopping"):
+            if interrupted:
+                os.kill(os.getpid(), signal.SIGINT)
+            raise BrokenPipeError
+
+    with pytest.raises(KeyboardInterrupt if interrupted else BrokenPipeError):
+        body()
+
+
+def test_telling_a_reader_that_has_gone_does_no_harm() -> None:
+    """In a process of its own, whose stderr is a pipe that nobody reads."""
+    code = (
+        "import os, signal\nfrom scalesearch import interrupts\n"
+        "reading, writing = os.pipe(); os.close(reading); os.dup2(writing, 2)\n"
+        "with interrupts.deferred('stopping'):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n    print('goes on', flush=True)\n"
+        "    try: interrupts.check()\n    except KeyboardInterrupt: os._exit(130)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "goes on\n")
 
 
 def test_a_signal_that_is_ignored_stays_so() -> None:

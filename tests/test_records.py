@@ -142,3 +142,9 @@ def test_another_document_is_no_record(key: str, value: object, error: type[Exce
         document[key] = value
     with pytest.raises(error):
         record_from_json(document)
+
+
+def test_a_record_from_before_versions_were_kept_is_still_read() -> None:
+    document = record_to_json(_record())
+    del document["versions"]
+    assert record_from_json(document) == _record(versions=())

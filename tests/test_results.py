@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 import scalesearch
-from scalesearch import results
 from scalesearch.analysis.surface import InsufficientTrials
 from scalesearch.analysis.tables import read_table
 from scalesearch.config import InputError, load_study
@@ -160,8 +159,7 @@ def test_a_report_that_fails_leaves_nothing_half_written(tmp_path: Path, monkeyp
     def fail(*arguments: object, **options: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(results, "write_report", fail, raising=False)
-    monkeypatch.setattr("scalesearch.report.html.write_report", fail)
+    monkeypatch.setattr("scalesearch.report.html.render", fail)
     with pytest.raises(OSError, match="disk full"):
         finish(load(tmp_path))
     after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}

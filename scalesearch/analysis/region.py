@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import f as f_distribution
 
 from scalesearch.analysis.optimum import Optimum
@@ -69,13 +70,21 @@ def confidence_region(fit: SurfaceFit, best: Optimum, maximise: bool, level: flo
     margin, part = 1.0, 0.0
     for steps in _STEPS:
         points = _lattice(steps, found.min(axis=0) - margin, found.max(axis=0) + margin)
-        inside = (p_optimum(fit, points, maximise) >= 1 - level) & ~_worse(fit, points, own, maximise)
+        inside = in_region(fit, best, points, maximise, level)
         found = np.vstack([own, points[inside]])
         part = float(inside.sum()) / math.comb(steps + 2, 2)
         if len(found) >= _ENOUGH:
             break
         margin = 2 / steps
     return Region(level, found, part)
+
+
+def in_region(
+    fit: SurfaceFit, best: Optimum, points: FloatArray, maximise: bool, level: float = LEVEL
+) -> NDArray[np.bool_]:
+    """Which points (N, 3) may be the optimum at `level`."""
+    worse = _worse(fit, points, np.array([best.shares.values]), maximise)
+    return np.asarray((p_optimum(fit, points, maximise) >= 1 - level) & ~worse)
 
 
 def _lattice(steps: int, low: FloatArray, high: FloatArray) -> FloatArray:

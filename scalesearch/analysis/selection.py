@@ -59,6 +59,7 @@ class Signal(Variance):
 class Choice:
     """The chosen shares, what they rest on (`basis`, a sentence) and how sure they are (`certainty`, sentences).
 
+    `surface` has the error that the region has: pooled with the seeds' where there is no lack of fit.
     `surface`, `optimum` and `region` are None where no surface could be fitted. `tied` are the candidates that
     the seeds cannot tell from the best, as JSON objects, best first.
     """
@@ -94,14 +95,15 @@ def choose(trials: pd.DataFrame, candidates: pd.DataFrame, budget: float, metric
     shares = best.to_numpy(float)
     basis = f"The shares of the best of {len(finished)} candidates, because"
     try:
-        surface = fit_surface(candidates, budget, metric)
+        fitted = fit_surface(candidates, budget, metric)
     except InsufficientTrials as error:
         judged = _signal(model, seeds, metric, None, None, str(error))
         told = (f"{basis} {error}.", _certainty(None, budget, len(tied), len(finished)))
         return Choice(Shares(*shares.tolist()), describe(shares), *told, judged, None, None, None, tied)
+    surface = _pooled(fitted, model)
     point = optimum(surface, maximise)
-    region = confidence_region(_pooled(surface, model), point, maximise)
-    judged = _signal(model, seeds, metric, surface, region, "")
+    region = confidence_region(surface, point, maximise)
+    judged = _signal(model, seeds, metric, fitted, region, "")
     certainty = _certainty(region, budget, len(tied), len(finished))
     if surface.adjusted_r2 <= 0:
         basis += f" the {surface.model} surface explains nothing (adjusted R² {surface.adjusted_r2:.2f})."

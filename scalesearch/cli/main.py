@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
@@ -51,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        _say("interrupted; run the same command again to resume" if arguments.command == "run" else "interrupted")
+        with contextlib.suppress(OSError):  # stderr may be closed by the same signal
+            resumes = arguments.command in ("run", "validate")
+            _say("interrupted; run the same command again to resume" if resumes else "interrupted")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -74,8 +77,9 @@ def entry() -> NoReturn:
     """The console command. An interrupted process ends at once: threads of a library may still be at work in it."""
     code = main()
     if code == INTERRUPTED:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
         os._exit(code)
     sys.exit(code)
 

@@ -48,7 +48,7 @@ def _validate(run: Run, phi: float, arguments: argparse.Namespace) -> int:
     """One φ. Returns how many networks failed."""
     from scalesearch.training.data import check_fits, load_splits
 
-    config = validation_study(run.study, phi, arguments.seeds or run.study.seeds)
+    config = validation_study(run.study, run.choice.shares, phi, arguments.seeds or run.study.seeds)
     made, names = rivals(config, run.choice.shares)
     splits = load_splits(config.data)
     check_fits(made.baseline.spec, splits, config.training.batch_size)

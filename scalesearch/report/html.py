@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -16,7 +15,6 @@ from plotly.offline import get_plotlyjs
 
 from scalesearch.analysis.metrics import chance_text, metric_of
 from scalesearch.analysis.selection import Choice
-from scalesearch.files import write_text
 from scalesearch.records import DONE, FAILED, TrialRecord
 from scalesearch.report.figures import cost, leaderboard, learning_curves, triangle, validation
 from scalesearch.report.style import plus_minus, short_name
@@ -56,25 +54,6 @@ tr:last-child td { border-bottom: 0; }
 """
 
 
-def write_report(
-    path: Path,
-    *,
-    name: str,
-    rule: ScalingRule,
-    choice: Choice,
-    candidates: pd.DataFrame,
-    records: Sequence[TrialRecord],
-    validations: Mapping[float, tuple[pd.DataFrame, str]],
-) -> None:
-    """Writes the report of the study `name` to `path`: beside its place first, then renamed.
-
-    `candidates` has `tables.CANDIDATE_COLUMNS`; `validations` holds φ → table (`validation.COLUMNS`) and verdict.
-    Raises `OSError` where `path` cannot be written.
-    """
-    page = render(name=name, rule=rule, choice=choice, candidates=candidates, records=records, validations=validations)
-    write_text(path, page)
-
-
 def render(
     *,
     name: str,
@@ -84,7 +63,10 @@ def render(
     records: Sequence[TrialRecord],
     validations: Mapping[float, tuple[pd.DataFrame, str]],
 ) -> str:
-    """The page as text; every string that comes from outside is escaped."""
+    """The report of the study `name` as a page; every string that comes from outside is escaped.
+
+    `candidates` has `tables.CANDIDATE_COLUMNS`; `validations` holds φ → table (`validation.COLUMNS`) and verdict.
+    """
     metric = rule.metric
     resolved = " resolved" if rule.resolved else ""
     parts = [

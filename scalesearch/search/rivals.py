@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Mapping
 
-from scalesearch.config import InputError, StudyConfig
+from scalesearch.analysis.selection import FAR
+from scalesearch.config import InputError, StudyConfig, parse_study
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients, shares_of
 from scalesearch.scaling.complexity import complexity
@@ -27,33 +30,41 @@ RIVALS: Mapping[str, Shares] = {
 }
 
 
-def validation_study(study: StudyConfig, phi: float, seeds: int) -> StudyConfig:
-    """The study in which the rivals at φ train: a budget of B^φ, a name of its own, one process.
+def validation_study(study: StudyConfig, shares: Shares, phi: float, seeds: int) -> StudyConfig:
+    """The study in which the rivals of `shares` train at φ: a budget of B^φ, one process, and a name of its own.
 
-    Raises `InputError` where B^φ is no budget.
+    Another φ, rule or number of seeds is another study. Raises `InputError` where B^φ is no budget.
     """
-    if not 1 < study.budget**phi <= MAX_BUDGET:
+    if not 0 < phi * math.log(study.budget) <= math.log(MAX_BUDGET):
         raise InputError(f"the budget {study.budget:g}^φ must be above 1 and at most {MAX_BUDGET:,}, but φ is {phi:g}")
+    # Rounded, so that another machine's last digits do not make another rule.
+    asked = (round(float(phi), 9), [round(share, 9) for share in shares.values], seeds)
+    told = hashlib.sha256(repr(asked).encode()).hexdigest()[:8]
     changes = {
-        "name": f"{study.name}-validate-{phi:g}",
+        "name": f"{study.name}-validate-{phi:g}-{told}",
         "budget": study.budget**phi,
         "seeds": seeds,
-        "runtime": study.runtime.model_copy(update={"workers": 1}),
+        "runtime": {**study.runtime.model_dump(mode="json"), "workers": 1},
     }
-    return study.model_copy(update=changes)
+    return parse_study({**study.model_dump(mode="json"), **changes}, f"validation at φ = {phi:g}")
 
 
 def rivals(study: StudyConfig, shares: Shares) -> tuple[Plan, Mapping[ArchitectureSpec, tuple[str, ...]]]:
     """The networks nearest to the rule's `shares` and to each rival's that cost the budget of `study`, and their names.
 
-    Splits that are one network on a coarse baseline share it. Raises `InfeasibleBudget` where none costs the budget.
+    Splits that are one network on a coarse baseline share it; a name is marked ≈ where its network is more than
+    `FAR` in shares away. Raises `InfeasibleBudget` where none costs the budget, `InputError` where all splits are one
+    network.
     """
     baseline = study.resolved_baseline()
     found = feasible_set(baseline.spec, baseline.rounding, study.budget, study.tolerance)
     trials = {name: snap(found, target, study.budget) for name, target in {RULE: shares, **RIVALS}.items()}
     names: dict[ArchitectureSpec, tuple[str, ...]] = {}
     for name, trial in trials.items():
-        names[trial.candidate.spec] = (*names.get(trial.candidate.spec, ()), name)
+        told = name if trial.distance <= FAR or name == RULE else f"≈ {name}"
+        names[trial.candidate.spec] = (*names.get(trial.candidate.spec, ()), told)
+    if len(names) == 1:
+        raise InputError(f"at {study.budget:g} × the baseline all splits are one network: a larger φ tells them apart")
     first = {trial.candidate.spec: trial for trial in reversed(trials.values())}
     distinct = tuple(first[spec] for spec in names)
     counts = (found.combinations, found.counted, len(found))

@@ -67,7 +67,7 @@ def work(
         except UpdateFinishedTrialError:  # given up for dead while it was evaluated: this machine slept
             taken_away.append(trial.number)
             raise
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, BrokenPipeError):  # the latter where the reader of the progress went away
             index = studies.planned_index(trial)
             if index is not None:
                 studies.enqueue(study, index, planned[index])

@@ -9,10 +9,10 @@ from scalesearch.analysis.validation import COLUMNS
 from scalesearch.cli.main import main
 from scalesearch.results import load
 from scalesearch.search import study as studies
-from scalesearch.search.rivals import RIVALS, RULE
+from scalesearch.search.rivals import RIVALS, RULE, validation_study
 from scalesearch.search.storage import open_storage, sqlite_url
 from scalesearch.training.data import load_splits
-from tests.cli.test_search import TINY, complaint, scalesearch
+from tests.cli.tiny import TINY, complaint, scalesearch
 from tests.planted import planted_run
 
 
@@ -35,7 +35,7 @@ def test_every_rival_trains_at_equal_macs_and_the_verdict_is_written(validated: 
     (found,) = run.validations
     assert (found.phi, found.budget, found.data_digest) == (1.0, 2.0, run.fingerprint["data.digest"])
     assert list(found.table.columns) == list(COLUMNS)
-    named = [name for row in found.table["rivals"] for name in row.split(", ")]
+    named = [name.removeprefix("≈ ") for row in found.table["rivals"] for name in row.split(", ")]
     assert sorted(named) == sorted([RULE, *RIVALS])
     assert (found.table["macs_ratio"] / 2 - 1).abs().max() <= run.study.tolerance
     assert found.verdict in " ".join(told.split())
@@ -51,7 +51,8 @@ def test_it_is_the_test_split_that_is_read(validated: tuple[Path, str]) -> None:
     folder, _ = validated
     config = load(folder).study
     assert len(load_splits(config.data).test) == 100 == len(load_splits(config.data).validation)
-    stored = studies.join_study(open_storage(sqlite_url(folder)), "tiny-validate-1")
+    name = validation_study(config, load(folder).choice.shares, 1, config.seeds).name
+    stored = studies.join_study(open_storage(sqlite_url(folder)), name)
     own = {record.candidate.spec: record for record in load(folder).records}
     shared = [record for record in studies.records(stored) if record.candidate.spec in own]
     assert shared  # a network of the search trains again, the same way, but is judged on other images
@@ -83,7 +84,8 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "the search has no final rule yet" in complaint(capsys, "validate", half)
     assert "--phi must be above 0" in complaint(capsys, "validate", whole, "--phi", "0:2")
     assert "--phi: `phi` must be numbers or ranges" in complaint(capsys, "validate", whole, "--phi", "two")
-    assert "must be above 1 and at most 100,000" in complaint(capsys, "validate", whole, "--phi", "60")
+    assert "must be above 1 and at most 100,000" in complaint(capsys, "validate", whole, "--phi", "2000")
+    assert "`seeds` must be at most 1000, but got 5000" in complaint(capsys, "validate", whole, "--seeds", "5000")
     assert "no run there" in complaint(capsys, "validate", tmp_path / "nowhere")
     # The planted run's data are not those of its study file.
     assert "are not those that the rule was found with" in complaint(capsys, "validate", whole, code=3)

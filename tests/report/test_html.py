@@ -13,7 +13,7 @@ from scalesearch.analysis.tables import candidates_table, trials_table
 from scalesearch.analysis.validation import validation_table, verdict
 from scalesearch.config import parse_study
 from scalesearch.records import Failure, TrialRecord
-from scalesearch.report.html import write_report
+from scalesearch.report.html import render
 from tests.planted import PlantedSurface, planted_candidates, planted_records, small_baseline
 
 HOSTILE = '</script><script>document.title="owned"</script><img src=http://example.org/x onerror=alert(1)>"\'&'
@@ -53,11 +53,12 @@ def report(path: Path, name: str, records: tuple[TrialRecord, ...], where: str =
     rule = rule_of(choice, study, {"device": where, "versions": {"scalesearch": "0.1.0"}})
     names = {record.candidate.spec: (f"split {place}",) for place, record in enumerate(records)}
     table = validation_table(records, names, "split 0", "val_loss")
-    write_report(
-        path, name=name, rule=rule, choice=choice, candidates=candidates, records=records,
+    page = render(
+        name=name, rule=rule, choice=choice, candidates=candidates, records=records,
         validations={2.0: (table, verdict(table))},
     )  # fmt: skip
-    return path.read_text(encoding="utf-8")
+    path.write_text(page, encoding="utf-8")
+    return page
 
 
 @pytest.fixture(scope="module")

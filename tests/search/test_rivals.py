@@ -10,9 +10,10 @@ from tests.planted import planted_study
 
 
 def test_every_split_has_its_nearest_network_at_equal_macs() -> None:
-    study = validation_study(planted_study(), 2, 3)
-    assert (study.budget, study.seeds, study.name, study.runtime.workers) == (4.0, 3, "planted-validate-2", 1)
-    plan, names = rivals(study, Shares(0.2, 0.5, 0.3))
+    shares = Shares(0.2, 0.5, 0.3)
+    study = validation_study(planted_study(), shares, 2, 3)
+    assert (study.budget, study.seeds, study.runtime.workers) == (4.0, 3, 1)
+    plan, names = rivals(study, shares)
     assert sorted(name for group in names.values() for name in group) == sorted([RULE, *RIVALS])
     assert names[plan.trials[0].candidate.spec][0] == RULE
     assert [trial.candidate.spec for trial in plan.trials] == list(names)
@@ -23,7 +24,7 @@ def test_every_split_has_its_nearest_network_at_equal_macs() -> None:
 
 
 def test_splits_that_are_one_network_share_it() -> None:
-    plan, names = rivals(validation_study(planted_study(), 1, 1), RIVALS["width only"])
+    plan, names = rivals(validation_study(planted_study(), RIVALS["width only"], 1, 1), RIVALS["width only"])
     assert names[plan.trials[0].candidate.spec] == (RULE, "width only")
     assert len(plan.trials) == len(RIVALS)
 
@@ -33,7 +34,39 @@ def test_efficientnets_shares_are_those_of_its_paper() -> None:
     assert [round(share, 2) for share in RIVALS["EfficientNet"].values] == [0.28, 0.29, 0.43]
 
 
-@pytest.mark.parametrize("phi", [-1.0, 0.0, 40.0])
+def test_another_rule_number_of_seeds_or_phi_is_another_study() -> None:
+    one, other = Shares(0.2, 0.5, 0.3), Shares(0.2, 0.4, 0.4)
+    asked = [(one, 2, 3), (one, 2, 4), (one, 2.0000001, 3), (one, 2.0, 3), (other, 2, 3)]
+    names = [validation_study(planted_study(), *one).name for one in asked]
+    assert len(set(names)) == 4
+    assert names[0] == names[3]
+    assert all(name.startswith("planted-validate-2-") for name in names)
+    assert validation_study(planted_study(), *asked[0]).name == names[0]
+
+
+def test_too_many_seeds_are_refused_before_anything_is_stored() -> None:
+    with pytest.raises(InputError, match="`seeds` must be at most 1000, but got 5000"):
+        validation_study(planted_study(), Shares(0.2, 0.5, 0.3), 2, 5000)
+
+
+def test_a_budget_at_which_all_splits_are_one_network() -> None:
+    coarse = planted_study(rounding={"width_divisor": 64, "resolution_step": 96}, tolerance=0.05)
+    with pytest.raises(InputError, match="all splits are one network"):
+        rivals(validation_study(coarse, Shares(0.2, 0.5, 0.3), 0.06, 1), Shares(0.2, 0.5, 0.3))
+
+
+def test_a_network_far_from_its_split_is_marked() -> None:
+    coarse = validation_study(planted_study(rounding={"resolution_step": 48}), Shares(0.2, 0.5, 0.3), 1, 1)
+    plan, names = rivals(coarse, Shares(0.2, 0.5, 0.3))
+    found = {name: trial for trial in plan.trials for name in names[trial.candidate.spec]}
+    marked = [name for name in found if name.startswith("≈ ")]
+    assert marked
+    for name in marked:
+        target = np.array(RIVALS[name.removeprefix("≈ ")].values)
+        assert np.linalg.norm(target - np.array(found[name].candidate.shares.values)) > 0.15
+
+
+@pytest.mark.parametrize("phi", [-1.0, 0.0, 40.0, 2000.0])
 def test_a_phi_without_a_budget(phi: float) -> None:
     with pytest.raises(InputError, match="must be above 1 and at most 100,000"):
-        validation_study(planted_study(), phi, 1)
+        validation_study(planted_study(), Shares(0.2, 0.5, 0.3), phi, 1)

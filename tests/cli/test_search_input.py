@@ -1,0 +1,134 @@
+"""Bad input to the commands of a search: one line each, exit code 2 (4: storage), and nothing lost."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scalesearch.cli.main import main
+from scalesearch.search.storage import open_storage, sqlite_url
+from tests.cli.tiny import TINY, complaint
+
+
+class TestBadInput:
+    @pytest.mark.parametrize("place", ["/proc/scalesearch", "a file", "a file/run"])
+    def test_a_folder_that_cannot_be_written(self, capsys: pytest.CaptureFixture[str], tiny: Path, place: str) -> None:
+        (tiny.parent / "a file").write_text("not a folder", encoding="utf-8")
+        folder = tiny.parent / place
+        told = complaint(capsys, "run", "--study", tiny, "--out", folder)
+        assert f"--out {folder}: cannot be written" in told
+        assert "choose another folder" in told
+
+    def test_data_that_are_not_there_empty_or_cut_short(self, capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
+        def told(source: str) -> str:
+            tiny.write_text(TINY.replace('"mnist-sample"', f'"{source}"'), encoding="utf-8")
+            line = run_complaint(capsys, tiny)
+            assert source in line
+            return line
+
+        folder = tiny.parent / "data"
+        folder.mkdir()
+        assert "there is no folder" in told(f"idx:{folder}/nowhere")
+        assert "but holds nothing" in told(f"idx:{folder}")
+        assert "there is no file" in told(f"npz:{folder}/nowhere.npz")
+        images, labels = (folder / f"train-{what}-ubyte" for what in ("images-idx3", "labels-idx1"))
+        images.write_bytes(b"")
+        labels.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 2, 1, 2]))
+        assert "starts with nothing" in told(f"idx:{folder}")
+        images.write_bytes(bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 0, 4]) + bytes(20))
+        assert "promises 32 bytes" in told(f"idx:{folder}")
+        images.unlink()
+        packed = gzip.compress(bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 0, 4]) + bytes(32))
+        images.with_name(images.name + ".gz").write_bytes(packed[:-9])
+        assert images.name in told(f"idx:{folder}")
+        archive = folder / "images.npz"
+        archive.write_bytes(b"")
+        assert "must be an npz archive" in told(f"npz:{archive}")
+        np.savez(archive, train_images=np.zeros((4, 6, 6), np.uint8), train_labels=np.zeros(4, np.int64))
+        archive.write_bytes(archive.read_bytes()[:-40])
+        assert "must be an npz archive" in told(f"npz:{archive}")
+
+    def test_data_that_do_not_fit_are_told_before_anything_is_stored(
+        self, capsys: pytest.CaptureFixture[str], tiny: Path
+    ) -> None:
+        for before, after, told in (
+            ("in_channels = 1", "in_channels = 3", "set in_channels = 1 in the study's [baseline]"),
+            ("num_classes = 10", "num_classes = 9", "set num_classes = 10 in the study's [baseline]"),
+            (
+                "batch_size = 50",
+                "batch_size = 201",
+                "`training.batch_size` must be at most the number of training images",
+            ),
+            ("train = 200", "train = 5000", "`train` asks for 5,000 images, but 4,800 are left"),
+        ):
+            tiny.write_text(TINY.replace(before, after), encoding="utf-8")
+            assert told in run_complaint(capsys, tiny)
+        assert [path.name for path in (tiny.parent / "run").iterdir()] == [".lock"]
+
+    def test_an_unknown_key_or_wrong_type_names_the_file(self, capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
+        tiny.write_text(TINY.replace("seeds = 2", "seed = 2"), encoding="utf-8")
+        assert f"{tiny}: unknown key `seed` (did you mean `seeds`?)" in run_complaint(capsys, tiny)
+        tiny.write_text(TINY.replace("epochs = 2", "epochs = 2.5"), encoding="utf-8")
+        assert f"{tiny}: `training.epochs` must be a whole number, but got 2.5" in run_complaint(capsys, tiny)
+
+    def test_a_study_name_that_would_leave_the_folder(self, capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
+        told = complaint(capsys, "run", "--study", tiny, "--study-name", "../../away")
+        assert "`name` must match" in told
+        assert "(on the command line)" in told
+
+    @pytest.mark.parametrize("command", ["status", "report"])
+    def test_a_folder_without_a_run(self, capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str) -> None:
+        assert f"{tmp_path}: no run there" in complaint(capsys, command, tmp_path)
+        assert "no run there" in complaint(capsys, command, tmp_path / "nowhere")
+        (tmp_path / "study.toml").write_text(TINY, encoding="utf-8")
+        assert "no study.db there yet" in complaint(capsys, command, tmp_path)
+        assert not (tmp_path / "study.db").exists()
+
+    def test_a_storage_that_cannot_be_used(self, capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
+        out = tiny.parent / "run"
+
+        def told(url: str) -> str:
+            assert main(["run", "--study", str(tiny), "--out", str(out), "--storage", url, "--json"]) == 4
+            line = capsys.readouterr().err
+            assert (line.count("\n"), "s3cret" in line) == (1, False), line
+            return line
+
+        assert "cannot be used" in told("me:s3cret@host")
+        assert "cannot be opened" in told("postgresql+psycopg://me:s3cret@127.0.0.1:1/db")
+        assert sorted(path.name for path in out.iterdir()) == [".lock"]
+        told_worker = complaint(
+            capsys, "worker", "--storage", "sqlite:////no/such/study.db", "--study-name", "x", code=4
+        )
+        assert "unable to open database file" in told_worker
+        (out / "study.db").write_text("no database\n" * 200, encoding="utf-8")
+        (out / "study.toml").write_text(TINY, encoding="utf-8")
+        assert "file is not a database" in complaint(capsys, "status", out, code=4)
+        assert main(["run", "--study", str(tiny), "--out", str(out), "--json"]) == 4
+        assert "file is not a database" in capsys.readouterr().err
+
+    def test_a_study_that_is_not_in_the_storage(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        open_storage(sqlite_url(tmp_path))
+        (tmp_path / "study.toml").write_text(TINY, encoding="utf-8")
+        told = complaint(capsys, "worker", "--storage", sqlite_url(tmp_path), "--study-name", "x", code=4)
+        assert "no study called 'x'" in told
+        assert "no study called 'tiny'" in complaint(capsys, "status", tmp_path, code=4)
+
+    @pytest.mark.parametrize("value", ["0", "-1", "two", "1.5"])
+    def test_workers_and_cores(self, capsys: pytest.CaptureFixture[str], value: str) -> None:
+        for arguments in (
+            ["run", "--workers", value],
+            ["worker", "--storage", "sqlite://", "--study-name", "x", "--cores", value + "-"],
+        ):
+            with pytest.raises(SystemExit) as leaving:
+                main(arguments)
+            assert leaving.value.code == 2
+            assert re.fullmatch(r"scalesearch \w+: error: argument --\w+: .*\n", capsys.readouterr().err)
+
+
+def run_complaint(capsys: pytest.CaptureFixture[str], study: Path) -> str:
+    """The one line of a `run` that fails on what it was given; `--json` keeps the plan off stdout."""
+    return complaint(capsys, "run", "--study", study, "--out", study.parent / "run", "--json")

@@ -1,0 +1,78 @@
+"""A study of seconds, the command in a process, and the one line of a command that fails."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scalesearch.cli.main import main
+
+ROOT = Path(__file__).parents[2]
+TINY = """
+name = "tiny"
+budget = 2.0
+tolerance = 0.1
+seeds = 2
+
+[baseline]
+name = "tiny"
+resolution = 6
+in_channels = 1
+num_classes = 10
+head_width = 0
+stem = { width = 4, kernel_size = 3, stride = 1 }
+stages = [
+    { block = "separable", kernel_size = 3, stride = 1, width = 4, depth = 1 },
+    { block = "separable", kernel_size = 3, stride = 2, width = 8, depth = 1 },
+]
+
+[rounding]
+width_divisor = 1
+
+[design]
+kind = "lattice"
+degree = 1
+
+[data]
+source = "mnist-sample"
+train = 200
+validation = 100
+test = 100
+
+[training]
+epochs = 2
+batch_size = 50
+learning_rate = 0.01
+"""
+
+
+def scalesearch(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "scalesearch", *map(str, arguments)]
+    return subprocess.run(
+        command,
+        cwd=cwd or ROOT,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", "COLUMNS": "80"}
+
+
+def complaint(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 2) -> str:
+    """The one line on stderr of a command that fails with `code`."""
+    got = main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    assert got == code, err
+    assert (err.count("\n"), err[:13]) == (1, "scalesearch: "), err
+    assert "Traceback" not in out + err
+    return err
