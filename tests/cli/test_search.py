@@ -26,9 +26,11 @@ FILES = [
 ]  # fmt: skip
 
 
-def _default_interrupts() -> None:
-    """In the child, which would inherit a SIGINT that is ignored, as in a job in the background."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+# A SIGINT that is ignored, as in a job in the background, would be inherited.
+HEEDS_INTERRUPTS = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from scalesearch.cli.main import entry; entry()"
+)
 
 
 @pytest.fixture(scope="module")
@@ -130,14 +132,13 @@ class TestRun:
         folder = tiny.parent / "run"
         arguments = ["run", "--study", str(tiny), "--out", str(folder)]
         process = subprocess.Popen(
-            [sys.executable, "-m", "scalesearch", *arguments],
+            [sys.executable, "-c", HEEDS_INTERRUPTS, *arguments],
             cwd=ROOT,
             env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=_default_interrupts,  # noqa: PLW1509  # no threads here
         )
         with process:
             assert process.stderr is not None
