@@ -122,7 +122,7 @@ class Run:
         """
         baseline = self.study.resolved_baseline()
         found = feasible_set(baseline.spec, baseline.rounding, self.study.budget, self.study.tolerance)
-        return snap(found, self.choice.shares, self.study.budget).candidate
+        return snap(found.without_twins(), self.choice.shares, self.study.budget).candidate
 
     @property
     def failed(self) -> int:

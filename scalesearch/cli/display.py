@@ -92,9 +92,10 @@ def _counts(study: StudyConfig, made: Plan) -> str:
         )
     planned = f"{len(made.trials)} of them planned ({study.design.kind})" if made.trials else "chosen as it goes (tpe)"
     sample = "" if made.counted == made.combinations else f" (a sample of {made.combinations:,})"
+    alike = f" ({made.computed:,} without resolutions of the same maps)" if made.computed < made.feasible else ""
     return (
         f"{made.counted:,} networks counted{sample}; {made.feasible:,} cost {made.budget:g} × the baseline "
-        f"within {_percent(made.tolerance)}; {planned}"
+        f"within {_percent(made.tolerance)}{alike}; {planned}"
     )
 
 

@@ -7,7 +7,7 @@ combined and counted as one matrix product (`complexity.count`).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients, shares_of
 from scalesearch.scaling.complexity import Complexity, FloatArray, IntArray, areas, complexity, count, tabulate
 from scalesearch.scaling.compound import Rounding
-from scalesearch.scaling.reachable import Axes, reachable
+from scalesearch.scaling.reachable import Axes, reachable, with_maps_of_their_own
 from scalesearch.scaling.simplex import Shares
 
 # Combinations counted at most; above it the axes are thinned evenly and the set says so.
@@ -71,6 +71,15 @@ class FeasibleSet:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def without_twins(self) -> FeasibleSet:
+        """The networks that compute differently.
+
+        Of those that differ in resolution alone and have the same maps in every layer (225 and 226 px behind a
+        stem of stride 2), one stays: it stands for all, and no design trains it twice.
+        """
+        kept = with_maps_of_their_own(self.baseline, self.resolutions)[self.index[:, 2]]
+        return replace(self, index=self.index[kept], shares=self.shares[kept], macs_ratio=self.macs_ratio[kept])
 
     def candidate(self, row: int) -> Candidate:
         """The candidate of row `row`."""

@@ -1,7 +1,6 @@
 """What a rounding policy can reach: the distinct depth vectors, width vectors and resolutions that may pay off.
 
-Each axis is enumerated from the multipliers where one of its rounded values changes, so none is missed. Of the
-resolutions with the same maps in every layer, which are one network at one cost, only one stays.
+Each axis is enumerated from the multipliers where one of its rounded values changes, so none is missed.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients
@@ -80,7 +80,7 @@ def reachable(baseline: ArchitectureSpec, rounding: Rounding, highest: float) ->
 
     resolutions = _resolutions(baseline, rounding, _first(least_area, highest))
     affordable = count(cheapest, one_depth, areas(baseline, resolutions)).min(axis=(0, 1)) <= highest
-    resolutions = _distinct_maps(baseline, resolutions[affordable])
+    resolutions = resolutions[affordable]
     return Axes(alpha, depths, beta, widths, resolutions / baseline.resolution, resolutions)
 
 
@@ -142,13 +142,11 @@ def _resolutions(baseline: ArchitectureSpec, rounding: Rounding, bound: float) -
     return np.array([baseline.resolution, *range(first, math.ceil(bound * baseline.resolution) + step, step)])
 
 
-def _distinct_maps(baseline: ArchitectureSpec, resolutions: IntArray) -> IntArray:
-    """Of rising `resolutions` that differ in no layer's map, the one that shows most: the largest.
+def with_maps_of_their_own(baseline: ArchitectureSpec, resolutions: IntArray) -> NDArray[np.bool_]:
+    """Mask (R,): of rising `resolutions` with the same maps in every layer, the one that shows most, the largest.
 
-    Where the baseline's own, the first, is among them, it stays: what is not grown must not look grown.
+    Where the baseline's own is among them, it alone stays: what is not grown must not look grown.
     """
-    area = areas(baseline, resolutions)
+    area, own = areas(baseline, resolutions), areas(baseline, np.array([baseline.resolution]))
     kept = np.append((area[:, 1:] != area[:, :-1]).any(axis=0), True)
-    kept &= (area != area[:, :1]).any(axis=0)
-    kept[0] = True
-    return np.asarray(resolutions[kept])
+    return np.asarray(kept & (area != own).any(axis=0) | (resolutions == baseline.resolution))

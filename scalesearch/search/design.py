@@ -43,9 +43,10 @@ class PlannedTrial:
 class Plan:
     """What a study would train. Of `combinations` networks `counted` were counted, `feasible` of these cost the budget.
 
-    In a nominal grid these are its points, all of them counted, and those whose product is the budget within
-    the band; `trials` lists every such point that grows. Otherwise `trials` holds no two of the same network.
-    An adaptive design (`tpe`) has no planned trials.
+    Of the feasible ones, `computed` differ in more than a resolution with the same maps. In a nominal grid these
+    are its points, all of them counted, and those whose product is the budget within the band; `trials` lists every
+    such point that grows. Otherwise `trials` holds no two of the same network. An adaptive design (`tpe`)
+    has no planned trials.
     """
 
     baseline: Baseline
@@ -55,6 +56,7 @@ class Plan:
     combinations: int
     counted: int
     feasible: int
+    computed: int
     trials: tuple[PlannedTrial, ...]
 
     @property
@@ -72,16 +74,33 @@ def make_plan(study: StudyConfig) -> Plan:
         points, counted = grid(study.budget, design)
         rounded = (_as_it_rounds(baseline, cost.macs, point) for point in points)
         trials = tuple(trial for trial in rounded if trial is not None)
-        return Plan(baseline, cost, study.budget, design.band, counted, counted, len(points), trials)
+        return Plan(baseline, cost, study.budget, design.band, counted, counted, len(points), len(points), trials)
     found = feasible_set(baseline.spec, baseline.rounding, study.budget, study.tolerance)
-    trials = _without_twins(snap(found, target, study.budget) for target in _targets(study.budget, design))
-    counts = (found.combinations, found.counted, len(found))
-    return Plan(baseline, cost, study.budget, study.tolerance, *counts, trials)
+    alike = found.without_twins()
+    return plan_of(
+        study, found, _without_twins(snap(alike, target, study.budget) for target in _targets(study.budget, design))
+    )
+
+
+def plan_of(study: StudyConfig, found: FeasibleSet, trials: tuple[PlannedTrial, ...]) -> Plan:
+    """The plan to train `trials`, which are of the set `found` for `study`."""
+    baseline = study.resolved_baseline()
+    return Plan(
+        baseline=baseline,
+        baseline_complexity=complexity(baseline.spec),
+        budget=study.budget,
+        tolerance=study.tolerance,
+        combinations=found.combinations,
+        counted=found.counted,
+        feasible=len(found),
+        computed=len(found.without_twins()),
+        trials=trials,
+    )
 
 
 def planned_size(study: StudyConfig, plan: Plan) -> int:
     """How many networks the study trains: those planned or, in an adaptive design, its size or all there are."""
-    return len(plan.distinct) or min(study.design.size, plan.feasible)
+    return len(plan.distinct) or min(study.design.size, plan.computed)
 
 
 def _targets(budget: float, design: DesignSection) -> tuple[Shares, ...]:

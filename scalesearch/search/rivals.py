@@ -10,10 +10,9 @@ from scalesearch.analysis.selection import FAR
 from scalesearch.config import InputError, StudyConfig, parse_study
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients, shares_of
-from scalesearch.scaling.complexity import complexity
 from scalesearch.scaling.feasible import MAX_BUDGET, feasible_set
 from scalesearch.scaling.simplex import Shares
-from scalesearch.search.design import Plan, snap
+from scalesearch.search.design import Plan, plan_of, snap
 
 RULE = "the rule"
 # Shares (depth, width, resolution) of other rules: EfficientNet's own, arXiv:1905.11946 §3.3; EfficientNet-X B7's on
@@ -58,7 +57,8 @@ def rivals(study: StudyConfig, shares: Shares) -> tuple[Plan, Mapping[Architectu
     """
     baseline = study.resolved_baseline()
     found = feasible_set(baseline.spec, baseline.rounding, study.budget, study.tolerance)
-    trials = {name: snap(found, target, study.budget) for name, target in {RULE: shares, **RIVALS}.items()}
+    alike = found.without_twins()
+    trials = {name: snap(alike, target, study.budget) for name, target in {RULE: shares, **RIVALS}.items()}
     names: dict[ArchitectureSpec, tuple[str, ...]] = {}
     for name, trial in trials.items():
         told = name if trial.distance <= FAR or name == RULE else f"≈ {name}"
@@ -66,6 +66,4 @@ def rivals(study: StudyConfig, shares: Shares) -> tuple[Plan, Mapping[Architectu
     if len(names) == 1:
         raise InputError(f"at {study.budget:g} × the baseline all splits are one network: a larger φ tells them apart")
     first = {trial.candidate.spec: trial for trial in reversed(trials.values())}
-    distinct = tuple(first[spec] for spec in names)
-    counts = (found.combinations, found.counted, len(found))
-    return Plan(baseline, complexity(baseline.spec), study.budget, study.tolerance, *counts, distinct), names
+    return plan_of(study, found, tuple(first[spec] for spec in names)), names

@@ -140,7 +140,8 @@ class _Adaptive:
     def __init__(self, study: optuna.Study, config: StudyConfig, plan: Plan) -> None:
         self._study, self._budget, self._size = study, config.budget, planned_size(config, plan)
         baseline = plan.baseline
-        self._found: FeasibleSet = feasible_set(baseline.spec, baseline.rounding, config.budget, config.tolerance)
+        found = feasible_set(baseline.spec, baseline.rounding, config.budget, config.tolerance)
+        self._found: FeasibleSet = found.without_twins()
 
     def candidate(self, trial: optuna.Trial, target: Shares) -> Candidate:
         """The nearest free candidate, marked as taken. Raises `TrialPruned` for a trial too many."""
