@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Collection, Mapping
 from importlib import resources
@@ -32,6 +33,7 @@ class _Section(BaseModel):
 
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Phi = Annotated[float, Field(gt=0, le=20)]
 # Bounded so that a slip of the finger stays an error message: array lengths and counts are 64-bit numbers.
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
 
@@ -192,13 +194,21 @@ class RuntimeSection(_Section):
 
 
 class StudyConfig(_Section):
-    """Everything that a search needs; one TOML file in `studies/`."""
+    """Everything that a search needs; one TOML file in `studies/`.
+
+    With `race`, `seeds` is the most that a candidate gets: all train for the first one, then those that may still
+    be best. `phi`: the levels, B^φ of macs each, that one rule is fitted to. `rungs`: numbers of epochs below that of
+    the schedule, at which the same candidates train too, to see whether the schedule's length changes their order.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     budget: Annotated[float, Field(gt=1, le=MAX_BUDGET)] = 2.0
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.02
     metric: Literal["val_loss", "val_accuracy"] = "val_loss"
     seeds: Annotated[int, Field(ge=1, le=1000)] = 2
+    race: bool = False
+    phi: Annotated[tuple[Phi, ...], Field(min_length=1)] = (1.0,)
+    rungs: tuple[Count, ...] = ()
     baseline: BaselineSection
     rounding: RoundingSection = RoundingSection()
     design: DesignSection = DesignSection()
@@ -223,9 +233,30 @@ class StudyConfig(_Section):
         )
         return Baseline(self.baseline.name, spec, rounding)
 
+    @model_validator(mode="after")
+    def _parts_make_sense(self) -> Self:
+        if self.race and (self.design.kind == "tpe" or self.design.nominal):
+            kind = "a nominal grid" if self.design.nominal else self.design.kind
+            raise ValueError(f"`race` needs a design of feasible candidates (lattice, grid, qmc), but got {kind}")
+        if 1 not in self.phi or len(set(self.phi)) < len(self.phi):
+            raise ValueError(f"`phi` must hold 1 and no number twice, but got {list(self.phi)}")
+        if max(self.phi) * math.log(self.budget) > math.log(MAX_BUDGET):
+            raise ValueError(f"`budget`^φ must be at most {MAX_BUDGET:,}, but φ is {max(self.phi):g}")
+        if any(rung >= self.training.epochs for rung in self.rungs) or len(set(self.rungs)) < len(self.rungs):
+            raise ValueError(
+                f"`rungs` must be numbers of epochs below `training.epochs` ({self.training.epochs}), none twice, "
+                f"but got {list(self.rungs)}"
+            )
+        if (len(self.phi) > 1 or self.rungs) and self.design.kind == "tpe":
+            raise ValueError("`phi` and `rungs` train the same splits again, which needs a planned design, but got tpe")
+        return self
+
     def identity(self) -> dict[str, Any]:
-        """What changes results, as flat `section.key` → JSON value: the fingerprint of the study."""
-        document = self.model_dump(mode="json", exclude={"runtime", "name"})
+        """What changes results, as flat `section.key` → JSON value: the fingerprint of the study.
+
+        Levels and rungs are searches of their own, so that a study can be given more of them later.
+        """
+        document = self.model_dump(mode="json", exclude={"runtime", "name", "phi", "rungs"})
         return dict(_flat(document))
 
 

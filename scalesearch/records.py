@@ -52,7 +52,8 @@ class Failure:
 class TrialRecord:
     """One candidate trained for its seeds, or the reason why it was not.
 
-    `versions` are those of the packages that trained it, as (name, version).
+    `versions` are those of the packages that trained it, as (name, version); `phi` is the level of the study that it is
+    from, which whoever reads the study knows: it is not stored.
     """
 
     candidate: Candidate
@@ -62,6 +63,7 @@ class TrialRecord:
     images_per_second: float
     device: str
     versions: tuple[tuple[str, str], ...]
+    phi: float = 1.0
 
     def __post_init__(self) -> None:
         if self.failure is None and not self.seeds:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import tomli_w
 
+from scalesearch.analysis.schedule import schedule_table
 from scalesearch.analysis.selection import Choice, choose, rule_of
 from scalesearch.analysis.surface import SurfaceFit, fit_surface
 from scalesearch.analysis.tables import candidates_table, trials_table, write_tables
@@ -26,7 +28,8 @@ from scalesearch.scaling.feasible import Candidate, feasible_set
 from scalesearch.scaling.rule import ScalingRule
 from scalesearch.search import study as studies
 from scalesearch.search.design import snap
-from scalesearch.search.storage import open_storage, sqlite_url
+from scalesearch.search.parts import parts_of
+from scalesearch.search.storage import open_storage, sqlite_url, study_names
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -64,12 +67,14 @@ class Validation:
 class Run:
     """What a run folder holds so far.
 
+    `records` are those of the whole schedule, of all levels φ; `rungs` those of shorter schedules, by their epochs.
     `states` counts trials waiting, running, complete and failed; `date` is that of the last one that ended.
     """
 
     folder: Path
     study: StudyConfig
     records: tuple[TrialRecord, ...]
+    rungs: Mapping[int, tuple[TrialRecord, ...]]
     states: Mapping[str, int]
     fingerprint: Mapping[str, Any]
     date: str | None
@@ -89,6 +94,12 @@ class Run:
         """The chosen shares and what they rest on. Raises `InsufficientTrials` where no candidate finished."""
         return choose(self.trials, self.candidates, self.study.budget, self.study.metric)
 
+    @cached_property
+    def schedule(self) -> pd.DataFrame:
+        """The rungs against the whole schedule; columns as `analysis.schedule.COLUMNS`."""
+        own = [record for record in self.records if record.phi == 1]
+        return schedule_table(self.rungs, own, self.choice, self.study.budget)
+
     def surface(self) -> SurfaceFit:
         """The response surface of the choice. Raises `InsufficientTrials` where it cannot be fitted yet."""
         return self.choice.surface or fit_surface(self.candidates, self.study.budget, self.study.metric)
@@ -106,6 +117,8 @@ class Run:
             "study": self.study.name,
             "fingerprint": dict(self.fingerprint),
             "where": self.choice.where,
+            "phi": sorted({record.phi for record in self.records}),
+            "schedule": json.loads(self.schedule.to_json(orient="records")),
             "signal": dataclasses.asdict(self.choice.signal),
         }
         return rule_of(self.choice, self.study, provenance)
@@ -122,7 +135,7 @@ class Run:
         """
         baseline = self.study.resolved_baseline()
         found = feasible_set(baseline.spec, baseline.rounding, self.study.budget, self.study.tolerance)
-        return snap(found.without_twins(), self.choice.shares, self.study.budget).candidate
+        return snap(found.without_twins(), self.choice.shares, self.study.budget, ()).candidate
 
     @property
     def failed(self) -> int:
@@ -200,15 +213,24 @@ def load(folder: str | Path, storage: str | None = None) -> Run:
     study = load_study(folder / "study.toml")
     if storage is None and not (folder / "study.db").is_file():
         raise InputError(f"{folder}: no study.db there yet; the study's storage is elsewhere: give --storage")
-    stored = studies.join_study(open_storage(storage or sqlite_url(folder), read_only=True), study.name)
-    return Run(
-        folder,
-        study,
-        studies.records(stored),
-        studies.count_states(stored),
-        studies.fingerprint_of(stored),
-        studies.last_date(stored),
-    )
+    opened = open_storage(storage or sqlite_url(folder), read_only=True)
+    own, names = studies.join_study(opened, study.name), study_names(opened)
+    records: list[TrialRecord] = []
+    rungs: dict[int, tuple[TrialRecord, ...]] = {}
+    states, dates = Counter[str](), []
+    for part in parts_of(study):
+        if part.study.name not in names:
+            continue  # interrupted before it began, or from before the study had this part
+        stored = studies.join_study(opened, part.study.name)
+        found = studies.records(stored)
+        if part.rung:
+            rungs[part.rung] = found
+        else:
+            records += [dataclasses.replace(record, phi=part.phi) for record in found]
+        states.update(studies.count_states(stored))
+        dates.append(studies.last_date(stored))
+    date = max((day for day in dates if day), default=None)
+    return Run(folder, study, tuple(records), rungs, dict(states), studies.fingerprint_of(own), date)
 
 
 def save_study(folder: Path, study: StudyConfig) -> None:

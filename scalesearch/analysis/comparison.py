@@ -40,13 +40,14 @@ class Variance:
 
 @dataclass(frozen=True, slots=True)
 class TwoWay:
-    """The two-way model: candidates' numbers, their means (K) with the seeds' effects taken out, runs of each (K).
+    """The two-way model: candidates' numbers, levels φ (K), means (K) without the seeds' effects, and runs of each (K).
 
     `error_df` degrees of freedom are behind `error_variance`, that of one run; None where there are none.
     `f`, `p` test the candidates. Units are the metric's.
     """
 
     candidates: tuple[int, ...]
+    phi: FloatArray
     means: FloatArray
     counts: FloatArray
     error_variance: float | None
@@ -56,29 +57,40 @@ class TwoWay:
 
     def variance(self) -> Variance:
         """What the model says of the spread."""
-        if len(self.means) < 2:
+        levels = np.unique(self.phi, return_inverse=True)[1]
+        own = len(self.means) - int(levels.max(initial=-1)) - 1
+        if own < 1:
             return Variance(None, None, None, None, None, None)
-        spread = float(self.means.std(ddof=1))
+        centres = np.bincount(levels, self.means) / np.bincount(levels)
+        spread = math.sqrt(float(((self.means - centres[levels]) ** 2).sum()) / own)
         if self.error_variance is None:
             return Variance(spread, None, None, None, None, None)
         noise = self.error_variance * float((1 / self.counts).mean())
-        own = max(spread**2 - noise, 0.0)
-        total = own + self.error_variance
-        within = own / total if total > 0 else 0.0
+        between = max(spread**2 - noise, 0.0)
+        total = between + self.error_variance
+        within = between / total if total > 0 else 0.0
         return Variance(spread, math.sqrt(self.error_variance), math.sqrt(noise), self.f, self.p, within)
 
 
 def finished_runs(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The runs in `trials` (`tables.TRIAL_COLUMNS`) that count: those of each network's latest trial, if it is done."""
-    latest = trials[trials["trial"].eq(trials.groupby("candidate")["trial"].transform("max"))]
-    done: pd.DataFrame = latest[latest["status"].eq(DONE) & np.isfinite(latest[metric])]
-    return done
+    """The runs in `trials` (`tables.TRIAL_COLUMNS`) that count: the latest of each seed, of networks that did not fail.
+
+    A network failed where its latest trial did.
+    """
+    latest = trials["trial"].eq(trials.groupby("candidate")["trial"].transform("max"))
+    failed = trials.loc[latest & trials["status"].ne(DONE), "candidate"]
+    counts = trials["status"].eq(DONE) & np.isfinite(trials[metric]) & ~trials["candidate"].isin(failed)
+    finished: pd.DataFrame = trials[counts].drop_duplicates(["candidate", "seed"], keep="last")
+    return finished
 
 
 def two_way(runs: pd.DataFrame, metric: str) -> TwoWay:
-    """Least squares of candidate + seed; candidates are swept out, so that only the seeds are columns."""
+    """Least squares of candidate + seed, of each level its own; candidates are swept out: only seeds are columns."""
     candidate, numbers = pd.factorize(runs["candidate"])
-    seed, seeds = pd.factorize(runs["seed"])
+    seed = runs.groupby(["phi", "seed"]).ngroup().to_numpy()
+    seeds = np.unique(seed)
+    phi = np.zeros(len(numbers))
+    phi[candidate] = runs["phi"]
     candidates = len(numbers)
     y, counts = runs[metric].to_numpy(float), np.bincount(candidate, minlength=candidates).astype(float)
     indicators = np.eye(len(seeds))[seed]
@@ -93,29 +105,30 @@ def two_way(runs: pd.DataFrame, metric: str) -> TwoWay:
     adjusted = y - indicators @ (effects - effects.mean()) if len(seeds) else y
     means = np.bincount(candidate, adjusted, minlength=candidates) / counts
     error_df, df = len(y) - candidates - int(rank), candidates + int(rank) - len(seeds)
-    names = tuple(map(int, numbers))
+    names = (tuple(map(int, numbers)), phi)
     if error_df < 1 or df < 1:
-        return TwoWay(names, means, counts, None, 0, None, None)
+        return TwoWay(*names, means, counts, None, 0, None, None)
     error_ss = float(((adjusted - means[candidate]) ** 2).sum())
     by_seed = np.bincount(seed, y) / np.bincount(seed)
     f, p = f_test(float(((y - by_seed[seed]) ** 2).sum()), error_ss, df, error_df)
-    return TwoWay(names, means, counts, error_ss / error_df, error_df, f if math.isfinite(f) else None, p)
+    return TwoWay(*names, means, counts, error_ss / error_df, error_df, f if math.isfinite(f) else None, p)
 
 
 def compare(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """By candidate number: `chance` of being the best, and `tied`: not distinguishable from the best at 95 %.
+    """By candidate number: `chance` of being the best of its level, and `tied`: not told from that one at 95 %.
 
     Of the finished candidates in `trials` (`tables.TRIAL_COLUMNS`). With no noise to be seen (one seed each) no
     chance is known and all are tied. Raises `ValueError` for an unknown metric.
     """
     model = two_way(finished_runs(trials, metric), metric)
     losses = -model.means if metric_of(metric).maximise else model.means
-    if model.error_variance is None:
-        chance, tied = np.full(len(losses), np.nan), np.ones(len(losses), bool)
-    else:
+    chance, tied = np.full(len(losses), np.nan), np.ones(len(losses), bool)
+    if model.error_variance is not None:
         error = math.sqrt(model.error_variance)
-        chance = _chances(losses, error / np.sqrt(model.counts), model.error_df)
-        tied = _tied(losses, error, model.counts, model.error_df)
+        for phi in np.unique(model.phi):
+            own = model.phi == phi
+            chance[own] = _chances(losses[own], error / np.sqrt(model.counts[own]), model.error_df)
+            tied[own] = _tied(losses[own], error, model.counts[own], model.error_df)
     return pd.DataFrame({"chance": chance, "tied": tied}, index=pd.Index(model.candidates, name="candidate"))
 
 

@@ -14,8 +14,8 @@ from scipy.stats import f as f_distribution
 from scalesearch.analysis.comparison import TwoWay, Variance, finished_runs, two_way
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.optimum import Optimum, describe, optimum
-from scalesearch.analysis.region import Region, confidence_region
-from scalesearch.analysis.surface import NAMES, InsufficientTrials, SurfaceFit, fit_surface
+from scalesearch.analysis.region import Region, confidence_region, in_region
+from scalesearch.analysis.surface import NAMES, FloatArray, InsufficientTrials, SurfaceFit, fit_surface
 from scalesearch.config import StudyConfig
 from scalesearch.records import DONE
 from scalesearch.scaling.coefficients import coefficients_of
@@ -74,6 +74,17 @@ class Choice:
     region: Region | None
     tied: tuple[Mapping[str, Any], ...]
 
+    @property
+    def maximise(self) -> bool:
+        """Whether more of the metric is better."""
+        return metric_of(self.signal.metric).maximise
+
+    def may_be_optimum(self, shares: FloatArray) -> np.ndarray:
+        """Which of `shares` (N, 3) the confidence region holds; all of them where no surface says anything."""
+        if self.surface is None or self.optimum is None:
+            return np.ones(len(shares), bool)
+        return np.asarray(in_region(self.surface, self.optimum, shares, self.maximise))
+
 
 def choose(trials: pd.DataFrame, candidates: pd.DataFrame, budget: float, metric: str) -> Choice:
     """The shares at the optimum of the surface or, where none can be fitted, those of the best candidate.
@@ -90,7 +101,7 @@ def choose(trials: pd.DataFrame, candidates: pd.DataFrame, budget: float, metric
         raise InsufficientTrials(
             f"a rule needs at least one finished candidate, but none of {len(candidates)} finished"
         )
-    values = finished[metric]
+    values = finished.loc[finished["phi"].eq(finished["phi"].min()), metric]
     best = finished.loc[values.idxmax() if maximise else values.idxmin(), [f"{name}_share" for name in NAMES]]
     shares = best.to_numpy(float)
     basis = f"The shares of the best of {len(finished)} candidates, because"
@@ -116,6 +127,8 @@ def choose(trials: pd.DataFrame, candidates: pd.DataFrame, budget: float, metric
     )
     if judged.lack_of_fit_p is not None and judged.lack_of_fit_p < SIGNIFICANT:
         basis += f" Candidates deviate from it by more than the seeds' noise (p = {judged.lack_of_fit_p:.2g})."
+    if surface.levels_p is not None and surface.levels_p < SIGNIFICANT:
+        basis += f" The levels of the budget contradict each other (p = {surface.levels_p:.2g}): no rule fits them all."
     return Choice(point.shares, point.where, basis, certainty, judged, surface, point, region, tied)
 
 

@@ -10,7 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import f as f_distribution
-from statsmodels.regression.linear_model import WLS  # not statsmodels.api, which imports plots and data sets
+from statsmodels.regression.linear_model import (  # not statsmodels.api, which imports plots and data sets
+    WLS,
+    RegressionResultsWrapper,
+)
 
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.records import DONE
@@ -40,7 +43,9 @@ class SurfaceFit:
     each candidate a variance of its own (HC3). `model_note` and `covariate_note` say why a term is not there (empty
     where all are). `validation` is the root mean square error of leaving one candidate out, by model.
     `residual_sd` is that of one seed's result (weights are numbers of seeds), lack of fit included. `f`, `p`
-    test the shares' terms against a constant, the covariate being in both. Units are the metric's.
+    test the shares' terms against a constant, the covariate being in both. With several levels φ each further one has a
+    term of its own, how far all of it lies from the first, and `levels_p` tests whether the shares' terms differ
+    between levels (None where it cannot be judged). Units are the metric's.
     """
 
     metric: str
@@ -61,6 +66,7 @@ class SurfaceFit:
     p: float
     n: int
     validation: tuple[tuple[str, float], ...]
+    levels_p: float | None
 
     def predict(self, shares: ArrayLike) -> FloatArray:
         """Predictions (N,) at `shares` (N, 3) for networks that cost the budget exactly."""
@@ -89,8 +95,8 @@ class SurfaceFit:
 
     @property
     def mixture_coefficients(self) -> tuple[FloatArray, FloatArray]:
-        """The coefficients (q,) of the shares' terms and their covariance (q, q); the covariate's is left out."""
-        size = len(self.terms) - (COVARIATE in self.terms)
+        """The coefficients (q,) of the shares' terms and their covariance (q, q); levels and covariate are left out."""
+        size = TERMS[self.model]
         return np.array(self.coefficients[:size]), np.array(self.covariance)[:size, :size]
 
     def mixture(self, shares: ArrayLike) -> FloatArray:
@@ -141,11 +147,13 @@ def fit_surface(candidates: pd.DataFrame, budget: float, metric: str) -> Surface
     metric_of(metric)
     finished = candidates[candidates["status"].eq(DONE) & np.isfinite(candidates[metric])]
     shares = finished[[f"{name}_share" for name in NAMES]].to_numpy(float)
+    phi = finished["phi"].to_numpy(float)
     data = _Data(
         shares,
-        np.log(finished["macs_ratio"].to_numpy(float) / budget),
+        np.log(finished["macs_ratio"].to_numpy(float)) - phi * math.log(budget),
         finished[metric].to_numpy(float),
         finished["seeds"].to_numpy(float),
+        phi,
     )
     models = {model: data.why_not(model) for model in TERMS}
     possible = [model for model, why in models.items() if not why]
@@ -163,18 +171,45 @@ def fit_surface(candidates: pd.DataFrame, budget: float, metric: str) -> Surface
 
 @dataclass(frozen=True, slots=True)
 class _Data:
-    """Shares (N, 3), logarithms of macs ratio ÷ budget (N,), candidate means (N,), numbers of seeds (N,)."""
+    """Shares (N, 3), logarithms of macs ratio ÷ budget (N,), candidate means (N,), numbers of seeds (N,).
+
+    `phi` (N,) are the candidates' levels.
+    """
 
     shares: FloatArray
     log_ratio: FloatArray
     response: FloatArray
     weights: FloatArray
+    phi: FloatArray
+
+    @property
+    def further_levels(self) -> FloatArray:
+        """The levels (L − 1,) but for the lowest."""
+        return np.asarray(np.unique(self.phi)[1:])
+
+    @property
+    def levels(self) -> FloatArray:
+        """Indicators (N, L − 1) of the further levels."""
+        return np.asarray(self.phi[:, None] == self.further_levels, float)
+
+    def levels_p(self, shared: RegressionResultsWrapper, mixture: FloatArray, design: FloatArray) -> float | None:
+        """P of the shares' terms being the same in all levels, given the fit that takes them for the same."""
+        each = [mixture * level[:, None] for level in self.levels.T]
+        full = np.column_stack([design, *each])
+        rank = int(np.linalg.matrix_rank(full, tol=1e-6))
+        more, left = rank - design.shape[1], len(full) - rank
+        if more < 1 or left < 1:
+            return None
+        roots = np.sqrt(self.weights)
+        fitted = full @ np.linalg.lstsq(full * roots[:, None], self.response * roots, rcond=1e-9)[0]
+        own_ss = float((self.weights * (self.response - fitted) ** 2).sum())
+        return f_test(float(shared.ssr), own_ss, more, left)[1]
 
     def why_not(self, model: str) -> str:
         """Why `model` cannot be fitted; empty where it can."""
         mixture = _mixture(self.shares, TERMS[model])
         distinct = len(np.unique(self.shares.round(9), axis=0))
-        needed = mixture.shape[1] + 2  # the covariate, and a degree of freedom for the error
+        needed = mixture.shape[1] + 2 + self.levels.shape[1]  # the covariate, and a degree of freedom for the error
         if distinct < needed:
             return f"the {model} model needs {needed} distinct candidates, but {distinct} finished"
         if np.linalg.matrix_rank(mixture, tol=1e-6) < mixture.shape[1]:
@@ -185,20 +220,21 @@ class _Data:
         """Why the macs ratio is not among the terms; empty where it is."""
         if np.ptp(self.log_ratio) < _NO_VARIATION:
             return "macs ratio left out: all candidates cost the same"
-        mixture = _mixture(self.shares, TERMS[model])
-        explained = mixture @ np.linalg.lstsq(mixture, self.log_ratio, rcond=None)[0]
+        known = np.column_stack([_mixture(self.shares, TERMS[model]), self.levels])
+        explained = known @ np.linalg.lstsq(known, self.log_ratio, rcond=None)[0]
         if np.abs(self.log_ratio - explained).max() < _NO_VARIATION:
             return "macs ratio left out: it follows from the shares"
         return ""
 
-    def with_covariate(self, columns: FloatArray, model: str) -> FloatArray:
-        """`columns` and, where it is among the terms of `model`, the macs ratio's."""
-        return columns if self.covariate_note(model) else np.column_stack([columns, self.log_ratio])
+    def with_covariates(self, columns: FloatArray, model: str) -> FloatArray:
+        """`columns`, those of the levels and, where it is among the terms of `model`, the macs ratio's."""
+        ratio = [] if self.covariate_note(model) else [self.log_ratio]
+        return np.column_stack([columns, self.levels, *ratio])
 
     def left_out_errors(self, model: str) -> FloatArray:
         """Errors (N,) of predicting each candidate by a fit without it, from the leverages of the whole fit."""
         roots = np.sqrt(self.weights)
-        design = self.with_covariate(_mixture(self.shares, TERMS[model]), model) * roots[:, None]
+        design = self.with_covariates(_mixture(self.shares, TERMS[model]), model) * roots[:, None]
         q, _ = np.linalg.qr(design)
         residuals = self.response * roots - q @ (q.T @ (self.response * roots))
         leverage = np.minimum((q**2).sum(axis=1), 1 - 1e-9)  # at 1 a candidate is all that determines some term
@@ -209,8 +245,8 @@ def _fit(
     data: _Data, model: str, note: str, validation: tuple[tuple[str, float], ...], metric: str, budget: float
 ) -> SurfaceFit:
     mixture = _mixture(data.shares, TERMS[model])
-    design = data.with_covariate(mixture, model)
-    constant = data.with_covariate(np.ones((len(mixture), 1)), model)
+    design = data.with_covariates(mixture, model)
+    constant = data.with_covariates(np.ones((len(mixture), 1)), model)
     result = WLS(data.response, design, weights=data.weights, hasconst=True).fit()
     reduced = WLS(data.response, constant, weights=data.weights, hasconst=True).fit()
     f, p = f_test(float(reduced.ssr), float(result.ssr), mixture.shape[1] - 1, int(result.df_resid))
@@ -223,7 +259,11 @@ def _fit(
         model=model,
         model_note=note,
         covariate_note=data.covariate_note(model),
-        terms=(*_NAMES_OF_TERMS[: TERMS[model]], *([COVARIATE] if design.shape[1] > TERMS[model] else [])),
+        terms=(
+            *_NAMES_OF_TERMS[: TERMS[model]],
+            *(f"φ = {phi:g}" for phi in data.further_levels),
+            *([] if data.covariate_note(model) else [COVARIATE]),
+        ),
         coefficients=tuple(map(float, result.params)),
         standard_errors=tuple(map(float, result.bse)),
         robust_errors=tuple(map(float, robust)),
@@ -236,6 +276,7 @@ def _fit(
         p=p,
         n=len(data.response),
         validation=validation,
+        levels_p=data.levels_p(result, mixture, design),
     )
 
 

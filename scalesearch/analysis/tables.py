@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scalesearch.analysis.comparison import compare
-from scalesearch.analysis.metrics import metric_of
+from scalesearch.analysis.comparison import compare, finished_runs, two_way
+from scalesearch.analysis.metrics import METRICS, metric_of
 from scalesearch.files import write_whole
 from scalesearch.records import DONE, FAILED, PARTIAL, TrialRecord
 from scalesearch.scaling.architecture import ArchitectureSpec
@@ -26,6 +27,7 @@ _SHARES: Mapping[str, str] = {
 # Column → dtype. One row a (candidate, seed); one more, whose seed is missing, for each failed trial.
 #   trial             position of the record in the sequence
 #   candidate         number of the distinct network, in order of first appearance; the same in both tables
+#   phi               level of the budget
 #   status            done; partial: a seed that finished in a trial that failed; failed
 #   failure           kind: reason, on one line; empty where there is none
 #   *_share           realised shares
@@ -37,6 +39,7 @@ _SHARES: Mapping[str, str] = {
 TRIAL_COLUMNS: Mapping[str, str] = {
     "trial": "int64",
     "candidate": "int64",
+    "phi": "float64",
     "seed": "Int64",
     "status": "str",
     "failure": "str",
@@ -52,19 +55,22 @@ TRIAL_COLUMNS: Mapping[str, str] = {
     "device": "str",
 }
 
-# Column → dtype. One row a candidate, best first, failed ones last; a later trial of the same network replaces
-# an earlier one.
+# Column → dtype. One row a candidate, the best of a level first, failed ones last; its trials are taken together, a
+# later result of the same seed replacing an earlier one.
 #   alpha, beta, gamma     realised: blocks, geometric-mean width, resolution over the baseline's
 #   nominal_*              multipliers that scale to this network
-#   macs_error             macs_ratio ÷ budget − 1
+#   phi                    level: its budget is B^φ
+#   macs_error             macs_ratio ÷ B^φ − 1
 #   depths, widths         blocks a stage; stem, stages and head (0: none), separated by spaces
 #   seeds                  finished training runs behind the means
-#   val_*, val_*_sd        mean and standard deviation over the seeds (the latter missing for one seed)
+#   val_*, val_*_sd        mean and standard deviation over the seeds (the latter missing for one seed); where not all
+#                          candidates have the same seeds, the means are those without the seeds' effects
 #   chance                 of being the best of the finished ones (missing where one seed each leaves it unknown)
 #   tied                   whether the seeds cannot tell it from the best at 95 %
 #   seconds                mean training time of a seed
 CANDIDATE_COLUMNS: Mapping[str, str] = {
     "candidate": "int64",
+    "phi": "float64",
     "alpha": "float64",
     "beta": "float64",
     "gamma": "float64",
@@ -93,6 +99,7 @@ CANDIDATE_COLUMNS: Mapping[str, str] = {
     "failure": "str",
 }
 
+SHARE_COLUMNS = list(_SHARES)
 TABLES: Mapping[str, Mapping[str, str]] = {"trials": TRIAL_COLUMNS, "candidates": CANDIDATE_COLUMNS}
 
 
@@ -100,47 +107,60 @@ def trials_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
     """One row a (candidate, seed), and one for each failed trial; columns are `TRIAL_COLUMNS`."""
     rows: list[tuple[Any, ...]] = []
     for trial, (record, number) in enumerate(zip(records, _numbers(records), strict=True)):
-        shares, ratio = record.candidate.shares.values, record.candidate.macs_ratio
+        where, shares, ratio = (trial, number, record.phi), record.candidate.shares.values, record.candidate.macs_ratio
         speed = (record.images_per_second, record.compile_seconds, record.device)
         failure = _failure(record)
         status = PARTIAL if record.failure else DONE
         for seed in record.seeds:
             last = (seed.train_loss[-1], seed.val_loss, seed.val_accuracy, len(seed.train_loss), seed.train_seconds)
-            rows.append((trial, number, seed.seed, status, failure, *shares, ratio, *last, *speed))
+            rows.append((*where, seed.seed, status, failure, *shares, ratio, *last, *speed))
         if record.failure:
             nan = np.nan
-            rows.append((trial, number, pd.NA, FAILED, failure, *shares, ratio, nan, nan, nan, 0, nan, *speed))
+            rows.append(
+                (trial, number, record.phi, pd.NA, FAILED, failure, *shares, ratio, nan, nan, nan, 0, nan, *speed)
+            )
     return _typed(rows, TRIAL_COLUMNS)
 
 
 def candidates_table(records: Sequence[TrialRecord], budget: float, metric: str) -> pd.DataFrame:
-    """One row a candidate, best first by `metric`, failed ones last; columns are `CANDIDATE_COLUMNS`.
+    """One row a candidate, best of a level first by `metric`, failed ones last; columns are `CANDIDATE_COLUMNS`.
 
     `budget` is the multiple of the baseline's macs that candidates were meant to cost. Raises `ValueError` for
     an unknown metric.
     """
     better = metric_of(metric)
-    compared = compare(trials_table(records), metric).to_dict("index")
-    rows = [
-        _candidate_row(number, record, budget, compared.get(number, {}))
-        for number, record in latest_records(records).items()
-    ]
+    trials = trials_table(records)
+    compared = compare(trials, metric).to_dict("index")
+    merged = merged_records(records)
+    rows = [_candidate_row(number, record, budget, compared.get(number, {})) for number, record in merged.items()]
     table = _typed(rows, CANDIDATE_COLUMNS)
+    if len({len(record.seeds) for record in merged.values() if record.failure is None}) > 1:
+        _level_seeds(table, trials)
     failed = table["status"].eq(FAILED)
     value = -table[metric] if better.maximise else table[metric]
-    order = pd.DataFrame({"failed": failed, "value": value, "candidate": table["candidate"]})
-    return table.loc[order.sort_values(["failed", "value", "candidate"]).index].reset_index(drop=True)
+    order = pd.DataFrame({"failed": failed, "phi": table["phi"], "value": value, "candidate": table["candidate"]})
+    return table.loc[order.sort_values(["failed", "phi", "value", "candidate"]).index].reset_index(drop=True)
+
+
+def _level_seeds(table: pd.DataFrame, trials: pd.DataFrame) -> None:
+    """Take the seeds' effects out of the means: candidates do not have the same seeds."""
+    for metric in METRICS:
+        model = two_way(finished_runs(trials, metric), metric)
+        means = table["candidate"].map(dict(zip(model.candidates, model.means.tolist(), strict=True)))
+        table[metric] = means.fillna(table[metric])
 
 
 def _candidate_row(number: int, record: TrialRecord, budget: float, compared: Mapping[Any, Any]) -> tuple[Any, ...]:
     candidate: Candidate = record.candidate
     own, nominal, cost, spec = candidate.coefficients, candidate.nominal, candidate.complexity, candidate.spec
+    error = candidate.macs_ratio / budget**record.phi - 1
     return (
         number,
+        record.phi,
         *(own.alpha, own.beta, own.gamma),
         *candidate.shares.values,
         *(nominal.alpha, nominal.beta, nominal.gamma),
-        *(cost.macs, candidate.macs_ratio, candidate.macs_ratio / budget - 1, cost.params, cost.activations),
+        *(cost.macs, candidate.macs_ratio, error, cost.params, cost.activations),
         *(_text(spec.depths), _text(spec.widths), spec.resolution),
         len(record.seeds),
         *_mean_and_sd([seed.val_loss for seed in record.seeds]),
@@ -173,9 +193,19 @@ def _failure(record: TrialRecord) -> str:
     return f"{record.failure.kind}: {' '.join(record.failure.reason.split())}"
 
 
-def latest_records(records: Sequence[TrialRecord]) -> dict[int, TrialRecord]:
-    """Number of the candidate, as in the tables → its latest record."""
-    return dict(zip(_numbers(records), records, strict=True))
+def merged_records(records: Sequence[TrialRecord]) -> dict[int, TrialRecord]:
+    """Number of the candidate, as in the tables → its record, with the seeds of all its trials.
+
+    Where its last trial failed, that one's record; else of a seed that was trained twice the later result stays.
+    """
+    merged: dict[int, TrialRecord] = {}
+    for number, record in zip(_numbers(records), records, strict=True):
+        earlier = merged.get(number)
+        seeds = {seed.seed: seed for seed in record.seeds}
+        if earlier is not None and earlier.failure is None and record.failure is None:
+            seeds = {seed.seed: seed for seed in earlier.seeds} | seeds
+        merged[number] = replace(record, seeds=tuple(seeds[seed] for seed in sorted(seeds)))
+    return merged
 
 
 def _numbers(records: Sequence[TrialRecord]) -> list[int]:

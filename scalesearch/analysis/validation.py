@@ -12,7 +12,7 @@ from scipy.stats import t as student
 from scalesearch.analysis.comparison import finished_runs, two_way
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.surface import NAMES
-from scalesearch.analysis.tables import latest_records, trials_table
+from scalesearch.analysis.tables import merged_records, trials_table
 from scalesearch.records import TrialRecord
 from scalesearch.scaling.architecture import ArchitectureSpec
 
@@ -53,8 +53,8 @@ def validation_table(
     """
     maximise = metric_of(metric).maximise
     runs = finished_runs(trials_table(records), metric)
-    model, latest = two_way(runs, metric), latest_records(records)
-    specs = [latest[number].candidate.spec for number in model.candidates]
+    model, merged = two_way(runs, metric), merged_records(records)
+    specs = [merged[number].candidate.spec for number in model.candidates]
     own = next((place for place, spec in enumerate(specs) if rule in names[spec]), None)
     if own is None:
         raise ValueError("the rule's own network has no result to compare with")
@@ -64,7 +64,7 @@ def validation_table(
         quantile = float(student.ppf(1 - (1 - LEVEL) / 2 / (len(specs) - 1), model.error_df))
         quantile *= math.sqrt(model.error_variance)
     for place, spec in enumerate(specs):
-        candidate = latest[model.candidates[place]].candidate
+        candidate = merged[model.candidates[place]].candidate
         ahead = float(model.means[own] - model.means[place]) * (1 if maximise else -1)
         half = quantile * math.sqrt(1 / model.counts[own] + 1 / model.counts[place])
         verdict = "" if place == own else _judged(ahead, half)

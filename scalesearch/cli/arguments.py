@@ -68,6 +68,31 @@ def count(text: str) -> int:
     return int(text)
 
 
+def numbers(text: str) -> list[float]:
+    """Numbers separated by commas."""
+    return [_number(part) for part in text.split(",")]
+
+
+def epoch_list(text: str) -> list[int]:
+    """Rising numbers of epochs separated by commas."""
+    epochs = [count(part) for part in text.split(",")]
+    if epochs != sorted(set(epochs)):
+        raise argparse.ArgumentTypeError(f"must be rising numbers of epochs (2,5,12), but got {text!r}")
+    return epochs
+
+
+def seconds(text: str) -> float:
+    """A time such as 90s, 30m or 1.5h, in seconds."""
+    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], 0)
+    try:
+        value = float(text[:-1]) * unit
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a time such as 90s, 30m or 2h, but got {text!r}")
+    return value
+
+
 def core_list(text: str) -> list[int]:
     """Core numbers separated by commas."""
     parts = text.split(",")
@@ -94,6 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--workers", type=count, metavar="N", help="processes on this machine (default: the study's)")
     run.add_argument("--storage", metavar="URL", help="SQLAlchemy URL that many machines share (default: DIR/study.db)")
     run.add_argument("--study-name", metavar="NAME", help="name in the storage (default: the study file's)")
+    run.add_argument("--time", type=seconds, metavar="T", help="begin no trial that would end later (90s, 30m, 2h)")
     _add_json(run)
 
     plan = commands.add_parser("plan", help="candidates, exact costs and predicted time; trains nothing")
@@ -107,6 +133,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--data", metavar="SOURCE", help="where this machine holds the data (default: as the study says)"
     )
 
+    worker.add_argument("--time", type=seconds, metavar="T", help="begin no trial that would end later (90s, 30m, 2h)")
     worker.add_argument("--cores", type=core_list, metavar="LIST", help="keep to these processor cores (0,1)")
 
     status = commands.add_parser("status", help="how far a run is, and who leads")
@@ -170,6 +197,13 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--baseline", metavar="NAME", help="instead of the study's: " + ", ".join(NAMES))
     parser.add_argument("--tolerance", type=fraction, metavar="T", help="allowed deviation from B (0.02 is 2 %%)")
     parser.add_argument("--seeds", type=count, metavar="N", help="trainings of each candidate")
+    parser.add_argument(
+        "--race", action="store_true", help="further seeds only where they matter, new candidates; stop when resolved"
+    )
+    parser.add_argument(
+        "--epochs", type=epoch_list, metavar="N[,N…]", help="length of the schedule; shorter ones check it (2,5,12)"
+    )
+    parser.add_argument("--phi", type=numbers, metavar="PHI", help="levels of the budget that one rule must fit (1,2)")
     parser.add_argument("--design", choices=("lattice", "grid", "qmc", "tpe"), help="how candidates are laid out")
     parser.add_argument("--degree", type=count, metavar="M", help="lattice: (M + 1)(M + 2)/2 points")
     parser.add_argument("--size", type=count, metavar="N", help="qmc, tpe: number of candidates")
@@ -195,12 +229,17 @@ def overrides(arguments: argparse.Namespace) -> dict[str, Any]:
         ("size", "design.size"),
         ("step", "design.step"),
         ("rounding", "rounding.depth"),
+        ("phi", "phi"),
         ("study_name", "name"),
         ("workers", "runtime.workers"),
     ):
         value = getattr(arguments, flag, None)
         if value is not None:
             changes[key] = value
+    if arguments.race:
+        changes["race"] = True
+    if arguments.epochs is not None:
+        *changes["rungs"], changes["training.epochs"] = arguments.epochs
     if arguments.nominal:
         changes["design.nominal"] = True
         changes.setdefault("design.kind", "grid")

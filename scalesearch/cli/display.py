@@ -17,6 +17,7 @@ from scalesearch.scaling.complexity import Complexity
 from scalesearch.scaling.family import FamilyMember, ScalingRule, rounding_note
 from scalesearch.scaling.feasible import Candidate
 from scalesearch.search.design import Plan, planned_size
+from scalesearch.search.parts import Part
 from scalesearch.search.timing import DEVICE, predicted_seconds
 
 if TYPE_CHECKING:
@@ -66,19 +67,25 @@ def _describe(made: Plan) -> str:
     )
 
 
-def show_plan_head(study: StudyConfig, made: Plan) -> None:
-    """The plan in three sentences."""
+def show_plan_head(parts: Sequence[tuple[Part, Plan]]) -> None:
+    """The baseline, and two sentences a search of the study."""
     out = console()
-    for sentence in (_describe(made), _counts(study, made), _time(study, made)):
-        out.print(sentence, soft_wrap=True)
+    out.print(_describe(parts[0][1]), soft_wrap=True)
+    for part, made in parts:
+        if part.label:
+            out.print(f"[bold]{part.label}[/]")
+        for sentence in (_counts(part.study, made), _time(part.study, made)):
+            out.print(sentence, soft_wrap=True)
 
 
-def show_plan(study: StudyConfig, made: Plan) -> None:
-    """The plan, and its candidates as a table."""
-    show_plan_head(study, made)
-    if made.trials:
-        out = console()
-        out.print(_candidates_table([trial.candidate for trial in made.trials], study.design.nominal, out.width))
+def show_plan(parts: Sequence[tuple[Part, Plan]]) -> None:
+    """The plan, and the candidates of each level as a table."""
+    show_plan_head(parts)
+    out = console()
+    for part, made in parts:
+        if made.trials and not part.rung:
+            candidates = [trial.candidate for trial in made.trials]
+            out.print(_candidates_table(candidates, part.study.design.nominal, out.width))
 
 
 def _counts(study: StudyConfig, made: Plan) -> str:
@@ -102,12 +109,16 @@ def _counts(study: StudyConfig, made: Plan) -> str:
 def _time(study: StudyConfig, made: Plan) -> str:
     """How many trainings, and how long they should take."""
     planned = made.distinct
-    trainings = f"{planned_size(study, made)} candidates × {study.seeds} seeds × {study.training.epochs} epochs"
+    seeds = f"1 to {study.seeds} seeds (a race)" if study.race else f"{study.seeds} seeds"
+    trainings = f"{planned_size(study, made)} candidates × {seeds} × {study.training.epochs} epochs"
     if not planned:
         return trainings
     seconds = predicted_seconds(study, [trial.candidate for trial in planned])
     if seconds is None:
         return f"{trainings}; no time is predicted where `data.train` is 0 (all that is left)"
+    if study.race:
+        once = predicted_seconds(study.model_copy(update={"seeds": 1}), [trial.candidate for trial in planned])
+        return f"{trainings}: about {duration(once or 0.0)} to {duration(seconds)} on {DEVICE}"
     return f"{trainings}: about {duration(seconds)} on {DEVICE}"
 
 

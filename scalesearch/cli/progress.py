@@ -12,6 +12,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 
+from scalesearch.analysis.tables import merged_records
 from scalesearch.cli.display import duration, multipliers, network, table
 from scalesearch.config import StudyConfig
 from scalesearch.records import TrialRecord
@@ -27,9 +28,17 @@ class SearchProgress:
     """
 
     def __init__(
-        self, study: StudyConfig, trials: int, predicted_seconds: float | None, records: Sequence[TrialRecord]
+        self,
+        study: StudyConfig,
+        trials: int,
+        predicted_seconds: float | None,
+        records: Sequence[TrialRecord],
+        label: str = "",
+        later_seconds: float = 0.0,
     ) -> None:
+        """`label` tells this search from others of the study, which will take `later_seconds` after it."""
         self._study, self._trials, self._predicted = study, trials, predicted_seconds
+        self._label, self._later = label, later_seconds
         self._records, self._begun = list(records), len(records)
         self._fraction = 0.0
         self._started = time.monotonic()
@@ -52,14 +61,14 @@ class SearchProgress:
         if self._console.is_terminal:
             self._live.stop()
 
-    def epoch(self, seeds: int) -> None:
-        """An epoch of `seeds` trainings of the trial at hand ended."""
-        self._fraction += seeds / (self._study.seeds * self._study.training.epochs)
+    def epoch(self, part: float) -> None:
+        """Another `part` of the trial at hand is done."""
+        self._fraction += part
         self._update()
 
-    def finished(self, records: Sequence[TrialRecord]) -> None:
-        """The trial at hand ended; `records` are those of all workers so far."""
-        self._fraction = 0.0
+    def finished(self, records: Sequence[TrialRecord], trials: int) -> None:
+        """The trial at hand ended; `records` are those of all workers so far, of `trials` there are now."""
+        self._fraction, self._trials = 0.0, trials
         self._take(records)
         self._update()
 
@@ -69,9 +78,9 @@ class SearchProgress:
         self._update(f"waiting for {running} trial{'s' * (running > 1)} elsewhere")
 
     def _take(self, records: Sequence[TrialRecord]) -> None:
-        known = {record.candidate.spec for record in self._records}
+        known = set(map(_task, self._records))
         for record in records:
-            if record.candidate.spec not in known:
+            if _task(record) not in known:
                 self._records.append(record)
                 if not self._console.is_terminal:
                     self._line(record)
@@ -88,7 +97,7 @@ class SearchProgress:
         if self._predicted is not None:
             seconds += _PREDICTED_TRIALS * self._predicted / self._trials
             gained += _PREDICTED_TRIALS
-        return left * seconds / gained if gained > 0 else None
+        return left * seconds / gained + self._later if gained > 0 else None
 
     def _left(self) -> str:
         seconds = self.seconds_left()
@@ -98,7 +107,7 @@ class SearchProgress:
         done = len(self._records)
         self._bar.update(
             self._task,
-            description=doing or f"trial {min(done + 1, self._trials)} of {self._trials}",
+            description=self._label + (doing or f"trial {min(done + 1, self._trials)} of {self._trials}"),
             completed=done + self._fraction,
             left=self._left(),
         )
@@ -109,14 +118,14 @@ class SearchProgress:
             result = f"failed ({record.failure.kind}: {record.failure.reason})"
         else:
             result = f"{self._study.metric} {record.mean(self._study.metric):.4f}"
-        sys.stderr.write(
-            f"[{len(self._records)}/{self._trials}] {network(record.candidate.spec)}: {result}; {self._left()}\n"
-        )
+        place = f"{self._label}[{len(self._records)}/{self._trials}]"
+        sys.stderr.write(f"{place} {network(record.candidate.spec)}: {result}; {self._left()}\n")
         sys.stderr.flush()
 
     def _group(self) -> Group:
         metric, sign = self._study.metric, 1 if self._study.metric == "val_loss" else -1
-        good = sorted((r for r in self._records if r.failure is None), key=lambda r: sign * r.mean(metric))
+        merged = merged_records(self._records).values()
+        good = sorted((r for r in merged if r.failure is None), key=lambda r: sign * r.mean(metric))
         rows = [
             {
                 "": str(place),
@@ -129,3 +138,7 @@ class SearchProgress:
         failed = sum(r.failure is not None for r in self._records)
         note = [f"{failed} failed"] if failed else []
         return Group(self._bar, *([table(rows, self._console.width, ())] if rows else []), *note)
+
+
+def _task(record: TrialRecord) -> tuple[object, ...]:
+    return (record.candidate.spec, *(seed.seed for seed in record.seeds))

@@ -22,6 +22,7 @@ from scalesearch.scaling.compound import Rounding, round_resolution
 from scalesearch.scaling.compound import scale as scale_spec
 from scalesearch.scaling.family import LARGEST_COUNT, ScalingRule, family, parse_phis
 from scalesearch.search.design import Plan, make_plan, planned_size
+from scalesearch.search.parts import parts_of
 from scalesearch.search.timing import predicted_seconds
 
 # Below it `count --resolution` is a multiplier, from it on a number of pixels.
@@ -46,14 +47,15 @@ def study_of(arguments: argparse.Namespace) -> StudyConfig:
 
 def plan(arguments: argparse.Namespace) -> int:
     """Print what the study would train."""
-    study = study_of(arguments)
-    made = make_plan(study)
+    parts = [(part, make_plan(part.study)) for part in parts_of(study_of(arguments))]
     if arguments.json:
-        print_json(plan_to_json(study, made))
+        (own, made), *others = parts
+        more = [{"phi": part.phi, "rung": part.rung, **plan_to_json(part.study, plan)} for part, plan in others]
+        print_json({**plan_to_json(own.study, made), **({"parts": more} if more else {})})
     else:
         from scalesearch.cli import display
 
-        display.show_plan(study, made)
+        display.show_plan(parts)
     return 0
 
 

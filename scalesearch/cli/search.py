@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import math
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -23,12 +25,17 @@ from scalesearch.cores import usable_cores, use_cores
 from scalesearch.results import Run, finish, load, save_study
 from scalesearch.search import study as studies
 from scalesearch.search.design import Plan, make_plan, planned_size
+from scalesearch.search.parts import Part, parts_of
+from scalesearch.search.racing import next_round
 from scalesearch.search.storage import copy_to_folder, open_storage, sqlite_url
 from scalesearch.search.timing import predicted_seconds
 from scalesearch.search.worker import Finished, work
 
 if TYPE_CHECKING:
+    from scalesearch.records import TrialRecord
+    from scalesearch.scaling.feasible import Candidate
     from scalesearch.training.data import Splits
+    from scalesearch.training.loop import EpochReport
 
 _POLL_SECONDS = 0.1
 STOPPING = "scalesearch: stopping when the epoch or compilation at hand ends"
@@ -36,45 +43,82 @@ STOPPING = "scalesearch: stopping when the epoch or compilation at hand ends"
 
 def run(arguments: argparse.Namespace) -> int:
     """The whole job: plan, train what is missing, fit, choose, write; run again to resume."""
+    deadline = time.monotonic() + (arguments.time or math.inf)
     config = study_of(arguments)
-    made = make_plan(config)
+    parts = [(part, make_plan(part.study)) for part in parts_of(config)]
     folder = arguments.out or Path("runs") / config.name
     with owned(folder), interrupts.deferred(STOPPING):
         if not arguments.json:
-            display.show_plan_head(config, made)
-        with _study(config, made, folder, arguments.storage) as (study, splits):
-            train_missing(config, made, study, splits, arguments.storage or sqlite_url(folder))
+            display.show_plan_head(parts)
+        with _searches(config, parts, folder, arguments.storage) as (searches, splits):
+            for place, search in enumerate(searches):
+                later = sum(_predicted(later.config, later.plan) or 0.0 for later in searches[place + 1 :])
+                train_missing(search, splits, arguments.storage or sqlite_url(folder), deadline, later)
+            missing = sum(map(_missing, searches))
         done = load(folder)
         finish(done)
     code = _show(done, arguments.json)
-    missing = planned_size(config, made) - len(done.records)
-    if missing > 0:
+    if missing and time.monotonic() + 1 < deadline:
         sys.stderr.write(
             f"scalesearch: {missing} trials have no result, since their workers died again and again; "
             "run the same command again to try them again\n"
         )
         return 5
+    if missing:
+        sys.stderr.write(f"scalesearch: the time is spent; {missing} trials are left: run again to go on\n")
     return code
 
 
+@dataclass(frozen=True)
+class Search:
+    """One search to carry out; `label` tells it from others of the same run."""
+
+    config: StudyConfig
+    plan: Plan
+    study: studies.Study
+    label: str = ""
+
+
 @contextlib.contextmanager
-def _study(config: StudyConfig, made: Plan, folder: Path, server: str | None) -> Iterator[tuple[studies.Study, Splits]]:
-    """The study and its data; what a server holds of it in the end, or at an interrupt, is copied to the folder."""
+def _searches(
+    config: StudyConfig, parts: Sequence[tuple[Part, Plan]], folder: Path, server: str | None
+) -> Iterator[tuple[list[Search], Splits]]:
+    """The searches and their data; what a server holds in the end, or at an interrupt, is copied to the folder."""
     from scalesearch.training.data import check_fits, load_splits
 
     splits = load_splits(config.data)
-    check_fits(made.baseline.spec, splits, config.training.batch_size)
-    study = studies.open_study(open_storage(server or sqlite_url(folder)), config, splits.digest)
+    storage = open_storage(server or sqlite_url(folder))
+    searches: list[Search] = []
+    for part, made in parts:
+        check_fits(made.baseline.spec, splits, part.study.training.batch_size)
+        study = studies.open_study(storage, part.study, splits.digest)
+        searches.append(Search(part.study, made, study, f"{part.label}: " if part.label else ""))
     save_study(folder, config)
+
+    def copy() -> None:
+        for search in searches:
+            copy_to_folder(search.study, folder)
+
     try:
-        yield study, splits
+        yield searches, splits
     except BaseException:
         if server:
             with contextlib.suppress(Exception):  # the server may be what failed
-                copy_to_folder(study, folder)
+                copy()
         raise
     if server:
-        copy_to_folder(study, folder)
+        copy()
+
+
+def _missing(search: Search) -> int:
+    """How many trials have no result: of those planned, or queued."""
+    states = studies.count_states(search.study)
+    planned = planned_size(search.config, search.plan)
+    return max(planned - states["complete"] - states["failed"], states["waiting"] + states["running"])
+
+
+def _predicted(config: StudyConfig, made: Plan) -> float | None:
+    return predicted_seconds(config, [trial.candidate for trial in made.distinct])
 
 
 def _show(done: Run, as_json: bool) -> int:
@@ -85,34 +129,47 @@ def _show(done: Run, as_json: bool) -> int:
     return 5 if done.failed else 0
 
 
-def train_missing(config: StudyConfig, made: Plan, study: studies.Study, splits: Splits, url: str) -> None:
-    """Train what the study still lacks."""
-    planned, trials = made.distinct, planned_size(config, made)
+def train_missing(
+    search: Search, splits: Splits, url: str, deadline: float = math.inf, later_seconds: float = 0.0
+) -> None:
+    """Train what the search still lacks; `later_seconds` more are to come after it."""
+    config, made, study = search.config, search.plan, search.study
+    planned = made.distinct
     studies.check_plan(study, planned)
     studies.enqueue_missing(study, planned)
-    states = studies.count_states(study)
-    if states["complete"] + states["failed"] >= trials and not states["waiting"] + states["running"]:
-        sys.stderr.write("all trials are there already: nothing to train\n")
+    if not (_missing(search) or (config.race and next_round(config, made, studies.records(study)))):
+        sys.stderr.write(f"{search.label}all trials are there already: nothing to train\n")
         return
     from scalesearch.search.objective import training_evaluation
     from scalesearch.training.cache import enable_compilation_cache
 
     enable_compilation_cache()
-    seconds = predicted_seconds(config, [trial.candidate for trial in planned])
-    progress = SearchProgress(config, trials, seconds, studies.records(study))
+    records = studies.records(study)
+    progress = SearchProgress(config, _trials(search), _predicted(config, made), records, search.label, later_seconds)
 
-    def on_finished(finished: Finished) -> None:
+    def told(finished: Finished | None = None) -> None:
         del finished
-        progress.finished(studies.records(study))
+        progress.finished(studies.records(study), _trials(search))
 
     def on_wait(running: int) -> None:
         progress.waiting(running, studies.records(study))
 
-    evaluate = training_evaluation(config, splits, lambda report: progress.epoch(len(report.seeds)))
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+        def on_epoch(report: EpochReport) -> None:
+            progress.epoch(len(report.seeds) / len(seeds) / report.epochs)
+
+        return training_evaluation(config, splits, on_epoch)(candidate, seeds)
+
     interrupts.check()
-    with _helpers(url, config.name, config.runtime.workers), progress:
-        work(study, config, made, evaluate, on_finished, on_wait)
-        progress.finished(studies.records(study))  # the last trials of other workers
+    with _helpers(url, config.name, config.runtime.workers, deadline), progress:
+        work(study, config, made, evaluate, told, on_wait, deadline)
+        told()  # the last trials of other workers
+
+
+def _trials(search: Search) -> int:
+    """How many trials there are to be, as far as is known."""
+    states = studies.count_states(search.study)
+    return max(planned_size(search.config, search.plan), sum(states.values()))
 
 
 @contextlib.contextmanager
@@ -134,7 +191,7 @@ def owned(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _helpers(url: str, name: str, workers: int) -> Iterator[None]:
+def _helpers(url: str, name: str, workers: int, deadline: float) -> Iterator[None]:
     """`workers` − 1 further processes that join the study, each with its part of the cores, this one included."""
     if workers == 1:
         yield
@@ -142,7 +199,9 @@ def _helpers(url: str, name: str, workers: int) -> Iterator[None]:
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 / workers:.3f}")  # of a GPU, which they share
     cores = usable_cores()
     parts = [cores[place::workers] or [cores[place % len(cores)]] for place in range(workers)]
-    command = [sys.executable, "-m", "scalesearch", "worker", "--storage", url, "--study-name", name, "--cores"]
+    left = deadline - time.monotonic()
+    limit = ["--time", f"{max(left, 1):.0f}s"] if left < math.inf else []
+    command = [sys.executable, "-m", "scalesearch", "worker", "--storage", url, "--study-name", name, *limit, "--cores"]
     helpers: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
     use_cores(parts[0])
     with contextlib.ExitStack() as files:
@@ -181,6 +240,7 @@ def worker(arguments: argparse.Namespace) -> int:
 
 
 def _worker(arguments: argparse.Namespace) -> int:
+    deadline = time.monotonic() + (arguments.time or math.inf)
     if arguments.cores:
         use_cores(arguments.cores)
     study = studies.join_study(open_storage(arguments.storage), arguments.study_name)
@@ -205,7 +265,7 @@ def _worker(arguments: argparse.Namespace) -> int:
         sys.stderr.write(f"trial {finished.number}: {display.network(record.candidate.spec)}: {told}\n")
 
     evaluate = training_evaluation(config, splits, lambda report: None)
-    work(study, config, made, evaluate, on_finished, lambda running: None)
+    work(study, config, made, evaluate, on_finished, lambda running: None, deadline)
     return 0
 
 

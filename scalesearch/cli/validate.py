@@ -11,7 +11,7 @@ from scalesearch import interrupts
 from scalesearch.analysis.validation import validation_table, verdict
 from scalesearch.cli import display
 from scalesearch.cli.scaling import print_json
-from scalesearch.cli.search import STOPPING, owned, train_missing
+from scalesearch.cli.search import STOPPING, Search, owned, train_missing
 from scalesearch.config import InputError
 from scalesearch.results import Run, Validation, finish, load, save_validations
 from scalesearch.scaling.family import parse_phis
@@ -64,7 +64,7 @@ def _validate(run: Run, phi: float, arguments: argparse.Namespace) -> int:
     url = arguments.storage or sqlite_url(arguments.folder)
     study = studies.open_study(open_storage(url), config, splits.digest)
     # The one place that reads the test split: as the validation of these trainings, none of which chooses anything.
-    train_missing(config, made, study, dataclasses.replace(splits, validation=splits.test), url)
+    train_missing(Search(config, made, study), dataclasses.replace(splits, validation=splits.test), url)
     records = studies.records(study)
     try:
         table = validation_table(records, names, RULE, config.metric)

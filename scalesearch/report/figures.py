@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from scalesearch.analysis.metrics import metric_of
-from scalesearch.analysis.tables import latest_records
+from scalesearch.analysis.tables import merged_records
 from scalesearch.records import DONE, TrialRecord
 from scalesearch.report.style import BLUE, GREY, INK, VERMILION, gapped, network_text, short_name, styled
 from scalesearch.report.triangle import triangle
@@ -81,7 +81,7 @@ def learning_curves(records: Sequence[TrialRecord], metric: str) -> go.Figure:
     Raises `ValueError` for an unknown metric.
     """
     kind = metric_of(metric)
-    done = [record for record in latest_records(records).values() if record.failure is None]
+    done = [record for record in merged_records(records).values() if record.failure is None]
     done.sort(key=lambda record: record.mean(metric), reverse=kind.maximise)
     others = done[1:]
     longest = max((len(seed.train_loss) for record in done for seed in record.seeds), default=0)

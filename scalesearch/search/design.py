@@ -29,7 +29,7 @@ MAX_GRID = 2_000_000
 
 @dataclass(frozen=True, slots=True)
 class PlannedTrial:
-    """A candidate to train: the shares that the design asked for, and the candidate that stands for them.
+    """A candidate to train for `seeds`: the shares that the design asked for, and what stands for them.
 
     `distance` is the Euclidean distance between asked and realised shares.
     """
@@ -37,6 +37,7 @@ class PlannedTrial:
     target: Shares
     candidate: Candidate
     distance: float
+    seeds: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +70,21 @@ def make_plan(study: StudyConfig) -> Plan:
     """The plan of `study`. Raises `InfeasibleBudget` where no network costs the budget."""
     check_budget(study.budget, study.tolerance)
     baseline, design = study.resolved_baseline(), study.design
-    cost = complexity(baseline.spec)
+    cost, seeds = complexity(baseline.spec), first_seeds(study)
     if design.kind == "grid" and design.nominal:
         points, counted = grid(study.budget, design)
-        rounded = (_as_it_rounds(baseline, cost.macs, point) for point in points)
+        rounded = (_as_it_rounds(baseline, cost.macs, point, seeds) for point in points)
         trials = tuple(trial for trial in rounded if trial is not None)
         return Plan(baseline, cost, study.budget, design.band, counted, counted, len(points), len(points), trials)
     found = feasible_set(baseline.spec, baseline.rounding, study.budget, study.tolerance)
     alike = found.without_twins()
-    return plan_of(
-        study, found, _without_twins(snap(alike, target, study.budget) for target in _targets(study.budget, design))
-    )
+    snapped = (snap(alike, target, study.budget, seeds) for target in _targets(study.budget, design))
+    return plan_of(study, found, _without_twins(snapped))
+
+
+def first_seeds(study: StudyConfig) -> tuple[int, ...]:
+    """The seeds that every planned candidate trains for: all or, in a race, the first."""
+    return tuple(range(1 if study.race else study.seeds))
 
 
 def plan_of(study: StudyConfig, found: FeasibleSet, trials: tuple[PlannedTrial, ...]) -> Plan:
@@ -146,7 +151,9 @@ def _axis(highest: float, step: float) -> FloatArray:
     return np.asarray(1 + step * np.arange(math.floor((highest - 1) / step + 1e-9) + 1, dtype=np.float64))
 
 
-def _as_it_rounds(baseline: Baseline, baseline_macs: int, point: Coefficients) -> PlannedTrial | None:
+def _as_it_rounds(
+    baseline: Baseline, baseline_macs: int, point: Coefficients, seeds: tuple[int, ...]
+) -> PlannedTrial | None:
     """The network of a grid point at its real cost; None where rounding takes it back to the baseline or below."""
     spec = scale(baseline.spec, point, baseline.rounding)
     candidate = candidate_of(baseline.spec, baseline_macs, spec, point)
@@ -154,7 +161,7 @@ def _as_it_rounds(baseline: Baseline, baseline_macs: int, point: Coefficients) -
     if min(grown) < 1 - 1e-9 or max(grown) < 1 + 1e-9:
         return None
     target = shares_of(point)
-    return PlannedTrial(target, candidate, math.dist(target.values, candidate.shares.values))
+    return PlannedTrial(target, candidate, math.dist(target.values, candidate.shares.values), seeds)
 
 
 def _low_discrepancy(size: int, seed: int) -> FloatArray:
@@ -168,15 +175,15 @@ def _low_discrepancy(size: int, seed: int) -> FloatArray:
     return np.asarray((shift + steps) % 1.0)
 
 
-def snap(found: FeasibleSet, target: Shares, budget: float) -> PlannedTrial:
-    """The feasible candidate nearest to `target`.
+def snap(found: FeasibleSet, target: Shares, budget: float, seeds: tuple[int, ...]) -> PlannedTrial:
+    """The feasible candidate nearest to `target`, to be trained for `seeds`.
 
     Near in the logarithm of cost: the shares' distance times ln B, and the distance of ln(macs ratio)
     from ln B, in quadrature. So of two equally near the one that costs the budget more exactly wins.
     """
     distances = log_distances(found, target, budget)
     candidate = found.candidate(int(distances.argmin()))
-    return PlannedTrial(target, candidate, math.dist(target.values, candidate.shares.values))
+    return PlannedTrial(target, candidate, math.dist(target.values, candidate.shares.values), seeds)
 
 
 def log_distances(found: FeasibleSet, target: Shares, budget: float) -> FloatArray:

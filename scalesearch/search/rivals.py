@@ -7,12 +7,13 @@ import math
 from collections.abc import Mapping
 
 from scalesearch.analysis.selection import FAR
-from scalesearch.config import InputError, StudyConfig, parse_study
+from scalesearch.config import InputError, StudyConfig
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients, shares_of
 from scalesearch.scaling.feasible import MAX_BUDGET, feasible_set
 from scalesearch.scaling.simplex import Shares
-from scalesearch.search.design import Plan, plan_of, snap
+from scalesearch.search.design import Plan, first_seeds, plan_of, snap
+from scalesearch.search.parts import derived
 
 RULE = "the rule"
 # Shares (depth, width, resolution) of other rules: EfficientNet's own, arXiv:1905.11946 §3.3; EfficientNet-X B7's on
@@ -39,13 +40,14 @@ def validation_study(study: StudyConfig, shares: Shares, phi: float, seeds: int)
     # Rounded, so that another machine's last digits do not make another rule.
     asked = (round(float(phi), 9), [round(share, 9) for share in shares.values], seeds)
     told = hashlib.sha256(repr(asked).encode()).hexdigest()[:8]
-    changes = {
-        "name": f"{study.name}-validate-{phi:g}-{told}",
-        "budget": study.budget**phi,
-        "seeds": seeds,
-        "runtime": {**study.runtime.model_dump(mode="json"), "workers": 1},
-    }
-    return parse_study({**study.model_dump(mode="json"), **changes}, f"validation at φ = {phi:g}")
+    return derived(
+        study,
+        name=f"{study.name}-validate-{phi:g}-{told}",
+        budget=study.budget**phi,
+        seeds=seeds,
+        race=False,
+        runtime={**study.runtime.model_dump(mode="json"), "workers": 1},
+    )
 
 
 def rivals(study: StudyConfig, shares: Shares) -> tuple[Plan, Mapping[ArchitectureSpec, tuple[str, ...]]]:
@@ -58,7 +60,8 @@ def rivals(study: StudyConfig, shares: Shares) -> tuple[Plan, Mapping[Architectu
     baseline = study.resolved_baseline()
     found = feasible_set(baseline.spec, baseline.rounding, study.budget, study.tolerance)
     alike = found.without_twins()
-    trials = {name: snap(alike, target, study.budget) for name, target in {RULE: shares, **RIVALS}.items()}
+    targets = {RULE: shares, **RIVALS}
+    trials = {name: snap(alike, target, study.budget, first_seeds(study)) for name, target in targets.items()}
     names: dict[ArchitectureSpec, tuple[str, ...]] = {}
     for name, trial in trials.items():
         told = name if trial.distance <= FAR or name == RULE else f"≈ {name}"

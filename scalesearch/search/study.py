@@ -13,15 +13,19 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from scalesearch.config import StudyConfig, parse_study
-from scalesearch.records import TrialRecord, record_from_json
+from scalesearch.records import TrialRecord, candidate_from_json, candidate_to_json, record_from_json
 from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.scaling.feasible import Candidate
 from scalesearch.search.design import PlannedTrial
 from scalesearch.search.storage import StorageError, hidden, study_names
 
 Study = optuna.Study
 
 _STUDY, _FINGERPRINT, _DATA = "study", "fingerprint", "data_digest"
-_INDEX, _SPEC, _RECORD = "planned_index", "spec", "record"
+_CANDIDATE, _SEEDS, _PLANNED, _RECORD = "candidate", "seeds", "planned", "record"
+
+Task = tuple[ArchitectureSpec, tuple[int, ...]]
+"""What a queued trial stands for: a network to train for some seeds."""
 
 
 class StudyMismatch(Exception):
@@ -120,54 +124,74 @@ def data_digest(study: optuna.Study) -> str:
     return str(study.user_attrs[_DATA])
 
 
-def enqueue_missing(study: optuna.Study, planned: Sequence[PlannedTrial]) -> int:
-    """Enqueue each planned trial that is not queued, running, complete, or failed for a recorded reason."""
-    settled = {
-        index
-        for trial in study.get_trials(deepcopy=False)
-        if (index := planned_index(trial)) is not None and holds(trial)
-    }
-    missing = [index for index in range(len(planned)) if index not in settled]
-    for index in missing:
-        enqueue(study, index, planned[index])
+def enqueue_missing(study: optuna.Study, wanted: Sequence[PlannedTrial], *, planned: bool = True) -> int:
+    """Enqueue each of the `wanted` that is not queued, running, complete, or failed for a recorded reason."""
+    settled = {task_of(trial) for trial in study.get_trials(deepcopy=False) if holds(trial)}
+    missing = [trial for trial in wanted if (trial.candidate.spec, trial.seeds) not in settled]
+    for trial in missing:
+        enqueue(study, trial.candidate, trial.seeds, planned=planned)
     return len(missing)
 
 
-def enqueue(study: optuna.Study, index: int, planned: PlannedTrial) -> None:
-    """Queue one planned trial at the realised shares of its candidate."""
-    shares = planned.candidate.shares
+def enqueue(study: optuna.Study, candidate: Candidate, seeds: tuple[int, ...], *, planned: bool) -> None:
+    """Queue a trial at the realised shares of its candidate; `planned`: it is one of the design's."""
+    shares = candidate.shares
     study.enqueue_trial(
         {"depth_share": shares.depth_share, "width_fraction": shares.width_fraction},
-        user_attrs={_INDEX: index, _SPEC: planned.candidate.spec.to_json()},
+        user_attrs={_CANDIDATE: candidate_to_json(candidate), _SEEDS: list(seeds), _PLANNED: planned},
     )
+
+
+def enqueue_again(study: optuna.Study, trial: optuna.Trial) -> None:
+    """Queue what an interrupted trial stands for; nothing for one that a sampler proposed."""
+    if is_queued(trial):
+        candidate = candidate_from_json(trial.user_attrs[_CANDIDATE])
+        enqueue(study, candidate, seeds_of(trial), planned=trial.user_attrs[_PLANNED])
 
 
 def check_plan(study: optuna.Study, planned: Sequence[PlannedTrial]) -> None:
     """Raises `StudyMismatch` where the study queued other networks than `planned`, as another version might."""
+    wanted = {(trial.candidate.spec, trial.seeds) for trial in planned}
     for trial in study.get_trials(deepcopy=False):
-        index = planned_index(trial)
-        if index is None:
-            continue
-        if index >= len(planned) or spec_of(trial) != planned[index].candidate.spec.to_json():
+        if trial.user_attrs.get(_PLANNED) and task_of(trial) not in wanted:
             raise StudyMismatch(
                 f"the study {study.study_name!r} must hold the networks that are planned now, but trial {trial.number} "
                 "is another one, planned by another version of scalesearch or for another rule; use another --out"
             )
 
 
-def spec_of(trial: FrozenTrial) -> Any:
-    """The JSON of the network that the trial stands for; None where it has none yet."""
-    return trial.user_attrs.get(_SPEC)
+def candidate_of(trial: FrozenTrial | optuna.Trial) -> Candidate | None:
+    """The candidate that the trial stands for; None where it has none yet."""
+    document = trial.user_attrs.get(_CANDIDATE)
+    return None if document is None else candidate_from_json(document)
 
 
-def set_spec(trial: optuna.Trial, spec: ArchitectureSpec) -> None:
-    """Say which network the trial stands for."""
-    trial.set_user_attr(_SPEC, spec.to_json())
+def seeds_of(trial: FrozenTrial | optuna.Trial) -> tuple[int, ...]:
+    """The seeds of a trial that has a candidate."""
+    return tuple(trial.user_attrs[_SEEDS])
 
 
-def planned_index(trial: FrozenTrial | optuna.Trial) -> int | None:
-    """Which planned trial this is; None for one that a sampler proposed."""
-    return trial.user_attrs.get(_INDEX)
+def set_candidate(trial: optuna.Trial, candidate: Candidate, seeds: tuple[int, ...]) -> None:
+    """Say what a trial that a sampler proposed stands for."""
+    trial.set_user_attr(_CANDIDATE, candidate_to_json(candidate))
+    trial.set_user_attr(_SEEDS, list(seeds))
+
+
+def is_queued(trial: FrozenTrial | optuna.Trial) -> bool:
+    """Whether the trial was queued; else a sampler proposed it."""
+    return _PLANNED in trial.user_attrs
+
+
+def same_task(trial: FrozenTrial | optuna.Trial, other: FrozenTrial) -> bool:
+    """Whether two trials that have a candidate stand for the same network and seeds."""
+    own, its = trial.user_attrs, other.user_attrs
+    return _CANDIDATE in its and own[_SEEDS] == its[_SEEDS] and bool(own[_CANDIDATE]["spec"] == its[_CANDIDATE]["spec"])
+
+
+def task_of(trial: FrozenTrial | optuna.Trial) -> Task | None:
+    """What the trial stands for; None where it has no candidate yet."""
+    candidate = candidate_of(trial)
+    return None if candidate is None else (candidate.spec, seeds_of(trial))
 
 
 def has_record(trial: FrozenTrial) -> bool:

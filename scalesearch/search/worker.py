@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
@@ -15,10 +15,12 @@ from optuna.trial import FrozenTrial, TrialState
 from scalesearch import interrupts
 from scalesearch.config import StudyConfig
 from scalesearch.records import TrialRecord, record_to_json
+from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.feasible import Candidate, FeasibleSet, feasible_set
 from scalesearch.scaling.simplex import Shares, from_search_space
 from scalesearch.search import study as studies
-from scalesearch.search.design import Plan, log_distances, planned_size
+from scalesearch.search.design import Plan, first_seeds, log_distances, planned_size
+from scalesearch.search.racing import next_round
 from scalesearch.search.storage import GRACE_SECONDS, start_clock
 
 Evaluate = Callable[[Candidate, tuple[int, ...]], TrialRecord]
@@ -47,17 +49,20 @@ def work(
     evaluate: Evaluate,
     on_finished: Callable[[Finished], None],
     on_wait: Callable[[int], None],
+    deadline: float = math.inf,
 ) -> None:
     """Evaluate trials until none is left, here or elsewhere.
 
     While other workers still run trials, waits for them (`on_wait` gets how many), since a trial whose
-    worker died comes back to the queue. An interrupted trial goes back at once.
+    worker died comes back to the queue. An interrupted trial goes back at once. In a race the queue is filled again
+    when it is empty, until the choice is resolved or nothing is left to find out. After `deadline` (of
+    `time.monotonic`) no trial begins, nor one that by the mean of those before would end after it.
     """
     planned = plan.distinct
     studies.check_plan(study, planned)
     adaptive = None if planned else _Adaptive(study, config, plan)
-    seeds = tuple(range(config.seeds))
     size = planned_size(config, plan)
+    clock = _Clock(deadline)
     taken_away: list[int] = []
     waited, started = 0.0, set[int]()
 
@@ -68,9 +73,7 @@ def work(
             taken_away.append(trial.number)
             raise
         except (KeyboardInterrupt, BrokenPipeError):  # the latter where the reader of the progress went away
-            index = studies.planned_index(trial)
-            if index is not None:
-                studies.enqueue(study, index, planned[index])
+            studies.enqueue_again(study, trial)
             raise
 
     def attempt(trial: optuna.Trial) -> float:
@@ -78,10 +81,12 @@ def work(
         depth_share = trial.suggest_float("depth_share", 0.0, 1.0)
         width_fraction = trial.suggest_float("width_fraction", 0.0, 1.0)
         if adaptive is not None:
-            candidate = adaptive.candidate(trial, from_search_space(depth_share, width_fraction))
+            seeds = first_seeds(config)
+            candidate = adaptive.candidate(trial, from_search_space(depth_share, width_fraction), seeds)
         else:
-            candidate = planned[_index_of(study, trial)].candidate
-        record = evaluate(candidate, seeds)
+            candidate, seeds = _claimed(study, trial)
+        with clock:
+            record = evaluate(candidate, seeds)
         studies.set_record(trial, record_to_json(record))
         if record.failure is not None:
             raise TrialFailed(record.failure.reason)
@@ -97,6 +102,8 @@ def work(
         states = studies.count_states(study)
         begun = states["running"] + states["complete"] + states["failed"]
         left = states["waiting"] if adaptive is None else size - begun
+        if clock.is_up:
+            return
         if left > 0:
             try:
                 study.optimize(objective, n_trials=1, catch=(TrialFailed,), callbacks=[after])
@@ -105,7 +112,8 @@ def work(
                     raise
                 taken_away.clear()
         elif states["running"] == 0:
-            return
+            if not (config.race and _go_on(study, config, plan)):
+                return
         else:
             on_wait(states["running"])
             time.sleep(POLL_SECONDS)
@@ -117,21 +125,55 @@ def work(
                 optuna.storages.fail_stale_trials(study)
 
 
-def _index_of(study: optuna.Study, trial: optuna.Trial) -> int:
-    """Which planned trial this is. Raises `TrialPruned` for one too many.
+class _Clock:
+    """How long trials take, and whether another one fits before the deadline. A context manager around each."""
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline, self._started = deadline, 0.0
+        self._seconds: list[float] = []
+
+    def __enter__(self) -> None:
+        self._started = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._seconds.append(time.monotonic() - self._started)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the next trial should not begin."""
+        mean = sum(self._seconds) / max(len(self._seconds), 1)
+        return time.monotonic() + mean > self._deadline
+
+
+def _go_on(study: optuna.Study, config: StudyConfig, plan: Plan) -> bool:
+    """Queue the next round of a race; whether there is one.
+
+    Every worker that finds the queue empty does; what they decide follows from the records alone, and of trials
+    queued twice one is dropped.
+    """
+    records = studies.records(study)
+    wanted = next_round(config, plan, records)
+    states = studies.count_states(study)
+    if states["waiting"] + states["running"] == 0 and states["complete"] + states["failed"] == len(records):
+        return studies.enqueue_missing(study, wanted, planned=False) > 0
+    return True  # another worker was faster
+
+
+def _claimed(study: optuna.Study, trial: optuna.Trial) -> tuple[Candidate, tuple[int, ...]]:
+    """The candidate and the seeds of a queued trial. Raises `TrialPruned` for one too many.
 
     That is a trial that nobody queued, since another worker took the last one between the look and the
-    claim; or one of two that stand for the same network, as when two runs fill the queue at once.
+    claim; or one of two that stand for the same network and seeds, as when two runs fill the queue at once.
     """
-    index = studies.planned_index(trial)
-    if index is None:
+    candidate = studies.candidate_of(trial)
+    if candidate is None:
         raise optuna.TrialPruned
     for other in study.get_trials(deepcopy=False):
-        if other.number != trial.number and studies.planned_index(other) == index and studies.holds(other):
+        if other.number != trial.number and studies.same_task(trial, other) and studies.holds(other):
             earlier = other.number < trial.number
             if earlier or studies.has_record(other):
                 raise optuna.TrialPruned
-    return index
+    return candidate, studies.seeds_of(trial)
 
 
 class _Adaptive:
@@ -143,7 +185,7 @@ class _Adaptive:
         found = feasible_set(baseline.spec, baseline.rounding, config.budget, config.tolerance)
         self._found: FeasibleSet = found.without_twins()
 
-    def candidate(self, trial: optuna.Trial, target: Shares) -> Candidate:
+    def candidate(self, trial: optuna.Trial, target: Shares, seeds: tuple[int, ...]) -> Candidate:
         """The nearest free candidate, marked as taken. Raises `TrialPruned` for a trial too many."""
         order = log_distances(self._found, target, self._budget).argsort(kind="stable").tolist()
         while True:
@@ -151,16 +193,16 @@ class _Adaptive:
             if sum(_counts(other) for other in others if other.number < trial.number) >= self._size:
                 raise optuna.TrialPruned
             candidate = self._nearest_free(order, _specs(others))
-            studies.set_spec(trial, candidate.spec)
+            studies.set_candidate(trial, candidate, seeds)
             # Another worker may have taken it between the look and the mark: then look again.
             others = [t for t in self._study.get_trials(deepcopy=False) if t.number != trial.number]
-            if candidate.spec.to_json() not in _specs(others):
+            if candidate.spec not in _specs(others):
                 return candidate
 
-    def _nearest_free(self, order: list[int], taken: list[Any]) -> Candidate:
+    def _nearest_free(self, order: list[int], taken: set[ArchitectureSpec]) -> Candidate:
         for row in order[: len(taken) + 1]:
             candidate = self._found.candidate(row)
-            if candidate.spec.to_json() not in taken:
+            if candidate.spec not in taken:
                 return candidate
         raise optuna.TrialPruned
 
@@ -169,5 +211,6 @@ def _counts(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.RUNNING or studies.has_record(trial)
 
 
-def _specs(trials: list[FrozenTrial]) -> list[Any]:
-    return [studies.spec_of(trial) for trial in trials if _counts(trial)]
+def _specs(trials: list[FrozenTrial]) -> set[ArchitectureSpec]:
+    candidates = (studies.candidate_of(trial) for trial in trials if _counts(trial))
+    return {candidate.spec for candidate in candidates if candidate is not None}

@@ -50,6 +50,7 @@ def surface_of(linear: tuple[float, ...], interaction: tuple[float, ...], metric
         p=0.0,
         n=15,
         validation=(),
+        levels_p=None,
     )
 
 
@@ -166,6 +167,7 @@ def test_the_special_cubics_optimum_inside_is_stationary():
     """x·y·z alone: its greatest value is at the centre, 1/27."""
     fit = dataclasses.replace(
         surface_of((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)),
+        model=CUBIC,
         terms=("depth", "width", "resolution", "dw", "dr", "wr", "dwr"),
         coefficients=(0.0,) * 6 + (1.0,),
         covariance=tuple(tuple(float(i == j) for j in range(7)) for i in range(7)),
@@ -194,6 +196,7 @@ def test_slopes_against_finite_differences():
     table = candidates_table(planted_records(PlantedSurface(), noise_sd=0.02), 2.0, "val_loss")
     fit = dataclasses.replace(
         fit_surface(table, 2.0, "val_loss"),
+        model=CUBIC,
         terms=("d", "w", "r", "dw", "dr", "wr", "dwr"),
         coefficients=(0.1, -0.2, 0.3, 0.4, -0.5, 0.6, 0.7),
         covariance=tuple((0.0,) * 7 for _ in range(7)),

@@ -34,12 +34,12 @@ def test_time_left_is_as_predicted_at_first_and_then_at_the_pace_seen(clock: Clo
     progress = SearchProgress(planted_study(), 15, 300.0, [])
     assert progress.seconds_left() == 300
     clock.now += 30
-    progress.finished(RECORDS[:1])
+    progress.finished(RECORDS[:1], 15)
     assert progress.seconds_left() == pytest.approx(14 * (2 * 20 + 30) / 3)  # the prediction counts as two trials
     # Two seeds of three epochs: half a trial is three of them.
     clock.now += 15
-    progress.epoch(1)
-    progress.epoch(2)
+    progress.epoch(1 / 6)
+    progress.epoch(2 / 6)
     assert progress.seconds_left() == pytest.approx(13.5 * (2 * 20 + 45) / 3.5)
 
 
@@ -47,7 +47,7 @@ def test_a_resumed_search_counts_its_own_pace(clock: Clock) -> None:
     progress = SearchProgress(planted_study(), 15, 300.0, RECORDS[:10])
     assert progress.seconds_left() == pytest.approx(5 * 20)
     clock.now += 40
-    progress.finished(RECORDS[:11])
+    progress.finished(RECORDS[:11], 15)
     assert progress.seconds_left() == pytest.approx(4 * (2 * 20 + 40) / 3)
 
 
@@ -58,8 +58,8 @@ def test_off_a_terminal_each_trial_that_ends_anywhere_is_one_line(capsys: pytest
         fail=lambda c: Failure("diverged", "loss must stay finite"),
     )
     with SearchProgress(planted_study(), 15, 300.0, []) as progress:
-        progress.finished([RECORDS[0]])
-        progress.finished([failed[0], RECORDS[0], RECORDS[2]])  # two ended elsewhere; the order is the trials'
+        progress.finished([RECORDS[0]], 15)
+        progress.finished([failed[0], RECORDS[0], RECORDS[2]], 15)  # two ended elsewhere; the order is the trials'
         progress.waiting(1, [failed[0], RECORDS[0], RECORDS[2], RECORDS[3]])
     out, err = capsys.readouterr()
     assert out == ""
@@ -79,7 +79,7 @@ def test_on_a_terminal_a_bar_with_the_time_left_and_the_leaders(
         progress._live.refresh()
         first = capsys.readouterr().err
         clock.now += 60
-        progress.finished(RECORDS[:8])
+        progress.finished(RECORDS[:8], 15)
         progress._live.refresh()
         later = capsys.readouterr().err
     first, later = (re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text) for text in (first, later))

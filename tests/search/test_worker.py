@@ -196,7 +196,7 @@ def test_the_trial_of_a_killed_worker_is_tried_again(storage_url: str) -> None:
         t.candidate.spec for t in plan.trials
     )
     assert study.trials[0].state == TrialState.FAIL
-    assert studies.planned_index(study.trials[15]) == 0
+    assert studies.task_of(study.trials[15]) == studies.task_of(study.trials[0])
     assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 15, "failed": 0}
 
 
@@ -265,7 +265,7 @@ def test_a_trial_whose_workers_die_again_and_again_is_given_up(tmp_path: Path) -
     backend = study._storage._backend  # type: ignore[attr-defined]
     evaluate = Counting()
     for _ in range(storages.MAX_RETRIES + 1):
-        while studies.planned_index(trial := claim(study)) != 0:
+        while studies.candidate_of(trial := claim(study)) != plan.trials[0].candidate:
             study.tell(trial, state=TrialState.FAIL)
             studies.enqueue_missing(study, plan.trials)
         backend.record_heartbeat(trial._trial_id)
@@ -279,8 +279,8 @@ def test_a_trial_whose_workers_die_again_and_again_is_given_up(tmp_path: Path) -
 
 def test_two_runs_that_fill_the_queue_at_once_evaluate_each_network_once(tmp_path: Path) -> None:
     study, plan = begin(sqlite_url(tmp_path), planted_study())
-    for index, planned in enumerate(plan.trials):
-        studies.enqueue(study, index, planned)
+    for planned in plan.trials:
+        studies.enqueue(study, planned.candidate, planned.seeds, planned=True)
     evaluate = Counting()
     work(study, planted_study(), plan, evaluate, lambda finished: None, lambda running: None)
     assert len({candidate.spec for candidate in evaluate.candidates}) == len(evaluate.candidates) == 15

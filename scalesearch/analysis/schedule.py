@@ -1,0 +1,94 @@
+"""Does the length of the schedule change the order of the candidates? Kendall's τ between rungs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import kendalltau
+
+from scalesearch.analysis.selection import Choice, choose
+from scalesearch.analysis.surface import InsufficientTrials
+from scalesearch.analysis.tables import candidates_table, trials_table
+from scalesearch.records import DONE, TrialRecord
+
+# A rank correlation of n pairs needs more than these for an interval.
+_LEAST = 5
+_QUANTILE = 1.959964
+
+# Column → dtype. One row a rung, in order of epochs.
+#   candidates        networks that finished on the rung and on the whole schedule
+#   tau, low, high    Kendall's rank correlation of their metric between the two, and its 95 % interval
+#   *_share           the choice by the rung alone (missing where none can be made)
+#   agrees            whether that choice lies in the confidence region of the whole schedule's
+COLUMNS: Mapping[str, str] = {
+    "epochs": "int64",
+    "candidates": "int64",
+    "tau": "float64",
+    "low": "float64",
+    "high": "float64",
+    "depth_share": "float64",
+    "width_share": "float64",
+    "resolution_share": "float64",
+    "agrees": "bool",
+}
+
+
+def schedule_table(
+    rungs: Mapping[int, Sequence[TrialRecord]], records: Sequence[TrialRecord], choice: Choice, budget: float
+) -> pd.DataFrame:
+    """Each rung (epochs → records) against the whole schedule (`records`, φ = 1); columns are `COLUMNS`.
+
+    The interval is Fieller's, atanh τ ± 1.96 √(0.437 ÷ (n − 4)), whatever the noise of the seeds: two orders
+    of networks that are equally good do not agree either.
+    Source: Fieller, Hartley and Pearson, "Tests for rank correlation coefficients. I", Biometrika 44 (1957).
+    """
+    metric = choice.signal.metric
+    whole = _values(records, budget, metric)
+    rows = []
+    for epochs, own in sorted(rungs.items()):
+        both = pd.concat([whole, _values(own, budget, metric)], axis=1, join="inner").to_numpy()
+        rows.append((epochs, len(both), *_tau(both), *_choice(own, choice, budget)))
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict(COLUMNS))
+
+
+def warning(table: pd.DataFrame) -> str:
+    """What the rungs say against the rule; empty where they say nothing."""
+    doubtful = table[table["low"].le(0) | table["low"].isna()]
+    told = [f"{row['epochs']} epochs (τ = {row['tau']:.2f})" for row in doubtful.to_dict("records")]
+    if not told:
+        return ""
+    return (
+        f"The order of the candidates after {' and '.join(told)} does not follow that of the whole schedule beyond "
+        "chance: a longer schedule may choose another rule."
+    )
+
+
+def _values(records: Sequence[TrialRecord], budget: float, metric: str) -> pd.Series:
+    """The metric of each finished network, by its sizes."""
+    table = candidates_table(records, budget, metric)
+    done = table[table["status"].eq(DONE)]
+    values: pd.Series = done.set_index(["depths", "widths", "resolution"])[metric]
+    return values
+
+
+def _tau(both: np.ndarray) -> tuple[float, float, float]:
+    """τ of the two columns of (n, 2), and its interval."""
+    tau = float(kendalltau(both[:, 0], both[:, 1]).statistic) if len(both) > 1 else math.nan
+    if len(both) < _LEAST or math.isnan(tau):
+        return tau, math.nan, math.nan
+    half = _QUANTILE * math.sqrt(0.437 / (len(both) - 4))
+    centre = math.atanh(min(max(tau, -0.9999), 0.9999))
+    return tau, math.tanh(centre - half), math.tanh(centre + half)
+
+
+def _choice(records: Sequence[TrialRecord], whole: Choice, budget: float) -> tuple[float, float, float, bool]:
+    """The shares that the rung's `records` choose, and whether they are in the region of the `whole` schedule's."""
+    metric = whole.signal.metric
+    try:
+        own = choose(trials_table(records), candidates_table(records, budget, metric), budget, metric)
+    except InsufficientTrials:
+        return math.nan, math.nan, math.nan, False
+    return *own.shares.values, bool(whole.may_be_optimum(np.array([own.shares.values]))[0])

@@ -1,0 +1,71 @@
+"""A race: further seeds only for candidates that may still be best, new ones where the optimum is least certain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from scalesearch.analysis.selection import Choice, choose
+from scalesearch.analysis.surface import InsufficientTrials
+from scalesearch.analysis.tables import SHARE_COLUMNS, candidates_table, merged_records, trials_table
+from scalesearch.config import StudyConfig
+from scalesearch.records import TrialRecord
+from scalesearch.scaling.feasible import Candidate, feasible_set
+from scalesearch.search.design import Plan, PlannedTrial
+
+# The best so many go on in any case: without repetitions nobody knows the noise.
+LEAST = 4
+# A new candidate is at least this far in shares from all others: a third of the spacing of the {3, 4} lattice.
+APART = 0.12
+# Feasible networks looked at for a new candidate, at most.
+_LOOKED_AT = 5_000
+
+
+def next_round(study: StudyConfig, plan: Plan, records: Sequence[TrialRecord]) -> tuple[PlannedTrial, ...]:
+    """What a race trains next, by the `records` so far; nothing where it is over.
+
+    One more seed for each candidate that may still be best, and one new candidate. It is over where the choice is
+    resolved, where all that may be best have all their seeds and nothing new is far enough from what there is, and
+    where as much is trained as all planned candidates with all seeds would be: a race never costs more than that.
+    """
+    left = len(plan.distinct) * study.seeds - sum(len(record.seeds) for record in records)
+    candidates = candidates_table(records, study.budget, study.metric)
+    try:
+        choice = choose(trials_table(records), candidates, study.budget, study.metric)
+    except InsufficientTrials:
+        return ()
+    if choice.signal.resolved:
+        return ()
+    done = {number: record for number, record in merged_records(records).items() if record.failure is None}
+    best = candidates[candidates["candidate"].isin(done) & candidates["seeds"].lt(study.seeds)]
+    may_be_best = best["tied"] & choice.may_be_optimum(best[SHARE_COLUMNS].to_numpy(float))
+    racing = [done[number] for number in best.loc[may_be_best | (np.arange(len(best)) < LEAST), "candidate"]]
+    wanted = [_trial(record.candidate, (len(record.seeds),)) for record in racing]
+    new = _least_certain(choice, study, [record.candidate for record in done.values()])
+    if new is not None:
+        most = max(len(record.seeds) for record in done.values())
+        wanted.append(_trial(new, tuple(range(min(most + 1, study.seeds)))))
+    affordable = np.cumsum([len(trial.seeds) for trial in wanted]) <= left
+    return tuple(trial for trial, fits in zip(wanted, affordable, strict=True) if fits)
+
+
+def _trial(candidate: Candidate, seeds: tuple[int, ...]) -> PlannedTrial:
+    return PlannedTrial(candidate.shares, candidate, 0.0, seeds)
+
+
+def _least_certain(choice: Choice, study: StudyConfig, trained: Sequence[Candidate]) -> Candidate | None:
+    """Of the feasible networks that may be the optimum, the one whose value is least certain; or None."""
+    if choice.surface is None:
+        return None
+    baseline = study.resolved_baseline()
+    found = feasible_set(baseline.spec, baseline.rounding, study.budget, study.tolerance).without_twins()
+    rows = np.unique(np.linspace(0, len(found) - 1, _LOOKED_AT).astype(int))
+    shares = found.shares[rows]
+    known = np.array([candidate.shares.values for candidate in trained])
+    apart = np.linalg.norm(shares[:, None] - known, axis=2).min(axis=1)
+    worth = (apart >= APART) & choice.may_be_optimum(shares)
+    if not worth.any():
+        return None
+    error = np.where(worth, choice.surface.standard_error(shares), -np.inf)
+    return found.candidate(int(rows[error.argmax()]))
