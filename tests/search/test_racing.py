@@ -1,0 +1,173 @@
+"""A race on planted surfaces: the same choice for less, no candidate twice for a seed, and an end in any case."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scalesearch.analysis.selection import Choice, choose
+from scalesearch.analysis.tables import candidates_table, trials_table
+from scalesearch.config import StudyConfig
+from scalesearch.records import Failure, TrialRecord
+from scalesearch.results import load, save_study
+from scalesearch.scaling.feasible import Candidate
+from scalesearch.search import study as studies
+from scalesearch.search import worker as workers
+from scalesearch.search.design import make_plan
+from scalesearch.search.racing import APART, LEAST, next_round
+from scalesearch.search.storage import open_storage, sqlite_url
+from scalesearch.search.worker import Evaluate, work
+from tests.planted import PlantedSurface, planted_evaluate, planted_study
+
+RACE = planted_study(race=True, seeds=3)
+PLAN = make_plan(RACE)
+NOISE = 0.008
+
+
+def choice_of(records: list[TrialRecord]) -> Choice:
+    return choose(trials_table(records), candidates_table(records, 2.0, "val_loss"), 2.0, "val_loss")
+
+
+def raced(evaluate: Evaluate, study: StudyConfig = RACE) -> list[TrialRecord]:
+    """All records of a race, evaluated round by round."""
+    records = [evaluate(trial.candidate, trial.seeds) for trial in PLAN.distinct]
+    while wanted := next_round(study, PLAN, records):
+        records += [evaluate(trial.candidate, trial.seeds) for trial in wanted]
+    return records
+
+
+def trainings(records: list[TrialRecord]) -> int:
+    return sum(len(record.seeds) for record in records)
+
+
+def test_all_planned_candidates_begin_with_the_same_seed() -> None:
+    assert {trial.seeds for trial in PLAN.trials} == {(0,)}
+    assert {trial.seeds for trial in make_plan(planted_study(seeds=3)).trials} == {(0, 1, 2)}
+
+
+def test_half_of_the_trainings_reach_the_choice_of_all_of_them() -> None:
+    distances, costs = [], []
+    for key in range(8):
+        evaluate = planted_evaluate(PlantedSurface(), noise_sd=NOISE, key=key)
+        records = raced(evaluate)
+        own, all_of_them = choice_of(records), choice_of([evaluate(t.candidate, (0, 1, 2)) for t in PLAN.distinct])
+        assert own.signal.resolved
+        assert own.may_be_optimum(np.array([all_of_them.shares.values]))[0]
+        distances.append(math.dist(own.shares.values, all_of_them.shares.values))
+        costs.append(trainings(records) / (3 * len(PLAN.distinct)))
+    assert np.mean(costs) < 0.5
+    assert np.mean(distances) < 0.05  # the spacing of the lattice is 0.35
+
+
+def test_further_seeds_go_to_the_best_and_a_new_candidate_where_the_optimum_may_be() -> None:
+    evaluate = planted_evaluate(PlantedSurface(), noise_sd=NOISE)
+    records = [evaluate(trial.candidate, (0,)) for trial in PLAN.distinct]
+    choice = choice_of(records)
+    wanted = next_round(RACE, PLAN, records)
+    again = [trial for trial in wanted if trial.seeds == (1,)]
+    by_loss = sorted(records, key=lambda record: record.mean("val_loss"))
+    assert {record.candidate.spec for record in by_loss[:LEAST]} <= {trial.candidate.spec for trial in again}
+    assert LEAST <= len(again) < len(PLAN.distinct)
+    (new,) = (trial for trial in wanted if trial.seeds == (0, 1))
+    known = [record.candidate.shares.values for record in records]
+    assert min(math.dist(new.candidate.shares.values, shares) for shares in known) >= APART
+    assert abs(new.candidate.macs_ratio / 2 - 1) <= 0.02
+    assert choice.may_be_optimum(np.array([new.candidate.shares.values]))[0]
+
+
+def test_what_does_not_resolve_costs_no_more_than_all_seeds_everywhere() -> None:
+    flat = PlantedSurface(linear=(0.5, 0.5, 0.5), interaction=(0.0, 0.0, 0.0), macs_effect=0.0)
+    records = raced(planted_evaluate(flat, noise_sd=NOISE))
+    assert trainings(records) <= 3 * len(PLAN.distinct)
+    assert not choice_of(records).signal.resolved
+    assert max(Counter(record.candidate.spec for record in records).values()) <= 3
+
+
+def test_failed_candidates_are_not_tried_again() -> None:
+    failing = {trial.candidate.spec for trial in PLAN.distinct[::4]}
+
+    def fail(candidate: Candidate) -> Failure | None:
+        return Failure("diverged", "loss must stay finite") if candidate.spec in failing else None
+
+    records = raced(planted_evaluate(PlantedSurface(), noise_sd=NOISE, fail=fail))
+    counts = Counter(record.candidate.spec for record in records)
+    assert all(counts[spec] == 1 for spec in failing)
+
+
+def test_where_nothing_finished_the_race_is_over() -> None:
+    evaluate = planted_evaluate(PlantedSurface(), fail=lambda candidate: Failure("diverged", "loss must stay finite"))
+    assert next_round(RACE, PLAN, [evaluate(trial.candidate, (0,)) for trial in PLAN.distinct]) == ()
+
+
+def test_candidates_with_other_seeds_are_compared_without_the_seeds_effects() -> None:
+    """Seed 1 makes all losses 0.3 larger: raw means would put those that have it last."""
+    evaluate = planted_evaluate(PlantedSurface(macs_effect=0.0), seed_sd=0.0, noise_sd=0.0)
+
+    def shifted(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+        record = evaluate(candidate, seeds)
+        own = tuple(
+            dataclasses.replace(seed, val_loss_curve=(seed.val_loss + 0.3 * (seed.seed == 1),)) for seed in record.seeds
+        )
+        return dataclasses.replace(record, seeds=own)
+
+    records = [shifted(trial.candidate, (0,)) for trial in PLAN.distinct]
+    records += [shifted(trial.candidate, (1,)) for trial in PLAN.distinct[:5]]
+    table = candidates_table(records, 2.0, "val_loss")
+    assert table["seeds"].tolist().count(2) == 5
+    truth = [PlantedSurface(macs_effect=0.0).at(record.candidate.shares, 2.0) for record in records[:15]]
+    gaps = table.set_index("candidate")["val_loss"].sort_index().to_numpy() - np.array(truth)
+    assert np.ptp(gaps) < 1e-12
+
+
+class TestWork:
+    """The race as workers run it."""
+
+    @pytest.fixture(autouse=True)
+    def _waits_are_short(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(workers, "POLL_SECONDS", 0.05)
+
+    def test_workers_fill_the_queue_until_the_race_is_over_and_a_resumed_one_goes_on(self, tmp_path: Path) -> None:
+        planted = planted_evaluate(PlantedSurface(), noise_sd=NOISE)
+        study = studies.open_study(open_storage(sqlite_url(tmp_path)), RACE, "digest")
+        save_study(tmp_path, RACE)
+        studies.enqueue_missing(study, PLAN.distinct)
+        left = iter(range(17))
+
+        def interrupted(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return planted(candidate, seeds)
+
+        with pytest.raises(KeyboardInterrupt):
+            work(study, RACE, PLAN, interrupted, lambda finished: None, lambda running: None)
+        assert studies.count_states(study)["complete"] == 17
+        work(study, RACE, PLAN, planted, lambda finished: None, lambda running: None)
+        run = load(tmp_path)
+        tasks = [studies.task_of(trial) for trial in study.trials if studies.has_record(trial)]
+        assert len(set(tasks)) == len(tasks)
+        assert trainings(list(run.records)) == trainings(raced(planted))
+        assert run.choice.shares == choice_of(raced(planted)).shares
+        assert run.rule.resolved
+        work(study, RACE, PLAN, interrupted, lambda finished: None, lambda running: None)  # nothing left to do
+
+    def test_no_trial_begins_that_would_end_after_the_time(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        now = [0.0]
+        monkeypatch.setattr(time, "monotonic", lambda: now[0])
+        planted = planted_evaluate(PlantedSurface(), noise_sd=NOISE)
+
+        def slow(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+            now[0] += 10
+            return planted(candidate, seeds)
+
+        study = studies.open_study(open_storage(sqlite_url(tmp_path)), RACE, "digest")
+        studies.enqueue_missing(study, PLAN.distinct)
+        work(study, RACE, PLAN, slow, lambda finished: None, lambda running: None, deadline=59.0)
+        assert studies.count_states(study) == {"waiting": 10, "running": 0, "complete": 5, "failed": 0}
