@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import tomli_w
 
-from scalesearch.analysis.schedule import schedule_table
+from scalesearch.analysis.schedule import schedule_table, warning
 from scalesearch.analysis.selection import Choice, choose, rule_of
 from scalesearch.analysis.surface import SurfaceFit, fit_surface
 from scalesearch.analysis.tables import candidates_table, trials_table, write_tables
@@ -99,6 +99,11 @@ class Run:
         """The rungs against the whole schedule; columns as `analysis.schedule.COLUMNS`."""
         own = [record for record in self.records if record.phi == 1]
         return schedule_table(self.rungs, own, self.choice, self.study.budget)
+
+    @property
+    def schedule_warning(self) -> str:
+        """What the rungs say against the rule; empty where they say nothing."""
+        return warning(self.schedule)
 
     def surface(self) -> SurfaceFit:
         """The response surface of the choice. Raises `InsufficientTrials` where it cannot be fitted yet."""

@@ -57,7 +57,10 @@ def schedule_table(
 def warning(table: pd.DataFrame) -> str:
     """What the rungs say against the rule; empty where they say nothing."""
     doubtful = table[table["low"].le(0) | table["low"].isna()]
-    told = [f"{row['epochs']} epochs (τ = {row['tau']:.2f})" for row in doubtful.to_dict("records")]
+    told = [
+        f"{row['epochs']} epoch{'s' * (row['epochs'] > 1)} (τ = {row['tau']:.2f})"
+        for row in doubtful.to_dict("records")
+    ]
     if not told:
         return ""
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -233,6 +234,8 @@ def show_result(run: Run) -> None:
         out.print(choice.certainty, soft_wrap=True)
         if not rule.resolved:
             out.print("[yellow]The choice is not resolved: treat it as a guess.[/]")
+        if run.rungs:
+            _show_schedule(run)
         near = run.nearest
         out.print(
             f"Nearest network that costs {rule.budget:g}× within {_percent(run.study.tolerance)}: {network(near.spec)} "
@@ -245,6 +248,25 @@ def show_result(run: Run) -> None:
     for row in run.candidates[run.candidates["status"].eq(FAILED)].to_dict("records"):
         out.print(f"failed: {_network_of(row)}: {row['failure']}", soft_wrap=True)
     out.print(f"\nFiles in {run.folder}: {', '.join(path.name for path in run.files())}", soft_wrap=True)
+
+
+def _show_schedule(run: Run) -> None:
+    """The rungs against the whole schedule."""
+    rows = [
+        {
+            "epochs": str(row["epochs"]),
+            "Kendall's τ": f"{row['tau']:.2f}",
+            "95 %": "" if math.isnan(row["low"]) else f"{row['low']:.2f} to {row['high']:.2f}",
+            **_shares([row[f"{name}_share"] for name in ("depth", "width", "resolution")]),
+            "in the region": "yes" if row["agrees"] else "no",
+        }
+        for row in run.schedule.to_dict("records")
+    ]
+    out = console()
+    out.print(f"\n[bold]Schedule[/]: the order of the candidates against that after {run.study.training.epochs} epochs")
+    if rows:
+        out.print(table(rows, out.width, ()))
+        out.print(run.schedule_warning, soft_wrap=True)
 
 
 def show_validations(validations: Sequence[Validation], metric: str) -> None:

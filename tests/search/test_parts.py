@@ -43,7 +43,7 @@ def test_parts_have_budgets_schedules_and_names_of_their_own() -> None:
     assert [part.study.training.epochs for part in parts] == [3, 3, 1, 2]
     assert [part.study.training.warmup_epochs for part in parts] == [1.5, 1.5, 0.5, 1.0]
     assert all(part.study.phi == (1.0,) and part.study.rungs == () for part in parts)
-    assert [part.label for part in parts] == ["", "φ = 2", "1 epochs", "2 epochs"]
+    assert [part.label for part in parts] == ["", "φ = 2", "1 epoch", "2 epochs"]
 
 
 def test_more_parts_are_no_other_study() -> None:
@@ -100,7 +100,7 @@ def test_rungs_of_the_same_order_agree_and_others_warn(tmp_path: Path) -> None:
     assert (table["tau"] < table["high"]).all()
     assert table["agrees"].tolist() == [False, True]
     told = warning(table)
-    assert told.startswith("The order of the candidates after 1 epochs (τ = -0.")
+    assert told.startswith("The order of the candidates after 1 epoch (τ = -0.")
     assert "2 epochs" not in told
     assert warning(table[1:]) == ""
 
