@@ -58,8 +58,8 @@ def warning(table: pd.DataFrame) -> str:
     """What the rungs say against the rule; empty where they say nothing."""
     doubtful = table[table["low"].le(0) | table["low"].isna()]
     told = [
-        f"{row['epochs']} epoch{'s' * (row['epochs'] > 1)} (τ = {row['tau']:.2f})"
-        for row in doubtful.to_dict("records")
+        f"{epochs} epoch{'s' * (epochs > 1)} (τ = {tau:.2f})"
+        for epochs, tau in zip(doubtful["epochs"].tolist(), doubtful["tau"].tolist(), strict=True)
     ]
     if not told:
         return ""
