@@ -99,8 +99,7 @@ def _row(case: Case, repetitions: int) -> str:
     truth = _optimum(case.surface)
     candidates = planted_candidates(tolerance=case.tolerance)
     singles = planted_candidates(degree=8)[: len(candidates) * len(SEEDS)]
-    least = case.surface.at(truth, BUDGET)
-    allowed = 0.1 * (max(case.surface.at(point, BUDGET) for point in GRID) - least) - 1e-12
+    least, allowed = case.surface.at(truth, BUDGET), allowed_regret(case)
     held, parts, regrets, papers, resolved, wrong = 0, [], [], [], 0, 0
     for key in range(repetitions):
         choice = _choice(case, _records(case, candidates, SEEDS, key))
@@ -119,12 +118,22 @@ def _row(case: Case, repetitions: int) -> str:
     )
 
 
+def allowed_regret(case: Case) -> float:
+    """The regret above which `resolved` is wrong: a tenth of the range of losses over the triangle."""
+    losses = [case.surface.at(point, BUDGET) for point in GRID]
+    least = case.surface.at(_optimum(case.surface), BUDGET)
+    return 0.1 * (max(losses) - least) - 1e-12
+
+
+def failing(case: Case) -> Callable[[Candidate], Failure | None]:
+    """Which candidates have no result."""
+    return lambda candidate: Failure("diverged", "planted") if case.fails(candidate) else None
+
+
 def _records(
     case: Case, candidates: tuple[Candidate, ...], seeds: tuple[int, ...], key: int
 ) -> tuple[TrialRecord, ...]:
-    def fail(candidate: Candidate) -> Failure | None:
-        return Failure("diverged", "planted") if case.fails(candidate) else None
-
+    fail = failing(case)
     return tuple(
         planted_evaluate(case.surface, noise_sd=case.noise_sd(candidate), key=key, fail=fail)(candidate, seeds)
         for candidate in candidates

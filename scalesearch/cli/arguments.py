@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +25,16 @@ class Parser(argparse.ArgumentParser):
         """Print the complaint and leave."""
         sys.stderr.write(f"{self.prog}: error: {message}\n")
         raise SystemExit(2)
+
+
+def words_of(argv: Sequence[str]) -> list[str]:
+    """The words as argparse needs them: it takes a φ below 0 (`--phi -1:1`) for a flag unless joined to its own."""
+    words = list(argv)
+    for place, word in enumerate(words[:-1]):
+        if word == "--phi" and re.match(r"-[\d.]", words[place + 1]):
+            words[place : place + 2] = [f"--phi={words[place + 1]}"]
+            break
+    return words
 
 
 def _number(text: str) -> float:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn, TextIO
 
-from scalesearch.cli.arguments import build_parser
+from scalesearch.cli.arguments import build_parser, words_of
 
 INTERRUPTED = 130
 
@@ -42,7 +42,7 @@ _EXIT_CODES = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command of `argv` (default: the process's) and return its exit code."""
-    arguments = build_parser().parse_args(argv)
+    arguments = build_parser().parse_args(words_of(sys.argv[1:] if argv is None else argv))
     signal.signal(signal.SIGTERM, _interrupt)
     warnings.showwarning = _note
     warnings.filterwarnings("once", module="scalesearch")

@@ -281,6 +281,13 @@ class TestScale:
         rows = capsys.readouterr().out.splitlines()
         assert [row.split()[0] for row in rows] == ["φ", "0", "1", "2", "3"]
 
+    def test_below_0_the_family_shrinks(self, capsys: pytest.CaptureFixture[str], rule_file: Path) -> None:
+        family = answer(capsys, "scale", str(rule_file), "--phi", "-2:0")["family"]
+        assert [member["phi"] for member in family] == [-2, -1, 0]
+        ratios = [member["macs_ratio"] for member in family]
+        assert ratios == sorted(ratios)
+        assert ratios[0] < 0.5
+
     @pytest.mark.parametrize("phi", ["", "x", "3:1", "0:7:0", "1,,2", "nan", "inf", "0:1e9", "1e9", "-1e9", "0:1:2:3"])
     def test_bad_phi(self, capsys: pytest.CaptureFixture[str], rule_file: Path, phi: str) -> None:
         assert "--phi: `phi` must" in complaint(capsys, "scale", str(rule_file), f"--phi={phi}")
