@@ -19,7 +19,7 @@ _LEAST = 5
 _QUANTILE = 1.959964
 
 # Column → dtype. One row a rung, in order of epochs.
-#   candidates        networks that finished on the rung and on the whole schedule
+#   candidates        networks that finished on the rung and on the whole schedule, at least two
 #   tau, low, high    Kendall's rank correlation of their metric between the two, and its 95 % interval
 #   *_share           the choice by the rung alone (missing where none can be made)
 #   agrees            whether that choice lies in the confidence region of the whole schedule's
@@ -39,7 +39,7 @@ COLUMNS: Mapping[str, str] = {
 def schedule_table(
     rungs: Mapping[int, Sequence[TrialRecord]], records: Sequence[TrialRecord], choice: Choice, budget: float
 ) -> pd.DataFrame:
-    """Each rung (epochs → records) against the whole schedule (`records`, φ = 1); columns are `COLUMNS`.
+    """Each rung that has begun (epochs → records) against the whole schedule (`records`); columns are `COLUMNS`.
 
     The interval is Fieller's, atanh τ ± 1.96 √(0.437 ÷ (n − 4)), whatever the noise of the seeds: two orders
     of networks that are equally good do not agree either.
@@ -50,6 +50,8 @@ def schedule_table(
     rows = []
     for epochs, own in sorted(rungs.items()):
         both = pd.concat([whole, _values(own, budget, metric)], axis=1, join="inner").to_numpy()
+        if len(both) < 2:
+            continue  # the rung has not begun
         rows.append((epochs, len(both), *_tau(both), *_choice(own, choice, budget)))
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict(COLUMNS))
 
@@ -79,7 +81,7 @@ def _values(records: Sequence[TrialRecord], budget: float, metric: str) -> pd.Se
 
 def _tau(both: np.ndarray) -> tuple[float, float, float]:
     """τ of the two columns of (n, 2), and its interval."""
-    tau = float(kendalltau(both[:, 0], both[:, 1]).statistic) if len(both) > 1 else math.nan
+    tau = float(kendalltau(both[:, 0], both[:, 1]).statistic)
     if len(both) < _LEAST or math.isnan(tau):
         return tau, math.nan, math.nan
     half = _QUANTILE * math.sqrt(0.437 / (len(both) - 4))

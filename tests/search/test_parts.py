@@ -108,7 +108,11 @@ def test_rungs_of_the_same_order_agree_and_others_warn(tmp_path: Path) -> None:
 def test_a_part_that_has_not_begun_is_no_error(tmp_path: Path) -> None:
     run = searched(tmp_path, planted_study(), {(1.0, 0): SURFACES[1.0]})
     save_study(tmp_path, planted_study(phi=[1, 2], rungs=[1]))
+    assert load(tmp_path).schedule.empty
+    (_, _, rung) = parts_of(planted_study(phi=[1, 2], rungs=[1]))
+    studies.open_study(open_storage(sqlite_url(tmp_path)), rung.study, "digest")
     again = load(tmp_path)
+    assert again.rungs == {1: ()}
     assert len(again.records) == len(run.records) == 15
     assert again.schedule.empty
     assert again.choice.shares == run.choice.shares
