@@ -175,6 +175,17 @@ def build_parser() -> argparse.ArgumentParser:
     scale.add_argument("--phi", default="0:3", metavar="PHI", help="2, 0,1,2.5 or 0:7 (both included; default 0:3)")
     _add_json(scale)
 
+    explain = commands.add_parser("explain", help="why a family costs what it does, and why B1 to B7 are not α^φ")
+    explain.add_argument(
+        "rule",
+        type=Path,
+        nargs="?",
+        metavar="COEFFICIENTS.json",
+        help="or a run folder (default: the paper's 1.2, 1.1, 1.15)",
+    )
+    explain.add_argument("--phi", default="0:7", metavar="PHI", help="2, 0,1,2.5 or 0:7 (both included; default 0:7)")
+    _add_json(explain)
+
     counted = commands.add_parser("count", help="exact macs, parameters and activations of one network")
     counted.add_argument("--baseline", metavar="NAME", help=", ".join(NAMES))
     counted.add_argument("--study", type=Path, metavar="FILE", help="count this study's baseline instead")

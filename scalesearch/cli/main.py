@@ -21,6 +21,7 @@ _COMMANDS = {
     "count": "scaling",
     "scale": "scaling",
     "export": "scaling",
+    "explain": "explain",
     "run": "search",
     "worker": "search",
     "status": "search",

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.scaling.baselines import Baseline
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.complexity import Complexity, complexity
 from scalesearch.scaling.compound import scale
 from scalesearch.scaling.rule import ScalingRule
 
-__all__ = ["FamilyMember", "ScalingRule", "family", "parse_phis", "rounding_note"]
+__all__ = ["FamilyMember", "ScalingRule", "family", "members", "parse_phis", "rounding_note"]
 
 # Counts are exact as long as they are whole numbers in float64; an eighth is kept for rounding upwards.
 LARGEST_COUNT = 2**50
@@ -47,33 +48,39 @@ class FamilyMember:
 
 
 def family(rule: ScalingRule, phis: Sequence[float]) -> tuple[FamilyMember, ...]:
-    """The members φ of the rule's family: the baseline scaled by (α^φ, β^φ, γ^φ) with the rule's rounding.
+    """The members φ of the rule's family; see `members`."""
+    return members(rule.baseline, rule.coefficients, phis)
+
+
+def members(baseline: Baseline, coefficients: Coefficients, phis: Sequence[float]) -> tuple[FamilyMember, ...]:
+    """`baseline` scaled by (α^φ, β^φ, γ^φ) with its rounding, for coefficients whose product is above 1.
 
     φ = 0 is the baseline; a negative φ shrinks it. Raises `ValueError` for a φ whose network would be
     smaller than one block, channel or pixel, or too large to be counted exactly.
     Source: arXiv:1905.11946 §3.3.
     """
-    base_macs = complexity(rule.baseline.spec).macs
-    return tuple(_member(rule, phi, base_macs) for phi in phis)
+    base_macs = complexity(baseline.spec).macs
+    return tuple(_member(baseline, coefficients, phi, base_macs) for phi in phis)
 
 
-def _member(rule: ScalingRule, phi: float, base_macs: int) -> FamilyMember:
-    spec = rule.baseline.spec
+def _member(baseline: Baseline, coefficients: Coefficients, phi: float, base_macs: int) -> FamilyMember:
+    spec = baseline.spec
     if not math.isfinite(phi):
         raise ValueError(f"`phi` must be a finite number, but got {phi!r}")
-    largest = (math.log(LARGEST_COUNT) - math.log(base_macs)) / math.log(rule.budget)
+    largest = (math.log(LARGEST_COUNT) - math.log(base_macs)) / math.log(coefficients.product)
     if phi > largest:
         raise ValueError(f"`phi` must be at most {largest:.4g}, above which macs are not exact, but got {phi:g}")
-    sizes = ((sum(spec.depths), rule.alpha), (max(spec.widths), rule.beta), (spec.resolution, rule.gamma))
+    multipliers = dataclasses.astuple(coefficients)
+    sizes = zip((sum(spec.depths), max(spec.widths), spec.resolution), multipliers, strict=True)
     smallest = max(-math.log(size) / math.log(grown) for size, grown in sizes if grown > 1)
     if phi < smallest:
         raise ValueError(
             f"`phi` must be at least {smallest:.4g}, below which no block, channel or pixel is left, but got {phi:g}"
         )
-    multipliers = rule.coefficients**phi
-    scaled = scale(spec, multipliers, rule.rounding)
+    grown = coefficients**phi
+    scaled = scale(spec, grown, baseline.rounding)
     cost = complexity(scaled)
-    return FamilyMember(phi, multipliers, scaled, cost, cost.macs / base_macs)
+    return FamilyMember(phi, grown, scaled, cost, cost.macs / base_macs)
 
 
 def rounding_note(rule: ScalingRule) -> str:

@@ -1,4 +1,4 @@
-"""The commands that answer at once: plan, count, scale, export; their JSON, and the one line for each bad input."""
+"""The commands that answer at once: plan, count, scale, export, explain; their JSON, one line for each bad input."""
 
 from __future__ import annotations
 
@@ -357,6 +357,47 @@ class TestExport:
         assert "no coefficients.json there yet" in complaint(capsys, "export", folder)
 
 
+class TestExplain:
+    def test_json_tells_the_factors_and_the_published_family(self, capsys: pytest.CaptureFixture[str]) -> None:
+        told = answer(capsys, "explain", "--phi", "0,1")
+        assert list(told) == ["baseline", "alpha", "beta", "gamma", "product", "family", "published", "told"]
+        assert [told[name] for name in ("baseline", "alpha", "beta", "gamma")] == ["efficientnet-b0", 1.2, 1.1, 1.15]
+        assert list(told["family"][1]) == [
+            "phi", "alpha", "beta", "gamma", "macs", "macs_ratio", "params", "activations", "spec", "nominal",
+            "factors",
+        ]  # fmt: skip
+        assert round(told["family"][1]["macs_ratio"], 2) == GOLDEN["paper_triple"]["real_macs_ratio_at_phi_1_258px"]
+        assert list(told["family"][1]["factors"]) == ["formula", "depth", "width", "resolution"]
+        for mine, golden in zip(told["published"], GOLDEN["family"][1:], strict=True):
+            assert mine["name"].lower() == golden["name"]
+            assert (mine["resolution"], mine["params"]) == (golden["resolution"], golden["params"])
+            assert list(mine["phi"]) == list(mine["shares"]) == ["depth", "width", "resolution"]
+
+    def test_without_a_file_it_explains_the_papers_up_to_7(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["explain"]) == 0
+        out = capsys.readouterr().out
+        assert out.startswith("efficientnet-b0, α = 1.200, β = 1.100, γ = 1.150\n")
+        rows = [row.split() for row in out.splitlines()]
+        assert [row[0] for row in rows if row and row[0] in set("01234567")] == list("01234567") * 2
+        assert ["1", "1.340", "0.993", "1.225", "0.966", "1.140", "19.2,", "23", "257.6,", "258"] in rows
+        assert ["B7", "3.1", "2", "600", "6.21", "7.27", "7.05", "6.88"] in [row[:8] for row in rows]
+        assert "φ = 1 is furthest from that: it costs 2.573 times the baseline's" in " ".join(out.split())
+
+    def test_a_rule_is_explained_by_itself(self, capsys: pytest.CaptureFixture[str], rule_file: Path) -> None:
+        told = answer(capsys, "explain", str(rule_file), "--phi", "2")
+        (scaled,) = answer(capsys, "scale", str(rule_file), "--phi", "2")["family"]
+        assert told["published"] == []
+        assert scaled.items() <= told["family"][0].items()
+        assert told["family"][0]["nominal"] == pytest.approx(4)
+        assert main(["explain", str(rule_file)]) == 0
+        assert "B7" not in capsys.readouterr().out
+
+    def test_bad_input(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        assert "--phi: `phi` must be numbers or ranges" in complaint(capsys, "explain", "--phi", "x")
+        assert "--phi: `phi` must be at most" in complaint(capsys, "explain", "--phi", "0:99")
+        assert "no such file" in complaint(capsys, "explain", str(tmp_path / "nowhere.json"))
+
+
 @pytest.mark.parametrize("arguments", [[], ["plane"], ["plan", "--colour"], ["scale"], ["worker"]])
 def test_what_argparse_refuses_is_one_line_too(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     complaint(capsys, *arguments)
@@ -375,7 +416,9 @@ sys.exit(code)
 """
 
 
-@pytest.mark.parametrize("command", ["--help", "run --help", "plan", "plan --json", "count", "scale", "export"])
+@pytest.mark.parametrize(
+    "command", ["--help", "run --help", "plan", "plan --json", "count", "scale", "export", "explain"]
+)
 def test_what_answers_at_once_imports_nothing_heavy(command: str, rule_file: Path) -> None:
     arguments = command.split()
     arguments += {
