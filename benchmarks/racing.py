@@ -1,7 +1,7 @@
 """What does a race save, and what does it cost in certainty? On known surfaces, and on a finished run's own trainings.
 
     racing.py [--repetitions 200] [--quick] [--output FILE.md]
-    racing.py --run DIR
+    racing.py --run DIR [--seeds N]
 
 The first form draws losses from the surfaces of planted_truth.py (15 candidates, at most three seeds each)
 and lets a race and all seeds everywhere choose. Reported: trainings of the race as a part of all; both regrets (true
@@ -9,14 +9,14 @@ loss at the chosen split less the least); how far both choices lie apart in shar
 region holds the truth, how often it says `resolved`, and how often wrongly (as planted_truth.py defines it).
 
 The second form replays a race over a run in which all candidates were trained for all seeds: a training gives the same
-result again, bit for bit, so only candidates that the race adds are trained, and are counted.
+result again, bit for bit, so only candidates and seeds that the run lacks are trained; all are counted.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,10 +24,11 @@ import numpy as np
 from planted_truth import BUDGET, CASES, Case, _choice, _holds, _optimum, allowed_regret, failing
 
 from scalesearch.analysis.selection import choose
-from scalesearch.analysis.tables import candidates_table, merged_records, trials_table
+from scalesearch.analysis.tables import candidates_table, trials_table
 from scalesearch.config import StudyConfig
 from scalesearch.records import TrialRecord
 from scalesearch.results import load
+from scalesearch.scaling.feasible import Candidate
 from scalesearch.search.design import Plan, make_plan
 from scalesearch.search.parts import derived
 from scalesearch.search.racing import next_round
@@ -42,9 +43,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="3 repetitions")
     parser.add_argument("--output", type=Path, help="also write the table there")
     parser.add_argument("--run", type=Path, metavar="DIR", help="replay a race over this finished run")
+    parser.add_argument("--seeds", type=int, default=1, help="with --run: the most seeds (default: the run's)")
     arguments = parser.parse_args()
     if arguments.run:
-        print(replay(arguments.run))
+        print(replay(arguments.run, arguments.seeds))
         return
     repetitions = 3 if arguments.quick else arguments.repetitions
     columns = (
@@ -83,7 +85,7 @@ def _row(case: Case, study: StudyConfig, plan: Plan, repetitions: int) -> str:
     held, resolved, all_resolved, wrong = 0, 0, 0, 0
     for key in range(repetitions):
 
-        def evaluate(candidate, seeds, key=key):  # type: ignore[no-untyped-def]
+        def evaluate(candidate: Candidate, seeds: tuple[int, ...], key: int = key) -> TrialRecord:
             planted = planted_evaluate(case.surface, noise_sd=case.noise_sd(candidate), key=key, fail=failing(case))
             return planted(candidate, seeds)
 
@@ -105,35 +107,48 @@ def _row(case: Case, study: StudyConfig, plan: Plan, repetitions: int) -> str:
     )
 
 
-def replay(folder: Path) -> str:
-    """The race over the φ = 1 trainings of the run in `folder`: what it costs, and both choices."""
+def replay(folder: Path, seeds: int) -> str:
+    """A race of at most `seeds` over the φ = 1 trainings of the run in `folder`: what it costs, and both choices."""
     run = load(folder)
-    study = derived(run.study, race=True)
+    study = derived(run.study, race=True, seeds=max(seeds, run.study.seeds))
     plan = make_plan(study)
-    own = [record for record in run.records if record.phi == 1]
-    known = {record.candidate.spec: record for record in merged_records(own).values()}
-    trained: list[TrialRecord] = []
+    known = {
+        (record.candidate.spec, seed.seed): (record, seed)
+        for record in run.records
+        for seed in record.seeds
+        if record.phi == 1
+    }
     train = _training(study)
 
-    def evaluate(candidate, seeds):  # type: ignore[no-untyped-def]
-        record = known.get(candidate.spec)
-        if record is None:
-            trained.append(train(candidate, seeds))
-            return trained[-1]
-        wanted = tuple(seed for seed in record.seeds if seed.seed in seeds)
-        return TrialRecord(candidate, wanted, None, 0.0, record.images_per_second, record.device, record.versions)
+    def evaluate(candidate: Candidate, wanted: tuple[int, ...]) -> TrialRecord:
+        missing = tuple(seed for seed in wanted if (candidate.spec, seed) not in known)
+        if missing:
+            record = train(candidate, missing)
+            known.update({(candidate.spec, seed.seed): (record, seed) for seed in record.seeds})
+        runs = [known[candidate.spec, seed] for seed in wanted]
+        return dataclasses.replace(runs[0][0], seeds=tuple(seed for _, seed in runs))
 
-    records = raced(study, plan, evaluate)
-    lines = [f"{len(trained)} candidates added and trained: {[record.candidate.spec.depths for record in trained]}"]
-    whole_macs = sum(len(record.seeds) * record.candidate.complexity.macs for record in own)
-    macs = sum(len(record.seeds) * record.candidate.complexity.macs for record in records)
-    lines.append(f"trainings {sum(len(r.seeds) for r in records)} of {sum(len(r.seeds) for r in own)}")
-    lines.append(f"training macs {macs / whole_macs:.1%} of all seeds everywhere")
-    for name, some in (("race", records), ("all seeds everywhere", own)):
-        table = candidates_table(some, study.budget, study.metric)
-        choice = choose(trials_table(some), table, study.budget, study.metric)
+    everywhere = tuple(range(study.seeds))
+    records = {
+        "race": raced(study, plan, evaluate),
+        "all seeds everywhere": [evaluate(trial.candidate, everywhere) for trial in plan.distinct],
+    }
+    lines = []
+    for name, own in records.items():
+        macs = sum(len(record.seeds) * record.candidate.complexity.macs for record in own)
+        whole = study.seeds * sum(trial.candidate.complexity.macs for trial in plan.distinct)
+        table = candidates_table(own, study.budget, study.metric)
+        choice = choose(trials_table(own), table, study.budget, study.metric)
         shares = ", ".join(f"{share:.3f}" for share in choice.shares.values)
-        lines += [f"{name}: shares {shares} ({choice.where})", f"  {choice.signal.verdict}", f"  {choice.certainty}"]
+        lines += [
+            (
+                f"{name}: {sum(len(record.seeds) for record in own)} trainings of {len(table)} candidates, "
+                f"{macs / whole:.1%} of the macs"
+            ),
+            f"  shares {shares} ({choice.where})",
+            f"  {choice.signal.verdict}",
+            f"  {choice.certainty}",
+        ]
     return "\n".join(lines)
 
 
@@ -147,4 +162,4 @@ def _training(study: StudyConfig) -> Callable[..., TrialRecord]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
