@@ -166,13 +166,31 @@ class Run:
         """Candidates, best first, with their seeds' spread."""
         from scalesearch.report import figures
 
-        return figures.leaderboard(self.candidates, self.study.metric)
+        return figures.leaderboard(self.candidates, self.trials, self.study.metric)
 
     def learning_curves(self) -> go.Figure:
         """Training and validation over epochs."""
         from scalesearch.report import figures
 
         return figures.learning_curves(self.records, self.study.metric)
+
+    def error_distribution(self) -> go.Figure:
+        """The empirical distribution function of the candidates' validation errors."""
+        from scalesearch.report import figures
+
+        return figures.error_distribution(self.candidates)
+
+    def accuracy_over(self, cost: str) -> go.Figure:
+        """Validation accuracy over a cost: `macs`, `activations` or `seconds` (training time of a seed)."""
+        from scalesearch.report import figures
+
+        return figures.accuracy_over(self.candidates, cost)
+
+    def validation_over_macs(self) -> go.Figure:
+        """The rule and its rivals on the test split over macs, for the φ that were validated."""
+        from scalesearch.report import figures
+
+        return figures.validation_over_macs({one.phi: one.table for one in self.validations}, self.study.metric)
 
     @property
     def has_result(self) -> bool:
@@ -260,15 +278,17 @@ def finish(run: Run) -> None:
     write_tables(run.folder, run.trials, run.candidates)
     if run.has_result:
         write_text(run.folder / "coefficients.json", json.dumps(run.rule.to_json(), indent=2) + "\n")
-        page = render(
-            name=run.study.name,
-            rule=run.rule,
-            choice=run.choice,
-            candidates=run.candidates,
-            records=run.records,
-            validations={one.phi: (one.table, one.verdict) for one in run.validations},
-        )
-        write_text(run.folder / "report.html", page)
+    page = render(
+        study=run.study,
+        states=run.states,
+        rule=run.rule if run.has_result else None,
+        choice=run.choice if run.has_result else None,
+        candidates=run.candidates,
+        records=run.records,
+        validations={one.phi: (one.table, one.verdict) for one in run.validations},
+        warning=run.schedule_warning if run.has_result else "",
+    )
+    write_text(run.folder / "report.html", page)
 
 
 def _versions(records: Sequence[TrialRecord]) -> dict[str, str]:

@@ -128,7 +128,8 @@ def test_an_empty_run_has_no_rule_but_tells_its_status(tmp_path: Path) -> None:
     assert (document["rule"], document["family"], document["signal"]) == (None, [], None)
     json.dumps(document, allow_nan=False)
     finish(run)
-    assert names(tmp_path) == sorted([*TABLES, "study.db", "study.toml"])
+    assert names(tmp_path) == sorted([*TABLES, "report.html", "study.db", "study.toml"])
+    assert "No candidate has finished" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_failed_trials_are_in_the_tables_and_out_of_the_rule(tmp_path: Path) -> None:
@@ -146,7 +147,8 @@ def test_failed_trials_are_in_the_tables_and_out_of_the_rule(tmp_path: Path) -> 
 def test_where_all_fail_the_tables_say_why_and_there_is_no_rule(tmp_path: Path) -> None:
     run = planted_run(tmp_path, fail=lambda candidate: Failure("diverged", "loss must stay finite"))
     finish(run)
-    assert names(tmp_path) == sorted([*TABLES, "study.db", "study.toml"])
+    assert names(tmp_path) == sorted([*TABLES, "report.html", "study.db", "study.toml"])
+    assert "diverged: loss must stay finite" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert read_table(tmp_path / "candidates.csv")["failure"].unique().tolist() == ["diverged: loss must stay finite"]
     assert run.to_json()["rule"] is None
 
@@ -171,7 +173,11 @@ def test_figures_are_plotly_objects(tmp_path: Path) -> None:
     import plotly.graph_objects as go
 
     run = planted_run(tmp_path)
-    for figure in (run.triangle(), run.leaderboard(), run.learning_curves()):
+    figures = (
+        run.triangle(), run.leaderboard(), run.learning_curves(), run.error_distribution(), run.accuracy_over("macs"),
+    )  # fmt: skip
+    assert not run.validation_over_macs().data  # nothing is validated
+    for figure in figures:
         assert isinstance(figure, go.Figure)
         assert figure.data
 

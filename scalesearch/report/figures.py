@@ -1,4 +1,4 @@
-"""The plotly figures of a run beside the triangle: leaderboard, learning curves, nominal against real cost."""
+"""The plotly figures of a run's candidates: leaderboard, learning curves, errors; with those of the other modules."""
 
 from __future__ import annotations
 
@@ -9,103 +9,123 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from scalesearch.analysis.comparison import finished_runs
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.tables import merged_records
-from scalesearch.records import DONE, TrialRecord
-from scalesearch.report.style import BLUE, GREY, INK, VERMILION, gapped, network_text, short_name, styled
+from scalesearch.records import TrialRecord
+from scalesearch.report.cost import accuracy_over, cost
+from scalesearch.report.rivals import validation, validation_over_macs
+from scalesearch.report.style import (
+    BLUE,
+    GREY,
+    LEVELS,
+    VERMILION,
+    counted,
+    gapped,
+    leaders,
+    network_text,
+    ranked,
+    short_name,
+    standard_error,
+    styled,
+    with_legend,
+)
 from scalesearch.report.triangle import triangle
 
-__all__ = ["cost", "leaderboard", "learning_curves", "triangle", "validation"]
+__all__ = [
+    "accuracy_over", "cost", "error_distribution", "leaderboard", "learning_curves", "triangle", "validation",
+    "validation_over_macs",
+]  # fmt: skip
 
+# Candidates of a level.
 LEADERS = 20
 # Curves in grey at most: more of them hide one another.
 CURVES = 60
 
 
-def leaderboard(candidates: pd.DataFrame, metric: str) -> go.Figure:
-    """The best candidates, best on top: mean over the seeds and, as bars, ± one standard error of it.
+def leaderboard(candidates: pd.DataFrame, trials: pd.DataFrame, metric: str) -> go.Figure:
+    """The best candidates of each level, best on top: mean, its ± one standard error as bars, each seed as a dot.
 
-    `candidates` has `tables.CANDIDATE_COLUMNS`. Raises `ValueError` for an unknown metric.
+    The tables have `tables.CANDIDATE_COLUMNS` and `TRIAL_COLUMNS`. Raises `ValueError` for an unknown metric.
     """
     kind = metric_of(metric)
-    done = candidates[candidates["status"].eq(DONE)].sort_values(metric, ascending=not kind.maximise, kind="stable")
-    best = done.head(LEADERS)
-    error = (best[f"{metric}_sd"] / np.sqrt(best["seeds"].clip(lower=1))).fillna(0.0)
-    labels = [f"{rank}.  {short_name(row)}" for rank, (_, row) in enumerate(best.iterrows(), 1)]
-    figure = go.Figure(
-        go.Scatter(
-            x=best[metric],
-            y=labels,
+    done = ranked(candidates, metric)
+    best = done.groupby("phi").head(LEADERS)
+    places, several = best.groupby("phi").cumcount() + 1, best["phi"].nunique() > 1
+    labels = [
+        (f"φ {row['phi']:g}:  " if several else "") + f"{place}.  {short_name(row)}"
+        for place, (_, row) in zip(places, best.iterrows(), strict=True)
+    ]
+    error, single = standard_error(best, metric), bool(best["seeds"].le(1).all())
+    figure = go.Figure()
+    if not single:
+        runs = finished_runs(trials, metric)
+        runs = runs[runs["candidate"].isin(best["candidate"])]
+        figure.add_scatter(
+            x=runs[metric],
+            y=runs["candidate"].map(dict(zip(best["candidate"], labels, strict=True))),
             mode="markers",
-            marker={"size": 10, "color": [VERMILION] + [BLUE] * (len(best) - 1)},
-            error_x={"array": error, "color": GREY, "thickness": 1.5, "width": 4},
-            text=network_text(best),
-            hoverinfo="text",
-            name="candidates",
+            marker={"size": 6, "color": GREY, "opacity": 0.75},
+            text=[f"seed {seed}" for seed in runs["seed"]],
+            hovertemplate="%{text}: %{x:.4f}<extra></extra>",
+            name="seeds",
         )
+    figure.add_scatter(
+        x=best[metric],
+        y=labels,
+        mode="markers",
+        marker={"size": 10, "color": np.where(leaders(best), VERMILION, BLUE)},
+        error_x={"array": error, "color": GREY, "thickness": 1.5, "width": 0},
+        text=network_text(best),
+        hoverinfo="text",
+        name="candidates",
     )
-    bars = ", ± one standard error over the seeds" if error.gt(0).any() else ""
-    shown = f"the best {len(best)} of {len(done)} candidates" if len(done) > LEADERS else f"{len(done)} candidates"
-    styled(figure, f"Leaderboard: {shown}{bars}", 130 + 26 * max(len(best), 3))
+    shown = (f"the best {len(best)} of " if len(best) < len(done) else "") + counted(len(done))
+    title = f"Leaderboard: {shown}"
+    if not single:
+        levelled = " without the seeds' own effects" if best["seeds"].nunique() > 1 else ""
+        title += f"; small dots: single seeds; bars: the mean{levelled} ± one standard error"
+    ends = [f"{labels[row]}, {best[metric].iloc[row]:.4f}" for row in (0, -1)] if labels else ["", ""]
+    alt = f"{kind.label.capitalize()} of {shown}, from {ends[0]}, to {ends[1]}."
+    styled(figure, title, 130 + 26 * max(len(best), 3), alt)
     figure.update_xaxes(title_text=f"{kind.label} ({kind.unit})")
-    figure.update_yaxes(autorange="reversed", type="category", automargin=True, showgrid=True)
-    return figure
-
-
-def validation(table: pd.DataFrame, phi: float, metric: str) -> go.Figure:
-    """How much better the rule's network is than each rival, with intervals; `table` has `validation.COLUMNS`."""
-    kind = metric_of(metric)
-    rivals = table[table["verdict"].ne("")]
-    colours = {"better": BLUE, "worse": VERMILION}
-    figure = go.Figure(
-        go.Scatter(
-            x=rivals["better_by"],
-            y=rivals["rivals"],
-            mode="markers",
-            marker={"size": 10, "color": [colours.get(verdict, GREY) for verdict in rivals["verdict"]]},
-            error_x={"array": (rivals["high"] - rivals["better_by"]).fillna(0.0), "color": GREY, "thickness": 1.5},
-            hovertemplate="%{y}: %{x:+.4f}<extra></extra>",
-            name="rivals",
-        )
+    figure.update_yaxes(
+        autorange="reversed", type="category", categoryarray=labels, automargin=True, ticklabelstandoff=6
     )
-    figure.add_vline(x=0, line={"color": INK, "width": 1, "dash": "dash"})
-    styled(figure, f"The rule against other splits at equal macs, φ = {phi:g}", 150 + 30 * max(len(rivals), 3))
-    figure.update_xaxes(title_text=f"{kind.on_test}: rule better by ({kind.unit})")
-    figure.update_yaxes(autorange="reversed", type="category", automargin=True)
     return figure
 
 
 def learning_curves(records: Sequence[TrialRecord], metric: str) -> go.Figure:
-    """`metric` after each epoch, mean over the seeds: the best candidate in colour, the others in grey.
+    """`metric` after each epoch, mean over the seeds: the best candidate of each level in colour, the others in grey.
 
     Raises `ValueError` for an unknown metric.
     """
     kind = metric_of(metric)
     done = [record for record in merged_records(records).values() if record.failure is None]
     done.sort(key=lambda record: record.mean(metric), reverse=kind.maximise)
-    others = done[1:]
+    best = {record.phi: record for record in reversed(done)}
+    others = [record for record in done if record is not best[record.phi]]
     longest = max((len(seed.train_loss) for record in done for seed in record.seeds), default=0)
     step = max(1, math.ceil(len(others) / CURVES))
-    x, y = gapped(_curve(record, metric) for record in others[::step])
-    figure = go.Figure(
-        go.Scatter(
-            x=x, y=y, mode="lines", line={"color": GREY, "width": 1}, opacity=0.6, hoverinfo="skip", name="others"
-        )
-    )
-    for record in done[:1]:
+    figure = go.Figure()
+    if others:
+        x, y = gapped(_curve(record, metric) for record in others[::step])
+        line = {"color": GREY, "width": 1}
+        figure.add_scatter(x=x, y=y, mode="lines", line=line, opacity=0.6, hoverinfo="skip", name="others")
+    told = []
+    for place, (phi, record) in enumerate(sorted(best.items())):
         epochs, values = _curve(record, metric)
         own = record.candidate.coefficients
-        name = f"best: α {own.alpha:.2f} β {own.beta:.2f} γ {own.gamma:.2f}"
+        level = f" at φ = {phi:g}" if len(best) > 1 else ""
+        told.append(f"the best{level} goes from {values[0]:.4f} to {values[-1]:.4f}")
         figure.add_scatter(
-            x=epochs, y=values, mode="lines+markers", line={"color": VERMILION, "width": 2.5}, name=name,
+            x=epochs, y=values, mode="lines+markers", line={"color": LEVELS[place % len(LEVELS)], "width": 2.5},
+            name=f"best{level}: α {own.alpha:.2f} β {own.beta:.2f} γ {own.gamma:.2f}",
             hovertemplate="epoch %{x}: %{y:.4f}<extra></extra>",
         )  # fmt: skip
-        figure.add_annotation(
-            x=0.98, y=0.96, xref="paper", yref="paper", xanchor="right", text=name, showarrow=False,
-            font={"color": VERMILION},
-        )  # fmt: skip
-    shown = f"the best and every {step}th of the others" if step > 1 else f"{len(done)} candidates"
-    styled(figure, f"Learning curves, mean over the seeds: {shown}", 420)
+    shown = f"the best and every {step}th of the others" if step > 1 else counted(len(done))
+    alt = f"{kind.label.capitalize()} over {longest} epochs of {counted(len(done))}; {', '.join(told)}."
+    with_legend(styled(figure, f"Learning curves, mean over the seeds: {shown}", 440, alt))
     figure.update_xaxes(title_text="epoch", dtick=1 if longest <= 20 else None)
     figure.update_yaxes(title_text=f"{kind.label} ({kind.unit})")
     return figure
@@ -118,38 +138,33 @@ def _curve(record: TrialRecord, metric: str) -> tuple[list[float], list[float]]:
     return [float(epoch) for epoch in range(1, epochs + 1)], mean.tolist()
 
 
-def cost(candidates: pd.DataFrame, budget: float) -> go.Figure:
-    """Nominal cost α·β²·γ² of the multipliers against the exact macs of the network that they round to.
+def error_distribution(candidates: pd.DataFrame) -> go.Figure:
+    """The empirical distribution function of the candidates' validation errors, a line for each level.
 
-    `candidates` has `tables.CANDIDATE_COLUMNS`; both axes are multiples of the baseline's macs.
+    F(e) is the fraction of the finished candidates whose error, 1 − accuracy, is at most e. `candidates` has
+    `tables.CANDIDATE_COLUMNS`. Source: Radosavovic et al., "Designing Network Design Spaces", arXiv:2003.13678 §3.1,
+    where it is the fraction below e.
     """
-    nominal = candidates["nominal_alpha"] * candidates["nominal_beta"] ** 2 * candidates["nominal_gamma"] ** 2
-    real = candidates["macs_ratio"]
-    low, high = min(nominal.min(), real.min(), budget), max(nominal.max(), real.max(), budget)
-    pad = 0.06 * (high - low) or 0.05
-    ends = [low - pad, high + pad]
-    figure = go.Figure(
-        go.Scatter(x=ends, y=ends, mode="lines", line={"color": GREY, "width": 1}, hoverinfo="skip", name="equal")
-    )
-    figure.add_hline(y=budget, line={"color": VERMILION, "width": 1.5, "dash": "dash"})
-    figure.add_scatter(
-        x=nominal,
-        y=real,
-        mode="markers",
-        marker={"size": 10, "color": BLUE, "opacity": 0.8, "line": {"color": INK, "width": 0.5}},
-        text=network_text(candidates),
-        hoverinfo="text",
-        name="candidates",
-    )
-    figure.add_annotation(
-        x=1, xref="paper", xanchor="right", y=budget, yanchor="bottom", text=f"budget {budget:g}×", showarrow=False,
-        font={"color": VERMILION},
-    )  # fmt: skip
-    figure.add_annotation(
-        x=ends[0] + 0.12 * (ends[1] - ends[0]), y=ends[0] + 0.05 * (ends[1] - ends[0]), xanchor="left",
-        text="nominal = real", showarrow=False, font={"color": GREY},
-    )  # fmt: skip
-    styled(figure, "What rounding does to the cost", 440)
-    figure.update_xaxes(title_text="nominal cost α·β²·γ² (× baseline)", range=ends)
-    figure.update_yaxes(title_text="real cost, exact macs (× baseline)", range=ends)
+    done = ranked(candidates, "val_accuracy")
+    errors = 1 - done["val_accuracy"]
+    levels = [(phi, level.to_numpy()) for phi, level in errors.groupby(done["phi"])]
+    margin = 0.05 * (errors.max() - errors.min()) or 0.01
+    figure, told, several = go.Figure(), [], len(levels) > 1
+    for place, (phi, own) in enumerate(levels):
+        level = f"φ = {phi:g}: " if several else ""
+        told.append(f"{level}{own.min():.2%} to {own.max():.2%}, median {np.median(own):.2%}")
+        figure.add_scatter(
+            x=[errors.min() - margin, *own, errors.max() + margin],
+            y=[*np.arange(len(own) + 1) / len(own), 1.0],
+            mode="lines",
+            line={"color": LEVELS[place % len(LEVELS)], "width": 2.5, "shape": "hv"},
+            hovertemplate="%{y:.0%} of the candidates err at most %{x:.2%}<extra></extra>",
+            name=f"φ = {phi:g} (n = {len(own)})",
+        )
+    title = f"Distribution of the errors of {counted(len(done))}"
+    styled(figure, f"{title}: {'; '.join(told)}", 400, f"Part of the candidates over their error: {'; '.join(told)}.")
+    if several:
+        with_legend(figure)
+    figure.update_xaxes(title_text="validation error", tickformat=".2~%")
+    figure.update_yaxes(title_text="fraction of candidates", tickformat=".0%", range=[0, 1.03])
     return figure

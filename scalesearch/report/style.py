@@ -1,17 +1,31 @@
-"""What all figures share: colours that the colour-blind tell apart, the layout, and the words for a network."""
+"""What all figures share: colours that the colour-blind tell apart, the layout, the order, the words for a network."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/): blue and vermilion differ in every colour vision.
-BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#8A8F98"
-INK, PAPER, GRID = "#1F2430", "#FFFFFF", "#E4E7EC"
+from scalesearch.analysis.metrics import metric_of
+from scalesearch.records import DONE
+
+# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), darkened until text in it is readable on white:
+# blue and vermilion differ in every colour vision.
+BLUE, VERMILION, GREEN, PURPLE, OCHRE = "#0072B2", "#C25400", "#007A5A", "#A0478C", "#8A6100"
+GREY, SOFT = "#8A8F98", "#5B6472"
+INK, PAPER, GRID, LABEL = "#1F2430", "#FFFFFF", "#E4E7EC", "rgba(255,255,255,0.85)"
+# What the page puts in the place of each on a dark screen; no entry: the same.
+DARK: Mapping[str, str] = {
+    INK: "#E8EAEE", PAPER: "#1D2128", GRID: "#343A45", LABEL: "rgba(29,33,40,0.85)", SOFT: "#A3ABB8", BLUE: "#56B4E9",
+    VERMILION: "#FF9A57", GREEN: "#3CC9A0", PURPLE: "#E39BD0", OCHRE: "#E0B04A",
+}  # fmt: skip
+# White on dark screens too: what it surrounds may be darker than they are.
+HALO = "white"
+# Levels of the budget, lowest first.
+LEVELS = (VERMILION, BLUE, GREEN, PURPLE, OCHRE)
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
 
 
@@ -20,8 +34,11 @@ def colour_scale(maximise: bool) -> str:
     return "Cividis_r" if maximise else "Cividis"
 
 
-def styled(figure: go.Figure, title: str, height: int) -> go.Figure:
-    """`figure` with the house's fonts, colours, margins and a left-aligned title."""
+def styled(figure: go.Figure, title: str, height: int, alt: str) -> go.Figure:
+    """`figure` with the house's fonts, colours and margins, a left-aligned title, and in `layout.meta` the text `alt`.
+
+    `alt` says what is to be seen, for those who do not see it.
+    """
     figure.update_layout(
         title={"text": title, "x": 0, "xref": "container", "xanchor": "left", "pad": {"l": 12}, "font": {"size": 17}},
         font={"family": FONT, "size": 13, "color": INK},
@@ -32,11 +49,44 @@ def styled(figure: go.Figure, title: str, height: int) -> go.Figure:
         hoverlabel={"bgcolor": PAPER, "font": {"family": FONT, "color": INK}, "align": "left"},
         hovermode="closest",
         showlegend=False,
+        meta={"alt": alt},
     )
     axis = {"gridcolor": GRID, "zeroline": False, "linecolor": GREY, "ticks": "outside", "tickcolor": GREY}
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis)
     return figure
+
+
+def with_legend(figure: go.Figure) -> go.Figure:
+    """`figure` with a legend above the plot, where it hides nothing."""
+    legend = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}
+    return figure.update_layout(showlegend=True, legend=legend, margin_t=90)
+
+
+def ranked(candidates: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The finished candidates, those of a level together, the best by `metric` first.
+
+    `candidates` has `tables.CANDIDATE_COLUMNS`. Raises `ValueError` for an unknown metric.
+    """
+    upwards = not metric_of(metric).maximise
+    done: pd.DataFrame = candidates[candidates["status"].eq(DONE)]
+    return done.sort_values(["phi", metric], ascending=[True, upwards], kind="stable")
+
+
+def leaders(done: pd.DataFrame) -> pd.Series:
+    """Which rows of a `ranked` table are the first of their level."""
+    return ~done["phi"].duplicated()
+
+
+def standard_error(done: pd.DataFrame, metric: str) -> pd.Series:
+    """Of the mean over the seeds; 0 where one seed leaves it unknown."""
+    error: pd.Series = (done[f"{metric}_sd"] / np.sqrt(done["seeds"].clip(lower=1))).fillna(0.0)
+    return error
+
+
+def counted(candidates: int) -> str:
+    """How many candidates, in words."""
+    return f"{candidates:,} candidate" + ("" if candidates == 1 else "s")
 
 
 def short_name(row: pd.Series) -> str:
@@ -67,8 +117,8 @@ def _text(row: pd.Series) -> str:
 
 
 def plus_minus(mean: float, sd: float) -> str:
-    """Mean ± standard deviation; a NaN deviation (one seed) is left out."""
-    return f"{mean:.4f}" if np.isnan(sd) else f"{mean:.4f} ± {sd:.4f}"
+    """Mean ± standard deviation; a NaN deviation (one seed) is left out. It does not break across lines."""
+    return f"{mean:.4f}" if np.isnan(sd) else f"{mean:.4f}\u00a0±\u00a0{sd:.4f}"
 
 
 def _short(text: str) -> str:

@@ -11,9 +11,20 @@ from numpy.typing import NDArray
 
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.selection import Choice
-from scalesearch.analysis.surface import SurfaceFit
+from scalesearch.analysis.surface import NAMES, SurfaceFit
 from scalesearch.records import DONE
-from scalesearch.report.style import GREY, INK, PAPER, VERMILION, colour_scale, network_text, styled
+from scalesearch.report.style import (
+    GREY,
+    HALO,
+    INK,
+    LABEL,
+    PAPER,
+    VERMILION,
+    colour_scale,
+    counted,
+    network_text,
+    styled,
+)
 from scalesearch.scaling.coefficients import Coefficients, shares_of
 
 FloatArray = NDArray[np.float64]
@@ -25,14 +36,19 @@ _LEFT, _RIGHT, _BOTTOM, _TOP = -0.12, 1.12, -0.11, 0.97
 # EfficientNet's own coefficients, arXiv:1905.11946 §3.3: shares 0.28, 0.29, 0.43.
 PAPERS = Coefficients(1.2, 1.1, 1.15)
 _STEPS = 160
+# Pixels from a mark to its label. Labels point away from the other mark; nearer to the base than this share of depth a
+# label below would hide those of the corners.
+_LIFT, _FLOOR = 30, 0.12
 
 
 def triangle(candidates: pd.DataFrame, choice: Choice | None, metric: str, budget: float) -> go.Figure:
-    """The shares of all candidates, coloured by `metric`; contours, choice and its region where there are any.
+    """The shares of the lowest level's candidates, coloured by `metric`; contours, choice and its region, if any.
 
-    `candidates` has `tables.CANDIDATE_COLUMNS`. Raises `ValueError` for an unknown metric.
+    The contours are those of that level. `candidates` has `tables.CANDIDATE_COLUMNS`. Raises `ValueError` for an
+    unknown metric.
     """
     kind = metric_of(metric)
+    candidates = candidates[candidates["phi"].eq(candidates["phi"].min())]
     done = candidates[candidates["status"].eq(DONE)]
     failed = candidates[~candidates["status"].eq(DONE)]
     scale = colour_scale(kind.maximise)
@@ -45,7 +61,7 @@ def triangle(candidates: pd.DataFrame, choice: Choice | None, metric: str, budge
     if choice is not None and choice.region is not None:
         x, y = points(choice.region.points).T
         name = f"{choice.region.level:.0%} region"
-        dots = {"size": 5, "color": VERMILION, "opacity": 0.45}
+        dots = {"size": 3.5, "color": VERMILION, "opacity": 0.6}
         figure.add_scatter(x=x, y=y, mode="markers", marker=dots, hoverinfo="skip", name=name)
     if len(failed):
         x, y = points(_shares(failed)).T
@@ -65,7 +81,7 @@ def triangle(candidates: pd.DataFrame, choice: Choice | None, metric: str, budge
     marker = {
         "size": 13,
         "color": done[metric],
-        "line": {"color": PAPER, "width": 2},
+        "line": {"color": HALO, "width": 2},
         "showscale": len(done) > 0,
         "colorbar": bar,
         **colours,
@@ -73,17 +89,39 @@ def triangle(candidates: pd.DataFrame, choice: Choice | None, metric: str, budge
     figure.add_scatter(
         x=x, y=y, mode="markers", marker=marker, text=network_text(done), hoverinfo="text", name="candidates"
     )
-    _add_mark(figure, shares_of(PAPERS).values, "EfficientNet's own", "diamond-open", INK, 12, 34)
+    papers = shares_of(PAPERS)
+    lower = choice is not None and choice.shares.depth < papers.depth
+    _add_mark(figure, papers.values, "EfficientNet's own", "diamond-open", INK, 12, -_LIFT if lower else _LIFT)
     if choice is not None:
-        _add_mark(figure, choice.shares.values, "best split", "star", VERMILION, 19, -34)
+        below = lower and choice.shares.depth > _FLOOR
+        _add_mark(figure, choice.shares.values, "best split", "star", VERMILION, 19, _LIFT if below else -_LIFT)
     region = (
         "" if choice is None or choice.region is None else f"; dots: where the best may be ({choice.region.level:.0%})"
     )
-    styled(figure, f"{kind.label.capitalize()} over the split of a budget of {budget:g}×{region}", 660)
+    title = f"{kind.label.capitalize()} over the split of a budget of {budget:g}×{region}"
+    title += "; ×: failed" if len(failed) else ""
+    styled(figure, title, 660, _told(done, failed, choice, metric))
     figure.update_layout(margin={"l": 10, "r": 10, "t": 60, "b": 70})
     figure.update_xaxes(visible=False, range=[_LEFT, _RIGHT], fixedrange=True)
     figure.update_yaxes(visible=False, range=[_BOTTOM, _TOP], scaleanchor="x", constrain="domain", fixedrange=True)
     return figure
+
+
+def _told(done: pd.DataFrame, failed: pd.DataFrame, choice: Choice | None, metric: str) -> str:
+    """The figure in words."""
+    text = f"A triangle whose corners are all depth, all width and all resolution, with {counted(len(done))}"
+    if len(done):
+        text += f", {metric_of(metric).label} {done[metric].min():.4f} to {done[metric].max():.4f}"
+    text += f", and {len(failed)} that failed." if len(failed) else "."
+    if choice is not None:
+        text += f" The best split: {_percents(choice.shares.values)}, {choice.where}."
+        if choice.region is not None:
+            text += f" The {choice.region.level:.0%} region is {choice.region.part:.1%} of the triangle."
+    return f"{text} EfficientNet's own split: {_percents(shares_of(PAPERS).values)}."
+
+
+def _percents(shares: tuple[float, float, float]) -> str:
+    return ", ".join(f"{name} {share:.0%}" for name, share in zip(NAMES, shares, strict=True))
 
 
 def points(shares: FloatArray) -> FloatArray:
@@ -155,12 +193,12 @@ def _add_mark(
     figure: go.Figure, shares: tuple[float, float, float], name: str, symbol: str, colour: str, size: int, lift: int
 ) -> None:
     x, y = points(np.array([shares]))[0].tolist()
-    text = f"<b>{name}</b><br>depth {shares[0]:.0%}, width {shares[1]:.0%}, resolution {shares[2]:.0%}"
+    text = f"<b>{name}</b><br>{_percents(shares)}"
     width = 2 if symbol.endswith("open") else 1.5
-    edge = colour if symbol.endswith("open") else PAPER
+    edge = colour if symbol.endswith("open") else HALO
     marker = {"symbol": symbol, "size": size, "color": colour, "line": {"color": edge, "width": width}}
     figure.add_scatter(x=[x], y=[y], mode="markers", marker=marker, text=[text], hoverinfo="text", name=name)
     figure.add_annotation(
         x=x, y=y, text=name, showarrow=True, arrowhead=0, arrowcolor=GREY, ax=0, ay=lift, font={"color": colour},
-        bgcolor="rgba(255,255,255,0.85)", borderpad=2,
+        bgcolor=LABEL, borderpad=2,
     )  # fmt: skip

@@ -1,20 +1,16 @@
-"""The report: self-contained, escaped, complete, and drawn by a real browser."""
+"""The report: self-contained, escaped, complete, finished or not."""
 
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from scalesearch.analysis.selection import choose, rule_of
+from scalesearch.analysis.selection import choose
 from scalesearch.analysis.tables import candidates_table, trials_table
-from scalesearch.analysis.validation import validation_table, verdict
-from scalesearch.config import parse_study
-from scalesearch.records import Failure, TrialRecord
-from scalesearch.report.html import render
-from tests.planted import PlantedSurface, planted_candidates, planted_records, small_baseline
+from scalesearch.records import Failure
+from tests.planted import PlantedSurface, planted_candidates, planted_records
+from tests.report.pages import FINISHED, report, validations
 
 HOSTILE = '</script><script>document.title="owned"</script><img src=http://example.org/x onerror=alert(1)>"\'&'
 
@@ -35,32 +31,6 @@ class Tags(HTMLParser):
             self.text.append(data)
 
 
-def report(path: Path, name: str, records: tuple[TrialRecord, ...], where: str = "cpu") -> str:
-    own = small_baseline()
-    study = parse_study(
-        {
-            "name": "planted",
-            "seeds": 3,
-            "baseline": {"name": own.name, **own.spec.to_json()},
-            "rounding": {"width_divisor": 2},
-            "data": {"source": "mnist-sample", "validation": 1000},
-            "training": {"epochs": 3, "batch_size": 100, "learning_rate": 0.01},
-        },
-        "planted.toml",
-    )
-    candidates = candidates_table(records, 2.0, "val_loss")
-    choice = choose(trials_table(records), candidates, 2.0, "val_loss")
-    rule = rule_of(choice, study, {"device": where, "versions": {"scalesearch": "0.1.0"}})
-    names = {record.candidate.spec: (f"split {place}",) for place, record in enumerate(records)}
-    table = validation_table(records, names, "split 0", "val_loss")
-    page = render(
-        name=name, rule=rule, choice=choice, candidates=candidates, records=records,
-        validations={2.0: (table, verdict(table))},
-    )  # fmt: skip
-    path.write_text(page, encoding="utf-8")
-    return page
-
-
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bad = planted_candidates()[3]
@@ -78,7 +48,9 @@ def parsed(path: Path) -> Tags:
 
 def test_nothing_is_loaded_from_anywhere(hostile: Path):
     tags = parsed(hostile).tags
-    assert not [(tag, attributes) for tag, attributes in tags if {"src", "href", "srcset", "data"} & set(attributes)]
+    assert not [(tag, attributes) for tag, attributes in tags if {"src", "srcset", "data"} & set(attributes)]
+    links = [attributes["href"] for _, attributes in tags if "href" in attributes]
+    assert sorted(links) == sorted(f"#{attributes['id']}" for tag, attributes in tags if tag == "h2")
     assert not {tag for tag, _ in tags} & {"link", "iframe", "object", "embed", "img", "base"}
     policy = next(a["content"] for _, a in tags if a.get("http-equiv") == "Content-Security-Policy")
     assert policy is not None
@@ -94,7 +66,9 @@ def test_a_hostile_name_stays_text(hostile: Path):
     text = "".join(parsed(hostile).text)
     # In the heading, among the failures and in the provenance: all of it, as it was written.
     assert text.count(HOSTILE) >= 3
-    assert '<script>document.title="owned"' not in hostile.read_text(encoding="utf-8")
+    page = hostile.read_text(encoding="utf-8")
+    assert '<script>document.title="owned"' not in page
+    assert page.count("</script") == [tag for tag, _ in parsed(hostile).tags].count("script") == 11 + 3
 
 
 def test_the_page_says_all_that_it_should(tmp_path: Path):
@@ -107,11 +81,14 @@ def test_the_page_says_all_that_it_should(tmp_path: Path):
     assert re.search(r"costs 2 times the macs before rounding; .* φ = 1 costs \d\.\d+ times the baseline", text)
     assert "Resolved: candidates spread over" in text
     assert "Validation at φ = 2, on the test split" in text
-    assert "At equal macs the rule's network (split 0) is" in text
+    assert "At equal macs the rule's network (split 1) is" in text
     assert f"{76_794_016:,}" in text  # the baseline's macs, at φ = 0
     assert "scalesearch 0.1.0" in text
-    for name in ("triangle", "leaderboard", "curves", "cost"):
-        assert f"figure-{name}" in path.read_text(encoding="utf-8")
+    assert [attributes["id"] for _, attributes in parsed(path).tags if attributes.get("class") == "plot"] == [
+        "figure-triangle", "figure-validation-over-macs", "figure-validation-1", "figure-validation-2",
+        "figure-leaderboard", "figure-curves", "figure-errors", "figure-over-macs", "figure-over-activations",
+        "figure-over-seconds", "figure-cost",
+    ]  # fmt: skip
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
 
 
@@ -130,17 +107,62 @@ def test_three_candidates_are_a_report_without_a_surface(tmp_path: Path):
     assert "because no surface can be fitted" in "".join(parsed(path).text)
 
 
-@pytest.mark.browser
-def test_a_browser_draws_every_figure_and_runs_no_foreign_script(hostile: Path, tmp_path: Path):
-    browser = shutil.which("chromium")
-    if browser is None:
-        pytest.skip("needs Chromium")
-    command = [
-        browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-        f"--user-data-dir={tmp_path}", "--virtual-time-budget=5000", "--dump-dom", hostile.as_uri(),
-    ]  # fmt: skip
-    page = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    for name in ("triangle", "leaderboard", "curves", "cost"):
-        figure = page.split(f'<div id="figure-{name}"', 1)[1].split('<div class="figure">', 1)[0]
-        assert 'class="main-svg"' in figure
-    assert "<title>owned" not in page
+def test_a_study_that_still_runs_says_how_far_it_is(tmp_path: Path):
+    path = tmp_path / "report.html"
+    report(
+        path,
+        "some",
+        planted_records(PlantedSurface())[:9],
+        states={**FINISHED, "complete": 9, "waiting": 4, "running": 2},
+    )
+    text = "".join(parsed(path).text)
+    assert "Not finished: of 15 trials 9 complete, 0 failed, 2 running, 4 waiting. What follows may change." in text
+    report(path, "all", planted_records(PlantedSurface()))
+    assert "Not finished" not in "".join(parsed(path).text)
+
+
+def test_one_candidate_is_a_report_that_resolves_nothing(tmp_path: Path):
+    path = tmp_path / "report.html"
+    report(path, "one", planted_records(PlantedSurface())[6:7], validations={})
+    text = "".join(parsed(path).text)
+    assert "Not resolved: fewer than two candidates finished." in text
+    assert "1 candidate, 3 seeds each" in text
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_candidate_is_a_page_that_says_so_and_why(tmp_path: Path, fails: bool):
+    records = planted_records(PlantedSurface(), fail=lambda candidate: Failure("diverged", HOSTILE)) if fails else ()
+    path = tmp_path / "report.html"
+    report(
+        path, "none", records, validations={}, states={**FINISHED, "complete": 0, "failed" if fails else "waiting": 15}
+    )
+    text = "".join(parsed(path).text)
+    assert "No candidate has finished" in text
+    assert text.count(f"diverged: {HOSTILE}") == 15 * fails
+    assert ("Not finished: of 15 trials 0 complete, 0 failed, 0 running, 15 waiting" in text) is not fails
+    assert "training" in text
+    assert path.stat().st_size < 50_000  # without figures no plotly
+
+
+def test_one_validated_level_has_no_chart_over_macs(tmp_path: Path):
+    only = {2.0: validations()[2.0]}
+    page = report(tmp_path / "report.html", "one level", planted_records(PlantedSurface()), validations=only)
+    assert "figure-validation-2" in page
+    assert "figure-validation-over-macs" not in page
+
+
+def test_what_speaks_against_the_rule_is_said(tmp_path: Path):
+    warning = "The order of the candidates after 2 epochs does not follow."
+    page = report(tmp_path / "report.html", "warned", planted_records(PlantedSurface()), warning=warning)
+    assert f'<p class="verdict">{warning}</p>' in page
+
+
+def test_tables_are_told_to_screen_readers(hostile: Path):
+    tags = parsed(hostile).tags
+    names = [tag for tag, _ in tags]
+    assert names.count("table") == names.count("caption") == 5
+    scopes = [attributes.get("scope") for tag, attributes in tags if tag == "th"]
+    assert set(scopes) == {"col", "row"}
+    figures = [attributes for tag, attributes in tags if attributes.get("role") == "img"]
+    assert len(figures) == names.count("figcaption") == 11
+    assert all(len(attributes["aria-label"] or "") > 40 for attributes in figures)

@@ -1,0 +1,131 @@
+"""The tables of the report as HTML, each column sortable; every string that comes from outside is escaped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+from scalesearch.analysis.metrics import chance_text, metric_of
+from scalesearch.records import DONE
+from scalesearch.report.style import plus_minus
+from scalesearch.scaling.family import REPORTED_PHIS, ScalingRule, family
+
+# Candidates of a level.
+ROWS = 50
+
+
+def family_table(rule: ScalingRule) -> str:
+    """The members that a run reports."""
+    header = (
+        "φ", "depth ×", "width ×", "resolution ×", "blocks", "widths", "pixels", "macs", "macs ×", "params",
+        "activations",
+    )  # fmt: skip
+    rows = [
+        (
+            f"{member.phi:g}",
+            *(f"{value:.3f}" for value in dataclasses.astuple(member.coefficients)),
+            " ".join(map(str, member.spec.depths)),
+            " ".join(map(str, member.spec.widths)),
+            str(member.spec.resolution),
+            f"{member.complexity.macs:,}",
+            f"{member.macs_ratio:.3f}",
+            f"{member.complexity.params:,}",
+            f"{member.complexity.activations:,}",
+        )
+        for member in family(rule, REPORTED_PHIS)
+    ]
+    return sortable("The baseline (φ = 0) and its family", header, rows)
+
+
+def validation_table(phi: float, table: pd.DataFrame, metric: str) -> str:
+    """The rule and its rivals at one φ; `table` has `validation.COLUMNS`."""
+    header = (
+        "split", "depth", "width", "resolution", "macs ×", metric_of(metric).on_test, "rule better by", "95 %",
+        "rule is",
+    )  # fmt: skip
+    rows = [
+        (
+            row["rivals"],
+            *(f"{row[f'{name}_share']:.2f}" for name in ("depth", "width", "resolution")),
+            f"{row['macs_ratio']:.3f}",
+            f"{row['value']:.4f}",
+            f"{row['better_by']:+.4f}" if row["verdict"] else "",
+            "" if math.isnan(row["low"]) else f"{row['low']:+.4f} to {row['high']:+.4f}",
+            row["verdict"],
+        )
+        for row in table.to_dict("records")
+    ]
+    return sortable(f"Splits at φ = {phi:g}: shares of the budget, and result", header, rows)
+
+
+def candidates_table(candidates: pd.DataFrame) -> str:
+    """The finished candidates, the best first; `candidates` has `tables.CANDIDATE_COLUMNS`."""
+    header = (
+        "rank", "val. loss", "val. accuracy", "best?", "α", "β", "γ", "blocks", "widths", "pixels", "macs ×", "params",
+        "seconds",
+    )  # fmt: skip
+    done = candidates[candidates["status"].eq(DONE)]
+    several = done["phi"].nunique() > 1
+    shown = done.assign(rank=done.groupby("phi").cumcount() + 1).groupby("phi").head(ROWS)
+    rows = [
+        (
+            f"φ {row['phi']:g}: {row['rank']}" if several else str(row["rank"]),
+            plus_minus(row["val_loss"], row["val_loss_sd"]),
+            plus_minus(row["val_accuracy"], row["val_accuracy_sd"]),
+            chance_text(row["chance"], row["tied"]),
+            *(f"{row[key]:.3f}" for key in ("alpha", "beta", "gamma")),
+            row["depths"],
+            row["widths"],
+            str(row["resolution"]),
+            f"{row['macs_ratio']:.3f}",
+            f"{row['params']:,}",
+            f"{row['seconds']:,.1f}",
+        )
+        for row in shown.to_dict("records")
+    ]
+    more = len(done) - len(rows)
+    return (
+        sortable("Candidates: mean ± standard deviation of the seeds", header, rows)
+        + '<p class="soft">best?: chance of being the best, in brackets where the seeds rule it out. seconds: training '
+        "time of a seed.</p>" + (f'<p class="soft">{more} more in candidates.csv.</p>' if more else "")
+    )
+
+
+def facts_table(caption: str, values: Mapping[str, Any]) -> str:
+    """Key → JSON value, a row each."""
+    cells = "".join(
+        f'<tr><th scope="row">{escape(key).replace("_", "_<wbr>")}</th><td>{escape(_readable(value))}</td></tr>'
+        for key, value in values.items()
+    )
+    return _scrolling(caption, f"<tbody>{cells}</tbody>", "facts")
+
+
+def _readable(value: Any) -> str:
+    """A JSON value in a line: objects as key value pairs."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_readable(item)}" for key, item in value.items())
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def sortable(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose headings are buttons, by which page.js sorts; the first cell of a row is its heading."""
+    head = "".join(f'<th scope="col"><button type="button">{escape(title)}</button></th>' for title in header)
+    body = "".join(
+        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'
+        for first, *rest in rows
+    )
+    return _scrolling(caption, f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>", "sortable")
+
+
+def _scrolling(caption: str, content: str, kind: str) -> str:
+    """On a narrow screen the table scrolls, not the page."""
+    table = f'<table class="{kind}"><caption><span>{escape(caption)}</span></caption>{content}</table>'
+    return f'<div class="scroll">{table}</div>'
