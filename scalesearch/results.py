@@ -26,10 +26,11 @@ from scalesearch.records import DONE, TrialRecord, candidate_to_json
 from scalesearch.scaling.family import REPORTED_PHIS, FamilyMember, family
 from scalesearch.scaling.feasible import Candidate, feasible_set
 from scalesearch.scaling.rule import ScalingRule
+from scalesearch.search import dashboard
 from scalesearch.search import study as studies
 from scalesearch.search.design import snap
 from scalesearch.search.parts import parts_of
-from scalesearch.search.storage import open_storage, sqlite_url, study_names
+from scalesearch.search.storage import Storage, open_storage, sqlite_url, study_names
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -225,18 +226,23 @@ class Run:
         return tuple(sorted(path for path in self.folder.iterdir() if not path.name.startswith(".")))
 
 
+def open_run(folder: Path, storage: str | None = None) -> tuple[StudyConfig, Storage]:
+    """The study of the run in `folder` and its storage, to be read; `storage` as in `load`, which raises the same."""
+    if not (folder / "study.toml").is_file():
+        raise InputError(f"{folder}: no run there (a run folder holds a study.toml)")
+    study = load_study(folder / "study.toml")
+    if storage is None and not (folder / "study.db").is_file():
+        raise InputError(f"{folder}: no study.db there yet; the study's storage is elsewhere: give --storage")
+    return study, open_storage(storage or sqlite_url(folder), read_only=True)
+
+
 def load(folder: str | Path, storage: str | None = None) -> Run:
     """The run in `folder`, finished or not; `storage` reads a live study from a server instead of study.db.
 
     Raises `InputError` where the folder holds no run.
     """
     folder = Path(folder)
-    if not (folder / "study.toml").is_file():
-        raise InputError(f"{folder}: no run there (a run folder holds a study.toml)")
-    study = load_study(folder / "study.toml")
-    if storage is None and not (folder / "study.db").is_file():
-        raise InputError(f"{folder}: no study.db there yet; the study's storage is elsewhere: give --storage")
-    opened = open_storage(storage or sqlite_url(folder), read_only=True)
+    study, opened = open_run(folder, storage)
     own, names = studies.join_study(opened, study.name), study_names(opened)
     records: list[TrialRecord] = []
     rungs: dict[int, tuple[TrialRecord, ...]] = {}
@@ -271,8 +277,8 @@ def save_validations(folder: Path, new: Validation) -> None:
     write_text(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
-def finish(run: Run) -> None:
-    """Write the run's tables, coefficients.json and report.html, as far as its trials go."""
+def finish(run: Run, storage: str | None = None) -> None:
+    """Write the run's tables, coefficients.json and report.html, as far as its trials go; and `publish`."""
     from scalesearch.report.html import render
 
     write_tables(run.folder, run.trials, run.candidates)
@@ -289,6 +295,24 @@ def finish(run: Run) -> None:
         warning=run.schedule_warning if run.has_result else "",
     )
     write_text(run.folder / "report.html", page)
+    publish(run, storage)
+
+
+def publish(run: Run, storage: str | None = None) -> None:
+    """Save what Optuna's dashboard shows of a result into the folder's study and, if given, into that in `storage`.
+
+    Nothing happens without a result, or where the dashboard is not installed.
+    """
+    from scalesearch.report.note import card, note
+
+    if not (run.has_result and dashboard.installed()):
+        return
+    verdicts = {one.phi: one.verdict for one in run.validations}
+    told = note(name=run.study.name, rule=run.rule, choice=run.choice, candidates=run.candidates, verdicts=verdicts)
+    figures = {"triangle": card(run.triangle()), "leaderboard": card(run.leaderboard())}
+    own = sqlite_url(run.folder) if (run.folder / "study.db").is_file() else None
+    for url in filter(None, (own, storage)):
+        dashboard.save(url, run.study.name, told, figures)
 
 
 def _versions(records: Sequence[TrialRecord]) -> dict[str, str]:

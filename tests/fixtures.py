@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pwd
 import secrets
@@ -38,6 +39,12 @@ def hasty_sqlite() -> Iterator[None]:
     sqlalchemy.event.listen(sqlalchemy.Engine, "connect", hurry)
     yield
     sqlalchemy.event.remove(sqlalchemy.Engine, "connect", hurry)
+
+
+def without_the_dashboard(patch: pytest.MonkeyPatch) -> None:
+    """As where the extra `dashboard` is not installed."""
+    find = importlib.util.find_spec
+    patch.setattr("importlib.util.find_spec", lambda name: None if name == "optuna_dashboard" else find(name))
 
 
 @pytest.fixture(scope="session")

@@ -113,6 +113,13 @@ def core_list(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
+def port(text: str) -> int:
+    """A port: 0 to 65535."""
+    if not (text.isascii() and text.isdigit() and int(text) < 2**16):
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 65535, but got {text!r}")
+    return int(text)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = Parser(
@@ -157,6 +164,11 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_argument("folder", type=Path, metavar="DIR")
     report.add_argument("--storage", metavar="URL", help="look there instead of at DIR/study.db")
     _add_json(report)
+
+    dashboard = commands.add_parser("dashboard", help="Optuna's dashboard of a run, on this machine's own address")
+    dashboard.add_argument("folder", type=Path, metavar="DIR")
+    dashboard.add_argument("--port", type=port, default=8080, metavar="N", help="0 takes a free one (default 8080)")
+    dashboard.add_argument("--storage", metavar="URL", help="look there instead of at DIR/study.db")
 
     validate = commands.add_parser("validate", help="the rule against other splits at equal macs, on the test split")
     validate.add_argument("folder", type=Path, metavar="DIR")

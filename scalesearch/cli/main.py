@@ -26,6 +26,7 @@ _COMMANDS = {
     "worker": "search",
     "status": "search",
     "report": "search",
+    "dashboard": "dashboard",
     "validate": "validate",
     "doctor": "doctor",
 }

@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
                 train_missing(search, splits, arguments.storage or sqlite_url(folder), deadline, later)
             missing = sum(map(_missing, searches))
         done = load(folder)
-        finish(done)
+        finish(done, arguments.storage)
     code = _show(done, arguments.json)
     if missing and time.monotonic() + 1 < deadline:
         sys.stderr.write(
@@ -282,5 +282,5 @@ def status(arguments: argparse.Namespace) -> int:
 def report(arguments: argparse.Namespace) -> int:
     """Write the tables, the rule and the report of what there is so far."""
     found = load(arguments.folder, arguments.storage)
-    finish(found)
+    finish(found, arguments.storage)
     return _show(found, arguments.json)

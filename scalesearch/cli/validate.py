@@ -36,7 +36,7 @@ def validate(arguments: argparse.Namespace) -> int:
         for phi in phis:
             failed += _validate(run, phi, arguments)
         done = load(arguments.folder, arguments.storage)
-        finish(done)
+        finish(done, arguments.storage)
     if arguments.json:
         print_json([one.to_json() for one in done.validations])
     else:

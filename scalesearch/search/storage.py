@@ -17,6 +17,8 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from scalesearch.files import write_whole
 
+Storage = RDBStorage
+
 # A worker that has not said that it lives for a minute is dead: its trial goes back to the queue.
 HEARTBEAT_SECONDS = 15
 GRACE_SECONDS = 60
@@ -49,13 +51,13 @@ def open_storage(url: str, *, read_only: bool = False) -> RDBStorage:
             )
     except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
         hint = "; pip install 'scalesearch[postgresql]' brings it" if "psycopg" in str(error.__cause__ or error) else ""
-        reason = "not an SQLAlchemy URL" if isinstance(error, ValueError) else _brief(error)
+        reason = "not an SQLAlchemy URL" if isinstance(error, ValueError) else brief(error)
         raise StorageError(
             f"the storage URL {hidden(url)} cannot be used ({reason}{hint}); "
             "for example sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE"
         ) from error
     except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
-        raise StorageError(f"the storage {hidden(url)} cannot be opened ({_brief(error)})") from error
+        raise StorageError(f"the storage {hidden(url)} cannot be opened ({brief(error)})") from error
     if sqlite and not read_only:
         _take_turns(storage.engine)
     weakref.finalize(storage, storage.engine.dispose)  # the storage has no close of its own
@@ -103,7 +105,8 @@ def hidden(url: str) -> str:
     return f"{head}{separator}{login.partition(':')[0]}{at}{rest.partition('?')[0]}"
 
 
-def _brief(error: BaseException) -> str:
+def brief(error: BaseException) -> str:
+    """The first line of what an error's first cause said."""
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,22 +1,27 @@
-"""Optuna's own tools on our study: the dashboard opens it, and its plots and ours mean the same."""
+"""Optuna's own tools on our study: the dashboard opens it and shows the result; its plots and ours mean the same."""
 
 from __future__ import annotations
 
 import io
 import json
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy
 
 from scalesearch.records import Failure
+from scalesearch.results import Run, finish, load, publish
+from scalesearch.search import dashboard
 from scalesearch.search import study as studies
 from scalesearch.search.design import make_plan
 from scalesearch.search.storage import open_storage, sqlite_url
 from scalesearch.search.worker import work
-from tests.planted import PlantedSurface, planted_evaluate, planted_study
+from tests.fixtures import without_the_dashboard
+from tests.planted import PlantedSurface, planted_evaluate, planted_run, planted_study
 
 
 @pytest.fixture
@@ -82,3 +87,103 @@ def test_optunas_plots_run_and_find_the_parameter_that_matters(study: optuna.Stu
     assert contour.data[0].type == "contour"
     values = [record.mean("val_loss") for record in studies.records(study) if record.failure is None]
     assert list(history.data[0].y) == values
+
+
+def opened(run: Run, url: str | None = None) -> optuna.Study:
+    return studies.join_study(open_storage(url or sqlite_url(run.folder)), run.study.name)
+
+
+def test_a_result_is_saved_as_a_note_and_figures_for_the_dashboard(tmp_path: Path) -> None:
+    from optuna_dashboard import get_note, wsgi
+
+    run = planted_run(tmp_path)
+    finish(run)
+    note = get_note(opened(run))
+    for told in (run.choice.signal.verdict, run.choice.basis, run.choice.certainty, f"α = {run.rule.alpha:.4f}"):
+        assert told in note
+    tables = [line for line in note.splitlines() if line.startswith("|")]
+    assert len(tables) == (2 + 10) + (2 + 4)  # ten candidates and four members, each below two lines of heading
+    assert {line.count("|") for line in tables[:12]} == {12}
+    assert "5 more in candidates.csv." in note
+    app = wsgi(optuna.storages.get_storage(sqlite_url(tmp_path)))
+    detail = get(app, "/api/studies/1")
+    assert detail["note"]["body"] == note
+    figures = {figure["id"]: json.loads(figure["graph_object"]) for figure in detail["plotly_graph_objects"]}
+    assert set(figures) == {"triangle", "leaderboard"}
+    assert [trace["name"] for trace in figures["triangle"]["data"]] == [trace.name for trace in run.triangle().data]
+    assert len(json.dumps(figures["triangle"])) < 120_000
+    assert "triangle" not in json.dumps(dict(opened(run).user_attrs))
+    assert load(tmp_path).to_json() == run.to_json()
+
+
+def test_a_surface_on_fewer_points_keeps_its_edges_and_values(tmp_path: Path) -> None:
+    from scalesearch.report.note import card
+
+    run = planted_run(tmp_path)
+    whole, small = run.triangle(), card(run.triangle())
+    (a,), (b,) = (list(figure.select_traces({"type": "contour"})) for figure in (whole, small))
+    assert len(b.x) == len(b.y) == 54 < len(a.x)
+    assert (b.x[0], b.x[-1], b.y[0], b.y[-1]) == (a.x[0], a.x[-1], a.y[0], a.y[-1])
+    columns, rows = ({value: place for place, value in enumerate(values)} for values in (a.x, a.y))
+    for y, line in zip(b.y, b.z, strict=True):
+        assert [a.z[rows[y]][columns[x]] for x in b.x] == list(line)
+
+
+def test_what_a_reader_wrote_is_kept(tmp_path: Path) -> None:
+    from optuna_dashboard import get_note, save_note
+
+    run = planted_run(tmp_path)
+    save_note(opened(run), "Looked at on Monday.")
+    publish(run)
+    note = get_note(opened(run))
+    assert note.startswith("# planted\n")
+    assert note.endswith(f"{dashboard.KEPT}\n\nLooked at on Monday.")
+    save_note(opened(run), note.replace("Spend", "Do not spend") + " And on Tuesday.")
+    publish(run)
+    assert get_note(opened(run)) == f"{note} And on Tuesday."
+
+
+def test_a_result_is_saved_in_the_folder_and_on_the_server(tmp_path: Path) -> None:
+    from optuna_dashboard import get_note
+
+    run = planted_run(tmp_path)
+    shutil.copy(tmp_path / "study.db", tmp_path / "server.db")
+    server = f"sqlite:///{tmp_path}/server.db"
+    finish(run, server)
+    assert get_note(opened(run, server)) == get_note(opened(run)) != ""
+    (tmp_path / "study.db").unlink()
+    finish(load(tmp_path, server), server)
+    assert not (tmp_path / "study.db").exists()
+    open_storage(sqlite_url(tmp_path))
+    with pytest.warns(UserWarning, match="not saved for Optuna's dashboard: no study called 'planted'"):
+        publish(load(tmp_path, server), server)
+
+
+def test_nothing_is_saved_without_a_result_or_without_the_dashboard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from optuna_dashboard import get_note
+
+    (tmp_path / "empty").mkdir()
+    run = planted_run(tmp_path / "empty", most=0)
+    finish(run)
+    assert get_note(opened(run)) == ""
+    run = planted_run(tmp_path)
+    without_the_dashboard(monkeypatch)
+    finish(run)
+    assert get_note(opened(run)) == ""
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_a_storage_that_may_only_be_read_is_told_and_harms_nothing(tmp_path: Path) -> None:
+    def only_read(connection: Any, record: Any) -> None:
+        connection.execute("PRAGMA query_only = ON")
+
+    run = planted_run(tmp_path)
+    sqlalchemy.event.listen(sqlalchemy.Engine, "connect", only_read)
+    try:
+        with pytest.warns(UserWarning, match="not saved for Optuna's dashboard: .*readonly database"):
+            finish(run)
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "connect", only_read)
+    assert (tmp_path / "report.html").is_file()

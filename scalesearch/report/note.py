@@ -1,0 +1,101 @@
+"""What Optuna's dashboard shows of a result: a note in markdown, and figures light enough to be kept in a study."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from scalesearch.analysis.metrics import chance_text
+from scalesearch.analysis.selection import Choice
+from scalesearch.records import DONE
+from scalesearch.report.html import answer
+from scalesearch.report.style import plus_minus
+from scalesearch.scaling.family import REPORTED_PHIS, ScalingRule, family, rounding_note
+
+ROWS = 10
+# Points a side of a surface: a study keeps a figure in pieces of two thousand characters, each a write.
+_STEPS = 54
+# Of a card of the dashboard: its height in pixels, and how many characters its width holds.
+_HEIGHT, _TITLE = 480, 45
+
+
+def note(
+    *, name: str, rule: ScalingRule, choice: Choice, candidates: pd.DataFrame, verdicts: Mapping[float, str]
+) -> str:
+    """The answer, how sure it is, the best candidates and the family; `verdicts` are those of validations, by φ.
+
+    `candidates` has `tables.CANDIDATE_COLUMNS`.
+    """
+    done = candidates[candidates["status"].eq(DONE)]
+    left = len(done) - ROWS
+    parts = [
+        f"# {name}",
+        f"**{answer(rule, choice)}**",
+        choice.signal.verdict,
+        f"{choice.basis} {choice.certainty}",
+        *(f"Validation at φ = {phi:g}: {verdict}" for phi, verdict in verdicts.items()),
+        "## Candidates, best first",
+        _candidates(done.head(ROWS)),
+        *([f"{left} more in candidates.csv."] if left > 0 else []),
+        "## Family",
+        _family(rule),
+        rounding_note(rule),
+    ]
+    return "\n\n".join(parts)
+
+
+def _candidates(rows: pd.DataFrame) -> str:
+    header = ("", "α", "β", "γ", "macs ×", "val. loss", "val. accuracy", "best?", "blocks", "widths", "pixels")
+    return _table(
+        header,
+        [
+            (
+                str(rank),
+                *(f"{row[key]:.3f}" for key in ("alpha", "beta", "gamma", "macs_ratio")),
+                plus_minus(row["val_loss"], row["val_loss_sd"]),
+                plus_minus(row["val_accuracy"], row["val_accuracy_sd"]),
+                chance_text(row["chance"], row["tied"]),
+                row["depths"],
+                row["widths"],
+                str(row["resolution"]),
+            )
+            for rank, row in enumerate(rows.to_dict("records"), 1)
+        ],
+    )
+
+
+def _family(rule: ScalingRule) -> str:
+    header = ("φ", "depth ×", "width ×", "resolution ×", "macs ×", "blocks", "widths", "pixels")
+    return _table(
+        header,
+        [
+            (
+                f"{member.phi:g}",
+                *(f"{value:.3f}" for value in dataclasses.astuple(member.coefficients)),
+                f"{member.macs_ratio:.3f}",
+                " ".join(map(str, member.spec.depths)),
+                " ".join(map(str, member.spec.widths)),
+                str(member.spec.resolution),
+            )
+            for member in family(rule, REPORTED_PHIS)
+        ],
+    )
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = (header, ["---"] * len(header), *rows)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def card(figure: go.Figure) -> go.Figure:
+    """`figure` at the size of a card of the dashboard, its title wrapped, every surface on fewer points."""
+    for trace in figure.select_traces(selector={"type": "contour"}):
+        rows, columns = (np.linspace(0, n - 1, min(n, _STEPS)).round().astype(int) for n in np.shape(trace.z))
+        trace.update(x=np.asarray(trace.x)[columns], y=np.asarray(trace.y)[rows], z=trace.z[np.ix_(rows, columns)])
+    title = "<br>".join(textwrap.wrap(figure.layout.title.text or "", _TITLE))
+    return figure.update_layout(title={"text": title, "font_size": 14}, height=_HEIGHT)
