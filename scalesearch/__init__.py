@@ -1,6 +1,6 @@
 """Compound scaling, searched: from a budget to the coefficients that scale a convolutional baseline.
 
-`load("runs/NAME")` reads a run folder; see `scalesearch.results.Run`.
+`load("runs/NAME")` reads a run folder; see `scalesearch.results.Run`. `compare` lays two runs side by side.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from scalesearch.results import Run, load
+    from scalesearch.results import Run, compare, load
 
-__all__ = ["Run", "__version__", "load"]
+__all__ = ["Run", "__version__", "compare", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    """`load` and `Run` on first use: the commands that answer at once must not import pandas."""
-    if name in ("Run", "load"):
+    """`load`, `compare` and `Run` on first use: the commands that answer at once must not import pandas."""
+    if name in ("Run", "compare", "load"):
         from scalesearch import results
 
         return getattr(results, name)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import tomli_w
 
+from scalesearch.analysis.agreement import agreement
 from scalesearch.analysis.schedule import schedule_table, warning
 from scalesearch.analysis.selection import Choice, choose, rule_of
 from scalesearch.analysis.surface import SurfaceFit, fit_surface
@@ -23,8 +24,10 @@ from scalesearch.analysis.validation import COLUMNS as VALIDATION_COLUMNS
 from scalesearch.config import InputError, StudyConfig, load_study
 from scalesearch.files import write_text
 from scalesearch.records import DONE, TrialRecord, candidate_to_json
-from scalesearch.scaling.family import REPORTED_PHIS, FamilyMember, family
+from scalesearch.scaling.explain import Explanation, explain
+from scalesearch.scaling.family import REPORTED_PHIS, Family, family
 from scalesearch.scaling.feasible import Candidate, feasible_set
+from scalesearch.scaling.markup import markup
 from scalesearch.scaling.rule import ScalingRule
 from scalesearch.search import dashboard
 from scalesearch.search import study as studies
@@ -62,6 +65,10 @@ class Validation:
         """The validation of `to_json`'s object."""
         table = pd.DataFrame(document["table"], columns=list(VALIDATION_COLUMNS)).astype(dict(VALIDATION_COLUMNS))
         return cls(**{**document, "table": table})
+
+    def _repr_html_(self) -> str:
+        title = f"Validation at φ = {self.phi:g}, on the test split"
+        return markup(title, (), (), self.verdict) + self.table.round(4).to_html(index=False, na_rep="", border=0)
 
 
 @dataclass(frozen=True)
@@ -129,9 +136,13 @@ class Run:
         }
         return rule_of(self.choice, self.study, provenance)
 
-    def family(self, phis: Sequence[float] = REPORTED_PHIS) -> tuple[FamilyMember, ...]:
+    def family(self, phis: Sequence[float] = REPORTED_PHIS) -> Family:
         """The baseline scaled up by the rule."""
         return family(self.rule, phis)
+
+    def explain(self, phis: Sequence[float] = REPORTED_PHIS) -> Explanation:
+        """The family's nominal and real cost, and what lies between them."""
+        return explain(self.rule.baseline, self.rule.coefficients, phis)
 
     @cached_property
     def nearest(self) -> Candidate:
@@ -192,6 +203,13 @@ class Run:
         from scalesearch.report import figures
 
         return figures.validation_over_macs({one.phi: one.table for one in self.validations}, self.study.metric)
+
+    def _repr_html_(self) -> str:
+        counts = ", ".join(f"{count} {state}" for state, count in self.states.items() if count)
+        title = f"{self.study.name}: {counts or 'no trials'}"
+        if not self.has_result:
+            return markup(title, (), (), "No candidate has finished.")
+        return markup(title, (), (), self.choice.signal.verdict, self.choice.certainty) + self.rule._repr_html_()
 
     @property
     def has_result(self) -> bool:
@@ -262,6 +280,14 @@ def load(folder: str | Path, storage: str | None = None) -> Run:
     return Run(folder, study, tuple(records), rungs, dict(states), studies.fingerprint_of(own), date)
 
 
+def compare(first: Run, second: Run) -> pd.DataFrame:
+    """Two runs side by side, and whether they contradict each other; columns as `analysis.agreement.COLUMNS`.
+
+    Raises `InsufficientTrials` where no candidate of one finished.
+    """
+    return agreement(*((run.study.name, run.rule, run.choice) for run in (first, second)))
+
+
 def save_study(folder: Path, study: StudyConfig) -> None:
     """Write the effective study, flags included, as study.toml."""
     document = study.model_dump(mode="json", exclude_none=True)
@@ -308,7 +334,14 @@ def publish(run: Run, storage: str | None = None) -> None:
     if not (run.has_result and dashboard.installed()):
         return
     verdicts = {one.phi: one.verdict for one in run.validations}
-    told = note(name=run.study.name, rule=run.rule, choice=run.choice, candidates=run.candidates, verdicts=verdicts)
+    told = note(
+        name=run.study.name,
+        rule=run.rule,
+        choice=run.choice,
+        candidates=run.candidates,
+        verdicts=verdicts,
+        warning=run.schedule_warning,
+    )
     figures = {"triangle": card(run.triangle()), "leaderboard": card(run.leaderboard())}
     own = sqlite_url(run.folder) if (run.folder / "study.db").is_file() else None
     for url in filter(None, (own, storage)):

@@ -168,14 +168,14 @@ def planted_rule() -> ScalingRule:
     )
 
 
-def planted_run(folder: Path, *, most: int = 15, **options: Any) -> Run:
+def planted_run(folder: Path, surface: PlantedSurface = PlantedSurface(), *, most: int = 15, **options: Any) -> Run:
     """A run of the planted study, of which `most` trials are evaluated before an interrupt."""
     config = planted_study()
     plan = make_plan(config)
     study = studies.open_study(open_storage(sqlite_url(folder)), config, "digest")
     save_study(folder, config)
     studies.enqueue_missing(study, plan.distinct)
-    planted = planted_evaluate(PlantedSurface(), **options)
+    planted = planted_evaluate(surface, **options)
     left = iter(range(most))
 
     def evaluate(*arguments: Any) -> TrialRecord:

@@ -20,6 +20,7 @@ from scalesearch.config import StudyConfig
 from scalesearch.records import DONE
 from scalesearch.scaling.coefficients import coefficients_of
 from scalesearch.scaling.family import ScalingRule
+from scalesearch.scaling.markup import markup
 from scalesearch.scaling.simplex import Shares
 
 SIGNIFICANT = 0.05
@@ -54,6 +55,18 @@ class Signal(Variance):
     resolved: bool
     verdict: str
 
+    def _repr_html_(self) -> str:
+        rows = (
+            ("spread of the candidates (sd)", self.spread, ".4g"),
+            ("noise of a candidate's mean (sd)", self.noise, ".4g"),
+            ("p, were all candidates alike", self.p, ".2g"),
+            ("p, were the shares without effect", self.surface_p, ".2g"),
+            ("p, were the surface the whole truth", self.lack_of_fit_p, ".2g"),
+            ("part of the triangle that may be best", self.region, ".1%"),
+        )
+        cells = ((name, "unknown" if value is None else format(value, form)) for name, value, form in rows)
+        return markup(f"Signal: {self.metric}, {self.candidates} candidates", (), cells, self.verdict)
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -73,6 +86,14 @@ class Choice:
     optimum: Optimum | None
     region: Region | None
     tied: tuple[Mapping[str, Any], ...]
+
+    def _repr_html_(self) -> str:
+        rows = [("chosen", *(f"{share:.0%}" for share in self.shares.values))]
+        if self.region is not None:
+            bounds = (f"{low:.0%} to {high:.0%}" for low, high in zip(self.region.low, self.region.high, strict=True))
+            rows.append((f"with {self.region.level:.0%} confidence", *bounds))
+        told = (self.signal.verdict, self.basis, self.certainty)
+        return markup(f"Choice ({self.where})", ("share of the budget", *NAMES), rows, *told)
 
     @property
     def maximise(self) -> bool:

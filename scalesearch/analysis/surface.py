@@ -17,6 +17,7 @@ from statsmodels.regression.linear_model import (  # not statsmodels.api, which 
 
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.records import DONE
+from scalesearch.scaling.markup import markup
 
 FloatArray = NDArray[np.float64]
 
@@ -67,6 +68,15 @@ class SurfaceFit:
     n: int
     validation: tuple[tuple[str, float], ...]
     levels_p: float | None
+
+    def _repr_html_(self) -> str:
+        rows = (
+            (term, f"{value:.4f}", f"{error:.4f}")
+            for term, value, error in zip(self.terms, self.coefficients, self.standard_errors, strict=True)
+        )
+        fit = f"Adjusted R² {self.adjusted_r2:.2f} over {self.n} candidates; p = {self.p:.2g} against a constant."
+        title = f"{self.model} surface of {self.metric}"
+        return markup(title, ("term", "coefficient", "standard error"), rows, fit, self.model_note, self.covariate_note)
 
     def predict(self, shares: ArrayLike) -> FloatArray:
         """Predictions (N,) at `shares` (N, 3) for networks that cost the budget exactly."""

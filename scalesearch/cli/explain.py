@@ -11,40 +11,33 @@ from scalesearch.cli.scaling import print_json, read_rule
 from scalesearch.config import InputError
 from scalesearch.scaling.baselines import Baseline, baseline
 from scalesearch.scaling.coefficients import shares_of
-from scalesearch.scaling.explain import (
-    PAPER,
-    PAPER_BASELINE,
-    Explained,
-    Published,
-    published,
-    published_sentences,
-    sentences,
-)
+from scalesearch.scaling.explain import Explained
 from scalesearch.scaling.explain import explain as explain_family
 from scalesearch.scaling.family import parse_phis
+from scalesearch.scaling.published import PAPER, PAPER_BASELINE, Published, published, published_sentences
 from scalesearch.scaling.simplex import Shares
 
 
 def explain(arguments: argparse.Namespace) -> int:
     """Print a family's nominal and real cost, what rounding does between them, and for B0 the published family."""
     papers = baseline(PAPER_BASELINE)
-    own, coefficients = papers, PAPER
+    own, coefficients, wide = papers, PAPER, ("blocks asked, got", "pixels asked, got")
     if arguments.rule is not None:
         rule = read_rule(arguments.rule)
         own, coefficients = rule.baseline, rule.coefficients
     try:
-        family = explain_family(own, coefficients, parse_phis(arguments.phi))
+        explained = explain_family(own, coefficients, parse_phis(arguments.phi))
     except ValueError as error:
         raise InputError(f"--phi: {error}") from None
     known = published() if own.spec == papers.spec else ()
-    told = [sentences(own, coefficients, family), *([published_sentences(known)] if known else [])]
+    told = [explained.sentences, *([published_sentences(known)] if known else [])]
     if arguments.json:
         print_json(
             {
                 "baseline": own.name,
                 **dataclasses.asdict(coefficients),
                 "product": coefficients.product,
-                "family": [one.to_json() for one in family],
+                "family": [one.to_json() for one in explained.members],
                 "published": [one.to_json() for one in known],
                 "told": [sentence for paragraph in told for sentence in paragraph],
             }
@@ -53,9 +46,9 @@ def explain(arguments: argparse.Namespace) -> int:
     letters = ", ".join(f"{name} = {value}" for name, value in multipliers(coefficients).items())
     out = console()
     out.print(f"[bold]{own.name}, {letters}[/]", soft_wrap=True)
-    out.print(table([_member_row(one) for one in family], out.width, ("macs",)))
+    out.print(table([_member_row(one) for one in explained.members], out.width, ("macs",)))
     out.print("\n[bold]Between nominal and real cost[/]: what each factor multiplies, and what was rounded")
-    out.print(table([_factors_row(own, one) for one in family], out.width, ("blocks asked, got", "pixels asked, got")))
+    out.print(table([_factors_row(own, one) for one in explained.members], out.width, wide))
     if known:
         out.print(
             f"\n[bold]The published {known[0].name} to {known[-1].name}[/]: the φ that each multiplier is of the "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +14,7 @@ from scalesearch.analysis.selection import Choice
 from scalesearch.records import DONE
 from scalesearch.report.html import answer
 from scalesearch.report.style import plus_minus
-from scalesearch.scaling.family import REPORTED_PHIS, ScalingRule, family, rounding_note
+from scalesearch.scaling.family import REPORTED_PHIS, Family, ScalingRule, family, rounding_note
 
 ROWS = 10
 # Points a side of a surface: a study keeps a figure in pieces of two thousand characters, each a write.
@@ -25,10 +24,17 @@ _HEIGHT, _TITLE = 480, 45
 
 
 def note(
-    *, name: str, rule: ScalingRule, choice: Choice, candidates: pd.DataFrame, verdicts: Mapping[float, str]
+    *,
+    name: str,
+    rule: ScalingRule,
+    choice: Choice,
+    candidates: pd.DataFrame,
+    verdicts: Mapping[float, str],
+    warning: str,
 ) -> str:
-    """The answer, how sure it is, the best candidates and the family; `verdicts` are those of validations, by φ.
+    """The answer, how sure it is, the best candidates and the family.
 
+    `verdicts` are those of validations, by φ; `warning` is what the rungs say against the rule, if anything.
     `candidates` has `tables.CANDIDATE_COLUMNS`.
     """
     done = candidates[candidates["status"].eq(DONE)]
@@ -38,12 +44,13 @@ def note(
         f"**{answer(rule, choice)}**",
         choice.signal.verdict,
         f"{choice.basis} {choice.certainty}",
+        *([warning] if warning else []),
         *(f"Validation at φ = {phi:g}: {verdict}" for phi, verdict in verdicts.items()),
         "## Candidates, best first",
         _candidates(done.head(ROWS)),
         *([f"{left} more in candidates.csv."] if left > 0 else []),
         "## Family",
-        _family(rule),
+        _table(Family.HEADER, family(rule, REPORTED_PHIS).rows),
         rounding_note(rule),
     ]
     return "\n\n".join(parts)
@@ -69,24 +76,6 @@ def _candidates(rows: pd.DataFrame) -> str:
     )
 
 
-def _family(rule: ScalingRule) -> str:
-    header = ("φ", "depth ×", "width ×", "resolution ×", "macs ×", "blocks", "widths", "pixels")
-    return _table(
-        header,
-        [
-            (
-                f"{member.phi:g}",
-                *(f"{value:.3f}" for value in dataclasses.astuple(member.coefficients)),
-                f"{member.macs_ratio:.3f}",
-                " ".join(map(str, member.spec.depths)),
-                " ".join(map(str, member.spec.widths)),
-                str(member.spec.resolution),
-            )
-            for member in family(rule, REPORTED_PHIS)
-        ],
-    )
-
-
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = (header, ["---"] * len(header), *rows)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
@@ -97,5 +86,7 @@ def card(figure: go.Figure) -> go.Figure:
     for trace in figure.select_traces(selector={"type": "contour"}):
         rows, columns = (np.linspace(0, n - 1, min(n, _STEPS)).round().astype(int) for n in np.shape(trace.z))
         trace.update(x=np.asarray(trace.x)[columns], y=np.asarray(trace.y)[rows], z=trace.z[np.ix_(rows, columns)])
-    title = "<br>".join(textwrap.wrap(figure.layout.title.text or "", _TITLE))
-    return figure.update_layout(title={"text": title, "font_size": 14}, height=_HEIGHT)
+    title = textwrap.wrap(figure.layout.title.text or "", _TITLE)
+    return figure.update_layout(
+        title={"text": "<br>".join(title), "font_size": 14}, margin_t=34 + 17 * len(title), height=_HEIGHT
+    )

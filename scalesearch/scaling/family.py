@@ -13,9 +13,10 @@ from scalesearch.scaling.baselines import Baseline
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.complexity import Complexity, complexity
 from scalesearch.scaling.compound import scale
+from scalesearch.scaling.markup import markup
 from scalesearch.scaling.rule import ScalingRule
 
-__all__ = ["FamilyMember", "ScalingRule", "family", "members", "parse_phis", "rounding_note"]
+__all__ = ["Family", "FamilyMember", "ScalingRule", "family", "members", "parse_phis", "rounding_note"]
 
 # Counts are exact as long as they are whole numbers in float64; an eighth is kept for rounding upwards.
 LARGEST_COUNT = 2**50
@@ -47,12 +48,39 @@ class FamilyMember:
         }
 
 
-def family(rule: ScalingRule, phis: Sequence[float]) -> tuple[FamilyMember, ...]:
+class Family(tuple[FamilyMember, ...]):
+    """The members of a family, which show as a table."""
+
+    __slots__ = ()
+    HEADER = ("φ", "depth ×", "width ×", "resolution ×", "macs ×", "macs", "params", "blocks", "widths", "pixels")
+
+    @property
+    def rows(self) -> list[tuple[str, ...]]:
+        """The cells of each member under `HEADER`."""
+        return [
+            (
+                f"{member.phi:g}",
+                *(f"{value:.3f}" for value in dataclasses.astuple(member.coefficients)),
+                f"{member.macs_ratio:.4g}",
+                f"{member.complexity.macs:,}",
+                f"{member.complexity.params:,}",
+                " ".join(map(str, member.spec.depths)),
+                " ".join(map(str, member.spec.widths)),
+                str(member.spec.resolution),
+            )
+            for member in self
+        ]
+
+    def _repr_html_(self) -> str:
+        return markup("Family", self.HEADER, self.rows)
+
+
+def family(rule: ScalingRule, phis: Sequence[float]) -> Family:
     """The members φ of the rule's family; see `members`."""
     return members(rule.baseline, rule.coefficients, phis)
 
 
-def members(baseline: Baseline, coefficients: Coefficients, phis: Sequence[float]) -> tuple[FamilyMember, ...]:
+def members(baseline: Baseline, coefficients: Coefficients, phis: Sequence[float]) -> Family:
     """`baseline` scaled by (α^φ, β^φ, γ^φ) with its rounding, for coefficients whose product is above 1.
 
     φ = 0 is the baseline; a negative φ shrinks it. Raises `ValueError` for a φ whose network would be
@@ -60,7 +88,7 @@ def members(baseline: Baseline, coefficients: Coefficients, phis: Sequence[float
     Source: arXiv:1905.11946 §3.3.
     """
     base_macs = complexity(baseline.spec).macs
-    return tuple(_member(baseline, coefficients, phi, base_macs) for phi in phis)
+    return Family(_member(baseline, coefficients, phi, base_macs) for phi in phis)
 
 
 def _member(baseline: Baseline, coefficients: Coefficients, phi: float, base_macs: int) -> FamilyMember:

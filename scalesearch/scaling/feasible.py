@@ -7,7 +7,7 @@ combined and counted as one matrix product (`complexity.count`).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients, shares_of
 from scalesearch.scaling.complexity import Complexity, FloatArray, IntArray, areas, complexity, count, tabulate
 from scalesearch.scaling.compound import Rounding
+from scalesearch.scaling.markup import markup
 from scalesearch.scaling.reachable import Axes, reachable, with_maps_of_their_own
 from scalesearch.scaling.simplex import Shares
 
@@ -47,6 +48,17 @@ class Candidate:
     def shares(self) -> Shares:
         """Shares of the realised coefficients."""
         return shares_of(self.coefficients)
+
+    def _repr_html_(self) -> str:
+        rows = (
+            ("multipliers", " ".join(f"{value:.3f}" for value in astuple(self.coefficients))),
+            ("macs", f"{self.complexity.macs:,} ({self.macs_ratio:.3f} × the baseline)"),
+            ("params", f"{self.complexity.params:,}"),
+            ("blocks", " ".join(map(str, self.spec.depths))),
+            ("widths", " ".join(map(str, self.spec.widths))),
+            ("pixels", str(self.spec.resolution)),
+        )
+        return markup("Candidate", (), rows)
 
 
 @dataclass(frozen=True, slots=True)

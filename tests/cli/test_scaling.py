@@ -381,7 +381,7 @@ class TestExplain:
         assert [row[0] for row in rows if row and row[0] in set("01234567")] == list("01234567") * 2
         assert ["1", "1.340", "0.993", "1.225", "0.966", "1.140", "19.2,", "23", "257.6,", "258"] in rows
         assert ["B7", "3.1", "2", "600", "6.21", "7.27", "7.05", "6.88"] in [row[:8] for row in rows]
-        assert "φ = 1 is furthest from that: it costs 2.573 times the baseline's" in " ".join(out.split())
+        assert "φ = 1 is furthest from that: 2.573 times the baseline's" in " ".join(out.split())
 
     def test_a_rule_is_explained_by_itself(self, capsys: pytest.CaptureFixture[str], rule_file: Path) -> None:
         told = answer(capsys, "explain", str(rule_file), "--phi", "2")

@@ -1,35 +1,61 @@
-"""Every notebook runs from top to bottom on a run folder."""
+"""Every notebook runs from top to bottom on run folders, defines nothing, and shows what it asks about."""
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from scalesearch.results import finish
-from tests.planted import planted_run
+from scalesearch.results import Run, finish
+from tests.planted import PlantedSurface, planted_run
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+FIGURES = {"trials": 3, "certainty": 1, "family": 0, "comparison": 2}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
+    first = planted_run(tmp_path_factory.mktemp("first"))
+    second = planted_run(tmp_path_factory.mktemp("second"), PlantedSurface(linear=(0.56, 0.56, 0.50)))
+    for run in (first, second):
+        finish(run)
+    return first, second
 
 
 @pytest.mark.notebook
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_and_shows_the_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = planted_run(tmp_path)
-    finish(run)
-    monkeypatch.setenv("SCALESEARCH_RUN", str(tmp_path))
+def test_a_notebook_runs_and_shows_the_run(path: Path, runs: tuple[Run, Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = runs
+    monkeypatch.setenv("SCALESEARCH_RUN", str(first.folder))
+    monkeypatch.setenv("SCALESEARCH_OTHER", str(second.folder))
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(path.parent)}}).execute()
-    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-    figures = [output for output in outputs if "application/vnd.plotly.v1+json" in output.get("data", {})]
-    assert len(figures) == 3
-    assert run.choice.signal.verdict in "".join(output.get("text", "") for output in outputs)
+    outputs = [output.get("data", {}) for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    figures = [data for data in outputs if "application/vnd.plotly.v1+json" in data]
+    assert len(figures) == FIGURES[path.stem]
+    shown = "".join(data.get("text/html", "") for data in outputs)
+    wanted = {
+        "trials": [first.choice.signal.verdict, "val_loss_sd"],
+        "certainty": [first.choice.certainty, "part of the triangle", "depth·width"],
+        "family": [f"{first.rule.alpha:.4f}", "real ÷ nominal", f"{first.nearest.complexity.macs:,}"],
+        "comparison": [first.choice.certainty, second.choice.certainty, "overlap"],
+    }
+    assert [told for told in wanted[path.stem] if told not in shown] == []
 
 
-def test_there_are_notebooks_without_stored_outputs() -> None:
-    assert NOTEBOOKS
+def test_a_notebook_asks_one_question_and_defines_nothing() -> None:
+    assert [path.stem for path in NOTEBOOKS] == sorted(FIGURES)
+    for path in NOTEBOOKS:
+        cells = nbformat.read(path, as_version=4).cells
+        assert cells[0].source.splitlines()[0].endswith("?")
+        tree = ast.parse("\n".join(cell.source for cell in cells if cell.cell_type == "code"))
+        assert not any(isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Lambda) for node in ast.walk(tree))
+
+
+def test_notebooks_hold_no_outputs() -> None:
     for path in NOTEBOOKS:
         cells = nbformat.read(path, as_version=4).cells
         assert not any(cell.get("outputs") for cell in cells), f"{path.name} holds outputs: clear them"

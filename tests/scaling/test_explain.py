@@ -15,7 +15,8 @@ from scalesearch.scaling.baselines import NAMES, Baseline, baseline
 from scalesearch.scaling.coefficients import Coefficients, coefficients_of, shares_of
 from scalesearch.scaling.complexity import complexity
 from scalesearch.scaling.compound import Rounding
-from scalesearch.scaling.explain import PAPER, explain, published, published_sentences, sentences
+from scalesearch.scaling.explain import explain
+from scalesearch.scaling.published import PAPER, published, published_sentences
 from scalesearch.scaling.simplex import from_search_space
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "efficientnet.json").read_text(encoding="utf-8"))
@@ -38,24 +39,24 @@ def test_the_factors_multiply_to_the_real_cost(
     name: str, depth: str, share: float, fraction: float, budget: float, phi: float
 ) -> None:
     own, coefficients = rounded_by(name, depth=depth), coefficients_of(from_search_space(share, fraction), budget)
-    zero, one = explain(own, coefficients, (0, phi))
+    zero, one = explain(own, coefficients, (0, phi)).members
     assert set(zero.factors.values()) == {1.0}
     assert one.nominal * math.prod(one.factors.values()) == pytest.approx(one.member.macs_ratio, rel=1e-9)
     assert one.off == one.member.macs_ratio / one.nominal
 
 
 def test_what_needs_no_rounding_has_no_such_factor() -> None:
-    (one,) = explain(baseline("resnet-50"), Coefficients(2, 2, 2), (1,))
+    (one,) = explain(baseline("resnet-50"), Coefficients(2, 2, 2), (1,)).members
     assert (one.depth, one.width, one.resolution) == pytest.approx((1, 1, 1), rel=1e-12)
     assert one.formula < 1  # the stem and the first blocks are not twice as many
     halved = rounded_by("mobilenet-v2", width_divisor=2)  # its head stays 1280 where the widths are halved
-    (one,) = explain(halved, Coefficients(1, 2, 1), (-1,))
+    (one,) = explain(halved, Coefficients(1, 2, 1), (-1,)).members
     assert one.width == pytest.approx(1, rel=1e-12)
 
 
 def test_half_a_block_costs_the_mean_of_its_neighbours() -> None:
     own = rounded_by("resnet-18", depth="ceil")  # two blocks a stage
-    (one,) = explain(own, Coefficients(1.25, 1, 1), (1,))
+    (one,) = explain(own, Coefficients(1.25, 1, 1), (1,)).members
     two, three = (complexity(own.spec.with_sizes((n,) * 4, own.spec.widths, own.spec.resolution)).macs for n in (2, 3))
     assert one.member.spec.depths == (3, 3, 3, 3)
     assert one.depth == pytest.approx(three / ((two + three) / 2), rel=1e-12)
@@ -64,11 +65,11 @@ def test_half_a_block_costs_the_mean_of_its_neighbours() -> None:
 
 def test_unrounded_widths_and_pixels_cost_what_networks_of_them_cost() -> None:
     own = rounded_by("resnet-18", width_divisor=32)
-    (one,) = explain(own, Coefficients(1, 1.25, 1), (1,))
+    (one,) = explain(own, Coefficients(1, 1.25, 1), (1,)).members
     exact = own.spec.with_sizes(own.spec.depths, (80, 80, 160, 320, 640, 0), own.spec.resolution)
     assert one.member.spec.widths == (96, 96, 160, 320, 640, 0)
     assert one.width == pytest.approx(one.member.complexity.macs / complexity(exact).macs, rel=1e-12)
-    (one,) = explain(own, Coefficients(1, 1, 1.1), (1,))
+    (one,) = explain(own, Coefficients(1, 1, 1.1), (1,)).members
     classifier = 512 * 1000
     exact_macs = (complexity(own.spec).macs - classifier) * 1.1**2 + classifier
     assert one.member.spec.resolution == 246
@@ -78,26 +79,26 @@ def test_unrounded_widths_and_pixels_cost_what_networks_of_them_cost() -> None:
 def test_the_papers_first_step() -> None:
     triple = GOLDEN["paper_triple"]
     assert dataclasses.astuple(PAPER) == (triple["alpha"], triple["beta"], triple["gamma"])
-    (one,) = explain(baseline("efficientnet-b0"), PAPER, (1,))
+    explained = explain(baseline("efficientnet-b0"), PAPER, (1,))
+    (one,) = explained.members
     assert round(one.nominal, 5) == triple["product"]
     assert round(one.member.macs_ratio, 2) == triple["real_macs_ratio_at_phi_1_258px"]
-    told = " ".join(sentences(baseline("efficientnet-b0"), PAPER, (one,)))
+    told = " ".join(explained.sentences)
     assert "α·β²·γ² is 1.92" in told
-    assert "it costs 2.573 times the baseline's, 1.340 times the nominal 1.92" in told
+    assert "2.573 times the baseline's, which is 1.340 times the nominal 1.92" in told
     assert f"by {one.depth:.3f} (23 of them, where 19.2 were asked for)" in told
     assert one.depth > one.resolution > 1 > one.width  # depths by ⌈⌉; 258 px is 129, 65, 33, 17, 9; 1.1 · 16 is 16
 
 
 def test_too_cheap_is_as_far_off_as_too_dear() -> None:
-    own = baseline("resnet-50")
-    two, seven = explain(own, PAPER, (2, 7))
+    explained = explain(baseline("resnet-50"), PAPER, (2, 7))
+    two, seven = explained.members
     assert seven.off < 1 < two.off < 1 / seven.off
-    assert "φ = 7 is furthest from that" in " ".join(sentences(own, PAPER, (two, seven)))
+    assert "φ = 7 is furthest from that" in " ".join(explained.sentences)
 
 
 def test_a_family_that_costs_what_it_should_says_so() -> None:
-    own = baseline("efficientnet-b0")
-    assert sentences(own, PAPER, explain(own, PAPER, (0,)))[1:] == ("It does.",)
+    assert explain(baseline("efficientnet-b0"), PAPER, (0,)).sentences[1:] == ("It does.",)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +136,6 @@ def test_why_the_published_are_not_powers() -> None:
 def test_whatever_is_fixed_does_not_grow() -> None:
     own = dataclasses.replace(baseline("efficientnet-b0"), rounding=Rounding(8, "round", 1, "fixed", "fixed"))
     scaled = baseline("efficientnet-b0")
-    (fixed,), (grown,) = (explain(one, Coefficients(1, 2, 1), (1,)) for one in (own, scaled))
+    (fixed,), (grown,) = (explain(one, Coefficients(1, 2, 1), (1,)).members for one in (own, scaled))
     assert fixed.formula < grown.formula
     assert fixed.width == pytest.approx(1, abs=1e-12)

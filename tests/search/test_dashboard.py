@@ -116,6 +116,17 @@ def test_a_result_is_saved_as_a_note_and_figures_for_the_dashboard(tmp_path: Pat
     assert load(tmp_path).to_json() == run.to_json()
 
 
+def test_the_note_tells_what_rungs_and_validations_say(tmp_path: Path) -> None:
+    from scalesearch.report.note import note
+
+    run = planted_run(tmp_path)
+    told = {"name": "planted", "rule": run.rule, "choice": run.choice, "candidates": run.candidates}
+    plain = note(**told, verdicts={}, warning="")
+    full = note(**told, verdicts={2.0: "It holds."}, warning="Shorter schedules choose another.")
+    added = [line for line in full.splitlines() if line not in plain.splitlines()]
+    assert added == ["Shorter schedules choose another.", "Validation at φ = 2: It holds."]
+
+
 def test_a_surface_on_fewer_points_keeps_its_edges_and_values(tmp_path: Path) -> None:
     from scalesearch.report.note import card
 

@@ -1,0 +1,68 @@
+"""Do two studies say the same? Their rules side by side, and whether their confidence regions contradict each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scalesearch.analysis.selection import Choice
+from scalesearch.analysis.surface import NAMES
+from scalesearch.scaling.rule import ScalingRule
+from scalesearch.scaling.simplex import lattice
+
+_STEPS = 60
+
+# Column → dtype. Two rows, a study each.
+#   alpha, beta, gamma   the rule, for its own budget; *_low and *_high its intervals (missing where there are none)
+#   *_share              how it splits the budget, which can be compared whatever the budgets are
+#   region               part of the triangle where the optimum may lie
+#   resolved             whether the trials tell the candidates apart
+#   holds_other          whether the region holds the other study's choice
+#   overlap              whether the two regions share a point, the same in both rows: where not, the studies
+#                        contradict each other, since with one truth both regions hold it in 90 of 100 pairs
+COLUMNS: Mapping[str, str] = {
+    "study": "str",
+    "budget": "float64",
+    "metric": "str",
+    **{f"{name}{end}": "float64" for name in ("alpha", "beta", "gamma") for end in ("", "_low", "_high")},
+    **{f"{name}_share": "float64" for name in NAMES},
+    "region": "float64",
+    "resolved": "bool",
+    "holds_other": "bool",
+    "overlap": "bool",
+}
+
+
+def agreement(first: tuple[str, ScalingRule, Choice], second: tuple[str, ScalingRule, Choice]) -> pd.DataFrame:
+    """Two studies, each its name, rule and choice, as `COLUMNS`; without a surface a region is the whole triangle."""
+    overlap = regions_overlap(first[2], second[2])
+    rows = [
+        {**_row(name, rule), "holds_other": _holds(choice, other[2]), "overlap": overlap}
+        for (name, rule, choice), other in ((first, second), (second, first))
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict(COLUMNS))
+
+
+def regions_overlap(first: Choice, second: Choice) -> bool:
+    """Whether a split may be the optimum of both: looked for on a lattice, and on the points of both regions."""
+    found = [one.region.points for one in (first, second) if one.region is not None]
+    points = np.concatenate([np.array([point.values for point in lattice(_STEPS)]), *found])
+    return bool((first.may_be_optimum(points) & second.may_be_optimum(points)).any())
+
+
+def _holds(choice: Choice, other: Choice) -> bool:
+    return bool(choice.may_be_optimum(np.array([other.shares.values]))[0])
+
+
+def _row(name: str, rule: ScalingRule) -> dict[str, Any]:
+    intervals = rule.intervals or {}
+    row: dict[str, Any] = {"study": name, "budget": rule.budget, "metric": rule.metric, "resolved": rule.resolved}
+    for letter in ("alpha", "beta", "gamma"):
+        low, high = intervals.get(letter, (math.nan, math.nan))
+        row |= {letter: getattr(rule, letter), f"{letter}_low": low, f"{letter}_high": high}
+    row |= {f"{axis}_share": share for axis, share in zip(NAMES, rule.shares.values, strict=True)}
+    return {**row, "region": intervals.get("region", math.nan)}
