@@ -87,10 +87,11 @@ def _searches(
     from scalesearch.training.data import check_fits, load_splits
 
     splits = load_splits(config.data)
+    for part, made in parts:
+        check_fits(made.baseline.spec, splits, part.study.training.batch_size)
     storage = open_storage(server or sqlite_url(folder))
     searches: list[Search] = []
     for part, made in parts:
-        check_fits(made.baseline.spec, splits, part.study.training.batch_size)
         study = studies.open_study(storage, part.study, splits.digest)
         searches.append(Search(part.study, made, study, f"{part.label}: " if part.label else ""))
     save_study(folder, config)
