@@ -16,9 +16,10 @@ import pandas as pd
 import tomli_w
 
 from scalesearch.analysis.agreement import agreement
+from scalesearch.analysis.fitting import fit_surface
 from scalesearch.analysis.schedule import schedule_table, warning
 from scalesearch.analysis.selection import Choice, choose, rule_of
-from scalesearch.analysis.surface import SurfaceFit, fit_surface
+from scalesearch.analysis.surface import Surface
 from scalesearch.analysis.tables import candidates_table, trials_table, write_tables
 from scalesearch.analysis.validation import COLUMNS as VALIDATION_COLUMNS
 from scalesearch.config import InputError, StudyConfig, load_study
@@ -38,7 +39,7 @@ from scalesearch.search.storage import Storage, open_storage, sqlite_url, study_
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-_ANALYSIS = ("scalesearch", "numpy", "pandas", "scipy", "statsmodels")
+_ANALYSIS = ("scalesearch", "numpy", "pandas", "scikit-learn", "scipy", "statsmodels")
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class Run:
         """What the rungs say against the rule; empty where they say nothing."""
         return warning(self.schedule)
 
-    def surface(self) -> SurfaceFit:
+    def surface(self) -> Surface:
         """The response surface of the choice. Raises `InsufficientTrials` where it cannot be fitted yet."""
         return self.choice.surface or fit_surface(self.candidates, self.study.budget, self.study.metric)
 

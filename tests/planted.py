@@ -53,6 +53,35 @@ class PlantedSurface:
         return mixture + self.macs_effect * math.log(macs_ratio / self.budget)
 
 
+@dataclass(frozen=True, slots=True)
+class PlantedFunction:
+    """val_loss = `loss` of the shares + macs_effect · ln(macs ratio ÷ budget); least at `best`."""
+
+    loss: Callable[[Shares], float]
+    best: Shares
+    macs_effect: float = -0.5
+    budget: float = 2.0
+
+    def at(self, shares: Shares, macs_ratio: float) -> float:
+        """The noise-free loss."""
+        return self.loss(shares) + self.macs_effect * math.log(macs_ratio / self.budget)
+
+
+def _funnel(shares: Shares) -> float:
+    return 0.5 + 0.2 * math.hypot(0.01, math.dist(shares.values, FUNNEL.best.values))
+
+
+def _walls(shares: Shares) -> float:
+    walls = math.exp(-shares.depth / 0.08) + math.exp(-shares.width / 0.08) + math.exp(-shares.resolution / 0.06)
+    return 0.5 + 0.15 * walls + 0.06 * shares.depth + 0.03 * shares.resolution
+
+
+# Two truths that no quadratic follows: a narrow funnel, and a flat valley between walls at the edges of the triangle.
+FUNNEL = PlantedFunction(_funnel, Shares(0.15, 0.55, 0.30))
+WALLS = PlantedFunction(_walls, Shares(0.2690, 0.4748, 0.2562))
+Planted = PlantedSurface | PlantedFunction
+
+
 def small_baseline() -> Baseline:
     """Two stages of 24 blocks in all at 96 pixels: a thousand feasible networks at budget 2."""
     stages = (
@@ -99,7 +128,7 @@ def claim(study: optuna.Study) -> optuna.Trial:
 
 
 def planted_evaluate(
-    surface: PlantedSurface,
+    surface: Planted,
     *,
     seed_sd: float = 0.01,
     noise_sd: float = 0.005,
@@ -133,7 +162,7 @@ def planted_evaluate(
 
 
 def planted_records(
-    surface: PlantedSurface,
+    surface: Planted,
     *,
     seeds: tuple[int, ...] = (0, 1, 2),
     seed_sd: float = 0.01,

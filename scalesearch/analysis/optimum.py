@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import singledispatch
 
 import numpy as np
 
-from scalesearch.analysis.surface import NAMES, PAIRS, FloatArray, SurfaceFit
+from scalesearch.analysis.surface import NAMES, PAIRS, FloatArray, Surface, SurfaceFit
 from scalesearch.scaling.simplex import Shares, lattice
 
 # Shares below this are 0: the optimum is then said to lie on the edge.
@@ -26,20 +27,34 @@ class Optimum:
     standard_error: float
 
 
-def optimum(fit: SurfaceFit, maximise: bool) -> Optimum:
+def optimum(fit: Surface, maximise: bool) -> Optimum:
     """The best point of the fitted surface on the triangle, for networks that cost the budget exactly.
 
-    An extreme is a stationary point of the interior or of an edge, or a corner; all are computed and compared,
-    in closed form but for the special cubic's interior ones (Newton's method from a lattice of starts).
     `maximise` for a metric of which more is better.
     """
-    points = np.array([*np.eye(3), *_edge_points(fit), *_interior_points(fit)])
+    points = extremes(fit, maximise)
     values = fit.predict(points)
     best = points[(values.argmax if maximise else values.argmin)()]
     best = np.where(best < _ON_EDGE, 0.0, best)
     best = best / best.sum()
     value, error = fit.predict(best[None])[0], fit.standard_error(best[None])[0]
     return Optimum(Shares(*map(float, best)), describe(best), float(value), float(error))
+
+
+@singledispatch
+def extremes(fit: Surface, maximise: bool) -> FloatArray:
+    """Points (N, 3) of the triangle, the best of which is the optimum of `fit`; each kind of surface finds its own."""
+    raise NotImplementedError(type(fit).__name__)
+
+
+@extremes.register
+def _(fit: SurfaceFit, maximise: bool) -> FloatArray:
+    """A polynomial's: the stationary points of the interior and of the edges, and the corners.
+
+    In closed form but for the special cubic's interior ones (Newton's method from a lattice of starts).
+    """
+    del maximise
+    return np.array([*np.eye(3), *_edge_points(fit), *_interior_points(fit)])
 
 
 def describe(shares: FloatArray) -> str:

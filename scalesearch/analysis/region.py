@@ -1,6 +1,6 @@
 """Where the optimum may lie: a confidence region on the triangle, and the intervals of the coefficients in it.
 
-A point x is in the region where the data do not contradict that it is the optimum. If it is, no direction d
+A polynomial's: a point x is in it where the data do not contradict that it is the optimum. If it is, no direction d
 that stays in the triangle leads downhill: g·d ≥ 0 for the surface's gradient g there (0 inside). The
 estimated gradient has the covariance that least squares gives it, so its squared distance from the set of
 gradients that x allows, T = min over u in that set of (ĝ − u)ᵀ V⁻¹ (ĝ − u), is that of a likelihood-ratio
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import singledispatch
 from itertools import combinations
 
 import numpy as np
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.stats import f as f_distribution
 
 from scalesearch.analysis.optimum import Optimum
-from scalesearch.analysis.surface import FloatArray, SurfaceFit
+from scalesearch.analysis.surface import FloatArray, Surface, SurfaceFit
 
 LEVEL = 0.95
 # The region is found on lattices of the triangle, each three times as fine as the last, within the bounds found so
@@ -62,14 +63,14 @@ class Region:
         return {name: (float(a), float(b)) for name, a, b in zip(("alpha", "beta", "gamma"), low, high, strict=True)}
 
 
-def confidence_region(fit: SurfaceFit, best: Optimum, maximise: bool, level: float = LEVEL) -> Region:
+def confidence_region(fit: Surface, best: Optimum, maximise: bool, level: float = LEVEL) -> Region:
     """The region of `fit`, whose optimum is `best`: that point and those of a lattice that pass."""
     found = own = np.array([best.shares.values])
     if fit.residual_sd == 0:  # nothing is left open
         return Region(level, own, 0.0)
     margin, part = 1.0, 0.0
     for steps in _STEPS:
-        points = _lattice(steps, found.min(axis=0) - margin, found.max(axis=0) + margin)
+        points = fine_lattice(steps, found.min(axis=0) - margin, found.max(axis=0) + margin)
         inside = in_region(fit, best, points, maximise, level)
         found = np.vstack([own, points[inside]])
         part = float(inside.sum()) / math.comb(steps + 2, 2)
@@ -79,15 +80,22 @@ def confidence_region(fit: SurfaceFit, best: Optimum, maximise: bool, level: flo
     return Region(level, found, part)
 
 
+@singledispatch
 def in_region(
-    fit: SurfaceFit, best: Optimum, points: FloatArray, maximise: bool, level: float = LEVEL
+    fit: Surface, best: Optimum, points: FloatArray, maximise: bool, level: float = LEVEL
 ) -> NDArray[np.bool_]:
-    """Which points (N, 3) may be the optimum at `level`."""
+    """Which points (N, 3) may be the optimum of `fit` at `level`; each kind of surface has its own way to tell."""
+    raise NotImplementedError(type(fit).__name__)
+
+
+@in_region.register
+def _(fit: SurfaceFit, best: Optimum, points: FloatArray, maximise: bool, level: float = LEVEL) -> NDArray[np.bool_]:
+    """A polynomial's: by its slopes there, and what is certainly worse than the best left out."""
     worse = _worse(fit, points, np.array([best.shares.values]), maximise)
     return np.asarray((p_optimum(fit, points, maximise) >= 1 - level) & ~worse)
 
 
-def _lattice(steps: int, low: FloatArray, high: FloatArray) -> FloatArray:
+def fine_lattice(steps: int, low: FloatArray, high: FloatArray) -> FloatArray:
     """The points of the {3, steps} lattice between `low` and `high` (3,)."""
     first = np.maximum(np.ceil(low * steps), 0).astype(int)
     last = np.minimum(np.floor(high * steps), steps).astype(int)

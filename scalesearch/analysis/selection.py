@@ -1,21 +1,21 @@
-"""The choice of a rule: which shares are best, how sure that is, and is there signal beyond the seeds' noise."""
+"""The choice of a rule: which shares are best, what that rests on, and how sure it is."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import f as f_distribution
 
-from scalesearch.analysis.comparison import TwoWay, Variance, finished_runs, two_way
+from scalesearch.analysis.comparison import TwoWay, finished_runs, two_way
+from scalesearch.analysis.fitting import fit_surface
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.optimum import Optimum, describe, optimum
 from scalesearch.analysis.region import Region, confidence_region, in_region
-from scalesearch.analysis.surface import NAMES, FloatArray, InsufficientTrials, SurfaceFit, fit_surface
+from scalesearch.analysis.signal import SIGNIFICANT, Signal, lack_of_fit, signal_of
+from scalesearch.analysis.surface import NAMES, FloatArray, InsufficientTrials, Surface
 from scalesearch.config import StudyConfig
 from scalesearch.records import DONE
 from scalesearch.scaling.coefficients import coefficients_of
@@ -23,49 +23,15 @@ from scalesearch.scaling.family import ScalingRule
 from scalesearch.scaling.markup import markup
 from scalesearch.scaling.simplex import Shares
 
-SIGNIFICANT = 0.05
-# A choice is resolved only if its region leaves out at least this part of the triangle.
-LEFT_OUT = 0.5
 # Above this p of the lack of fit the surface's error and the seeds' are taken for one and pooled: more degrees of
 # freedom. Source: Bancroft, "Analysis and inference for incompletely specified models", Biometrics 20 (1964).
 POOLED = 0.25
+# A Gaussian process has three parameters to find, five candidates each; with more than these it takes seconds.
+PROCESS_LEAST, PROCESS_MOST = 15, 300
+# So many candidates, the most influential, are left out to see whether one of them decides the choice.
+LEFT_OUT_IN_TURN = 3
 # Distance in shares beyond which a choice is an extrapolation: half the spacing of the {3, 5} lattice, √2 ÷ 10.
 FAR = 0.15
-
-
-@dataclass(frozen=True, slots=True)
-class Signal(Variance):
-    """How far candidates differ, against what the seeds alone would make them differ. Units are the metric's.
-
-    `spread`: sd between candidate means. `seed_sd`: sd of one seed's result within a candidate, after the
-    seed's effect on all candidates is removed. `noise`: what that makes of a candidate mean. `f`, `p`: do
-    candidates differ beyond it? `intraclass`: part of the variance of single results that is the
-    candidates'. `surface_p`: does the surface explain more than a constant? `lack_of_fit_p`: do candidates deviate
-    from it by more than the seeds' noise? None where it cannot be judged; `f` also where the seeds leave no noise at
-    all and F has no bound. `region`: part of the triangle where the optimum may lie. `resolved` needs `p` and
-    `surface_p` below `SIGNIFICANT` and at least `LEFT_OUT` of the triangle outside the region.
-    """
-
-    metric: str
-    candidates: int
-    seeds: int
-    surface_p: float | None
-    lack_of_fit_p: float | None
-    region: float | None
-    resolved: bool
-    verdict: str
-
-    def _repr_html_(self) -> str:
-        rows = (
-            ("spread of the candidates (sd)", self.spread, ".4g"),
-            ("noise of a candidate's mean (sd)", self.noise, ".4g"),
-            ("p, were all candidates alike", self.p, ".2g"),
-            ("p, were the shares without effect", self.surface_p, ".2g"),
-            ("p, were the surface the whole truth", self.lack_of_fit_p, ".2g"),
-            ("part of the triangle that may be best", self.region, ".1%"),
-        )
-        cells = ((name, "unknown" if value is None else format(value, form)) for name, value, form in rows)
-        return markup(f"Signal: {self.metric}, {self.candidates} candidates", (), cells, self.verdict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +48,7 @@ class Choice:
     basis: str
     certainty: str
     signal: Signal
-    surface: SurfaceFit | None
+    surface: Surface | None
     optimum: Optimum | None
     region: Region | None
     tied: tuple[Mapping[str, Any], ...]
@@ -127,15 +93,15 @@ def choose(trials: pd.DataFrame, candidates: pd.DataFrame, budget: float, metric
     shares = best.to_numpy(float)
     basis = f"The shares of the best of {len(finished)} candidates, because"
     try:
-        fitted = fit_surface(candidates, budget, metric)
+        fitted = _fitted(candidates, budget, metric, model)
     except InsufficientTrials as error:
-        judged = _signal(model, seeds, metric, None, None, str(error))
+        judged = signal_of(model, seeds, metric, None, None, str(error))
         told = (f"{basis} {error}.", _certainty(None, budget, len(tied), len(finished)))
         return Choice(Shares(*shares.tolist()), describe(shares), *told, judged, None, None, None, tied)
     surface = _pooled(fitted, model)
     point = optimum(surface, maximise)
     region = confidence_region(surface, point, maximise)
-    judged = _signal(model, seeds, metric, fitted, region, "")
+    judged = signal_of(model, seeds, metric, fitted, region, "")
     certainty = _certainty(region, budget, len(tied), len(finished))
     if surface.adjusted_r2 <= 0:
         basis += f" the {surface.model} surface explains nothing (adjusted R² {surface.adjusted_r2:.2f})."
@@ -148,6 +114,7 @@ def choose(trials: pd.DataFrame, candidates: pd.DataFrame, budget: float, metric
     )
     if judged.lack_of_fit_p is not None and judged.lack_of_fit_p < SIGNIFICANT:
         basis += f" Candidates deviate from it by more than the seeds' noise (p = {judged.lack_of_fit_p:.2g})."
+    basis += _decided(surface, point, finished, maximise)
     if surface.levels_p is not None and surface.levels_p < SIGNIFICANT:
         basis += f" The levels of the budget contradict each other (p = {surface.levels_p:.2g}): no rule fits them all."
     return Choice(point.shares, point.where, basis, certainty, judged, surface, point, region, tied)
@@ -175,30 +142,22 @@ def _tied_json(row: Mapping[Any, Any]) -> dict[str, Any]:
     }
 
 
-def _signal(
-    model: TwoWay, seeds: int, metric: str, surface: SurfaceFit | None, region: Region | None, why: str
-) -> Signal:
-    variance = model.variance()
-    surface_p = None if surface is None else surface.p
-    part = None if region is None else region.part
-    differ = variance.p is not None and variance.p < SIGNIFICANT
-    explained = surface_p is not None and surface_p < SIGNIFICANT
-    return Signal(
-        **dataclasses.asdict(variance),
-        metric=metric,
-        candidates=len(model.candidates),
-        seeds=seeds,
-        surface_p=surface_p,
-        lack_of_fit_p=_lack_of_fit(surface, model),
-        region=part,
-        resolved=differ and explained and part is not None and part <= 1 - LEFT_OUT,
-        verdict=_verdict(variance, surface_p, part, why, metric_of(metric).label),
-    )
+def _fitted(candidates: pd.DataFrame, budget: float, metric: str, model: TwoWay) -> Surface:
+    """A polynomial or, where candidates deviate from it by more than the seeds' noise, perhaps a Gaussian process."""
+    fit = fit_surface(candidates, budget, metric)
+    p = lack_of_fit(fit, model)
+    if p is None or p >= SIGNIFICANT or model.error_variance is None or fit.n < PROCESS_LEAST:
+        return fit
+    if fit.n > PROCESS_MOST:
+        return replace(fit, model_note=f"a Gaussian process is not tried with more than {PROCESS_MOST} candidates")
+    from scalesearch.analysis.process import contender  # scikit-learn is for those who need it
+
+    return contender(fit, candidates, model.error_variance)
 
 
-def _pooled(surface: SurfaceFit, model: TwoWay) -> SurfaceFit:
+def _pooled(surface: Surface, model: TwoWay) -> Surface:
     """The surface with its residual variance and the seeds' pooled, where nothing speaks against that."""
-    p = _lack_of_fit(surface, model)
+    p = lack_of_fit(surface, model)
     if p is None or p <= POOLED or model.error_variance is None or surface.residual_sd == 0:
         return surface
     df = surface.residual_df + model.error_df
@@ -206,39 +165,21 @@ def _pooled(surface: SurfaceFit, model: TwoWay) -> SurfaceFit:
     return surface.with_error(total / df, df)
 
 
-def _lack_of_fit(surface: SurfaceFit | None, model: TwoWay) -> float | None:
-    """P of the surface's residual variance against the seeds' (pure error), both those of one run."""
-    if surface is None or not model.error_variance:
-        return None
-    f = surface.residual_sd**2 / model.error_variance
-    return float(f_distribution.sf(f, surface.residual_df, model.error_df))
+def _decided(surface: Surface, point: Optimum, finished: pd.DataFrame, maximise: bool) -> str:
+    """A sentence where leaving out one of the most influential candidates moves the optimum out of the region."""
+    for place in np.argsort(surface.influence)[::-1][:LEFT_OUT_IN_TURN].tolist():
+        other = optimum(surface.without(place), maximise).shares
+        if not in_region(surface, point, np.array([other.values]), maximise)[0]:
+            own = finished.iloc[place]
+            return (
+                f" Candidate {own['candidate']} ({_told(own[f'{name}_share'] for name in NAMES)}) decides the choice:"
+                f" without it the optimum would be {_told(other.values)}, outside the confidence region."
+            )
+    return ""
 
 
-def _verdict(variance: Variance, surface_p: float | None, part: float | None, why: str, label: str) -> str:
-    if variance.spread is None:
-        return "Not resolved: fewer than two candidates finished."
-    if variance.p is None or variance.noise is None:
-        return (
-            f"Not resolved: candidates spread over {variance.spread:.3g} ({label}, sd), but with one seed each "
-            "this cannot be told from noise; run at least two seeds."
-        )
-    f = "" if variance.f is None else f"F = {variance.f:.3g}, "
-    against = (
-        f"candidates spread over {variance.spread:.3g} ({label}, sd) against {variance.noise:.3g} "
-        f"of seed noise in a mean ({f}p = {variance.p:.2g})"
-    )
-    if variance.p >= SIGNIFICANT:
-        return f"Not resolved: {against}; run more seeds or a longer schedule."
-    if surface_p is None:
-        return f"Not resolved: {against}, but {why}."
-    if surface_p >= SIGNIFICANT:
-        return f"Not resolved: {against}, but the split of the budget does not explain it (p = {surface_p:.2g})."
-    if part is not None and part > 1 - LEFT_OUT:
-        return f"Not resolved: {against}, but the best split may lie in {part:.0%} of the triangle."
-    where = (
-        f"the best one lies in {part:.0%} of the triangle" if part and part >= 0.005 else "the best one is well located"
-    )
-    return f"Resolved: {against}, and the split of the budget explains it (p = {surface_p:.2g}); {where}."
+def _told(shares: Iterable[float]) -> str:
+    return ", ".join(f"{name} {share:.2f}" for name, share in zip(NAMES, shares, strict=True))
 
 
 def _extrapolation(chosen: Shares, finished: pd.DataFrame) -> str:

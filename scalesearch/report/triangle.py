@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.selection import Choice
-from scalesearch.analysis.surface import NAMES, SurfaceFit
+from scalesearch.analysis.surface import NAMES, Surface
 from scalesearch.records import DONE
 from scalesearch.report.style import (
     GREY,
@@ -140,7 +140,7 @@ def _range(values: FloatArray) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _add_surface(figure: go.Figure, surface: SurfaceFit, scale: str, low: float, high: float) -> None:
+def _add_surface(figure: go.Figure, surface: Surface, scale: str, low: float, high: float) -> None:
     """Filled contours over the whole rectangle, then everything but the triangle painted over: its edges stay sharp."""
     x, y = np.linspace(0, 1, _STEPS), np.linspace(0, HEIGHT, _STEPS)
     depth = np.broadcast_to((y / HEIGHT)[:, None], (_STEPS, _STEPS))

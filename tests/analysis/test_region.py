@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy.optimize import nnls
 
+from scalesearch.analysis.fitting import fit_surface
 from scalesearch.analysis.optimum import optimum
 from scalesearch.analysis.region import confidence_region, p_optimum
-from scalesearch.analysis.surface import QUADRATIC, SurfaceFit, fit_surface
+from scalesearch.analysis.surface import QUADRATIC, SurfaceFit
 from scalesearch.analysis.tables import candidates_table
 from tests.planted import PlantedSurface, planted_records
 

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
-from scalesearch.analysis.selection import Signal, choose, rule_of
+from scalesearch.analysis.fitting import fit_surface
+from scalesearch.analysis.optimum import optimum
+from scalesearch.analysis.selection import choose, rule_of
+from scalesearch.analysis.signal import Signal
 from scalesearch.analysis.surface import InsufficientTrials
 from scalesearch.analysis.tables import candidates_table, trials_table
 from scalesearch.config import StudyConfig, parse_study
@@ -265,3 +268,23 @@ def test_a_choice_far_from_all_trained_candidates_is_called_an_extrapolation() -
         chosen = choose(trials_table(records), table, 2.0, "val_loss")
         assert chosen.shares.resolution > 0.95
         assert ("extrapolation" in chosen.basis) is far
+
+
+def test_a_candidate_that_decides_the_choice_is_named() -> None:
+    """The corner of all width, forty standard deviations of a mean worse than it should be, bends the whole surface."""
+    planted = planted_records(PlantedSurface(), noise_sd=0.002)
+    losses = np.array([[seed.val_loss for seed in record.seeds] for record in planted])
+    number = next(place for place, record in enumerate(planted) if record.candidate.shares.width > 0.99)
+    told = []
+    for worse in (0.0, 0.05):
+        losses[number] += worse
+        records = with_losses(losses)
+        table = candidates_table(records, 2.0, "val_loss")
+        told.append(choose(trials_table(records), table, 2.0, "val_loss").basis)
+    rest = fit_surface(table[table["candidate"].ne(number)], 2.0, "val_loss")
+    there = "depth {:.2f}, width {:.2f}, resolution {:.2f}".format(*optimum(rest, maximise=False).shares.values)
+    assert "decides the choice" not in told[0]
+    assert (
+        f" Candidate {number} (depth 0.00, width 1.00, resolution 0.00) decides the choice: without it the optimum"
+        f" would be {there}, outside the confidence region."
+    ) in told[1]

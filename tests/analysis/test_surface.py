@@ -5,10 +5,12 @@ import math
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
+from scalesearch.analysis.fitting import fit_surface
 from scalesearch.analysis.optimum import optimum
 from scalesearch.analysis.surface import (
     COVARIATE,
@@ -18,7 +20,6 @@ from scalesearch.analysis.surface import (
     InsufficientTrials,
     SurfaceFit,
     f_test,
-    fit_surface,
 )
 from scalesearch.analysis.tables import candidates_table
 from scalesearch.records import Failure
@@ -42,6 +43,7 @@ def surface_of(linear: tuple[float, ...], interaction: tuple[float, ...], metric
         standard_errors=(1.0,) * 6,
         robust_errors=(1.0,) * 6,
         covariance=tuple(tuple(float(i == j) for j in range(6)) for i in range(6)),
+        shifts=(),
         r2=1.0,
         adjusted_r2=1.0,
         residual_sd=0.0,
@@ -49,6 +51,8 @@ def surface_of(linear: tuple[float, ...], interaction: tuple[float, ...], metric
         f=math.inf,
         p=0.0,
         n=15,
+        left_out=(),
+        influence=(),
         validation=(),
         levels_p=None,
     )
@@ -221,6 +225,47 @@ def test_robust_errors_are_those_of_hc3():
     meat = x * (residuals / (1 - leverage))[:, None]
     expected = np.sqrt(np.diag(inverse @ (meat.T @ meat) @ inverse))
     assert fit.robust_errors == pytest.approx(expected, rel=1e-6)
+
+
+def test_robust_errors_are_those_of_leaving_out_a_candidate_with_all_its_seeds():
+    """The jackknife over clusters, on single runs, candidates having one to three of them: CV3."""
+    records = planted_records(PlantedSurface(), seed_sd=0, noise_sd=0.02)
+    records = [dataclasses.replace(one, seeds=one.seeds[: 1 + place % 3]) for place, one in enumerate(records)]
+    runs = [(place, one.candidate, seed.val_loss) for place, one in enumerate(records) for seed in one.seeds]
+    cluster = np.array([place for place, _, _ in runs])
+    y = np.array([loss for _, _, loss in runs])
+    means = np.array([y[cluster == place].mean() for place in range(len(records))])  # no seed's effect taken out
+    table = candidates_table(records, 2.0, "val_loss").sort_values("candidate").assign(val_loss=means)
+    fit = fit_surface(table, 2.0, "val_loss")
+    ratio = np.log([candidate.macs_ratio / 2 for _, candidate, _ in runs])
+    x = np.column_stack([fit.mixture([candidate.shares.values for _, candidate, _ in runs]), ratio])
+    whole = np.linalg.lstsq(x, y, rcond=None)[0]
+    assert fit.coefficients == pytest.approx(whole, abs=1e-10)
+    squares = np.zeros(len(whole))
+    for place in range(len(records)):
+        kept = cluster != place
+        squares += (np.linalg.lstsq(x[kept], y[kept], rcond=None)[0] - whole) ** 2
+    assert fit.robust_errors == pytest.approx(np.sqrt(squares), rel=1e-6)
+
+
+def test_influence_is_cooks_distance():
+    table = candidates_table(planted_records(PlantedSurface()), 2.0, "val_loss")
+    fit = fit_surface(table, 2.0, "val_loss")
+    shares = table[["depth_share", "width_share", "resolution_share"]].to_numpy(float)
+    design = np.column_stack([fit.mixture(shares), np.log(table["macs_ratio"] / 2)])
+    cooks = sm.OLS(table["val_loss"].to_numpy(), design).fit().get_influence().cooks_distance[0]
+    assert fit.influence == pytest.approx(cooks, rel=1e-6)
+
+
+def test_a_surface_without_a_candidate_is_that_of_the_others():
+    records = planted_records(PlantedSurface(), seeds=(0, 1))
+    table = candidates_table(records, 2.0, "val_loss")
+    table = table.assign(seeds=[1 + place % 3 for place in range(len(table))])
+    fit = fit_surface(table, 2.0, "val_loss")
+    for place in range(len(table)):
+        rest = fit_surface(table.drop(index=place), 2.0, "val_loss")
+        assert rest.model == fit.model
+        assert fit.without(place).coefficients == pytest.approx(rest.coefficients, abs=1e-9)
 
 
 def test_too_few_candidates_are_an_event_with_its_reason():

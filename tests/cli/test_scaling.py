@@ -411,7 +411,8 @@ try:
 except SystemExit as leaving:
     code = leaving.code
 loaded = {name.partition(".")[0] for name in sys.modules}
-sys.stderr.write(",".join(sorted(loaded & {"jax", "jaxlib", "flax", "optax", "optuna", "pandas", "scipy", "plotly"})))
+heavy = {"jax", "jaxlib", "flax", "optax", "optuna", "pandas", "scipy", "sklearn", "plotly"}
+sys.stderr.write(",".join(sorted(loaded & heavy)))
 sys.exit(code)
 """
 

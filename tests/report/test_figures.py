@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scalesearch.analysis.fitting import fit_surface
 from scalesearch.analysis.metrics import METRICS
 from scalesearch.analysis.selection import Choice, choose
-from scalesearch.analysis.surface import NAMES, fit_surface
+from scalesearch.analysis.surface import NAMES
 from scalesearch.analysis.tables import candidates_table, trials_table
 from scalesearch.analysis.validation import COLUMNS
 from scalesearch.records import Failure

@@ -1,0 +1,110 @@
+"""Is there a signal: do candidates differ beyond the seeds' noise, and do their shares explain it?"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from scipy.stats import f as f_distribution
+
+from scalesearch.analysis.comparison import TwoWay, Variance
+from scalesearch.analysis.metrics import metric_of
+from scalesearch.analysis.region import Region
+from scalesearch.analysis.surface import Surface
+from scalesearch.scaling.markup import markup
+
+SIGNIFICANT = 0.05
+# A choice is resolved only if its region leaves out at least this part of the triangle.
+LEFT_OUT = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Signal(Variance):
+    """How far candidates differ, against what the seeds alone would make them differ. Units are the metric's.
+
+    `spread`: sd between candidate means. `seed_sd`: sd of one seed's result within a candidate, after the
+    seed's effect on all candidates is removed. `noise`: what that makes of a candidate mean. `f`, `p`: do
+    candidates differ beyond it? `intraclass`: part of the variance of single results that is the
+    candidates'. `surface_p`: does the surface explain more than a constant? `lack_of_fit_p`: do candidates deviate
+    from it by more than the seeds' noise? None where it cannot be judged; `f` also where the seeds leave no noise at
+    all and F has no bound. `region`: part of the triangle where the optimum may lie. `resolved` needs `p` and
+    `surface_p` below `SIGNIFICANT` and at least `LEFT_OUT` of the triangle outside the region.
+    """
+
+    metric: str
+    candidates: int
+    seeds: int
+    surface_p: float | None
+    lack_of_fit_p: float | None
+    region: float | None
+    resolved: bool
+    verdict: str
+
+    def _repr_html_(self) -> str:
+        rows = (
+            ("spread of the candidates (sd)", self.spread, ".4g"),
+            ("noise of a candidate's mean (sd)", self.noise, ".4g"),
+            ("p, were all candidates alike", self.p, ".2g"),
+            ("p, were the shares without effect", self.surface_p, ".2g"),
+            ("p, were the surface the whole truth", self.lack_of_fit_p, ".2g"),
+            ("part of the triangle that may be best", self.region, ".1%"),
+        )
+        cells = ((name, "unknown" if value is None else format(value, form)) for name, value, form in rows)
+        return markup(f"Signal: {self.metric}, {self.candidates} candidates", (), cells, self.verdict)
+
+
+def signal_of(
+    model: TwoWay, seeds: int, metric: str, surface: Surface | None, region: Region | None, why: str
+) -> Signal:
+    """What the two-way `model` over so many `seeds`, the surface and its region say; `why` there is no surface."""
+    variance = model.variance()
+    surface_p = None if surface is None else surface.p
+    part = None if region is None else region.part
+    differ = variance.p is not None and variance.p < SIGNIFICANT
+    explained = surface_p is not None and surface_p < SIGNIFICANT
+    return Signal(
+        **dataclasses.asdict(variance),
+        metric=metric,
+        candidates=len(model.candidates),
+        seeds=seeds,
+        surface_p=surface_p,
+        lack_of_fit_p=lack_of_fit(surface, model),
+        region=part,
+        resolved=differ and explained and part is not None and part <= 1 - LEFT_OUT,
+        verdict=_verdict(variance, surface_p, part, why, metric_of(metric).label),
+    )
+
+
+def lack_of_fit(surface: Surface | None, model: TwoWay) -> float | None:
+    """P of the surface's residual variance against the seeds' (pure error), both those of one run."""
+    if surface is None or not model.error_variance:
+        return None
+    f = surface.residual_sd**2 / model.error_variance
+    return float(f_distribution.sf(f, surface.residual_df, model.error_df))
+
+
+def _verdict(variance: Variance, surface_p: float | None, part: float | None, why: str, label: str) -> str:
+    if variance.spread is None:
+        return "Not resolved: fewer than two candidates finished."
+    if variance.p is None or variance.noise is None:
+        return (
+            f"Not resolved: candidates spread over {variance.spread:.3g} ({label}, sd), but with one seed each "
+            "this cannot be told from noise; run at least two seeds."
+        )
+    f = "" if variance.f is None else f"F = {variance.f:.3g}, "
+    against = (
+        f"candidates spread over {variance.spread:.3g} ({label}, sd) against {variance.noise:.3g} "
+        f"of seed noise in a mean ({f}p = {variance.p:.2g})"
+    )
+    if variance.p >= SIGNIFICANT:
+        return f"Not resolved: {against}; run more seeds or a longer schedule."
+    if surface_p is None:
+        return f"Not resolved: {against}, but {why}."
+    if surface_p >= SIGNIFICANT:
+        return f"Not resolved: {against}, but the split of the budget does not explain it (p = {surface_p:.2g})."
+    if part is not None and part > 1 - LEFT_OUT:
+        return f"Not resolved: {against}, but the best split may lie in {part:.0%} of the triangle."
+    where = (
+        f"the best one lies in {part:.0%} of the triangle" if part and part >= 0.005 else "the best one is well located"
+    )
+    return f"Resolved: {against}, and the split of the budget explains it (p = {surface_p:.2g}); {where}."
