@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from scalesearch.analysis.comparison import TwoWay, finished_runs, two_way
 from scalesearch.analysis.fitting import fit_surface
@@ -79,6 +80,11 @@ def choose(trials: pd.DataFrame, candidates: pd.DataFrame, budget: float, metric
     Both tables are those of one run. Raises `InsufficientTrials` where no candidate finished, `ValueError` for an
     unknown metric.
     """
+    with threadpool_limits(1, user_api="blas"):  # matrices are small: on busy cores more threads wait for one another
+        return _choose(trials, candidates, budget, metric)
+
+
+def _choose(trials: pd.DataFrame, candidates: pd.DataFrame, budget: float, metric: str) -> Choice:
     maximise = metric_of(metric).maximise
     runs = finished_runs(trials, metric)
     model, seeds = two_way(runs, metric), int(runs["seed"].nunique())
