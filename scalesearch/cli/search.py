@@ -58,14 +58,14 @@ def run(arguments: argparse.Namespace) -> int:
         done = load(folder)
         finish(done, arguments.storage)
     code = _show(done, arguments.json)
-    if missing and time.monotonic() + 1 < deadline:
+    if missing and arguments.time:
+        sys.stderr.write(f"scalesearch: --time is spent; {missing} trials are left: run again to go on\n")
+    elif missing:
         sys.stderr.write(
             f"scalesearch: {missing} trials have no result, since their workers died again and again; "
             "run the same command again to try them again\n"
         )
         return 5
-    if missing:
-        sys.stderr.write(f"scalesearch: the time is spent; {missing} trials are left: run again to go on\n")
     return code
 
 

@@ -25,7 +25,8 @@ from scalesearch.report.style import (
     network_text,
     styled,
 )
-from scalesearch.scaling.coefficients import Coefficients, shares_of
+from scalesearch.scaling import published
+from scalesearch.scaling.coefficients import shares_of
 
 FloatArray = NDArray[np.float64]
 
@@ -33,8 +34,6 @@ HEIGHT = math.sqrt(3) / 2
 # Depth on top, width left, resolution right.
 CORNERS = np.array([[0.5, HEIGHT], [0.0, 0.0], [1.0, 0.0]])
 _LEFT, _RIGHT, _BOTTOM, _TOP = -0.12, 1.12, -0.11, 0.97
-# EfficientNet's own coefficients, arXiv:1905.11946 §3.3: shares 0.28, 0.29, 0.43.
-PAPERS = Coefficients(1.2, 1.1, 1.15)
 _STEPS = 160
 # Pixels from a mark to its label. Labels point away from the other mark; nearer to the base than this share of depth a
 # label below would hide those of the corners.
@@ -89,7 +88,7 @@ def triangle(candidates: pd.DataFrame, choice: Choice | None, metric: str, budge
     figure.add_scatter(
         x=x, y=y, mode="markers", marker=marker, text=network_text(done), hoverinfo="text", name="candidates"
     )
-    papers = shares_of(PAPERS)
+    papers = shares_of(published.PAPER)
     lower = choice is not None and choice.shares.depth < papers.depth
     _add_mark(figure, papers.values, "EfficientNet's own", "diamond-open", INK, 12, -_LIFT if lower else _LIFT)
     if choice is not None:
@@ -117,7 +116,7 @@ def _told(done: pd.DataFrame, failed: pd.DataFrame, choice: Choice | None, metri
         text += f" The best split: {_percents(choice.shares.values)}, {choice.where}."
         if choice.region is not None:
             text += f" The {choice.region.level:.0%} region is {choice.region.part:.1%} of the triangle."
-    return f"{text} EfficientNet's own split: {_percents(shares_of(PAPERS).values)}."
+    return f"{text} EfficientNet's own split: {_percents(shares_of(published.PAPER).values)}."
 
 
 def _percents(shares: tuple[float, float, float]) -> str:

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from scalesearch.analysis.selection import FAR
 from scalesearch.config import InputError, StudyConfig
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.scaling.coefficients import Coefficients, shares_of
+from scalesearch.scaling.coefficients import shares_of
 from scalesearch.scaling.feasible import MAX_BUDGET, feasible_set
+from scalesearch.scaling.published import PAPER
 from scalesearch.scaling.simplex import Shares
 from scalesearch.search.design import Plan, first_seeds, plan_of, snap
 from scalesearch.search.parts import derived
@@ -23,7 +24,7 @@ RIVALS: Mapping[str, Shares] = {
     "width only": Shares(0.0, 1.0, 0.0),
     "resolution only": Shares(0.0, 0.0, 1.0),
     "equal shares": Shares(1 / 3, 1 / 3, 1 / 3),
-    "EfficientNet": shares_of(Coefficients(1.2, 1.1, 1.15)),
+    "EfficientNet": shares_of(PAPER),
     "EfficientNet-X TPU": Shares(0.27, 0.53, 0.20),
     "EfficientNet-X GPU": Shares(0.38, 0.42, 0.20),
     "fast (d1-w8-r1)": Shares(0.1, 0.8, 0.1),

@@ -9,6 +9,7 @@ import pytest
 
 from scalesearch.cli.main import main
 from scalesearch.results import load
+from scalesearch.search import worker as workers
 from tests.cli.tiny import complaint
 
 DONE = "all trials are there already: nothing to train"
@@ -46,9 +47,11 @@ def test_a_race_ends_goes_on_and_keeps_to_the_time(
 ) -> None:
     folder = tmp_path / "run"
     flags = ["run", "--study", str(tiny), "--out", str(folder), "--race"]
-    assert main([*flags, "--time", "0.001s"]) == 0
+    with pytest.MonkeyPatch.context() as patch:  # long before the time is over no further trial may fit in
+        patch.setattr(workers._Clock, "is_up", True)
+        assert main([*flags, "--time", "1h"]) == 0
     out, err = capsys.readouterr()
-    assert err == "scalesearch: the time is spent; 3 trials are left: run again to go on\n"
+    assert err == "scalesearch: --time is spent; 3 trials are left: run again to go on\n"
     assert "nothing can be chosen" in out
     assert main(flags) == 0
     capsys.readouterr()
