@@ -1,14 +1,14 @@
 """Where the optimum may lie: a confidence region on the triangle, and the intervals of the coefficients in it.
 
-A polynomial's: a point x is in it where the data do not contradict that it is the optimum. If it is, no direction d
-that stays in the triangle leads downhill: g·d ≥ 0 for the surface's gradient g there (0 inside). The
-estimated gradient has the covariance that least squares gives it, so its squared distance from the set of
-gradients that x allows, T = min over u in that set of (ĝ − u)ᵀ V⁻¹ (ĝ − u), is that of a likelihood-ratio
-test. Inside the triangle T ÷ 2 has an F distribution with 2 and ν degrees of freedom, exactly; on an edge or
-a corner its degrees are those of what the nearest allowed gradient leaves over.
+A polynomial's: a point x is in it where the data do not contradict that it is the optimum. If it is, no other point
+y is better, f(y) − f(x) ≥ 0, and no direction leads downhill from it. All these are linear in the coefficients b:
+they allow a convex cone of them. The estimates have the covariance V that least squares gives them, so their squared
+distance from the cone, T = min over b in the cone of (b̂ − b)ᵀ V⁻¹ (b̂ − b), is that of a likelihood-ratio test. With
+k of the conditions holding b back, T ÷ k is compared with the F distribution with k and ν degrees of freedom. For a
+point inside, where the surface is clearly convex, that is Box and Hunter's region for a stationary point (k = 2).
 Sources: Box and Hunter, "A confidence region for the solution of a set of simultaneous equations with an application
-to experimental design", Biometrika 41 (1954); for the edges Susko, "Likelihood ratio tests with boundary constraints
-using data-dependent degrees of freedom", Biometrika 100 (2013).
+to experimental design", Biometrika 41 (1954); for the degrees of freedom Susko, "Likelihood ratio tests with
+boundary constraints using data-dependent degrees of freedom", Biometrika 100 (2013).
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import singledispatch
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import nnls
 from scipy.stats import f as f_distribution
 
 from scalesearch.analysis.optimum import Optimum
 from scalesearch.analysis.surface import FloatArray, Surface, SurfaceFit
+from scalesearch.scaling.simplex import lattice
 
 LEVEL = 0.95
-# The region is found on lattices of the triangle, each three times as fine as the last, within the bounds found so
+# The region is found on lattices of the triangle, each three times as fine as the last, around what is found so
 # far, until it holds so many points or they are as close as that.
 _ENOUGH = 300
 _STEPS = (60, 180, 540, 1620)
-# A point can allow for its own slope and still be far worse than the optimum elsewhere; it is left out where that is
-# certain at this level for all pairs of points at once (Scheffé's method), which costs the region next to nothing.
-_WORSE_LEVEL = 0.99
+# The points that no optimum may be worse than.
+_RIVALS = np.array([point.values for point in lattice(8)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +68,14 @@ def confidence_region(fit: Surface, best: Optimum, maximise: bool, level: float 
     found = own = np.array([best.shares.values])
     if fit.residual_sd == 0:  # nothing is left open
         return Region(level, own, 0.0)
-    margin, part = 1.0, 0.0
-    for steps in _STEPS:
-        points = fine_lattice(steps, found.min(axis=0) - margin, found.max(axis=0) + margin)
+    points, part = fine_lattice(_STEPS[0], np.zeros(3), np.ones(3)), 0.0
+    for steps, finer in zip(_STEPS, (*_STEPS[1:], 0), strict=True):
         inside = in_region(fit, best, points, maximise, level)
         found = np.vstack([own, points[inside]])
         part = float(inside.sum()) / math.comb(steps + 2, 2)
-        if len(found) >= _ENOUGH:
+        if len(found) >= _ENOUGH or not finer:
             break
-        margin = 2 / steps
+        points = _around(found, finer)
     return Region(level, found, part)
 
 
@@ -90,9 +89,14 @@ def in_region(
 
 @in_region.register
 def _(fit: SurfaceFit, best: Optimum, points: FloatArray, maximise: bool, level: float = LEVEL) -> NDArray[np.bool_]:
-    """A polynomial's: by its slopes there, and what is certainly worse than the best left out."""
-    worse = _worse(fit, points, np.array([best.shares.values]), maximise)
-    return np.asarray((p_optimum(fit, points, maximise) >= 1 - level) & ~worse)
+    """A polynomial's: those of a p value of at least 1 − level, most others being left out by a bound of it."""
+    del best
+    conditions, estimate = _conditions(fit, points, maximise)
+    most = len(estimate) - 1  # the conditions say nothing about a constant
+    farthest = np.maximum(-(conditions @ estimate).min(axis=1), 0.0)
+    inside = f_distribution.sf(farthest**2 / most, most, fit.residual_df) >= 1 - level
+    inside[inside] = _p(conditions[inside], estimate, fit.residual_df) >= 1 - level
+    return np.asarray(inside)
 
 
 def fine_lattice(steps: int, low: FloatArray, high: FloatArray) -> FloatArray:
@@ -105,54 +109,41 @@ def fine_lattice(steps: int, low: FloatArray, high: FloatArray) -> FloatArray:
     return np.stack([depth[kept], width[kept], resolution[kept]], axis=1) / steps
 
 
+def _around(points: FloatArray, steps: int) -> FloatArray:
+    """The points of the {3, steps} lattice that are up to six steps in depth and in width away from `points` (N, 3)."""
+    moves = np.array([(depth, width) for depth in range(-6, 7) for width in range(-6, 7)])
+    cells = np.unique((np.rint(points[:, :2] * steps)[:, None] + moves).reshape(-1, 2), axis=0)
+    near = np.column_stack([cells, steps - cells.sum(axis=1)])
+    return np.asarray(near[(near >= 0).all(axis=1)] / steps)
+
+
 def p_optimum(fit: SurfaceFit, points: FloatArray, maximise: bool) -> FloatArray:
     """For each point (N, 3) of the triangle the p value of its being the optimum."""
-    count = len(points)
+    conditions, estimate = _conditions(fit, points, maximise)
+    return _p(conditions, estimate, fit.residual_df)
+
+
+def _conditions(fit: SurfaceFit, points: FloatArray, maximise: bool) -> tuple[FloatArray, FloatArray]:
+    """What (N, M, q) the coefficients must not be negative along for each point to be the optimum, and these (q,).
+
+    In units in which the coefficients' errors are independent and 1; each condition is of length 1, or 0 if it is none.
+    """
     coefficients, covariance = fit.mixture_coefficients
-    sign = -1.0 if maximise else 1.0
-    slopes = fit.gradient_terms(points)  # (N, 3, q)
-    directions, bounded = _directions(points)  # (N, 2, 3), (N, 2)
-    along = directions @ slopes
-    gradient = sign * along @ coefficients
-    inverse = np.linalg.inv(along @ covariance @ along.transpose(0, 2, 1))
-
-    def squared(vectors: FloatArray) -> FloatArray:
-        return np.asarray(np.einsum("ni,nij,nj->n", vectors, inverse, vectors))
-
-    distance, degrees = squared(gradient), np.full(count, 2)
-    for place in range(2):  # the ray along which only this slope is above 0
-        ray = np.zeros((count, 2))
-        ray[:, place] = 1.0
-        length = np.einsum("ni,nij,nj->n", gradient, inverse, ray) / squared(ray)
-        rest = squared(gradient - length[:, None] * ray)
-        nearer = bounded[:, place] & (length > 0) & (rest < distance)
-        distance, degrees = np.where(nearer, rest, distance), np.where(nearer, 1, degrees)
-    allowed = (bounded & (gradient >= 0)).all(axis=1)
-    p = f_distribution.sf(distance / degrees, degrees, fit.residual_df)
-    return np.asarray(np.where(allowed, 1.0, p))
+    root = np.linalg.cholesky(covariance)
+    slopes = (np.eye(3) - points[:, None]) @ fit.gradient_terms(points)  # towards the corners
+    gains = fit.mixture(_RIVALS) - fit.mixture(points)[:, None]
+    conditions = np.concatenate([slopes, gains], axis=1) @ root
+    length = np.linalg.norm(conditions, axis=2, keepdims=True)
+    none = length <= 1e-9 * length.max()
+    estimate = np.linalg.solve(root, coefficients) * (-1.0 if maximise else 1.0)
+    return np.where(none, 0.0, conditions / np.where(none, 1.0, length)), estimate
 
 
-def _directions(points: FloatArray) -> tuple[FloatArray, np.ndarray]:
-    """Two directions (N, 2, 3) of the triangle's plane at each point, and which of them (N, 2) lead in from a side."""
-    directions, bounded = np.zeros((len(points), 2, 3)), np.zeros((len(points), 2), bool)
-    for row, point in enumerate(points.tolist()):
-        absent = [i for i in range(3) if point[i] == 0]
-        present = [i for i in range(3) if point[i] > 0]
-        for place, i in enumerate(absent):
-            directions[row, place] = -np.array(point)  # towards the corner i
-            directions[row, place, i] += 1.0
-            bounded[row, place] = True
-        for place, (i, j) in zip(range(len(absent), 2), combinations(present, 2), strict=False):
-            directions[row, place, i], directions[row, place, j] = 1.0, -1.0
-    return directions, bounded
-
-
-def _worse(fit: SurfaceFit, points: FloatArray, best: FloatArray, maximise: bool) -> np.ndarray:
-    """Which points (N,) are certainly worse than `best` (1, 3)."""
-    coefficients, covariance = fit.mixture_coefficients
-    terms = fit.mixture(points) - fit.mixture(best)
-    loss = (-1.0 if maximise else 1.0) * terms @ coefficients
-    error = np.sqrt(np.einsum("ni,ij,nj->n", terms, covariance, terms))
-    degrees = len(coefficients) - 1
-    bound = math.sqrt(degrees * f_distribution.ppf(_WORSE_LEVEL, degrees, fit.residual_df))
-    return np.asarray(loss > bound * error)
+def _p(conditions: FloatArray, estimate: FloatArray, df: float) -> FloatArray:
+    """P values (N,) of conditions (N, M, q): by the part of the estimate (q,) that they forbid, and how many do."""
+    squared, holding = np.zeros(len(conditions)), np.ones(len(conditions))
+    for place in np.flatnonzero((conditions @ estimate < 0).any(axis=1)):
+        multipliers, _ = nnls(-conditions[place].T, estimate)
+        forbidden = conditions[place].T @ multipliers
+        squared[place], holding[place] = forbidden @ forbidden, max((multipliers > 0).sum(), 1)
+    return np.asarray(f_distribution.sf(squared / holding, holding, df))

@@ -4,18 +4,24 @@ import dataclasses
 
 import numpy as np
 import pytest
-from scipy.optimize import nnls
+from scipy.optimize import minimize
+from scipy.stats import f as f_distribution
 
 from scalesearch.analysis.fitting import fit_surface
 from scalesearch.analysis.optimum import optimum
 from scalesearch.analysis.region import confidence_region, p_optimum
 from scalesearch.analysis.surface import QUADRATIC, SurfaceFit
 from scalesearch.analysis.tables import candidates_table
+from scalesearch.scaling.simplex import lattice
 from tests.planted import PlantedSurface, planted_records
 
 INTERIOR = PlantedSurface()
 EDGE = PlantedSurface(linear=(0.60, 0.50, 0.50), interaction=(-0.05, -0.05, -0.30))
 CORNER = PlantedSurface(linear=(0.60, 0.50, 0.55), interaction=(0.05, 0.05, 0.05))
+# All depth and all width are equally good, resolution is worse; between them it is worst.
+TWO_CORNERS = PlantedSurface(linear=(0.50, 0.50, 0.56), interaction=(0.05, 0.02, 0.02))
+# Two corners are optimal among their neighbours, one of them only among these; so is the best of the other two's edge.
+SADDLE = PlantedSurface(linear=(0.5, 0.9, 0.9), interaction=(1.5, 1.5, 0.0))
 FLAT = PlantedSurface(linear=(0.5, 0.5, 0.5), interaction=(0.0, 0.0, 0.0))
 
 
@@ -42,7 +48,14 @@ def _inside(surface: PlantedSurface) -> tuple[float, float, float]:
 
 @pytest.mark.parametrize(
     ("surface", "truth"),
-    [(INTERIOR, _inside(INTERIOR)), (EDGE, (0.0, 0.5, 0.5)), (FLAT, (0.3, 0.4, 0.3)), (FLAT, (0.0, 0.5, 0.5))],
+    [
+        (INTERIOR, _inside(INTERIOR)),
+        (EDGE, (0.0, 0.5, 0.5)),
+        (FLAT, (0.3, 0.4, 0.3)),
+        (FLAT, (0.0, 0.5, 0.5)),
+        (TWO_CORNERS, (1.0, 0.0, 0.0)),
+        (TWO_CORNERS, (0.0, 1.0, 0.0)),
+    ],
 )
 def test_it_covers_as_often_as_it_states(surface, truth):
     """95 % of 200 is 190, with a standard deviation of 3.1; 178 to 199 is within about four of them."""
@@ -53,36 +66,51 @@ def test_a_corner_that_is_clearly_best_is_covered_always():
     assert covered(CORNER, (0.0, 1.0, 0.0), noise_sd=0.002) == 200
 
 
-@pytest.mark.parametrize("surface", [INTERIOR, EDGE, CORNER, FLAT])
+def _slopes(fit: SurfaceFit, point: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The gradient (2,) along two directions of the triangle, and its covariance (2, 2)."""
+    coefficients, covariance = fit.mixture_coefficients
+    along = np.array([(1.0, -1.0, 0.0), (0.0, 1.0, -1.0)]) @ fit.gradient_terms(np.array([point]))[0]
+    return along @ coefficients, along @ covariance @ along.T
+
+
+def test_inside_a_bowl_it_is_the_region_of_box_and_hunter():
+    fit = fitted(INTERIOR, noise_sd=0.001)
+    for point in ((0.25, 0.4, 0.35), (0.3, 0.45, 0.25), (0.35, 0.35, 0.3)):
+        slopes, covariance = _slopes(fit, point)
+        ratio = slopes @ np.linalg.solve(covariance, slopes) / 2
+        expected = f_distribution.sf(ratio, 2, fit.residual_df)
+        assert p_optimum(fit, np.array([point]), maximise=False)[0] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("surface", [INTERIOR, EDGE, CORNER, FLAT, SADDLE])
 @pytest.mark.parametrize("maximise", [False, True])
-def test_the_distance_is_that_to_the_nearest_allowed_gradient(surface, maximise):
-    """Against non-negative least squares: on a side, slopes that lead in may be above 0."""
+def test_the_distance_is_that_to_the_nearest_surface_whose_optimum_is_there(surface, maximise):
+    """Against another method of optimisation; the conditions that hold it back are told from its multipliers' signs."""
     fit = fitted(surface)
     coefficients, covariance = fit.mixture_coefficients
-    for point, directions, bounded in (
-        ((0.2, 0.5, 0.3), [(1, -1, 0), (0, 1, -1)], (False, False)),
-        ((0.0, 0.3, 0.7), [(1, -0.3, -0.7), (0, 1, -1)], (True, False)),
-        ((0.6, 0.4, 0.0), [(-0.6, -0.4, 1), (1, -1, 0)], (True, False)),
-        ((0.0, 1.0, 0.0), [(1, -1, 0), (0, -1, 1)], (True, True)),
-    ):
-        along = np.array(directions, float) @ fit.gradient_terms(np.array([point]))[0]
-        gradient = (-1 if maximise else 1) * along @ coefficients
-        root = np.linalg.cholesky(np.linalg.inv(along @ covariance @ along.T)).T
-        allowed = np.eye(2)[:, list(bounded)]
-        if allowed.size:
-            nearest, distance = nnls(root @ allowed, root @ gradient)
-            degrees, squared = 2 - int((nearest > 0).sum()), distance**2
-        else:
-            degrees, squared = 2, float((root @ gradient) @ (root @ gradient))
-        found = p_optimum(fit, np.array([point]), maximise)[0]
-        if degrees == 0:
-            assert found == 1.0
-        else:
-            n = fit.residual_df
-            t = np.random.default_rng(0)
-            ratio = (t.chisquare(degrees, 400_000) / degrees) / (t.chisquare(n, 400_000) / n)
-            # 400,000 draws of F: a chance is known to 0.0008; four of them.
-            assert found == pytest.approx((ratio > squared / degrees).mean(), abs=0.0032)
+    root = np.linalg.cholesky(covariance)
+    rivals = fit.mixture([point.values for point in lattice(8)])
+    sign = -1 if maximise else 1
+    for point in ((0.2, 0.5, 0.3), (0.0, 0.3, 0.7), (0.6, 0.4, 0.0), (0.0, 1.0, 0.0)):
+        own = np.array([point])
+        towards = (np.eye(3) - own) @ fit.gradient_terms(own)[0]
+        allowed = sign * np.vstack([towards, rivals - fit.mixture(own)]) @ root
+        estimate = np.linalg.solve(root, coefficients)
+        found = minimize(
+            lambda moved: moved @ moved,
+            np.zeros(len(estimate)),
+            jac=lambda moved: 2 * moved,
+            constraints={
+                "type": "ineq",
+                "fun": lambda moved, allowed=allowed, estimate=estimate: allowed @ (estimate + moved),
+                "jac": lambda moved, allowed=allowed: allowed,
+            },
+            method="SLSQP",
+            options={"ftol": 1e-14, "maxiter": 500},
+        )
+        p = p_optimum(fit, own, maximise)[0]
+        ps = [f_distribution.sf(found.fun / k, k, fit.residual_df) for k in range(1, len(estimate))]
+        assert min(abs(p - each) for each in ps) < 1e-6 or (found.fun < 1e-12 and p == 1.0)
 
 
 @pytest.mark.parametrize("surface", [INTERIOR, EDGE, CORNER])
@@ -120,14 +148,22 @@ def test_a_mirrored_metric_gives_the_same_region():
 
 
 def test_a_far_worse_point_is_out_though_its_slopes_allow_it():
-    """A saddle: two corners are optimal among their neighbours, one of them only among these."""
-    saddle = PlantedSurface(linear=(0.5, 0.9, 0.9), interaction=(1.5, 1.5, 0.0))
-    fit = fitted(saddle, noise_sd=0.001)
+    fit = fitted(SADDLE, noise_sd=0.001)
     best = optimum(fit, maximise=False)
     assert best.where == "corner: all depth"
-    assert p_optimum(fit, np.array([[0.0, 0.5, 0.5]]), maximise=False)[0] > 0.05
     region = confidence_region(fit, best, maximise=False)
     assert (region.points[:, 0] > 0.5).all()
+
+
+def test_the_worst_point_of_an_edge_is_out_though_it_is_level_there():
+    fit = fitted(TWO_CORNERS, noise_sd=0.002)
+    t = optimum(dataclasses.replace(fit, coefficients=tuple(-b for b in fit.coefficients)), maximise=False).shares
+    slopes, covariance = _slopes(fit, t.values)
+    assert abs(slopes[0]) < 3 * np.sqrt(covariance[0, 0])
+    region = confidence_region(fit, optimum(fit, maximise=False), maximise=False)
+    inside = p_optimum(fit, np.array([t.values, (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)]), maximise=False) >= 0.05
+    assert inside.tolist() == [False, True, True]
+    assert region.part < 0.05
 
 
 def test_without_any_noise_only_the_optimum_is_left():
