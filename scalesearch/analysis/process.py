@@ -21,7 +21,7 @@ from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern,
 
 from scalesearch.analysis.fitting import clearly_better, root_mean_square, surface_data
 from scalesearch.analysis.optimum import Optimum, extremes
-from scalesearch.analysis.region import LEVEL, fine_lattice, in_region
+from scalesearch.analysis.region import LEVEL, fine_lattice, in_region, regret_bound
 from scalesearch.analysis.signal import SIGNIFICANT
 from scalesearch.analysis.surface import FloatArray, Surface, SurfaceFit
 from scalesearch.scaling.simplex import lattice
@@ -89,15 +89,21 @@ class ProcessFit(Surface):
         return replace(self, regressor=fewer.fit(known.X_train_[others], known.y_train_[others]))
 
     @cached_property
-    def chances(self) -> FloatArray:
-        """Of each place (M,) of the lattice, the chance (2, M) that the least and that the greatest value is there.
-
-        By surfaces drawn from the process given the candidates; a place is known no closer than a step of the lattice.
-        """
+    def drawn(self) -> FloatArray:
+        """Surfaces (M, draws) drawn from the process given the candidates, at the places of the lattice."""
         mean, covariance = self.regressor.predict(self._inputs(_PLACES), return_cov=True)
         root = np.linalg.cholesky(covariance + (_JITTER - self._own) * np.eye(len(mean)))
         drawn = mean[:, None] + root @ np.random.default_rng(0).standard_normal((len(mean), DRAWS))
-        counts = [np.bincount(places, minlength=len(mean)) for places in (drawn.argmin(axis=0), drawn.argmax(axis=0))]
+        return np.asarray(self.centre + self.scale * drawn)
+
+    @cached_property
+    def chances(self) -> FloatArray:
+        """Of each place (M,) of the lattice, the chance (2, M) that the least and that the greatest value is there.
+
+        By the surfaces drawn; a place is known no closer than a step of the lattice.
+        """
+        best = (self.drawn.argmin(axis=0), self.drawn.argmax(axis=0))
+        counts = [np.bincount(places, minlength=len(_PLACES)) for places in best]
         near = np.exp(-((_PLACES[:, None] - _PLACES) ** 2).sum(axis=2) * _STEPS**2 / 2)
         return np.asarray(counts @ (near / near.sum(axis=0)).T / DRAWS)
 
@@ -207,3 +213,12 @@ def _(fit: ProcessFit, best: Optimum, points: FloatArray, maximise: bool, level:
     inside = np.zeros(len(order), bool)
     inside[order[: int(np.searchsorted(chances[order].cumsum(), level)) + 1]] = True
     return np.asarray(inside[KDTree(_PLACES).query(points)[1]])
+
+
+@regret_bound.register
+def _(fit: ProcessFit, best: Optimum, points: FloatArray, maximise: bool, level: float = LEVEL) -> float:
+    """What the place next to the optimum loses to the best one is not more in so many of the surfaces drawn."""
+    del points
+    drawn = -fit.drawn if maximise else fit.drawn
+    own = drawn[KDTree(_PLACES).query(best.shares.values)[1]]
+    return float(np.quantile(own - drawn.min(axis=0), level))

@@ -20,7 +20,10 @@ from functools import singledispatch
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
 from scipy.stats import f as f_distribution
+from scipy.stats import t as t_distribution
 
 from scalesearch.analysis.optimum import Optimum
 from scalesearch.analysis.surface import FloatArray, Surface, SurfaceFit
@@ -39,12 +42,18 @@ _RIVALS = np.array([point.values for point in lattice(8)])
 class Region:
     """The points (M, 3) of the triangle that may be the optimum at `level`; `part` of the triangle is in it.
 
-    `low` and `high` (3,) are the least and greatest depth, width and resolution share in it.
+    `places` (P, 3) are the best points of the P pieces that it falls into, the best one first. `regret` is the most
+    that the estimated optimum loses to a point in it, a bound at `level` in units of the metric, and `range` how
+    far the surface's best and worst splits are apart. `low` and `high` (3,) are the least and greatest depth, width
+    and resolution share in it.
     """
 
     level: float
     points: FloatArray
     part: float
+    places: FloatArray
+    regret: float
+    range: float
 
     @property
     def low(self) -> FloatArray:
@@ -66,17 +75,50 @@ class Region:
 def confidence_region(fit: Surface, best: Optimum, maximise: bool, level: float = LEVEL) -> Region:
     """The region of `fit`, whose optimum is `best`: that point and those of a lattice that pass."""
     found = own = np.array([best.shares.values])
-    if fit.residual_sd == 0:  # nothing is left open
-        return Region(level, own, 0.0)
     points, part = fine_lattice(_STEPS[0], np.zeros(3), np.ones(3)), 0.0
-    for steps, finer in zip(_STEPS, (*_STEPS[1:], 0), strict=True):
+    surface_range = float(np.ptp(fit.predict(points)))
+    if fit.residual_sd == 0:  # nothing is left open
+        return Region(level, own, 0.0, own, 0.0, surface_range)
+    steps = _STEPS[0]
+    for finer in (*_STEPS[1:], None):
         inside = in_region(fit, best, points, maximise, level)
         found = np.vstack([own, points[inside]])
         part = float(inside.sum()) / math.comb(steps + 2, 2)
-        if len(found) >= _ENOUGH or not finer:
+        if len(found) >= _ENOUGH or finer is None:
             break
-        points = _around(found, finer)
-    return Region(level, found, part)
+        steps, points = finer, _around(found, finer)
+    return Region(
+        level,
+        found,
+        part,
+        _places(fit, found, 1.5 * math.sqrt(2) / steps, maximise),
+        regret_bound(fit, best, found, maximise, level),
+        surface_range,
+    )
+
+
+def _places(fit: Surface, points: FloatArray, near: float, maximise: bool) -> FloatArray:
+    """The best point of each group of `points` (N, 3) whose neighbours are not more than `near` apart."""
+    neighbours = KDTree(points).sparse_distance_matrix(KDTree(points), near)
+    _, group = connected_components(neighbours)
+    best_first = np.argsort((-1 if maximise else 1) * fit.predict(points), kind="stable")
+    _, first = np.unique(group[best_first], return_index=True)
+    return np.asarray(points[best_first[np.sort(first)]])
+
+
+@singledispatch
+def regret_bound(fit: Surface, best: Optimum, points: FloatArray, maximise: bool, level: float = LEVEL) -> float:
+    """The most that the optimum `best` of `fit` loses to one of `points` (N, 3), a bound at `level`."""
+    raise NotImplementedError(type(fit).__name__)
+
+
+@regret_bound.register
+def _(fit: SurfaceFit, best: Optimum, points: FloatArray, maximise: bool, level: float = LEVEL) -> float:
+    """A polynomial's: the greatest of the two-sided bounds of the differences; the optimum is where it looks best."""
+    coefficients, covariance = fit.mixture_coefficients
+    terms = (-1.0 if maximise else 1.0) * (fit.mixture([best.shares.values]) - fit.mixture(points))
+    error = np.sqrt(np.maximum(np.einsum("ni,ij,nj->n", terms, covariance, terms), 0.0))
+    return float((terms @ coefficients + t_distribution.ppf((1 + level) / 2, fit.residual_df) * error).max())
 
 
 @singledispatch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,7 +32,10 @@ POOLED = 0.25
 PROCESS_LEAST, PROCESS_MOST = 15, 300
 # So many candidates, the most influential, are left out to see whether one of them decides the choice.
 LEFT_OUT_IN_TURN = 3
-# Distance in shares beyond which a choice is an extrapolation: half the spacing of the {3, 5} lattice, √2 ÷ 10.
+# So many places of a region that falls apart are told one by one.
+MOST_TOLD = 3
+# Distance in shares beyond which a choice is an extrapolation, or another one: half the spacing of the {3, 5}
+# lattice, √2 ÷ 10.
 FAR = 0.15
 
 
@@ -134,7 +138,10 @@ def _certainty(region: Region | None, budget: float, tied: int, finished: int) -
         f"{letter} {low:.3f} to {high:.3f}"
         for letter, (low, high) in zip("αβγ", region.intervals(budget).values(), strict=True)
     )
-    return f"With {region.level:.0%} confidence {bounds} ({region.part:.1%} of the triangle). {told}"
+    pieces = "" if len(region.places) == 1 else f", in {len(region.places)} places"
+    if 1 < len(region.places) <= MOST_TOLD:
+        pieces += f": best at {'; '.join(_told(place) for place in region.places.tolist())}"
+    return f"With {region.level:.0%} confidence {bounds} ({region.part:.1%} of the triangle{pieces}). {told}"
 
 
 def _tied_json(row: Mapping[Any, Any]) -> dict[str, Any]:
@@ -172,10 +179,11 @@ def _pooled(surface: Surface, model: TwoWay) -> Surface:
 
 
 def _decided(surface: Surface, point: Optimum, finished: pd.DataFrame, maximise: bool) -> str:
-    """A sentence where leaving out one of the most influential candidates moves the optimum out of the region."""
+    """A sentence where leaving out one of the most influential candidates moves the optimum far, out of the region."""
     for place in np.argsort(surface.influence)[::-1][:LEFT_OUT_IN_TURN].tolist():
         other = optimum(surface.without(place), maximise).shares
-        if not in_region(surface, point, np.array([other.values]), maximise)[0]:
+        far = math.dist(other.values, point.shares.values) > FAR
+        if far and not in_region(surface, point, np.array([other.values]), maximise)[0]:
             own = finished.iloc[place]
             return (
                 f" Candidate {own['candidate']} ({_told(own[f'{name}_share'] for name in NAMES)}) decides the choice:"
@@ -219,8 +227,15 @@ def rule_of(choice: Choice, study: StudyConfig, provenance: Mapping[str, Any]) -
 
 
 def _intervals_json(region: Region | None, budget: float) -> dict[str, Any] | None:
-    """`level`, the intervals of α, β and γ, and the part of the triangle that the region covers."""
+    """`level`, the intervals of α, β and γ, the part of the triangle, its places, the regret and the range."""
     if region is None:
         return None
     bounds = {name: list(bound) for name, bound in region.intervals(budget).items()}
-    return {"level": region.level, **bounds, "region": region.part}
+    return {
+        "level": region.level,
+        **bounds,
+        "region": region.part,
+        "places": region.places.tolist(),
+        "regret": region.regret,
+        "range": region.range,
+    }

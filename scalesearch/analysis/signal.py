@@ -14,8 +14,8 @@ from scalesearch.analysis.surface import Surface
 from scalesearch.scaling.markup import markup
 
 SIGNIFICANT = 0.05
-# A choice is resolved only if its region leaves out at least this part of the triangle.
-LEFT_OUT = 0.5
+# A choice is resolved only if it loses at most this part of what lies between the best and the worst split.
+AT_STAKE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,9 @@ class Signal(Variance):
     candidates differ beyond it? `intraclass`: part of the variance of single results that is the
     candidates'. `surface_p`: does the surface explain more than a constant? `lack_of_fit_p`: do candidates deviate
     from it by more than the seeds' noise? None where it cannot be judged; `f` also where the seeds leave no noise at
-    all and F has no bound. `region`: part of the triangle where the optimum may lie. `resolved` needs `p` and
-    `surface_p` below `SIGNIFICANT` and at least `LEFT_OUT` of the triangle outside the region.
+    all and F has no bound. `region`: part of the triangle where the optimum may lie; `regret`: the most that the
+    surface's optimum loses to another split; `range`: how far the surface's best and worst splits are apart.
+    `resolved` needs `p` and `surface_p` below `SIGNIFICANT` and a regret of at most `AT_STAKE` of the range.
     """
 
     metric: str
@@ -37,6 +38,8 @@ class Signal(Variance):
     surface_p: float | None
     lack_of_fit_p: float | None
     region: float | None
+    regret: float | None
+    range: float | None
     resolved: bool
     verdict: str
 
@@ -48,6 +51,8 @@ class Signal(Variance):
             ("p, were the shares without effect", self.surface_p, ".2g"),
             ("p, were the surface the whole truth", self.lack_of_fit_p, ".2g"),
             ("part of the triangle that may be best", self.region, ".1%"),
+            ("the most that the choice loses to another split", self.regret, ".4g"),
+            ("between the surface's best and worst split", self.range, ".4g"),
         )
         cells = ((name, "unknown" if value is None else format(value, form)) for name, value, form in rows)
         return markup(f"Signal: {self.metric}, {self.candidates} candidates", (), cells, self.verdict)
@@ -59,7 +64,6 @@ def signal_of(
     """What the two-way `model` over so many `seeds`, the surface and its region say; `why` there is no surface."""
     variance = model.variance()
     surface_p = None if surface is None else surface.p
-    part = None if region is None else region.part
     differ = variance.p is not None and variance.p < SIGNIFICANT
     explained = surface_p is not None and surface_p < SIGNIFICANT
     return Signal(
@@ -69,9 +73,11 @@ def signal_of(
         seeds=seeds,
         surface_p=surface_p,
         lack_of_fit_p=lack_of_fit(surface, model),
-        region=part,
-        resolved=differ and explained and part is not None and part <= 1 - LEFT_OUT,
-        verdict=_verdict(variance, surface_p, part, why, metric_of(metric).label),
+        region=None if region is None else region.part,
+        regret=None if region is None else region.regret,
+        range=None if region is None else region.range,
+        resolved=differ and explained and region is not None and region.regret <= AT_STAKE * region.range,
+        verdict=_verdict(variance, surface_p, region, why, metric_of(metric).label),
     )
 
 
@@ -83,7 +89,7 @@ def lack_of_fit(surface: Surface | None, model: TwoWay) -> float | None:
     return float(f_distribution.sf(f, surface.residual_df, model.error_df))
 
 
-def _verdict(variance: Variance, surface_p: float | None, part: float | None, why: str, label: str) -> str:
+def _verdict(variance: Variance, surface_p: float | None, region: Region | None, why: str, label: str) -> str:
     if variance.spread is None:
         return "Not resolved: fewer than two candidates finished."
     if variance.p is None or variance.noise is None:
@@ -98,13 +104,18 @@ def _verdict(variance: Variance, surface_p: float | None, part: float | None, wh
     )
     if variance.p >= SIGNIFICANT:
         return f"Not resolved: {against}; run more seeds or a longer schedule."
-    if surface_p is None:
+    if surface_p is None or region is None:
         return f"Not resolved: {against}, but {why}."
     if surface_p >= SIGNIFICANT:
         return f"Not resolved: {against}, but the split of the budget does not explain it (p = {surface_p:.2g})."
-    if part is not None and part > 1 - LEFT_OUT:
-        return f"Not resolved: {against}, but the best split may lie in {part:.0%} of the triangle."
-    where = (
-        f"the best one lies in {part:.0%} of the triangle" if part and part >= 0.005 else "the best one is well located"
+    lost = (
+        f"{region.regret:.3g}, {region.regret / region.range:.0%} of what lies between the best and the worst"
+        if region.range
+        else "nothing"
     )
-    return f"Resolved: {against}, and the split of the budget explains it (p = {surface_p:.2g}); {where}."
+    if region.regret > AT_STAKE * region.range:
+        return f"Not resolved: {against}, but another split may still be better by {lost}; run more seeds."
+    return (
+        f"Resolved: {against}, and the split of the budget explains it (p = {surface_p:.2g}); "
+        f"the choice loses at most {lost} ({region.level:.0%})."
+    )

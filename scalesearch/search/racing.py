@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from scalesearch.analysis.selection import Choice, choose
-from scalesearch.analysis.surface import InsufficientTrials
+from scalesearch.analysis.surface import FloatArray, InsufficientTrials
 from scalesearch.analysis.tables import SHARE_COLUMNS, candidates_table, merged_records, trials_table
 from scalesearch.config import StudyConfig
 from scalesearch.records import TrialRecord
@@ -16,7 +18,8 @@ from scalesearch.search.design import Plan, PlannedTrial
 
 # The best so many go on in any case: without repetitions nobody knows the noise.
 LEAST = 4
-# A new candidate is at least this far in shares from all others: a third of the spacing of the {3, 4} lattice.
+# A candidate is near the optimum if some point that may be it is so close in shares, and a new one is at least
+# so far from all others: a third of the spacing of the {3, 4} lattice.
 APART = 0.12
 # Feasible networks looked at for a new candidate, at most.
 _LOOKED_AT = 5_000
@@ -39,7 +42,7 @@ def next_round(study: StudyConfig, plan: Plan, records: Sequence[TrialRecord]) -
         return ()
     done = {number: record for number, record in merged_records(records).items() if record.failure is None}
     best = candidates[candidates["candidate"].isin(done) & candidates["seeds"].lt(study.seeds)]
-    may_be_best = best["tied"] & choice.may_be_optimum(best[SHARE_COLUMNS].to_numpy(float))
+    may_be_best = best["tied"] & _near_optimum(choice, best[SHARE_COLUMNS].to_numpy(float))
     racing = [done[number] for number in best.loc[may_be_best | (np.arange(len(best)) < LEAST), "candidate"]]
     wanted = [_trial(record.candidate, (len(record.seeds),)) for record in racing]
     new = _least_certain(choice, study, [record.candidate for record in done.values()])
@@ -54,8 +57,15 @@ def _trial(candidate: Candidate, seeds: tuple[int, ...]) -> PlannedTrial:
     return PlannedTrial(candidate.shares, candidate, 0.0, seeds)
 
 
+def _near_optimum(choice: Choice, shares: FloatArray) -> NDArray[np.bool_]:
+    """Which of `shares` (N, 3) are near a point of the confidence region; all where no surface says anything."""
+    if choice.region is None:
+        return np.ones(len(shares), bool)
+    return np.asarray(KDTree(choice.region.points).query(shares)[0] <= APART)
+
+
 def _least_certain(choice: Choice, study: StudyConfig, trained: Sequence[Candidate]) -> Candidate | None:
-    """Of the feasible networks that may be the optimum, the one whose value is least certain; or None."""
+    """Of the feasible networks near the optimum, the one whose value is least certain; or None."""
     if choice.surface is None:
         return None
     baseline = study.resolved_baseline()
@@ -64,7 +74,7 @@ def _least_certain(choice: Choice, study: StudyConfig, trained: Sequence[Candida
     shares = found.shares[rows]
     known = np.array([candidate.shares.values for candidate in trained])
     apart = np.linalg.norm(shares[:, None] - known, axis=2).min(axis=1)
-    worth = (apart >= APART) & choice.may_be_optimum(shares)
+    worth = (apart >= APART) & _near_optimum(choice, shares)
     if not worth.any():
         return None
     error = np.where(worth, choice.surface.standard_error(shares), -np.inf)
