@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 
 from scalesearch.analysis.selection import Choice
-from scalesearch.analysis.surface import NAMES
 from scalesearch.scaling.rule import ScalingRule
-from scalesearch.scaling.simplex import lattice
+from scalesearch.scaling.simplex import NAMES, lattice
 
 _STEPS = 60
 

@@ -17,7 +17,6 @@ from scalesearch.analysis.surface import (
     COVARIATE,
     CUBIC,
     LINEAR,
-    NAMES,
     PAIRS,
     QUADRATIC,
     TERMS,
@@ -28,6 +27,7 @@ from scalesearch.analysis.surface import (
     mixture_terms,
 )
 from scalesearch.records import DONE
+from scalesearch.scaling.simplex import NAMES
 
 _NAMES_OF_TERMS = (*NAMES, *(f"{NAMES[i]}·{NAMES[j]}" for i, j in PAIRS), "·".join(NAMES))
 # Own variation of ln(macs ratio) below which nothing can be learnt from it: a millionth of the macs.

@@ -7,8 +7,8 @@ from functools import singledispatch
 
 import numpy as np
 
-from scalesearch.analysis.surface import NAMES, PAIRS, FloatArray, Surface, SurfaceFit
-from scalesearch.scaling.simplex import Shares, lattice
+from scalesearch.analysis.surface import PAIRS, FloatArray, Surface, SurfaceFit
+from scalesearch.scaling.simplex import NAMES, Shares, lattice
 
 # Shares below this are 0: the optimum is then said to lie on the edge.
 _ON_EDGE = 1e-9

@@ -20,6 +20,7 @@ from functools import singledispatch
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
+from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 from scipy.stats import f as f_distribution
@@ -34,6 +35,8 @@ LEVEL = 0.95
 # far, until it holds so many points or they are as close as that.
 _ENOUGH = 300
 _STEPS = (60, 180, 540, 1620)
+# Pieces of a region that are so far apart in shares are two places, not one with holes.
+_APART = 0.1
 # The points that no optimum may be worse than.
 _RIVALS = np.array([point.values for point in lattice(8)])
 
@@ -91,16 +94,17 @@ def confidence_region(fit: Surface, best: Optimum, maximise: bool, level: float 
         level,
         found,
         part,
-        _places(fit, found, 1.5 * math.sqrt(2) / steps, maximise),
+        _places(fit, found, maximise),
         regret_bound(fit, best, found, maximise, level),
         surface_range,
     )
 
 
-def _places(fit: Surface, points: FloatArray, near: float, maximise: bool) -> FloatArray:
-    """The best point of each group of `points` (N, 3) whose neighbours are not more than `near` apart."""
-    neighbours = KDTree(points).sparse_distance_matrix(KDTree(points), near)
-    _, group = connected_components(neighbours)
+def _places(fit: Surface, points: FloatArray, maximise: bool) -> FloatArray:
+    """The best point of each group of `points` (N, 3) that lies `_APART` from the others, the best one first."""
+    pairs = KDTree(points).query_pairs(_APART, output_type="ndarray")
+    links = coo_array((np.ones(len(pairs)), pairs.T), shape=(len(points), len(points)))
+    _, group = connected_components(links, directed=False)
     best_first = np.argsort((-1 if maximise else 1) * fit.predict(points), kind="stable")
     _, first = np.unique(group[best_first], return_index=True)
     return np.asarray(points[best_first[np.sort(first)]])

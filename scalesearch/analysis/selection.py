@@ -17,13 +17,13 @@ from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.optimum import Optimum, describe, optimum
 from scalesearch.analysis.region import Region, confidence_region, in_region
 from scalesearch.analysis.signal import SIGNIFICANT, Signal, lack_of_fit, signal_of
-from scalesearch.analysis.surface import NAMES, FloatArray, InsufficientTrials, Surface
+from scalesearch.analysis.surface import FloatArray, InsufficientTrials, Surface
 from scalesearch.config import StudyConfig
 from scalesearch.records import DONE
 from scalesearch.scaling.coefficients import coefficients_of
 from scalesearch.scaling.family import ScalingRule
 from scalesearch.scaling.markup import markup
-from scalesearch.scaling.simplex import Shares
+from scalesearch.scaling.simplex import FAR, NAMES, Shares
 
 # Above this p of the lack of fit the surface's error and the seeds' are taken for one and pooled: more degrees of
 # freedom. Source: Bancroft, "Analysis and inference for incompletely specified models", Biometrics 20 (1964).
@@ -34,9 +34,8 @@ PROCESS_LEAST, PROCESS_MOST = 15, 300
 LEFT_OUT_IN_TURN = 3
 # So many places of a region that falls apart are told one by one.
 MOST_TOLD = 3
-# Distance in shares beyond which a choice is an extrapolation, or another one: half the spacing of the {3, 5}
-# lattice, √2 ÷ 10.
-FAR = 0.15
+# Distance in shares below which two choices are the same in practice.
+SAME = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +181,7 @@ def _decided(surface: Surface, point: Optimum, finished: pd.DataFrame, maximise:
     """A sentence where leaving out one of the most influential candidates moves the optimum far, out of the region."""
     for place in np.argsort(surface.influence)[::-1][:LEFT_OUT_IN_TURN].tolist():
         other = optimum(surface.without(place), maximise).shares
-        far = math.dist(other.values, point.shares.values) > FAR
+        far = math.dist(other.values, point.shares.values) > SAME
         if far and not in_region(surface, point, np.array([other.values]), maximise)[0]:
             own = finished.iloc[place]
             return (

@@ -17,7 +17,6 @@ from scalesearch.scaling.markup import markup
 
 FloatArray = NDArray[np.float64]
 
-NAMES = ("depth", "width", "resolution")
 PAIRS = tuple(combinations(range(3), 2))
 COVARIATE = "ln(macs ratio / budget)"
 LINEAR, QUADRATIC, CUBIC = "Scheffé linear", "Scheffé quadratic", "Scheffé special cubic"

@@ -11,10 +11,10 @@ from scipy.stats import t as student
 
 from scalesearch.analysis.comparison import finished_runs, two_way
 from scalesearch.analysis.metrics import metric_of
-from scalesearch.analysis.surface import NAMES
 from scalesearch.analysis.tables import merged_records, trials_table
 from scalesearch.records import TrialRecord
 from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.scaling.simplex import NAMES
 
 LEVEL = 0.95
 _WORDS = {

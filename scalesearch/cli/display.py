@@ -17,7 +17,7 @@ from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.complexity import Complexity
 from scalesearch.scaling.family import FamilyMember, ScalingRule, rounding_note
 from scalesearch.scaling.feasible import Candidate
-from scalesearch.search.design import Plan, planned_size
+from scalesearch.search.design import Plan, planned_size, reaching
 from scalesearch.search.parts import Part
 from scalesearch.search.timing import DEVICE, predicted_seconds
 
@@ -77,6 +77,8 @@ def show_plan_head(parts: Sequence[tuple[Part, Plan]]) -> None:
             out.print(f"[bold]{part.label}[/]")
         for sentence in (_counts(part.study, made), _time(part.study, made)):
             out.print(sentence, soft_wrap=True)
+        if corners := "" if part.rung else _corners(part.study, made):
+            out.print(corners, soft_wrap=True)
 
 
 def show_plan(parts: Sequence[tuple[Part, Plan]]) -> None:
@@ -121,6 +123,16 @@ def _time(study: StudyConfig, made: Plan) -> str:
         once = predicted_seconds(study.model_copy(update={"seeds": 1}), [trial.candidate for trial in planned])
         return f"{trainings}: about {duration(once or 0.0)} to {duration(seconds)} on {DEVICE}"
     return f"{trainings}: about {duration(seconds)} on {DEVICE}"
+
+
+def _corners(study: StudyConfig, made: Plan) -> str:
+    """What a lattice that does not come near all corners leaves open, and how it would reach them."""
+    if study.design.kind != "lattice" or not made.unreached:
+        return ""
+    tolerance = reaching(study, made)
+    cure = "no tolerance up to 0.1 changes that" if tolerance is None else f"--tolerance {tolerance:g} reaches them all"
+    corners = " or ".join(f"all {name}" for name in made.unreached)
+    return f"No candidate is near {corners}: an optimum there would be an extrapolation ({cure})"
 
 
 def _percent(fraction: float) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.selection import Choice
-from scalesearch.analysis.surface import NAMES, Surface
+from scalesearch.analysis.surface import Surface
 from scalesearch.records import DONE
 from scalesearch.report.style import (
     GREY,
@@ -27,6 +27,7 @@ from scalesearch.report.style import (
 )
 from scalesearch.scaling import published
 from scalesearch.scaling.coefficients import shares_of
+from scalesearch.scaling.simplex import NAMES
 
 FloatArray = NDArray[np.float64]
 

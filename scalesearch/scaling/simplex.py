@@ -8,6 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+NAMES = ("depth", "width", "resolution")
+# Distance in shares beyond which a candidate says little about a point: half the {3, 5} lattice's spacing, √2 ÷ 10.
+FAR = 0.15
+
 
 @dataclass(frozen=True, slots=True)
 class Shares:

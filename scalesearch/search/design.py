@@ -21,10 +21,12 @@ from scalesearch.scaling.feasible import (
     check_budget,
     feasible_set,
 )
-from scalesearch.scaling.simplex import Shares, from_unit_square, lattice
+from scalesearch.scaling.simplex import FAR, NAMES, Shares, from_unit_square, lattice
 
 # Grid points looked at, at most.
 MAX_GRID = 2_000_000
+# Tolerances that are tried to reach a corner; the surface's covariate allows for the macs.
+LOOSER = (0.03, 0.04, 0.05, 0.075, 0.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,13 @@ class Plan:
     feasible: int
     computed: int
     trials: tuple[PlannedTrial, ...]
+
+    @property
+    def unreached(self) -> tuple[str, ...]:
+        """The dimensions that cannot have all of the budget: no planned candidate is near that corner (`FAR`)."""
+        shares = np.array([trial.candidate.shares.values for trial in self.trials]).reshape(-1, 3)
+        nearest = np.linalg.norm(shares[:, None] - np.eye(3), axis=2).min(axis=0, initial=math.inf)
+        return tuple(name for name, distance in zip(NAMES, nearest.tolist(), strict=True) if distance > FAR)
 
     @property
     def distinct(self) -> tuple[PlannedTrial, ...]:
@@ -101,6 +110,16 @@ def plan_of(study: StudyConfig, found: FeasibleSet, trials: tuple[PlannedTrial, 
         computed=len(found.without_twins()),
         trials=trials,
     )
+
+
+def reaching(study: StudyConfig, made: Plan) -> float | None:
+    """The least of some greater tolerances with which a lattice comes near all corners; None where none is needed."""
+    if study.design.kind != "lattice" or not made.unreached:
+        return None
+    for tolerance in (looser for looser in LOOSER if looser > study.tolerance):
+        if not make_plan(study.model_copy(update={"tolerance": tolerance})).unreached:
+            return tolerance
+    return None
 
 
 def planned_size(study: StudyConfig, plan: Plan) -> int:

@@ -6,13 +6,12 @@ import hashlib
 import math
 from collections.abc import Mapping
 
-from scalesearch.analysis.selection import FAR
 from scalesearch.config import InputError, StudyConfig
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import shares_of
 from scalesearch.scaling.feasible import MAX_BUDGET, feasible_set
 from scalesearch.scaling.published import PAPER
-from scalesearch.scaling.simplex import Shares
+from scalesearch.scaling.simplex import FAR, Shares
 from scalesearch.search.design import Plan, first_seeds, plan_of, snap
 from scalesearch.search.parts import derived
 

@@ -59,7 +59,8 @@ class TestPlan:
     def test_json_has_the_contracts_keys(self, capsys: pytest.CaptureFixture[str]) -> None:
         plan = answer(capsys, "plan")
         assert list(plan) == [
-            "budget", "tolerance", "baseline", "combinations", "counted", "feasible", "distinct", "predicted_seconds",
+            "budget", "tolerance", "baseline", "combinations", "counted", "feasible", "distinct", "unreached",
+            "predicted_seconds",
             "candidates",
         ]  # fmt: skip
         assert list(plan["baseline"]) == ["name", "spec", "macs", "params", "activations"]

@@ -10,7 +10,6 @@ import pytest
 from scalesearch.analysis.fitting import fit_surface
 from scalesearch.analysis.metrics import METRICS
 from scalesearch.analysis.selection import Choice, choose
-from scalesearch.analysis.surface import NAMES
 from scalesearch.analysis.tables import candidates_table, trials_table
 from scalesearch.analysis.validation import COLUMNS
 from scalesearch.records import Failure
@@ -27,7 +26,7 @@ from scalesearch.report.figures import (
 )
 from scalesearch.report.style import VERMILION, short_name
 from scalesearch.report.triangle import CORNERS, points
-from scalesearch.scaling.simplex import Shares
+from scalesearch.scaling.simplex import NAMES, Shares
 from tests.planted import PlantedSurface, planted_candidates, planted_records
 from tests.report.pages import level_records
 

@@ -13,7 +13,7 @@ from scalesearch.scaling.baselines import baseline
 from scalesearch.scaling.compound import scale
 from scalesearch.scaling.feasible import InfeasibleBudget, feasible_set
 from scalesearch.scaling.simplex import Shares, from_unit_square, lattice
-from scalesearch.search.design import Plan, make_plan, planned_size
+from scalesearch.search.design import Plan, make_plan, planned_size, reaching
 from tests.planted import planted_study
 
 
@@ -146,6 +146,20 @@ def test_a_grid_without_points_says_what_to_loosen() -> None:
 def test_a_grid_too_fine_to_be_laid_out_is_refused_at_once() -> None:
     with pytest.raises(InputError, match="at most 2,000,000 points"):
         make_plan(planted_study(budget=1000.0, design={"kind": "grid", "step": 0.005}))
+
+
+def test_corners_that_no_candidate_is_near_are_named_with_the_tolerance_that_reaches_them() -> None:
+    study = load_study(default_study_path())
+    plan = make_plan(study)
+    shares = np.array([trial.candidate.shares.values for trial in plan.trials])
+    assert [np.linalg.norm(shares - corner, axis=1).min() > 0.15 for corner in np.eye(3)] == [True, False, True]
+    assert plan.unreached == ("depth", "resolution")
+    assert reaching(study, plan) == 0.05
+    assert make_plan(study.model_copy(update={"tolerance": 0.04})).unreached == ("resolution",)
+    wider = study.model_copy(update={"tolerance": 0.05})
+    assert make_plan(wider).unreached == ()
+    assert reaching(wider, make_plan(wider)) is None
+    assert make_plan(planted_study(tolerance=0.02)).unreached == ()
 
 
 def test_an_adaptive_design_plans_nothing_and_trains_no_more_than_there_is() -> None:
