@@ -21,7 +21,7 @@ from scalesearch.analysis.schedule import schedule_table, warning
 from scalesearch.analysis.selection import Choice, choose, rule_of
 from scalesearch.analysis.surface import Surface
 from scalesearch.analysis.tables import candidates_table, trials_table, write_tables
-from scalesearch.analysis.validation import COLUMNS as VALIDATION_COLUMNS
+from scalesearch.analysis.validation import Validation, read_validations
 from scalesearch.config import InputError, StudyConfig, load_study
 from scalesearch.files import write_text
 from scalesearch.records import DONE, TrialRecord, candidate_to_json
@@ -40,36 +40,6 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 _ANALYSIS = ("scalesearch", "numpy", "pandas", "scikit-learn", "scipy", "statsmodels")
-
-
-@dataclass(frozen=True)
-class Validation:
-    """The rule against its rivals at one φ. `table` has `analysis.validation.COLUMNS`; `date`: test split read."""
-
-    phi: float
-    budget: float
-    date: str
-    data_digest: str
-    verdict: str
-    table: pd.DataFrame
-
-    def to_json(self) -> dict[str, Any]:
-        """An entry of validation.json; `from_json` reads it back."""
-        rows = self.table.astype(object).where(self.table.notna(), None).to_dict("records")
-        return {
-            **{key: getattr(self, key) for key in ("phi", "budget", "date", "data_digest", "verdict")},
-            "table": rows,
-        }
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Validation:
-        """The validation of `to_json`'s object."""
-        table = pd.DataFrame(document["table"], columns=list(VALIDATION_COLUMNS)).astype(dict(VALIDATION_COLUMNS))
-        return cls(**{**document, "table": table})
-
-    def _repr_html_(self) -> str:
-        title = f"Validation at φ = {self.phi:g}, on the test split"
-        return markup(title, (), (), self.verdict) + self.table.round(4).to_html(index=False, na_rep="", border=0)
 
 
 @dataclass(frozen=True)
@@ -163,10 +133,7 @@ class Run:
     @cached_property
     def validations(self) -> tuple[Validation, ...]:
         """What `validate` found, by φ; empty before it ran."""
-        path = self.folder / "validation.json"
-        if not path.is_file():
-            return ()
-        return tuple(Validation.from_json(one) for one in json.loads(path.read_text(encoding="utf-8")))
+        return read_validations(self.folder)
 
     def triangle(self) -> go.Figure:
         """The triangle of shares with candidates, surface, choice and confidence region."""
@@ -293,15 +260,6 @@ def save_study(folder: Path, study: StudyConfig) -> None:
     """Write the effective study, flags included, as study.toml."""
     document = study.model_dump(mode="json", exclude_none=True)
     write_text(folder / "study.toml", tomli_w.dumps(document))
-
-
-def save_validations(folder: Path, new: Validation) -> None:
-    """Write `new` to validation.json, in place of an older one of its φ."""
-    path = folder / "validation.json"
-    old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    kept = [one for one in old if one["phi"] != new.phi]
-    document = sorted([*kept, new.to_json()], key=lambda one: one["phi"])
-    write_text(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
 def finish(run: Run, storage: str | None = None) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import scalesearch
-from scalesearch.analysis.validation import COLUMNS
-from scalesearch.results import Run, Validation
+from scalesearch.analysis.validation import COLUMNS, Validation
+from scalesearch.results import Run
 from scalesearch.scaling.family import Family, family
 from scalesearch.scaling.markup import markup
 from tests.planted import planted_rule, planted_run

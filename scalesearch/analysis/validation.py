@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,8 +16,10 @@ from scipy.stats import t as student
 from scalesearch.analysis.comparison import finished_runs, two_way
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.tables import merged_records, trials_table
+from scalesearch.files import write_text
 from scalesearch.records import TrialRecord
 from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.scaling.markup import markup
 from scalesearch.scaling.simplex import NAMES
 
 LEVEL = 0.95
@@ -41,6 +47,51 @@ COLUMNS: Mapping[str, str] = {
     "high": "float64",
     "verdict": "str",
 }
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The rule against its rivals at one φ. `table` has `COLUMNS`; `date`: test split read."""
+
+    phi: float
+    budget: float
+    date: str
+    data_digest: str
+    verdict: str
+    table: pd.DataFrame
+
+    def to_json(self) -> dict[str, Any]:
+        """An entry of validation.json; `from_json` reads it back."""
+        rows = self.table.astype(object).where(self.table.notna(), None).to_dict("records")
+        return {
+            **{key: getattr(self, key) for key in ("phi", "budget", "date", "data_digest", "verdict")},
+            "table": rows,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Validation:
+        """The validation of `to_json`'s object."""
+        table = pd.DataFrame(document["table"], columns=list(COLUMNS)).astype(dict(COLUMNS))
+        return cls(**{**document, "table": table})
+
+    def _repr_html_(self) -> str:
+        title = f"Validation at φ = {self.phi:g}, on the test split"
+        return markup(title, (), (), self.verdict) + self.table.round(4).to_html(index=False, na_rep="", border=0)
+
+
+def read_validations(folder: Path) -> tuple[Validation, ...]:
+    """What `save_validation` wrote to a run folder, by φ; empty where it never did."""
+    path = folder / "validation.json"
+    if not path.is_file():
+        return ()
+    return tuple(Validation.from_json(one) for one in json.loads(path.read_text(encoding="utf-8")))
+
+
+def save_validation(folder: Path, new: Validation) -> None:
+    """Write `new` to the run folder's validation.json, in place of an older one of its φ."""
+    kept = [one for one in read_validations(folder) if one.phi != new.phi]
+    document = [one.to_json() for one in sorted([*kept, new], key=lambda one: one.phi)]
+    write_text(folder / "validation.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
 def validation_table(

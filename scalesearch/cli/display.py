@@ -22,7 +22,8 @@ from scalesearch.search.parts import Part
 from scalesearch.search.timing import DEVICE, predicted_seconds
 
 if TYPE_CHECKING:
-    from scalesearch.results import Run, Validation
+    from scalesearch.analysis.validation import Validation
+    from scalesearch.results import Run
 
 LEADERS = 5
 # Columns of a terminal below which tables leave out what the others imply.

@@ -8,12 +8,12 @@ import sys
 from datetime import date
 
 from scalesearch import interrupts
-from scalesearch.analysis.validation import validation_table, verdict
+from scalesearch.analysis.validation import Validation, save_validation, validation_table, verdict
 from scalesearch.cli import display
 from scalesearch.cli.scaling import print_json
 from scalesearch.cli.search import STOPPING, Search, owned, train_missing
 from scalesearch.config import InputError
-from scalesearch.results import Run, Validation, finish, load, save_validations
+from scalesearch.results import Run, finish, load
 from scalesearch.scaling.family import parse_phis
 from scalesearch.search import study as studies
 from scalesearch.search.rivals import RULE, rivals, validation_study
@@ -71,5 +71,5 @@ def _validate(run: Run, phi: float, arguments: argparse.Namespace) -> int:
     except ValueError as error:
         raise InputError(f"φ = {phi:g}: {error}") from None
     read = studies.last_date(study) or date.today().isoformat()
-    save_validations(arguments.folder, Validation(phi, config.budget, read, splits.digest, verdict(table), table))
+    save_validation(arguments.folder, Validation(phi, config.budget, read, splits.digest, verdict(table), table))
     return sum(record.failure is not None for record in records)
