@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
+from scalesearch.analysis.comparison import finished_runs, two_way
 from scalesearch.analysis.fitting import fit_surface
 from scalesearch.analysis.optimum import optimum
 from scalesearch.analysis.selection import choose, rule_of
-from scalesearch.analysis.signal import Signal
+from scalesearch.analysis.signal import Signal, signal_of
 from scalesearch.analysis.surface import InsufficientTrials
 from scalesearch.analysis.tables import candidates_table, trials_table
 from scalesearch.config import StudyConfig, parse_study
@@ -208,6 +209,35 @@ def test_without_a_surface_the_best_candidates_own_shares_are_chosen(metric: str
     assert not choice.signal.resolved
 
 
+@pytest.mark.parametrize(("part", "resolved"), [(0.0, True), (0.5, True), (0.51, False)])
+def test_a_choice_that_may_lose_more_than_half_of_the_range_is_not_resolved(part: float, resolved: bool):
+    records = planted_records(PlantedSurface())
+    choice = choose(trials_table(records), candidates_table(records, 2.0, "val_loss"), 2.0, "val_loss")
+    assert choice.region is not None
+    assert choice.signal.regret == choice.region.regret < 0.5 * choice.region.range == 0.5 * choice.signal.range
+    region = dataclasses.replace(choice.region, regret=part * choice.region.range)
+    model = two_way(finished_runs(trials_table(records), "val_loss"), "val_loss")
+    signal = signal_of(model, 3, "val_loss", choice.surface, region, "")
+    assert signal.resolved is resolved
+    if resolved:
+        assert f"the choice loses at most {region.regret:.3g}, {part:.0%} of what lies" in signal.verdict
+    else:
+        assert f"another split may still be better by {region.regret:.3g}, 51% of what lies" in signal.verdict
+
+
+def test_two_corners_that_are_equally_good_are_both_told():
+    surface = PlantedSurface(linear=(0.50, 0.50, 0.56), interaction=(0.05, 0.02, 0.02))
+    records = planted_records(surface, noise_sd=0.002)
+    choice = choose(trials_table(records), candidates_table(records, 2.0, "val_loss"), 2.0, "val_loss")
+    assert choice.signal.resolved
+    assert "in 2 places: best at " in choice.certainty
+    for corner in ("depth 1.00, width 0.00, resolution 0.00", "depth 0.00, width 1.00, resolution 0.00"):
+        assert corner in choice.certainty
+    document = rule_of(choice, study(), {}).to_json()["intervals"]
+    assert sorted(document["places"]) == [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
+    assert 0 < document["regret"] < 0.5 * document["range"]
+
+
 def test_a_surface_that_explains_nothing_chooses_nothing():
     """Pure noise: an adjusted R² of 0 or less, in about half of such studies."""
     for key in range(20):
@@ -271,12 +301,12 @@ def test_a_choice_far_from_all_trained_candidates_is_called_an_extrapolation() -
 
 
 def test_a_candidate_that_decides_the_choice_is_named() -> None:
-    """The corner of all width, forty standard deviations of a mean worse than it should be, bends the whole surface."""
+    """The corner of all width, eighty standard deviations of a mean worse than it should be, bends the whole surface."""
     planted = planted_records(PlantedSurface(), noise_sd=0.002)
     losses = np.array([[seed.val_loss for seed in record.seeds] for record in planted])
     number = next(place for place, record in enumerate(planted) if record.candidate.shares.width > 0.99)
     told = []
-    for worse in (0.0, 0.05):
+    for worse in (0.0, 0.1):
         losses[number] += worse
         records = with_losses(losses)
         table = candidates_table(records, 2.0, "val_loss")
