@@ -28,7 +28,8 @@ _LOOKED_AT = 5_000
 def next_round(study: StudyConfig, plan: Plan, records: Sequence[TrialRecord]) -> tuple[PlannedTrial, ...]:
     """What a race trains next, by the `records` so far; nothing where it is over.
 
-    One more seed for each candidate that may still be best, and one new candidate. It is over where the choice is
+    One more seed for each candidate that may still be best, at most the better half of all (as in successive halving,
+    Jamieson and Talwalkar, arXiv:1502.07943), and one new candidate. It is over where the choice is
     resolved, where all that may be best have all their seeds and nothing new is far enough from what there is, and
     where as much is trained as all planned candidates with all seeds would be: a race never costs more than that.
     """
@@ -44,6 +45,7 @@ def next_round(study: StudyConfig, plan: Plan, records: Sequence[TrialRecord]) -
     best = candidates[candidates["candidate"].isin(done) & candidates["seeds"].lt(study.seeds)]
     may_be_best = best["tied"] & _near_optimum(choice, best[SHARE_COLUMNS].to_numpy(float))
     racing = [done[number] for number in best.loc[may_be_best | (np.arange(len(best)) < LEAST), "candidate"]]
+    racing = racing[: max(LEAST, len(done) // 2)]  # the table's order: best first
     wanted = [_trial(record.candidate, (len(record.seeds),)) for record in racing]
     new = _least_certain(choice, study, [record.candidate for record in done.values()])
     if new is not None:

@@ -301,7 +301,7 @@ def test_a_choice_far_from_all_trained_candidates_is_called_an_extrapolation() -
 
 
 def test_a_candidate_that_decides_the_choice_is_named() -> None:
-    """The corner of all width, eighty standard deviations of a mean worse than it should be, bends the whole surface."""
+    """The corner of all width, 80 standard deviations of a mean worse than it should be, bends the surface."""
     planted = planted_records(PlantedSurface(), noise_sd=0.002)
     losses = np.array([[seed.val_loss for seed in record.seeds] for record in planted])
     number = next(place for place, record in enumerate(planted) if record.candidate.shares.width > 0.99)
