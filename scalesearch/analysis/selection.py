@@ -140,7 +140,8 @@ def _certainty(region: Region | None, budget: float, tied: int, finished: int) -
     pieces = "" if len(region.places) == 1 else f", in {len(region.places)} places"
     if 1 < len(region.places) <= MOST_TOLD:
         pieces += f": best at {'; '.join(_told(place) for place in region.places.tolist())}"
-    return f"With {region.level:.0%} confidence {bounds} ({region.part:.1%} of the triangle{pieces}). {told}"
+    part = f"{region.part:.1%}" if region.part >= 0.001 else "less than 0.1%"
+    return f"With {region.level:.0%} confidence {bounds} ({part} of the triangle{pieces}). {told}"
 
 
 def _tied_json(row: Mapping[Any, Any]) -> dict[str, Any]:
