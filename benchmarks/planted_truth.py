@@ -26,7 +26,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the planted surfaces are t
 
 from scalesearch.analysis.fitting import fit_surface
 from scalesearch.analysis.optimum import optimum
-from scalesearch.analysis.region import in_region
 from scalesearch.analysis.selection import Choice, choose
 from scalesearch.analysis.tables import candidates_table, trials_table
 from scalesearch.records import Failure, TrialRecord
@@ -156,9 +155,7 @@ def _choice(case: Case, records: tuple[TrialRecord, ...]) -> Choice:
 
 def _holds(choice: Choice, truth: Shares) -> bool:
     """Whether the region that the user gets holds the true optimum; without a surface nothing is excluded."""
-    if choice.surface is None or choice.optimum is None:
-        return True
-    return bool(in_region(choice.surface, choice.optimum, np.array([truth.values]), maximise=False)[0])
+    return bool(choice.may_be_optimum(np.array([truth.values]))[0])
 
 
 def _best_single(case: Case, candidates: tuple[Candidate, ...], key: int) -> float:

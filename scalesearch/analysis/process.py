@@ -205,9 +205,8 @@ def _(fit: ProcessFit, maximise: bool) -> FloatArray:
 
 
 @in_region.register
-def _(fit: ProcessFit, best: Optimum, points: FloatArray, maximise: bool, level: float = LEVEL) -> NDArray[np.bool_]:
+def _(fit: ProcessFit, points: FloatArray, maximise: bool, level: float = LEVEL) -> NDArray[np.bool_]:
     """Those next to a place of the smallest set that the optimum is in with a chance of `level`."""
-    del best
     chances = fit.chances[int(maximise)]
     order = chances.argsort(kind="stable")[::-1]
     inside = np.zeros(len(order), bool)

@@ -84,7 +84,7 @@ def confidence_region(fit: Surface, best: Optimum, maximise: bool, level: float 
         return Region(level, own, 0.0, own, 0.0, surface_range)
     steps = _STEPS[0]
     for finer in (*_STEPS[1:], None):
-        inside = in_region(fit, best, points, maximise, level)
+        inside = in_region(fit, points, maximise, level)
         found = np.vstack([own, points[inside]])
         part = float(inside.sum()) / math.comb(steps + 2, 2)
         if len(found) >= _ENOUGH or finer is None:
@@ -126,17 +126,14 @@ def _(fit: SurfaceFit, best: Optimum, points: FloatArray, maximise: bool, level:
 
 
 @singledispatch
-def in_region(
-    fit: Surface, best: Optimum, points: FloatArray, maximise: bool, level: float = LEVEL
-) -> NDArray[np.bool_]:
+def in_region(fit: Surface, points: FloatArray, maximise: bool, level: float = LEVEL) -> NDArray[np.bool_]:
     """Which points (N, 3) may be the optimum of `fit` at `level`; each kind of surface has its own way to tell."""
     raise NotImplementedError(type(fit).__name__)
 
 
 @in_region.register
-def _(fit: SurfaceFit, best: Optimum, points: FloatArray, maximise: bool, level: float = LEVEL) -> NDArray[np.bool_]:
+def _(fit: SurfaceFit, points: FloatArray, maximise: bool, level: float = LEVEL) -> NDArray[np.bool_]:
     """A polynomial's: those of a p value of at least 1 − level, most others being left out by a bound of it."""
-    del best
     conditions, estimate = _conditions(fit, points, maximise)
     most = len(estimate) - 1  # the conditions say nothing about a constant
     farthest = np.maximum(-(conditions @ estimate).min(axis=1), 0.0)

@@ -72,9 +72,9 @@ class Choice:
 
     def may_be_optimum(self, shares: FloatArray) -> np.ndarray:
         """Which of `shares` (N, 3) the confidence region holds; all of them where no surface says anything."""
-        if self.surface is None or self.optimum is None:
+        if self.surface is None:
             return np.ones(len(shares), bool)
-        return np.asarray(in_region(self.surface, self.optimum, shares, self.maximise))
+        return np.asarray(in_region(self.surface, shares, self.maximise))
 
 
 def choose(trials: pd.DataFrame, candidates: pd.DataFrame, budget: float, metric: str) -> Choice:
@@ -183,7 +183,7 @@ def _decided(surface: Surface, point: Optimum, finished: pd.DataFrame, maximise:
     for place in np.argsort(surface.influence)[::-1][:LEFT_OUT_IN_TURN].tolist():
         other = optimum(surface.without(place), maximise).shares
         far = math.dist(other.values, point.shares.values) > SAME
-        if far and not in_region(surface, point, np.array([other.values]), maximise)[0]:
+        if far and not in_region(surface, np.array([other.values]), maximise)[0]:
             own = finished.iloc[place]
             return (
                 f" Candidate {own['candidate']} ({_told(own[f'{name}_share'] for name in NAMES)}) decides the choice:"

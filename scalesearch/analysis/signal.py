@@ -108,11 +108,7 @@ def _verdict(variance: Variance, surface_p: float | None, region: Region | None,
         return f"Not resolved: {against}, but {why}."
     if surface_p >= SIGNIFICANT:
         return f"Not resolved: {against}, but the split of the budget does not explain it (p = {surface_p:.2g})."
-    lost = (
-        f"{region.regret:.3g}, {region.regret / region.range:.0%} of what lies between the best and the worst"
-        if region.range
-        else "nothing"
-    )
+    lost = f"{region.regret:.3g}, {region.regret / region.range:.0%} of what lies between the best and the worst"
     if region.regret > AT_STAKE * region.range:
         return f"Not resolved: {against}, but another split may still be better by {lost}; run more seeds."
     return (

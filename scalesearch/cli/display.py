@@ -127,8 +127,8 @@ def _time(study: StudyConfig, made: Plan) -> str:
 
 
 def _corners(study: StudyConfig, made: Plan) -> str:
-    """What a lattice that does not come near all corners leaves open, and how it would reach them."""
-    if study.design.kind != "lattice" or not made.unreached:
+    """What a design that does not come near all corners leaves open, and how it would reach them."""
+    if not made.unreached:
         return ""
     tolerance = reaching(study, made)
     cure = "no tolerance up to 0.1 changes that" if tolerance is None else f"--tolerance {tolerance:g} reaches them all"

@@ -74,7 +74,7 @@ def plan_to_json(study: StudyConfig, made: Plan) -> dict[str, Any]:
         "counted": made.counted,
         "feasible": made.feasible,
         "distinct": planned_size(study, made),
-        "unreached": list(made.unreached) if made.trials else [],
+        "unreached": list(made.unreached),
         "predicted_seconds": None if seconds is None else round(seconds),
         "candidates": [candidate_to_json(trial.candidate) for trial in made.trials],
     }

@@ -64,9 +64,11 @@ class Plan:
 
     @property
     def unreached(self) -> tuple[str, ...]:
-        """The dimensions that cannot have all of the budget: no planned candidate is near that corner (`FAR`)."""
-        shares = np.array([trial.candidate.shares.values for trial in self.trials]).reshape(-1, 3)
-        nearest = np.linalg.norm(shares[:, None] - np.eye(3), axis=2).min(axis=0, initial=math.inf)
+        """The dimensions whose corner, all of the budget, no planned candidate is near (`FAR`)."""
+        if not self.trials:
+            return ()
+        shares = np.array([trial.candidate.shares.values for trial in self.trials])
+        nearest = np.linalg.norm(shares[:, None] - np.eye(3), axis=2).min(axis=0)
         return tuple(name for name, distance in zip(NAMES, nearest.tolist(), strict=True) if distance > FAR)
 
     @property
@@ -113,9 +115,9 @@ def plan_of(study: StudyConfig, found: FeasibleSet, trials: tuple[PlannedTrial, 
 
 
 def reaching(study: StudyConfig, made: Plan) -> float | None:
-    """The least of some greater tolerances with which a lattice comes near all corners; None where none is needed."""
-    if study.design.kind != "lattice" or not made.unreached:
-        return None
+    """The least of some greater tolerances with which the design comes near all corners; None where none does."""
+    if not made.unreached:
+        return study.tolerance
     for tolerance in (looser for looser in LOOSER if looser > study.tolerance):
         if not make_plan(study.model_copy(update={"tolerance": tolerance})).unreached:
             return tolerance

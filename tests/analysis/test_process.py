@@ -198,16 +198,15 @@ def test_its_optimum_is_no_worse_than_a_dense_grid(maximise: bool) -> None:
 
 def test_the_chances_are_those_of_the_places_and_the_region_is_the_smallest_set() -> None:
     fit = process(noise_sd=0.008)
-    best = optimum(fit, maximise=False)
     for maximise, chances in enumerate(fit.chances):
         assert chances.sum() == pytest.approx(1)
         places = np.array([point.values for point in lattice(43)])
-        inside = in_region(fit, best, places, bool(maximise), 0.95)
+        inside = in_region(fit, places, bool(maximise), 0.95)
         assert chances[inside].sum() >= 0.95
         assert chances[inside].sum() - chances[inside].min() < 0.95
         assert chances[inside].min() >= chances[~inside].max()
-    wider = in_region(fit, best, POINTS, maximise=False, level=0.99)
-    assert (wider | ~in_region(fit, best, POINTS, maximise=False)).all()
+    wider = in_region(fit, POINTS, maximise=False, level=0.99)
+    assert (wider | ~in_region(fit, POINTS, maximise=False)).all()
 
 
 def test_it_shows_its_parameters_in_a_notebook() -> None:

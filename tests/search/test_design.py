@@ -158,7 +158,8 @@ def test_corners_that_no_candidate_is_near_are_named_with_the_tolerance_that_rea
     assert make_plan(study.model_copy(update={"tolerance": 0.04})).unreached == ("resolution",)
     wider = study.model_copy(update={"tolerance": 0.05})
     assert make_plan(wider).unreached == ()
-    assert reaching(wider, make_plan(wider)) is None
+    assert reaching(wider, make_plan(wider)) == 0.05
+    assert dataclasses.replace(plan, trials=()).unreached == ()
     assert make_plan(planted_study(tolerance=0.02)).unreached == ()
 
 
