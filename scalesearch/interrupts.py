@@ -11,8 +11,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
+
+Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Several signals at once, as `timeout` and a terminal send them, are one.
@@ -20,31 +23,26 @@ PATIENCE_SECONDS = 2.0
 _asked = threading.Event()  # signals are the process's, and so is this
 
 
+def immediate() -> None:
+    """From now on SIGINT and SIGTERM raise `KeyboardInterrupt` where they land, several at once only one."""
+    _take(_interrupt)
+
+
 @contextlib.contextmanager
 def deferred(told: str) -> Iterator[None]:
     """While this lasts, SIGINT and SIGTERM only have effect where `check` is called; `told` goes to stderr at once.
 
     One that comes `PATIENCE_SECONDS` after the first raises `KeyboardInterrupt` where it lands: for work that
-    hangs. In the main thread only.
+    hangs. That also holds after an interruption, so that no second signal breaks into what ends the process. In the
+    main thread only.
     """
-    first = 0.0
 
-    def note(number: int, frame: FrameType | None) -> None:
-        nonlocal first
-        del number, frame
-        if not _asked.is_set():
-            first = time.monotonic()
-            _asked.set()
-            with contextlib.suppress(OSError):  # the reader may have gone by the same signal
-                os.write(2, f"{told}\n".encode())  # not `sys.stderr`, which may be in the middle of a write
-        elif time.monotonic() - first >= PATIENCE_SECONDS:
-            raise KeyboardInterrupt
+    def note() -> None:
+        _asked.set()
+        with contextlib.suppress(OSError):  # the reader may have gone by the same signal
+            os.write(2, f"{told}\n".encode())  # not `sys.stderr`, which may be in the middle of a write
 
-    taken = {
-        number: handler for number in _SIGNALS if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)
-    }
-    for number in taken:  # an ignored one stays so, as in a background job
-        signal.signal(number, note)
+    taken = _take(note)
     try:
         yield
         check()
@@ -52,8 +50,9 @@ def deferred(told: str) -> Iterator[None]:
         check()  # what was written to went away by the same signal
         raise
     finally:
-        for number, handler in taken.items():
-            signal.signal(number, handler)
+        if not _asked.is_set():
+            for number, handler in taken.items():
+                signal.signal(number, handler)
         _asked.clear()
 
 
@@ -61,3 +60,28 @@ def check() -> None:
     """Raises `KeyboardInterrupt` where a deferred signal has come."""
     if _asked.is_set():
         raise KeyboardInterrupt
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def _take(on_first: Callable[[], None]) -> dict[signal.Signals, Handler]:
+    """The handlers before: the first signal calls `on_first`, those soon after it nothing, later ones interrupt."""
+    first: float | None = None
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal first
+        del number, frame
+        if first is None:
+            first = time.monotonic()
+            on_first()
+        elif time.monotonic() - first >= PATIENCE_SECONDS:
+            raise KeyboardInterrupt
+
+    taken: dict[signal.Signals, Handler] = {
+        number: handler for number in _SIGNALS if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)
+    }
+    for number in taken:  # an ignored one stays so, as in a background job
+        signal.signal(number, handle)
+    return taken

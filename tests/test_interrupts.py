@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,19 @@ from scalesearch import interrupts
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.fixture(autouse=True)
+def handlers_restored() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_waits_for_the_next_check_however_often_it_comes(
     number: signal.Signals, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    before, passed = signal.getsignal(number), []
+    passed = []
 
     def body() -> None:
         with interrupts.deferred("stopping"):
@@ -32,8 +41,26 @@ def test_a_signal_waits_for_the_next_check_however_often_it_comes(
         body()
     assert passed == ["the work at hand ends"]
     assert capfd.readouterr().err == "stopping\n"
-    assert signal.getsignal(number) == before
     interrupts.check()  # it is over
+    os.kill(os.getpid(), number)  # and so are the signals that came with the first
+    assert capfd.readouterr().err == ""
+
+
+def test_without_a_signal_the_handlers_are_as_before() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with interrupts.deferred("stopping"):
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_several_signals_at_once_interrupt_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupts.immediate()
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGINT)
+    monkeypatch.setattr(interrupts, "PATIENCE_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_signal_behind_the_last_check_is_not_lost() -> None:
@@ -85,10 +112,7 @@ def test_telling_a_reader_that_has_gone_does_no_harm() -> None:
 
 
 def test_a_signal_that_is_ignored_stays_so() -> None:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with interrupts.deferred("stopping"):
-            os.kill(os.getpid(), signal.SIGINT)
-            interrupts.check()
-    finally:
-        signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with interrupts.deferred("stopping"):
+        os.kill(os.getpid(), signal.SIGINT)
+        interrupts.check()

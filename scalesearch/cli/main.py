@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Sequence
-from types import FrameType
 from typing import NoReturn, TextIO
 
+from scalesearch import interrupts
 from scalesearch.cli.arguments import build_parser, words_of
 
 INTERRUPTED = 130
@@ -45,7 +44,7 @@ _EXIT_CODES = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command of `argv` (default: the process's) and return its exit code."""
     arguments = build_parser().parse_args(words_of(sys.argv[1:] if argv is None else argv))
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupts.immediate()
     warnings.showwarning = _note
     warnings.filterwarnings("once", module="scalesearch")
     try:
@@ -84,11 +83,6 @@ def entry() -> NoReturn:
                 stream.flush()
         os._exit(code)
     sys.exit(code)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    del number, frame
-    raise KeyboardInterrupt
 
 
 def _note(
