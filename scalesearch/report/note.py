@@ -9,11 +9,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from scalesearch.analysis.metrics import chance_text
 from scalesearch.analysis.selection import Choice
-from scalesearch.records import DONE
 from scalesearch.report.html import answer
-from scalesearch.report.style import plus_minus
+from scalesearch.report.tables import LEADERBOARD, leaderboard
 from scalesearch.scaling.family import REPORTED_PHIS, Family, ScalingRule, family, rounding_note
 
 ROWS = 10
@@ -37,8 +35,7 @@ def note(
     `verdicts` are those of validations, by φ; `warning` is what the rungs say against the rule, if anything.
     `candidates` has `tables.CANDIDATE_COLUMNS`.
     """
-    done = candidates[candidates["status"].eq(DONE)]
-    left = len(done) - ROWS
+    best, left = leaderboard(candidates, ROWS)
     parts = [
         f"# {name}",
         f"**{answer(rule, choice)}**",
@@ -47,33 +44,13 @@ def note(
         *([warning] if warning else []),
         *(f"Validation at φ = {phi:g}: {verdict}" for phi, verdict in verdicts.items()),
         "## Candidates, best first",
-        _candidates(done.head(ROWS)),
-        *([f"{left} more in candidates.csv."] if left > 0 else []),
+        _table(LEADERBOARD, best),
+        *([f"{left} more in candidates.csv."] if left else []),
         "## Family",
         _table(Family.HEADER, family(rule, REPORTED_PHIS).rows),
         rounding_note(rule),
     ]
     return "\n\n".join(parts)
-
-
-def _candidates(rows: pd.DataFrame) -> str:
-    header = ("", "α", "β", "γ", "macs ×", "val. loss", "val. accuracy", "best?", "blocks", "widths", "pixels")
-    return _table(
-        header,
-        [
-            (
-                str(rank),
-                *(f"{row[key]:.3f}" for key in ("alpha", "beta", "gamma", "macs_ratio")),
-                plus_minus(row["val_loss"], row["val_loss_sd"]),
-                plus_minus(row["val_accuracy"], row["val_accuracy_sd"]),
-                chance_text(row["chance"], row["tied"]),
-                row["depths"],
-                row["widths"],
-                str(row["resolution"]),
-            )
-            for rank, row in enumerate(rows.to_dict("records"), 1)
-        ],
-    )
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

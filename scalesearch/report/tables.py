@@ -18,6 +18,10 @@ from scalesearch.scaling.family import REPORTED_PHIS, ScalingRule, family
 
 # Candidates of a level.
 ROWS = 50
+LEADERBOARD = (
+    "rank", "val. loss", "val. accuracy", "best?", "α", "β", "γ", "blocks", "widths", "pixels", "macs ×", "params",
+    "seconds",
+)  # fmt: skip
 
 
 def family_table(rule: ScalingRule) -> str:
@@ -66,13 +70,19 @@ def validation_table(phi: float, table: pd.DataFrame, metric: str) -> str:
 
 def candidates_table(candidates: pd.DataFrame) -> str:
     """The finished candidates, the best first; `candidates` has `tables.CANDIDATE_COLUMNS`."""
-    header = (
-        "rank", "val. loss", "val. accuracy", "best?", "α", "β", "γ", "blocks", "widths", "pixels", "macs ×", "params",
-        "seconds",
-    )  # fmt: skip
+    rows, more = leaderboard(candidates, ROWS)
+    return (
+        sortable("Candidates: mean ± standard deviation of the seeds", LEADERBOARD, rows)
+        + '<p class="soft">best?: chance of being the best, in brackets where the seeds rule it out. seconds: training '
+        "time of a seed.</p>" + (f'<p class="soft">{more} more in candidates.csv.</p>' if more else "")
+    )
+
+
+def leaderboard(candidates: pd.DataFrame, most: int) -> tuple[list[tuple[str, ...]], int]:
+    """Rows under `LEADERBOARD` of the `most` best finished candidates of each level, and how many are left out."""
     done = candidates[candidates["status"].eq(DONE)]
     several = done["phi"].nunique() > 1
-    shown = done.assign(rank=done.groupby("phi").cumcount() + 1).groupby("phi").head(ROWS)
+    shown = done.assign(rank=done.groupby("phi").cumcount() + 1).groupby("phi").head(most)
     rows = [
         (
             f"φ {row['phi']:g}: {row['rank']}" if several else str(row["rank"]),
@@ -89,12 +99,7 @@ def candidates_table(candidates: pd.DataFrame) -> str:
         )
         for row in shown.to_dict("records")
     ]
-    more = len(done) - len(rows)
-    return (
-        sortable("Candidates: mean ± standard deviation of the seeds", header, rows)
-        + '<p class="soft">best?: chance of being the best, in brackets where the seeds rule it out. seconds: training '
-        "time of a seed.</p>" + (f'<p class="soft">{more} more in candidates.csv.</p>' if more else "")
-    )
+    return rows, len(done) - len(rows)
 
 
 def facts_table(caption: str, values: Mapping[str, Any]) -> str:

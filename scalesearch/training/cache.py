@@ -50,7 +50,7 @@ def enable_compilation_cache() -> Path:
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
     for name, value in settings.items():
-        jax.config.update(name, value)  # type: ignore[no-untyped-call]
+        jax.config.update(name, value)  # type: ignore[no-untyped-call]  # jax does not type it
     compilation_cache.reset_cache()  # one that is open already would stay in its old folder
     return folder
 

@@ -37,7 +37,8 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2
     try:
         got = main(list(arguments))
     except SystemExit as leaving:  # argparse
-        got = leaving.code  # type: ignore[assignment]
+        assert isinstance(leaving.code, int)
+        got = leaving.code
     out, err = capsys.readouterr()
     assert got == code, err
     assert out == ""
