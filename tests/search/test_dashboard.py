@@ -103,7 +103,7 @@ def test_a_result_is_saved_as_a_note_and_figures_for_the_dashboard(tmp_path: Pat
         assert told in note
     tables = [line for line in note.splitlines() if line.startswith("|")]
     assert len(tables) == (2 + 10) + (2 + 4)  # ten candidates and four members, each below two lines of heading
-    assert {line.count("|") for line in tables[:12]} == {12}
+    assert {line.count("|") for line in tables[:12]} == {14}
     assert "5 more in candidates.csv." in note
     app = wsgi(optuna.storages.get_storage(sqlite_url(tmp_path)))
     detail = get(app, "/api/studies/1")
