@@ -20,10 +20,12 @@ BUDGET ?= 2
 ARGS ?=
 # More options of pytest: make test PYTEST="tests/scaling -x"
 PYTEST ?=
+# Processes that run tests; the tests of a file stay together, with what they share.
+WORKERS ?= 2
 
 help:
 	@echo "make run        set up and search: scalesearch run --budget $(BUDGET) (ARGS=... for more options)"
-	@echo "make test       set up and run the tests (PYTEST=... for more options)"
+	@echo "make test       set up and run the tests, two files at a time (PYTEST=... for more options)"
 	@echo "make check      ruff, mypy and the layers of the package"
 	@echo "make bench      the quick form of every benchmark"
 	@echo "make notebooks  execute the notebooks in place, on runs/mnist_sample and runs/fashion_mnist"
@@ -36,7 +38,7 @@ run: $(VENV)/.installed
 	$(BIN)/scalesearch run --budget $(BUDGET) $(ARGS)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(PYTEST)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check
