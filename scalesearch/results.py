@@ -1,4 +1,4 @@
-"""A run folder, read and written: `load` gives a `Run`, `finish` writes its tables, rule and report."""
+"""A run folder, read: `load` gives a `Run`, its tables, choice, rule, family and figures."""
 
 from __future__ import annotations
 
@@ -13,24 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import tomli_w
 
 from scalesearch.analysis.agreement import agreement
 from scalesearch.analysis.fitting import fit_surface
 from scalesearch.analysis.schedule import schedule_table, warning
 from scalesearch.analysis.selection import Choice, choose, rule_of
 from scalesearch.analysis.surface import Surface
-from scalesearch.analysis.tables import candidates_table, trials_table, write_tables
+from scalesearch.analysis.tables import candidates_table, trials_table
 from scalesearch.analysis.validation import Validation, read_validations
 from scalesearch.config import InputError, StudyConfig, load_study
-from scalesearch.files import write_text
 from scalesearch.records import DONE, TrialRecord, candidate_to_json
 from scalesearch.scaling.explain import Explanation, explain
 from scalesearch.scaling.family import REPORTED_PHIS, Family, family
 from scalesearch.scaling.feasible import Candidate, feasible_set
 from scalesearch.scaling.markup import markup
 from scalesearch.scaling.rule import ScalingRule
-from scalesearch.search import dashboard
 from scalesearch.search import study as studies
 from scalesearch.search.design import snap
 from scalesearch.search.parts import parts_of
@@ -254,57 +251,6 @@ def compare(first: Run, second: Run) -> pd.DataFrame:
     Raises `InsufficientTrials` where no candidate of one finished.
     """
     return agreement(*((run.study.name, run.rule, run.choice) for run in (first, second)))
-
-
-def save_study(folder: Path, study: StudyConfig) -> None:
-    """Write the effective study, flags included, as study.toml."""
-    document = study.model_dump(mode="json", exclude_none=True)
-    write_text(folder / "study.toml", tomli_w.dumps(document))
-
-
-def finish(run: Run, storage: str | None = None) -> None:
-    """Write the run's tables, coefficients.json and report.html, as far as its trials go; and `publish`."""
-    from scalesearch.report.html import render
-
-    write_tables(run.folder, run.trials, run.candidates)
-    if run.has_result:
-        write_text(run.folder / "coefficients.json", json.dumps(run.rule.to_json(), indent=2) + "\n")
-    page = render(
-        study=run.study,
-        states=run.states,
-        rule=run.rule if run.has_result else None,
-        choice=run.choice if run.has_result else None,
-        candidates=run.candidates,
-        records=run.records,
-        validations={one.phi: (one.table, one.verdict) for one in run.validations},
-        warning=run.schedule_warning if run.has_result else "",
-    )
-    write_text(run.folder / "report.html", page)
-    publish(run, storage)
-
-
-def publish(run: Run, storage: str | None = None) -> None:
-    """Save what Optuna's dashboard shows of a result into the folder's study and, if given, into that in `storage`.
-
-    Nothing happens without a result, or where the dashboard is not installed.
-    """
-    from scalesearch.report.note import card, note
-
-    if not (run.has_result and dashboard.installed()):
-        return
-    verdicts = {one.phi: one.verdict for one in run.validations}
-    told = note(
-        name=run.study.name,
-        rule=run.rule,
-        choice=run.choice,
-        candidates=run.candidates,
-        verdicts=verdicts,
-        warning=run.schedule_warning,
-    )
-    figures = {"triangle": card(run.triangle()), "leaderboard": card(run.leaderboard())}
-    own = sqlite_url(run.folder) if (run.folder / "study.db").is_file() else None
-    for url in filter(None, (own, storage)):
-        dashboard.save(url, run.study.name, told, figures)
 
 
 def _versions(records: Sequence[TrialRecord]) -> dict[str, str]:

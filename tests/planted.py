@@ -15,8 +15,9 @@ import numpy as np
 import optuna
 
 from scalesearch.config import StudyConfig, parse_study
+from scalesearch.output import save_study
 from scalesearch.records import Failure, SeedRecord, TrialRecord
-from scalesearch.results import Run, load, save_study
+from scalesearch.results import Run, load
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
 from scalesearch.scaling.baselines import Baseline
 from scalesearch.scaling.coefficients import coefficients_of

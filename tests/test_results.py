@@ -13,8 +13,9 @@ import scalesearch
 from scalesearch.analysis.surface import InsufficientTrials
 from scalesearch.analysis.tables import read_table
 from scalesearch.config import InputError, load_study
+from scalesearch.output import finish, save_study
 from scalesearch.records import Failure
-from scalesearch.results import finish, load, save_study
+from scalesearch.results import load
 from scalesearch.scaling.rule import ScalingRule
 from scalesearch.search import study as studies
 from scalesearch.search.design import make_plan

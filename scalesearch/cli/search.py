@@ -22,7 +22,8 @@ from scalesearch.cli.progress import SearchProgress
 from scalesearch.cli.scaling import print_json, study_of
 from scalesearch.config import InputError, StudyConfig
 from scalesearch.cores import usable_cores, use_cores
-from scalesearch.results import Run, finish, load, save_study
+from scalesearch.output import finish, save_study
+from scalesearch.results import Run, load
 from scalesearch.search import study as studies
 from scalesearch.search.design import Plan, make_plan, planned_size
 from scalesearch.search.parts import Part, parts_of

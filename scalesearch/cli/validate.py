@@ -13,7 +13,8 @@ from scalesearch.cli import display
 from scalesearch.cli.scaling import print_json
 from scalesearch.cli.search import STOPPING, Search, owned, train_missing
 from scalesearch.config import InputError
-from scalesearch.results import Run, finish, load
+from scalesearch.output import finish
+from scalesearch.results import Run, load
 from scalesearch.scaling.family import parse_phis
 from scalesearch.search import study as studies
 from scalesearch.search.rivals import RULE, rivals, validation_study

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from scalesearch.cli.main import main
-from scalesearch.results import finish
+from scalesearch.output import finish
 from scalesearch.search import dashboard
 from tests.cli.test_search import HEEDS_INTERRUPTS
 from tests.cli.tiny import ROOT, complaint, environment

@@ -13,8 +13,9 @@ import optuna
 import pytest
 import sqlalchemy
 
+from scalesearch.output import finish, publish
 from scalesearch.records import Failure
-from scalesearch.results import Run, finish, load, publish
+from scalesearch.results import Run, load
 from scalesearch.search import dashboard
 from scalesearch.search import study as studies
 from scalesearch.search.design import make_plan

@@ -9,7 +9,8 @@ import pytest
 
 from scalesearch.analysis.schedule import warning
 from scalesearch.config import StudyConfig
-from scalesearch.results import Run, load, save_study
+from scalesearch.output import save_study
+from scalesearch.results import Run, load
 from scalesearch.search import study as studies
 from scalesearch.search.design import make_plan
 from scalesearch.search.parts import parts_of

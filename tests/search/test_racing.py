@@ -14,8 +14,9 @@ import pytest
 from scalesearch.analysis.selection import Choice, choose
 from scalesearch.analysis.tables import candidates_table, trials_table
 from scalesearch.config import StudyConfig
+from scalesearch.output import save_study
 from scalesearch.records import Failure, TrialRecord
-from scalesearch.results import load, save_study
+from scalesearch.results import load
 from scalesearch.scaling.feasible import Candidate
 from scalesearch.search import study as studies
 from scalesearch.search import worker as workers

@@ -1,0 +1,66 @@
+"""A run folder, written: `save_study` its settings, `finish` its tables, rule and report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import tomli_w
+
+from scalesearch.analysis.tables import write_tables
+from scalesearch.config import StudyConfig
+from scalesearch.files import write_text
+from scalesearch.results import Run
+from scalesearch.search import dashboard
+from scalesearch.search.storage import sqlite_url
+
+
+def save_study(folder: Path, study: StudyConfig) -> None:
+    """Write the effective study, flags included, as study.toml."""
+    document = study.model_dump(mode="json", exclude_none=True)
+    write_text(folder / "study.toml", tomli_w.dumps(document))
+
+
+def finish(run: Run, storage: str | None = None) -> None:
+    """Write the run's tables, coefficients.json and report.html, as far as its trials go; and `publish`."""
+    from scalesearch.report.html import render
+
+    write_tables(run.folder, run.trials, run.candidates)
+    if run.has_result:
+        write_text(run.folder / "coefficients.json", json.dumps(run.rule.to_json(), indent=2) + "\n")
+    page = render(
+        study=run.study,
+        states=run.states,
+        rule=run.rule if run.has_result else None,
+        choice=run.choice if run.has_result else None,
+        candidates=run.candidates,
+        records=run.records,
+        validations={one.phi: (one.table, one.verdict) for one in run.validations},
+        warning=run.schedule_warning if run.has_result else "",
+    )
+    write_text(run.folder / "report.html", page)
+    publish(run, storage)
+
+
+def publish(run: Run, storage: str | None = None) -> None:
+    """Save what Optuna's dashboard shows of a result into the folder's study and, if given, into that in `storage`.
+
+    Nothing happens without a result, or where the dashboard is not installed.
+    """
+    from scalesearch.report.note import card, note
+
+    if not (run.has_result and dashboard.installed()):
+        return
+    verdicts = {one.phi: one.verdict for one in run.validations}
+    told = note(
+        name=run.study.name,
+        rule=run.rule,
+        choice=run.choice,
+        candidates=run.candidates,
+        verdicts=verdicts,
+        warning=run.schedule_warning,
+    )
+    figures = {"triangle": card(run.triangle()), "leaderboard": card(run.leaderboard())}
+    own = sqlite_url(run.folder) if (run.folder / "study.db").is_file() else None
+    for url in filter(None, (own, storage)):
+        dashboard.save(url, run.study.name, told, figures)
