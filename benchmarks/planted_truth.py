@@ -60,6 +60,8 @@ CASES = (
     Case("corner", PlantedSurface(linear=(0.60, 0.50, 0.55), interaction=(0.05, 0.05, 0.05))),
     Case("flat", PlantedSurface(linear=(0.5, 0.5, 0.5), interaction=(0.0, 0.0, 0.0))),
     Case("macs off by up to 10 %", PlantedSurface(), tolerance=0.10),
+    Case("macs off by up to 10 %, of no effect", PlantedSurface(macs_effect=0.0), tolerance=0.10),
+    Case("macs off by up to 10 %, of little effect", PlantedSurface(macs_effect=-0.1), tolerance=0.10),
     Case("noise 7 × larger in depth than in width", PlantedSurface(), noise_sd=_heteroscedastic),
     Case(
         "a fifth of the trials failed",

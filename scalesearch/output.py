@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import tomli_w
 
 from scalesearch.analysis.tables import write_tables
@@ -35,8 +36,8 @@ def finish(run: Run, storage: str | None = None) -> None:
         choice=run.choice if run.has_result else None,
         candidates=run.candidates,
         records=run.records,
-        validations={one.phi: (one.table, one.verdict) for one in run.validations},
-        warning=run.schedule_warning if run.has_result else "",
+        validations=run.validations,
+        schedule=run.schedule if run.has_result else pd.DataFrame(),
     )
     write_text(run.folder / "report.html", page)
     publish(run, storage)

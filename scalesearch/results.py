@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -101,6 +102,7 @@ class Run:
             "phi": sorted({record.phi for record in self.records}),
             "schedule": json.loads(self.schedule.to_json(orient="records")),
             "signal": dataclasses.asdict(self.choice.signal),
+            "chances": _chances(self.candidates),
         }
         return rule_of(self.choice, self.study, provenance)
 
@@ -251,6 +253,15 @@ def compare(first: Run, second: Run) -> pd.DataFrame:
     Raises `InsufficientTrials` where no candidate of one finished.
     """
     return agreement(*((run.study.name, run.rule, run.choice) for run in (first, second)))
+
+
+def _chances(candidates: pd.DataFrame) -> dict[str, float | None]:
+    """Of each finished candidate, by its number in candidates.csv, the chance of being the best."""
+    done = candidates[candidates["status"].eq(DONE)]
+    return {
+        str(number): None if math.isnan(chance) else chance
+        for number, chance in zip(done["candidate"].tolist(), done["chance"].tolist(), strict=True)
+    }
 
 
 def _versions(records: Sequence[TrialRecord]) -> dict[str, str]:

@@ -14,6 +14,7 @@ import pandas as pd
 from scipy.optimize import brentq
 from scipy.special import ndtr
 from scipy.stats import chi2
+from scipy.stats import t as student
 
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.surface import FloatArray, f_test
@@ -54,6 +55,13 @@ class TwoWay:
     error_df: int
     f: float | None
     p: float | None
+
+    def half_widths(self) -> FloatArray:
+        """Half the intervals (K) of the means at `LEVEL`, each for itself (Student's t); 0 where there is no error."""
+        if self.error_variance is None:
+            return np.zeros(len(self.means))
+        quantile = float(student.ppf((1 + LEVEL) / 2, self.error_df))
+        return np.asarray(quantile * np.sqrt(self.error_variance / self.counts))
 
     def variance(self) -> Variance:
         """What the model says of the spread."""

@@ -41,7 +41,8 @@ def fit_surface(candidates: pd.DataFrame, budget: float, metric: str) -> Surface
     terms and determine them. The quadratic one is taken, or the special cubic where it predicts candidates left
     out better, by more than two standard errors of the difference; the linear one, whose optimum is always a
     corner, only where the quadratic cannot be fitted. The covariate is left out where the macs do not
-    vary on their own. Raises `InsufficientTrials` where not even the linear model can be fitted.
+    vary on their own, and where its slope has the wrong sign. Raises `InsufficientTrials` where not even the linear
+    model can be fitted.
     Source: Scheffé, "Experiments with mixtures", J. R. Stat. Soc. B 20 (1958).
     """
     data = surface_data(candidates, budget, metric)
@@ -70,7 +71,6 @@ def root_mean_square(errors: FloatArray) -> float:
 
 def surface_data(candidates: pd.DataFrame, budget: float, metric: str) -> SurfaceData:
     """What a surface of `metric` is fitted to: the finished ones of `candidates`, in the table's order."""
-    metric_of(metric)
     finished = candidates[candidates["status"].eq(DONE) & np.isfinite(candidates[metric])]
     phi = finished["phi"].to_numpy(float)
     return SurfaceData(
@@ -79,6 +79,7 @@ def surface_data(candidates: pd.DataFrame, budget: float, metric: str) -> Surfac
         finished[metric].to_numpy(float),
         finished["seeds"].to_numpy(float),
         phi,
+        metric_of(metric).maximise,
     )
 
 
@@ -86,7 +87,7 @@ def surface_data(candidates: pd.DataFrame, budget: float, metric: str) -> Surfac
 class SurfaceData:
     """Shares (N, 3), logarithms of macs ratio ÷ budget (N,), candidate means (N,), numbers of seeds (N,).
 
-    `phi` (N,) are the candidates' levels.
+    `phi` (N,) are the candidates' levels; `maximise` says that a greater response is better.
     """
 
     shares: FloatArray
@@ -94,6 +95,7 @@ class SurfaceData:
     response: FloatArray
     weights: FloatArray
     phi: FloatArray
+    maximise: bool
 
     @property
     def further_levels(self) -> FloatArray:
@@ -137,6 +139,11 @@ class SurfaceData:
         explained = known @ np.linalg.lstsq(known, self.log_ratio, rcond=None)[0]
         if np.abs(self.log_ratio - explained).max() < _NO_VARIATION:
             return "macs ratio left out: it follows from the shares"
+        roots = np.sqrt(self.weights)
+        full = np.column_stack([known, self.log_ratio]) * roots[:, None]
+        slope = float(np.linalg.lstsq(full, self.response * roots, rcond=None)[0][-1])
+        if slope < 0 if self.maximise else slope > 0:
+            return "macs ratio left out: in the fit more macs would do harm, which is noise"
         return ""
 
     def with_covariates(self, columns: FloatArray, model: str) -> FloatArray:

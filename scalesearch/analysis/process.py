@@ -59,7 +59,8 @@ class ProcessFit(Surface):
     centre: float
     scale: float
 
-    def _shown(self) -> tuple[tuple[str, ...], Iterable[tuple[str, ...]]]:
+    def parameters(self) -> tuple[tuple[str, ...], Iterable[tuple[str, ...]]]:
+        """Length, deviation and the candidates' own deviation."""
         smooth = self.regressor.kernel_.k1.k1
         return ("parameter", "value"), (
             ("ℓ, in shares", f"{smooth.k2.length_scale:.2f}"),
@@ -75,6 +76,11 @@ class ProcessFit(Surface):
         """Its standard deviation, candidates' own deviations left out."""
         _, sd = self.regressor.predict(self._inputs(shares), return_std=True)
         return np.asarray(self.scale * np.sqrt(np.maximum(sd**2 - self._own, 0.0)))
+
+    @property
+    def caveat(self) -> str:
+        """Its bounds are too narrow by what is not known of its length and variances."""
+        return ", were the length of the process known"
 
     def with_error(self, variance: float, df: float) -> Self:
         """Itself: its error is that of the seeds already."""

@@ -68,6 +68,11 @@ class Region:
         """Greatest shares (3,)."""
         return np.asarray(self.points.max(axis=0))
 
+    @property
+    def part_text(self) -> str:
+        """`part` in words: 21.0%."""
+        return f"{self.part:.1%}" if self.part >= 0.001 else "less than 0.1%"
+
     def intervals(self, budget: float) -> dict[str, tuple[float, float]]:
         """Those of α, β and γ for `budget`: together they hold with at least the region's confidence."""
         halves = np.array([1.0, 0.5, 0.5])

@@ -17,6 +17,8 @@ from scalesearch.records import DONE, TrialRecord
 # A rank correlation of n pairs needs more than these for an interval.
 _LEAST = 5
 _QUANTILE = 1.959964
+# Below it more than a quarter of all pairs change places between the schedules.
+LOW_TAU = 0.5
 
 # Column → dtype. One row a rung, in order of epochs.
 #   candidates        networks that finished on the rung and on the whole schedule, at least two
@@ -57,8 +59,13 @@ def schedule_table(
 
 
 def warning(table: pd.DataFrame) -> str:
-    """What the rungs say against the rule; empty where they say nothing."""
-    doubtful = table[table["low"].le(0) | table["low"].isna()]
+    """What the rungs say against the rule: an order that is not kept beyond chance, or a τ below `LOW_TAU`.
+
+    Empty where they say nothing.
+    """
+    if table.empty:
+        return ""
+    doubtful = table[table["low"].le(0) | table["low"].isna() | table["tau"].lt(LOW_TAU)]
     told = [
         f"{epochs} epoch{'s' * (epochs > 1)} (τ = {tau:.2f})"
         for epochs, tau in zip(doubtful["epochs"].tolist(), doubtful["tau"].tolist(), strict=True)
@@ -66,8 +73,8 @@ def warning(table: pd.DataFrame) -> str:
     if not told:
         return ""
     return (
-        f"The order of the candidates after {' and '.join(told)} does not follow that of the whole schedule beyond "
-        "chance: a longer schedule may choose another rule."
+        f"The order of the candidates after {' and '.join(told)} hardly follows that of the whole schedule: a longer "
+        "schedule may choose another rule. Short ones favour width (arXiv:2103.07579)."
     )
 
 

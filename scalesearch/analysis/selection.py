@@ -34,6 +34,8 @@ PROCESS_LEAST, PROCESS_MOST = 15, 300
 LEFT_OUT_IN_TURN = 3
 # So many places of a region that falls apart are told one by one.
 MOST_TOLD = 3
+# So many points of a region are written into coefficients.json.
+MOST_POINTS = 500
 # Distance in shares below which two choices are the same in practice.
 SAME = 0.05
 
@@ -104,13 +106,14 @@ def _choose(trials: pd.DataFrame, candidates: pd.DataFrame, budget: float, metri
     try:
         fitted = _fitted(candidates, budget, metric, model)
     except InsufficientTrials as error:
-        judged = signal_of(model, seeds, metric, None, None, str(error))
+        judged = signal_of(model, seeds, metric, why=str(error))
         told = (f"{basis} {error}.", _certainty(None, budget, len(tied), len(finished)))
         return Choice(Shares(*shares.tolist()), describe(shares), *told, judged, None, None, None, tied)
-    surface = _pooled(fitted, model)
+    lack_of_fit_p = lack_of_fit(fitted, model)
+    surface = fitted if lack_of_fit_p is None or lack_of_fit_p <= POOLED else _pooled(fitted, model)
     point = optimum(surface, maximise)
     region = confidence_region(surface, point, maximise)
-    judged = signal_of(model, seeds, metric, fitted, region, "")
+    judged = signal_of(model, seeds, metric, surface, region, lack_of_fit_p)
     certainty = _certainty(region, budget, len(tied), len(finished))
     if surface.adjusted_r2 <= 0:
         basis += f" the {surface.model} surface explains nothing (adjusted R² {surface.adjusted_r2:.2f})."
@@ -140,8 +143,7 @@ def _certainty(region: Region | None, budget: float, tied: int, finished: int) -
     pieces = "" if len(region.places) == 1 else f", in {len(region.places)} places"
     if 1 < len(region.places) <= MOST_TOLD:
         pieces += f": best at {'; '.join(_told(place) for place in region.places.tolist())}"
-    part = f"{region.part:.1%}" if region.part >= 0.001 else "less than 0.1%"
-    return f"With {region.level:.0%} confidence {bounds} ({part} of the triangle{pieces}). {told}"
+    return f"With {region.level:.0%} confidence {bounds} ({region.part_text} of the triangle{pieces}). {told}"
 
 
 def _tied_json(row: Mapping[Any, Any]) -> dict[str, Any]:
@@ -169,9 +171,8 @@ def _fitted(candidates: pd.DataFrame, budget: float, metric: str, model: TwoWay)
 
 
 def _pooled(surface: Surface, model: TwoWay) -> Surface:
-    """The surface with its residual variance and the seeds' pooled, where nothing speaks against that."""
-    p = lack_of_fit(surface, model)
-    if p is None or p <= POOLED or model.error_variance is None or surface.residual_sd == 0:
+    """The surface with its residual variance and the seeds' pooled."""
+    if model.error_variance is None or surface.residual_sd == 0:
         return surface
     df = surface.residual_df + model.error_df
     total = surface.residual_sd**2 * surface.residual_df + model.error_variance * model.error_df
@@ -227,7 +228,7 @@ def rule_of(choice: Choice, study: StudyConfig, provenance: Mapping[str, Any]) -
 
 
 def _intervals_json(region: Region | None, budget: float) -> dict[str, Any] | None:
-    """`level`, the intervals of α, β and γ, the part of the triangle, its places, the regret and the range."""
+    """`level`, intervals of α, β and γ, the region's part of the triangle, places and points, regret and range."""
     if region is None:
         return None
     bounds = {name: list(bound) for name, bound in region.intervals(budget).items()}
@@ -236,6 +237,13 @@ def _intervals_json(region: Region | None, budget: float) -> dict[str, Any] | No
         **bounds,
         "region": region.part,
         "places": region.places.tolist(),
+        "points": _thinned(region.points).tolist(),
         "regret": region.regret,
         "range": region.range,
     }
+
+
+def _thinned(points: FloatArray) -> FloatArray:
+    """At most `MOST_POINTS` of `points` (M, 3), in even steps, to four digits."""
+    steps = np.linspace(0, len(points) - 1, min(len(points), MOST_POINTS)).round().astype(int)
+    return np.asarray(points[steps].round(4))

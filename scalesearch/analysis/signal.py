@@ -59,9 +59,18 @@ class Signal(Variance):
 
 
 def signal_of(
-    model: TwoWay, seeds: int, metric: str, surface: Surface | None, region: Region | None, why: str
+    model: TwoWay,
+    seeds: int,
+    metric: str,
+    surface: Surface | None = None,
+    region: Region | None = None,
+    lack_of_fit_p: float | None = None,
+    why: str = "",
 ) -> Signal:
-    """What the two-way `model` over so many `seeds`, the surface and its region say; `why` there is no surface."""
+    """What the two-way `model` over so many `seeds`, the surface and its region say; `why` there is no surface.
+
+    `surface` has the error that its region has; `lack_of_fit_p` is that of its own.
+    """
     variance = model.variance()
     surface_p = None if surface is None else surface.p
     differ = variance.p is not None and variance.p < SIGNIFICANT
@@ -72,24 +81,24 @@ def signal_of(
         candidates=len(model.candidates),
         seeds=seeds,
         surface_p=surface_p,
-        lack_of_fit_p=lack_of_fit(surface, model),
+        lack_of_fit_p=lack_of_fit_p,
         region=None if region is None else region.part,
         regret=None if region is None else region.regret,
         range=None if region is None else region.range,
         resolved=differ and explained and region is not None and region.regret <= AT_STAKE * region.range,
-        verdict=_verdict(variance, surface_p, region, why, metric_of(metric).label),
+        verdict=_verdict(variance, surface, region, why, metric_of(metric).label),
     )
 
 
-def lack_of_fit(surface: Surface | None, model: TwoWay) -> float | None:
+def lack_of_fit(surface: Surface, model: TwoWay) -> float | None:
     """P of the surface's residual variance against the seeds' (pure error), both those of one run."""
-    if surface is None or not model.error_variance:
+    if not model.error_variance:
         return None
     f = surface.residual_sd**2 / model.error_variance
     return float(f_distribution.sf(f, surface.residual_df, model.error_df))
 
 
-def _verdict(variance: Variance, surface_p: float | None, region: Region | None, why: str, label: str) -> str:
+def _verdict(variance: Variance, surface: Surface | None, region: Region | None, why: str, label: str) -> str:
     if variance.spread is None:
         return "Not resolved: fewer than two candidates finished."
     if variance.p is None or variance.noise is None:
@@ -104,14 +113,18 @@ def _verdict(variance: Variance, surface_p: float | None, region: Region | None,
     )
     if variance.p >= SIGNIFICANT:
         return f"Not resolved: {against}; run more seeds or a longer schedule."
-    if surface_p is None or region is None:
+    if surface is None or region is None:
         return f"Not resolved: {against}, but {why}."
-    if surface_p >= SIGNIFICANT:
-        return f"Not resolved: {against}, but the split of the budget does not explain it (p = {surface_p:.2g})."
+    if surface.p >= SIGNIFICANT:
+        return f"Not resolved: {against}, but the split of the budget does not explain it (p = {surface.p:.2g})."
     lost = f"{region.regret:.3g}, {region.regret / region.range:.0%} of what lies between the best and the worst"
     if region.regret > AT_STAKE * region.range:
         return f"Not resolved: {against}, but another split may still be better by {lost}; run more seeds."
     return (
-        f"Resolved: {against}, and the split of the budget explains it (p = {surface_p:.2g}); "
-        f"the choice loses at most {lost} ({region.level:.0%})."
+        f"Resolved: {against}, and the split of the budget explains it (p = {surface.p:.2g}); "
+        f"the choice loses at most {lost} ({region.level:.0%}{surface.caveat}).{_elsewhere(region)}"
     )
+
+
+def _elsewhere(region: Region) -> str:
+    return "" if len(region.places) == 1 else f" Which of {len(region.places)} places of the triangle is best is open."

@@ -58,10 +58,15 @@ class Surface(ABC):
     def _repr_html_(self) -> str:
         fit = f"Adjusted R² {self.adjusted_r2:.2f} over {self.n} candidates; p = {self.p:.2g} against a constant."
         title = f"{self.model} surface of {self.metric}"
-        return markup(title, *self._shown(), fit, self.model_note, self.covariate_note)
+        return markup(title, *self.parameters(), fit, self.model_note, self.covariate_note)
+
+    @property
+    def caveat(self) -> str:
+        """What the surface's bounds take for granted, to be said behind their level."""
+        return ""
 
     @abstractmethod
-    def _shown(self) -> tuple[tuple[str, ...], Iterable[tuple[str, ...]]]:
+    def parameters(self) -> tuple[tuple[str, ...], Iterable[tuple[str, ...]]]:
         """The heading and the rows of the parameters' table."""
 
     @abstractmethod
@@ -105,11 +110,12 @@ class SurfaceFit(Surface):
     r2: float
     f: float
 
-    def _shown(self) -> tuple[tuple[str, ...], Iterable[tuple[str, ...]]]:
-        rows = zip(self.terms, self.coefficients, self.standard_errors, strict=True)
+    def parameters(self) -> tuple[tuple[str, ...], Iterable[tuple[str, ...]]]:
+        """The terms, their coefficients and both errors."""
+        rows = zip(self.terms, self.coefficients, self.standard_errors, self.robust_errors, strict=True)
         return (
-            ("term", "coefficient", "standard error"),
-            ((term, f"{value:.4f}", f"{error:.4f}") for term, value, error in rows),
+            ("term", "coefficient", "standard error", "robust error (HC3)"),
+            ((term, *(f"{value:.4f}" for value in values)) for term, *values in rows),
         )
 
     def predict(self, shares: ArrayLike) -> FloatArray:
@@ -148,11 +154,13 @@ class SurfaceFit(Surface):
         return mixture_terms(np.asarray(shares, float), len(self.mixture_coefficients[0]))
 
     def with_error(self, variance: float, df: float) -> Self:
-        """Errors grow with the root of the variance; the coefficients stay."""
+        """Errors grow with the root of the variance, F falls with it; the coefficients stay."""
         ratio = variance / self.residual_sd**2
-        root = math.sqrt(ratio)
+        root, f = math.sqrt(ratio), self.f / ratio
         return replace(
             self,
+            f=f,
+            p=float(f_distribution.sf(f, TERMS[self.model] - 1, df)),
             standard_errors=tuple(error * root for error in self.standard_errors),
             covariance=tuple(tuple(value * ratio for value in row) for row in self.covariance),
             residual_sd=math.sqrt(variance),

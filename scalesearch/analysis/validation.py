@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from scipy.stats import t as student
 
 from scalesearch.analysis.comparison import finished_runs, two_way
 from scalesearch.analysis.metrics import metric_of
+from scalesearch.analysis.surface import FloatArray
 from scalesearch.analysis.tables import merged_records, trials_table
 from scalesearch.files import write_text
 from scalesearch.records import TrialRecord
@@ -51,7 +53,10 @@ COLUMNS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Validation:
-    """The rule against its rivals at one φ. `table` has `COLUMNS`; `date`: test split read."""
+    """The rule against its rivals at one φ. `table` has `COLUMNS`; `date`: test split read.
+
+    `earlier` has date and seeds of each reading of the test split at this φ that this one replaces.
+    """
 
     phi: float
     budget: float
@@ -59,6 +64,23 @@ class Validation:
     data_digest: str
     verdict: str
     table: pd.DataFrame
+    earlier: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def seeds(self) -> int:
+        """Trainings of the rule's network."""
+        return int(self.table["seeds"].iloc[0])
+
+    @property
+    def reading(self) -> str:
+        """How often the test split was read at this φ, in a sentence."""
+        if not self.earlier:
+            return f"The test split was read once at this φ, on {self.date}."
+        told = ", ".join(f"{one['date']} with {one['seeds']} seeds" for one in self.earlier)
+        return (
+            f"The test split was read {len(self.earlier) + 1} times at this φ (before: {told}): what was chosen after "
+            "the first reading is no longer unseen."
+        )
 
     def to_json(self) -> dict[str, Any]:
         """An entry of validation.json; `from_json` reads it back."""
@@ -66,17 +88,19 @@ class Validation:
         return {
             **{key: getattr(self, key) for key in ("phi", "budget", "date", "data_digest", "verdict")},
             "table": rows,
+            "earlier": [dict(one) for one in self.earlier],
         }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Validation:
         """The validation of `to_json`'s object."""
         table = pd.DataFrame(document["table"], columns=list(COLUMNS)).astype(dict(COLUMNS))
-        return cls(**{**document, "table": table})
+        return cls(**{**document, "table": table, "earlier": tuple(document.get("earlier", ()))})
 
     def _repr_html_(self) -> str:
         title = f"Validation at φ = {self.phi:g}, on the test split"
-        return markup(title, (), (), self.verdict) + self.table.round(4).to_html(index=False, na_rep="", border=0)
+        table = self.table.round(4).to_html(index=False, na_rep="", border=0)
+        return markup(title, (), (), self.verdict, self.reading) + table
 
 
 def read_validations(folder: Path) -> tuple[Validation, ...]:
@@ -88,9 +112,17 @@ def read_validations(folder: Path) -> tuple[Validation, ...]:
 
 
 def save_validation(folder: Path, new: Validation) -> None:
-    """Write `new` to the run folder's validation.json, in place of an older one of its φ."""
-    kept = [one for one in read_validations(folder) if one.phi != new.phi]
-    document = [one.to_json() for one in sorted([*kept, new], key=lambda one: one.phi)]
+    """Write `new` to the run folder's validation.json, in place of an older one of its φ, which it remembers.
+
+    The same table again, of a command run again, is no further reading.
+    """
+    found = {one.phi: one for one in read_validations(folder)}
+    old = found.get(new.phi)
+    if old is not None:
+        again = old.table.equals(new.table)
+        before = () if again else ({"date": old.date, "seeds": old.seeds},)
+        new = dataclasses.replace(new, earlier=(*old.earlier, *before))
+    document = [one.to_json() for _, one in sorted({**found, new.phi: new}.items())]
     write_text(folder / "validation.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -99,8 +131,9 @@ def validation_table(
 ) -> pd.DataFrame:
     """The finished networks of `names` (spec → its splits, one of them `rule`); columns are `COLUMNS`.
 
-    The intervals hold together at `LEVEL` (Bonferroni's t over the rivals, error of the two-way model candidate +
-    seed); without two seeds there are none. Raises `ValueError` where the rule's network has no result.
+    Each interval is that of the paired differences of one rival (Student's t over the seeds that both have), so that
+    a network whose seeds differ much widens its own alone; they hold together at `LEVEL` (Bonferroni over the rivals).
+    Without two seeds there are none. Raises `ValueError` where the rule's network has no result.
     """
     maximise = metric_of(metric).maximise
     runs = finished_runs(trials_table(records), metric)
@@ -109,24 +142,29 @@ def validation_table(
     own = next((place for place, spec in enumerate(specs) if rule in names[spec]), None)
     if own is None:
         raise ValueError("the rule's own network has no result to compare with")
+    by_seed = runs.pivot(index="seed", columns="candidate", values=metric)[list(model.candidates)].to_numpy(float)
     rows = []
-    quantile = math.nan
-    if model.error_variance is not None and len(specs) > 1:
-        quantile = float(student.ppf(1 - (1 - LEVEL) / 2 / (len(specs) - 1), model.error_df))
-        quantile *= math.sqrt(model.error_variance)
     for place, spec in enumerate(specs):
         candidate = merged[model.candidates[place]].candidate
         ahead = float(model.means[own] - model.means[place]) * (1 if maximise else -1)
-        half = quantile * math.sqrt(1 / model.counts[own] + 1 / model.counts[place])
+        half = math.nan if place == own else _half_width(by_seed[:, own] - by_seed[:, place], len(specs) - 1)
         verdict = "" if place == own else _judged(ahead, half)
-        low, high = (math.nan, math.nan) if place == own else (ahead - half, ahead + half)
         rows.append(
             (", ".join(names[spec]), *candidate.shares.values, candidate.macs_ratio, int(model.counts[place]),
-             float(model.means[place]), ahead, low, high, verdict)
+             float(model.means[place]), ahead, ahead - half, ahead + half, verdict)
         )  # fmt: skip
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict(COLUMNS))
     order = np.lexsort((table["better_by"].to_numpy(), np.arange(len(table)) != own))
     return table.iloc[order].reset_index(drop=True)
+
+
+def _half_width(differences: FloatArray, rivals: int) -> float:
+    """Half the interval of the mean of paired `differences` (n,), one of so many; NaN for fewer than two."""
+    paired = differences[np.isfinite(differences)]
+    if len(paired) < 2:
+        return math.nan
+    quantile = float(student.ppf(1 - (1 - LEVEL) / 2 / rivals, len(paired) - 1))
+    return quantile * float(paired.std(ddof=1)) / math.sqrt(len(paired))
 
 
 def _judged(ahead: float, half: float) -> str:

@@ -110,11 +110,15 @@ def _counts(study: StudyConfig, made: Plan) -> str:
     )
 
 
+def _epochs(count: int) -> str:
+    return f"{count} epoch" if count == 1 else f"{count} epochs"
+
+
 def _time(study: StudyConfig, made: Plan) -> str:
     """How many trainings, and how long they should take."""
     planned = made.distinct
     seeds = f"1 to {study.seeds} seeds (a race)" if study.race else f"{study.seeds} seeds"
-    trainings = f"{planned_size(study, made)} candidates × {seeds} × {study.training.epochs} epochs"
+    trainings = f"{planned_size(study, made)} candidates × {seeds} × {_epochs(study.training.epochs)}"
     if not planned:
         return trainings
     seconds = predicted_seconds(study, [trial.candidate for trial in planned])
@@ -276,7 +280,9 @@ def _show_schedule(run: Run) -> None:
         for row in run.schedule.to_dict("records")
     ]
     out = console()
-    out.print(f"\n[bold]Schedule[/]: the order of the candidates against that after {run.study.training.epochs} epochs")
+    out.print(
+        f"\n[bold]Schedule[/]: the order of the candidates against that after {_epochs(run.study.training.epochs)}"
+    )
     if rows:
         out.print(table(rows, out.width, ()))
         out.print(run.schedule_warning, soft_wrap=True)
@@ -301,6 +307,7 @@ def show_validations(validations: Sequence[Validation], metric: str) -> None:
         out.print(f"\n[bold]Validation at φ = {one.phi:g}[/], on the test split")
         out.print(table(rows, out.width, ("depth", "width", "res.", "real cost")))
         out.print(one.verdict, soft_wrap=True)
+        out.print(one.reading, soft_wrap=True)
 
 
 def _leaderboard(run: Run, most: int, width: int) -> Table:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from scalesearch.analysis.comparison import finished_runs
+from scalesearch.analysis.comparison import finished_runs, two_way
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.tables import merged_records
 from scalesearch.records import TrialRecord
@@ -26,7 +26,6 @@ from scalesearch.report.style import (
     network_text,
     ranked,
     short_name,
-    standard_error,
     styled,
     with_legend,
 )
@@ -44,7 +43,7 @@ CURVES = 60
 
 
 def leaderboard(candidates: pd.DataFrame, trials: pd.DataFrame, metric: str) -> go.Figure:
-    """The best candidates of each level, best on top: mean, its ± one standard error as bars, each seed as a dot.
+    """The best candidates of each level, best on top: mean, its 95 % interval as bars, each seed as a dot.
 
     The tables have `tables.CANDIDATE_COLUMNS` and `TRIAL_COLUMNS`. Raises `ValueError` for an unknown metric.
     """
@@ -56,10 +55,11 @@ def leaderboard(candidates: pd.DataFrame, trials: pd.DataFrame, metric: str) -> 
         (f"φ {row['phi']:g}:  " if several else "") + f"{place}.  {short_name(row)}"
         for place, (_, row) in zip(places, best.iterrows(), strict=True)
     ]
-    error, single = standard_error(best, metric), bool(best["seeds"].le(1).all())
+    runs, single = finished_runs(trials, metric), bool(best["seeds"].le(1).all())
+    model = two_way(runs, metric)
+    error = best["candidate"].map(dict(zip(model.candidates, model.half_widths(), strict=True)))
     figure = go.Figure()
     if not single:
-        runs = finished_runs(trials, metric)
         runs = runs[runs["candidate"].isin(best["candidate"])]
         figure.add_scatter(
             x=runs[metric],
@@ -84,7 +84,7 @@ def leaderboard(candidates: pd.DataFrame, trials: pd.DataFrame, metric: str) -> 
     title = f"Leaderboard: {shown}"
     if not single:
         levelled = " without the seeds' own effects" if best["seeds"].nunique() > 1 else ""
-        title += f"; small dots: single seeds; bars: the mean{levelled} ± one standard error"
+        title += f"; small dots: single seeds; bars: the mean{levelled}, 95 %"
     ends = [f"{labels[row]}, {best[metric].iloc[row]:.4f}" for row in (0, -1)] if labels else ["", ""]
     alt = f"{kind.label.capitalize()} of {shown}, from {ends[0]}, to {ends[1]}."
     styled(figure, title, 130 + 26 * max(len(best), 3), alt)

@@ -13,14 +13,23 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from scalesearch.analysis.metrics import metric_of
+from scalesearch.analysis.schedule import warning
 from scalesearch.analysis.selection import Choice
 from scalesearch.analysis.tables import trials_table
+from scalesearch.analysis.validation import Validation
 from scalesearch.config import StudyConfig
 from scalesearch.records import FAILED, TrialRecord
 from scalesearch.report import figures
 from scalesearch.report.cost import COSTS
 from scalesearch.report.style import DARK, counted, short_name
-from scalesearch.report.tables import candidates_table, facts_table, family_table, validation_table
+from scalesearch.report.tables import (
+    candidates_table,
+    facts_table,
+    family_table,
+    fit_tables,
+    schedule_table,
+    validation_table,
+)
 from scalesearch.scaling.family import ScalingRule, rounding_note
 
 # No address may be loaded, whatever a name in the page says.
@@ -38,14 +47,14 @@ def render(
     choice: Choice | None,
     candidates: pd.DataFrame,
     records: Sequence[TrialRecord],
-    validations: Mapping[float, tuple[pd.DataFrame, str]],
-    warning: str,
+    validations: Sequence[Validation],
+    schedule: pd.DataFrame,
 ) -> str:
     """The report of `study` as a page, finished or not; every string that comes from outside is escaped.
 
     `states` counts trials waiting, running, complete and failed. `rule` and `choice` are None where no candidate
-    finished. `candidates` has `tables.CANDIDATE_COLUMNS`; `validations` holds φ → table (`validation.COLUMNS`) and
-    verdict; `warning` is what else speaks against the rule.
+    finished. `candidates` has `tables.CANDIDATE_COLUMNS`; `schedule` has
+    `analysis.schedule.COLUMNS`, a row a shorter schedule.
     """
     facts = {
         **({"trials": dict(states)} if rule is None else rule.provenance),
@@ -59,9 +68,9 @@ def render(
         head += [_paragraph("No candidate has finished: there is nothing to choose from, and no figure.", "answer")]
         head += [_failures(candidates)]
     else:
-        head += _answer(rule, choice, warning)
+        head += _answer(rule, choice, warning(schedule))
         head += [_figure(figures.triangle(candidates, choice, study.metric, study.budget), "triangle")]
-        sections += _sections(rule, candidates, records, validations)
+        sections += _sections(rule, choice, candidates, records, validations, schedule)
     sections += [("provenance", "Provenance", facts_table("What it was made with", facts))]
     return _page(study.name, head, sections)
 
@@ -85,7 +94,7 @@ def _page(name: str, head: Sequence[str], sections: Sequence[Section]) -> str:
     )
 
 
-def _answer(rule: ScalingRule, choice: Choice, warning: str) -> list[str]:
+def _answer(rule: ScalingRule, choice: Choice, doubt: str) -> list[str]:
     notes: tuple[str, ...] = ()
     if choice.surface is not None:
         notes = (choice.surface.model_note, choice.surface.covariate_note)
@@ -93,7 +102,7 @@ def _answer(rule: ScalingRule, choice: Choice, warning: str) -> list[str]:
     return [
         _paragraph(answer(rule, choice), "answer"),
         _paragraph(choice.signal.verdict, "verdict resolved" if rule.resolved else "verdict"),
-        _paragraph(warning, "verdict"),
+        _paragraph(doubt, "verdict"),
         _paragraph(f"{choice.basis} {told}", "soft"),
         _paragraph(choice.certainty),
     ]
@@ -111,23 +120,30 @@ def answer(rule: ScalingRule, choice: Choice) -> str:
 
 def _sections(
     rule: ScalingRule,
+    choice: Choice,
     candidates: pd.DataFrame,
     records: Sequence[TrialRecord],
-    validations: Mapping[float, tuple[pd.DataFrame, str]],
+    validations: Sequence[Validation],
+    schedule: pd.DataFrame,
 ) -> Iterator[Section]:
     """What a rule rests on, and what it gives."""
     metric = rule.metric
     yield "family", "The family", _paragraph(rounding_note(rule), "soft") + family_table(rule)
     if len(validations) > 1:
-        tables = {phi: table for phi, (table, _) in validations.items()}
+        tables = {one.phi: one.table for one in validations}
         content = _figure(figures.validation_over_macs(tables, metric), "validation-over-macs")
         yield "growth", "Growing the baseline", content
-    for phi, (table, verdict) in validations.items():
-        content = _figure(figures.validation(table, phi, metric), f"validation-{phi:g}")
-        content = f"{_paragraph(verdict)}{content}{validation_table(phi, table, metric)}"
-        yield f"validation-at-{phi:g}", f"Validation at φ = {phi:g}, on the test split", content
+    for one in validations:
+        content = _figure(figures.validation(one.table, one.phi, metric), f"validation-{one.phi:g}")
+        told = _paragraph(one.verdict) + _paragraph(one.reading, "soft")
+        content = f"{told}{content}{validation_table(one.phi, one.table, metric)}"
+        yield f"validation-at-{one.phi:g}", f"Validation at φ = {one.phi:g}, on the test split", content
     content = _figure(figures.leaderboard(candidates, trials_table(records), metric), "leaderboard")
     yield "candidates", "Candidates", content + candidates_table(candidates) + _failures(candidates)
+    if choice.surface is not None:
+        yield "fit", "How well the surface fits", fit_tables(choice.surface, choice.signal, candidates)
+    if len(schedule):
+        yield "schedule", "Shorter schedules", _paragraph(warning(schedule)) + schedule_table(schedule)
     content = _figure(figures.error_distribution(candidates), "errors")
     yield "training", "Training", _figure(figures.learning_curves(records, metric), "curves") + content
     over = "".join(_figure(figures.accuracy_over(candidates, column), f"over-{column}") for column in COSTS)

@@ -9,15 +9,20 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from scalesearch.analysis.metrics import chance_text, metric_of
+from scalesearch.analysis.signal import Signal
+from scalesearch.analysis.surface import Surface
 from scalesearch.records import DONE
-from scalesearch.report.style import plus_minus
+from scalesearch.report.style import plus_minus, short_name
 from scalesearch.scaling.family import REPORTED_PHIS, ScalingRule, family
+from scalesearch.scaling.simplex import NAMES
 
 # Candidates of a level.
 ROWS = 50
+INFLUENTIAL = 3
 LEADERBOARD = (
     "rank", "val. loss", "val. accuracy", "best?", "α", "β", "γ", "blocks", "widths", "pixels", "macs ×", "params",
     "seconds",
@@ -100,6 +105,56 @@ def leaderboard(candidates: pd.DataFrame, most: int) -> tuple[list[tuple[str, ..
         for row in shown.to_dict("records")
     ]
     return rows, len(done) - len(rows)
+
+
+def fit_tables(surface: Surface, signal: Signal, candidates: pd.DataFrame) -> str:
+    """How far the surface can be trusted: errors of leaving a candidate out, its terms, the most influential."""
+    errors = [
+        (model, f"{error:.4g}", "chosen" if model == surface.model else "") for model, error in surface.validation
+    ]
+    told = (
+        f"One seed's result deviates from the {surface.model} surface by {surface.residual_sd:.4g} (sd, "
+        f"{surface.residual_df:.3g} degrees of freedom), from its candidate's mean by {_or_unknown(signal.seed_sd)}. "
+        f"Were the surface the whole truth, p = {_or_unknown(signal.lack_of_fit_p, '.2g')}."
+    )
+    finished = candidates[candidates["status"].eq(DONE) & candidates[surface.metric].notna()]
+    order = np.argsort(surface.influence)[::-1][:INFLUENTIAL].tolist()
+    influential = [
+        (short_name(finished.iloc[place]), f"{surface.influence[place]:.2f}", f"{surface.left_out[place]:+.4f}")
+        for place in order
+    ]
+    header, rows = surface.parameters()
+    return (
+        f"<p>{escape(told)}</p>"
+        + sortable("Error of predicting a candidate that is left out", ("model", "root mean square", ""), errors)
+        + sortable(f"{surface.model} surface: its terms, in the metric's unit", header, list(rows))
+        + sortable(
+            "The most influential candidates",
+            ("candidate", "Cook's distance", "minus its prediction without it"),
+            influential,
+        )
+    )
+
+
+def schedule_table(schedule: pd.DataFrame) -> str:
+    """Shorter schedules against the whole one; `schedule` has `analysis.schedule.COLUMNS`."""
+    header = ("epochs", "candidates", "Kendall's τ", "95 %", "depth", "width", "resolution", "in the region")
+    rows = [
+        (
+            str(row["epochs"]),
+            str(row["candidates"]),
+            f"{row['tau']:.2f}",
+            "" if math.isnan(row["low"]) else f"{row['low']:.2f} to {row['high']:.2f}",
+            *("" if math.isnan(row[f"{name}_share"]) else f"{row[f'{name}_share']:.2f}" for name in NAMES),
+            "yes" if row["agrees"] else "no",
+        )
+        for row in schedule.to_dict("records")
+    ]
+    return sortable("Order of the candidates, and the choice, by shorter schedules", header, rows)
+
+
+def _or_unknown(value: float | None, form: str = ".4g") -> str:
+    return "unknown" if value is None else format(value, form)
 
 
 def facts_table(caption: str, values: Mapping[str, Any]) -> str:

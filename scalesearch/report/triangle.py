@@ -116,7 +116,9 @@ def _told(done: pd.DataFrame, failed: pd.DataFrame, choice: Choice | None, metri
     if choice is not None:
         text += f" The best split: {_percents(choice.shares.values)}, {choice.where}."
         if choice.region is not None:
-            text += f" The {choice.region.level:.0%} region is {choice.region.part:.1%} of the triangle."
+            text += f" The {choice.region.level:.0%} region is {choice.region.part_text} of the triangle"
+            places = [_percents(tuple(place)) for place in choice.region.places.tolist()]
+            text += f", in {len(places)} places, best at {'; '.join(places)}." if len(places) > 1 else "."
     return f"{text} EfficientNet's own split: {_percents(shares_of(published.PAPER).values)}."
 
 

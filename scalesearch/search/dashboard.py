@@ -32,8 +32,8 @@ def installed() -> bool:
 def save(url: str, name: str, note: str, figures: Mapping[str, Any]) -> None:
     """Save `note` (markdown) and plotly `figures` into the study `name` of a storage, in place of those before.
 
-    What a reader wrote below `KEPT`, or before there was a note of ours, stays. A storage that may only be read is
-    told by a warning.
+    Nothing is written where the note is there already. What a reader wrote below `KEPT`, or before there was a note of
+    ours, stays. A storage that may only be read is told by a warning.
     """
     from optuna_dashboard import get_note, save_note, save_plotly_graph_object
 
@@ -42,7 +42,10 @@ def save(url: str, name: str, note: str, figures: Mapping[str, Any]) -> None:
         old = get_note(study)
         _, ours, theirs = old.partition(KEPT)
         theirs = theirs if ours else f"\n\n{old}" if old else ""
-        save_note(study, f"{note}\n\n{KEPT}{theirs}")
+        new = f"{note}\n\n{KEPT}{theirs}"
+        if new == old:  # so are the figures, which show the same result
+            return
+        save_note(study, new)
         for figure_id, figure in figures.items():
             save_plotly_graph_object(study, figure, graph_object_id=figure_id)
     except (SQLAlchemyError, StorageInternalError, StorageError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pandas as pd
 
 from scalesearch.analysis.selection import choose, rule_of
 from scalesearch.analysis.tables import candidates_table, trials_table
-from scalesearch.analysis.validation import validation_table, verdict
+from scalesearch.analysis.validation import Validation, validation_table, verdict
 from scalesearch.records import TrialRecord
 from scalesearch.report.html import render
 from tests.planted import PlantedSurface, planted_records, planted_study
@@ -41,7 +40,7 @@ def report(
             "candidates": candidates,
             "records": records,
             "validations": validations(metric),
-            "warning": "",
+            "schedule": pd.DataFrame(),
             **changes,
         }
     )
@@ -56,12 +55,12 @@ def level_records() -> tuple[TrialRecord, ...]:
     )
 
 
-def validations(metric: str = "val_loss") -> Mapping[float, tuple[pd.DataFrame, str]]:
+def validations(metric: str = "val_loss") -> tuple[Validation, ...]:
     """Six planted candidates at φ = 1 and 2, each a split of its own, the second one the rule's."""
-    found = {}
+    found = []
     for phi in (1.0, 2.0):
         records = planted_records(PlantedSurface(budget=2.0**phi))[:6]
         names = {record.candidate.spec: (f"split {place}",) for place, record in enumerate(records)}
         table = validation_table(records, names, "split 1", metric)
-        found[phi] = (table, verdict(table))
-    return found
+        found.append(Validation(phi, 2.0**phi, "2026-11-24", "digest", verdict(table), table))
+    return tuple(found)

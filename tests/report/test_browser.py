@@ -290,7 +290,7 @@ def test_paper_is_light_and_cuts_nothing_and_the_screen_is_as_before(browser: Ch
 
 def test_a_page_without_figures_has_no_error_either(browser: Chrome, tmp_path: Path):
     path = tmp_path / "report.html"
-    report(path, "none", (), validations={}, states={**FINISHED, "complete": 0, "waiting": 15})
+    report(path, "none", (), validations=(), states={**FINISHED, "complete": 0, "waiting": 15})
     opened(browser, path, width=390, phone=True)
     assert "No candidate has finished" in browser.find_element(By.TAG_NAME, "main").text
     assert browser.execute_script("return document.documentElement.scrollWidth") == 390

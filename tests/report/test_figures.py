@@ -6,7 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import t as student
 
+from scalesearch.analysis.comparison import finished_runs, two_way
 from scalesearch.analysis.fitting import fit_surface
 from scalesearch.analysis.metrics import METRICS
 from scalesearch.analysis.selection import Choice, choose
@@ -123,9 +125,11 @@ def test_the_leaderboard_has_the_best_on_top(metric: str, first):
     assert values[0] == first(values)
     assert values == sorted(values, reverse=first is max)
     assert figure.layout.yaxis.autorange == "reversed"
-    assert "standard error" in figure.layout.title.text
-    best = table[table["status"] == "done"].sort_values(metric, ascending=first is min).iloc[0]
-    assert drawn.error_x.array[0] == pytest.approx(best[f"{metric}_sd"] / math.sqrt(3))
+    assert "95 %" in figure.layout.title.text
+    model = two_way(finished_runs(trials_table(RECORDS), metric), metric)
+    assert drawn.error_x.array == pytest.approx(
+        student.ppf(0.975, model.error_df) * math.sqrt(model.error_variance / 3)
+    )
 
 
 def test_every_seed_of_the_leaderboard_is_a_dot_in_its_row():
@@ -191,7 +195,7 @@ def test_axes_carry_units():
 def test_one_seed_has_no_error_bars_and_claims_none():
     records = planted_records(PlantedSurface(), seeds=(0,))
     figure = leaderboard(candidates_table(records, 2.0, "val_loss"), trials_table(records), "val_loss")
-    assert "standard error" not in figure.layout.title.text
+    assert "95 %" not in figure.layout.title.text
     assert [trace.name for trace in figure.data] == ["candidates"]
     assert set(figure.data[0].error_x.array) == {0.0}
 

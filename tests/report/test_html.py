@@ -123,7 +123,7 @@ def test_a_study_that_still_runs_says_how_far_it_is(tmp_path: Path):
 
 def test_one_candidate_is_a_report_that_resolves_nothing(tmp_path: Path):
     path = tmp_path / "report.html"
-    report(path, "one", planted_records(PlantedSurface())[6:7], validations={})
+    report(path, "one", planted_records(PlantedSurface())[6:7], validations=())
     text = "".join(parsed(path).text)
     assert "Not resolved: fewer than two candidates finished." in text
     assert "1 candidate, 3 seeds each" in text
@@ -134,7 +134,7 @@ def test_no_candidate_is_a_page_that_says_so_and_why(tmp_path: Path, fails: bool
     records = planted_records(PlantedSurface(), fail=lambda candidate: Failure("diverged", HOSTILE)) if fails else ()
     path = tmp_path / "report.html"
     report(
-        path, "none", records, validations={}, states={**FINISHED, "complete": 0, "failed" if fails else "waiting": 15}
+        path, "none", records, validations=(), states={**FINISHED, "complete": 0, "failed" if fails else "waiting": 15}
     )
     text = "".join(parsed(path).text)
     assert "No candidate has finished" in text
@@ -145,22 +145,35 @@ def test_no_candidate_is_a_page_that_says_so_and_why(tmp_path: Path, fails: bool
 
 
 def test_one_validated_level_has_no_chart_over_macs(tmp_path: Path):
-    only = {2.0: validations()[2.0]}
+    only = validations()[1:]
     page = report(tmp_path / "report.html", "one level", planted_records(PlantedSurface()), validations=only)
     assert "figure-validation-2" in page
     assert "figure-validation-over-macs" not in page
 
 
 def test_what_speaks_against_the_rule_is_said(tmp_path: Path):
-    warning = "The order of the candidates after 2 epochs does not follow."
-    page = report(tmp_path / "report.html", "warned", planted_records(PlantedSurface()), warning=warning)
-    assert f'<p class="verdict">{warning}</p>' in page
+    rung = (2, 15, 0.42, 0.05, 0.69, 0.0, 0.4, 0.6, False)
+    schedule = pd.DataFrame([rung], columns=list(schedule_columns)).astype(dict(schedule_columns))
+    page = report(tmp_path / "report.html", "warned", planted_records(PlantedSurface()), schedule=schedule)
+    assert f'<p class="verdict">{warning(schedule)}</p>' in page
+    assert "after 2 epochs (τ = 0.42) hardly follows" in page
+    assert "0.05 to 0.69" in page
+
+
+def test_how_well_the_surface_fits_is_told(tmp_path: Path):
+    records = planted_records(PlantedSurface())
+    page = report(tmp_path / "report.html", "fit", records)
+    choice = choose(trials_table(records), candidates_table(records, 2.0, "val_loss"), 2.0, "val_loss")
+    assert choice.surface is not None
+    most = max(choice.surface.influence)
+    for told in ("robust error (HC3)", f">{most:.2f}<", f"{choice.surface.robust_errors[0]:.4f}", "Scheffé special cubic"):
+        assert told in page
 
 
 def test_tables_are_told_to_screen_readers(hostile: Path):
     tags = parsed(hostile).tags
     names = [tag for tag, _ in tags]
-    assert names.count("table") == names.count("caption") == 5
+    assert names.count("table") == names.count("caption") == 8
     scopes = [attributes.get("scope") for tag, attributes in tags if tag == "th"]
     assert set(scopes) == {"col", "row"}
     figures = [attributes for tag, attributes in tags if attributes.get("role") == "img"]
