@@ -28,7 +28,7 @@ help:
 	@echo "make test       set up and run the tests, two files at a time (PYTEST=... for more options)"
 	@echo "make check      ruff, mypy and the layers of the package"
 	@echo "make bench      the quick form of every benchmark"
-	@echo "make notebooks  execute the notebooks in place, on runs/mnist_sample and runs/fashion_mnist"
+	@echo "make notebooks  execute the notebooks in place, on runs/mnist_sample"
 	@echo "make setup      only set up"
 	@echo "make clean      remove what make has made; runs/ is kept"
 

@@ -5,8 +5,8 @@
 Prints one JSON line of seconds. A million networks of EfficientNet-B0 are counted, and the feasible set is that of
 EfficientNet-B7 at four times its macs. The tables, the choice with its surface and region, and the report are those
 of one planted study of so many finished trials of one seed, nothing computed before. Optuna's share of a trial is
-that of a worker whose objective takes no time, on top of a study that holds so many: the mean of some twenty further trials.
-It is measured on SQLite, and on the storage at `--storage` (a PostgreSQL database that may be filled).
+that of a worker whose objective takes no time, on top of a study that holds so many: the mean of some twenty further
+trials. It is measured on SQLite, and on the storage at `--storage` (a PostgreSQL database that may be filled).
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -104,7 +105,21 @@ def main() -> None:
         arguments.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _row(case: Case, repetitions: int) -> str:
+class Outcome(NamedTuple):
+    """Of all repetitions: counts but for `part`, `regret` and `paper`, which are means."""
+
+    held: int
+    part: float
+    regret: float
+    paper: float
+    resolved: int
+    wrong: int
+    bounded: int
+    processes: int
+
+
+def measure(case: Case, repetitions: int) -> Outcome:
+    """Draw the study of `case` so often, and see what `choose` makes of it."""
     truth = _optimum(case.surface)
     candidates = planted_candidates(degree=case.degree, tolerance=case.tolerance)
     singles = planted_candidates(degree=2 * case.degree)[: len(candidates) * len(SEEDS)]
@@ -121,11 +136,15 @@ def _row(case: Case, repetitions: int) -> str:
         processes += choice.surface is not None and choice.surface.model == "Gaussian process"
         papers.append(_best_single(case, singles, key) - least)
     ours, paper = float(np.mean(regrets)), float(np.mean(papers))
-    ratio = f"{ours / paper:.2f}" if paper > 1e-12 else "-"
-    n = repetitions
+    return Outcome(held, float(np.mean(parts)), ours, paper, resolved, wrong, bounded, processes)
+
+
+def _row(case: Case, n: int) -> str:
+    found = measure(case, n)
+    ratio = f"{found.regret / found.paper:.2f}" if found.paper > 1e-12 else "-"
     return (
-        f"| {case.name} | {held / n:.1%} | {np.mean(parts):.1%} | {ours:.5f} | {paper:.5f} | {ratio} | "
-        f"{resolved / n:.0%} | {wrong / n:.1%} | {bounded / n:.1%} | {processes / n:.0%} |"
+        f"| {case.name} | {found.held / n:.1%} | {found.part:.1%} | {found.regret:.5f} | {found.paper:.5f} | {ratio} | "
+        f"{found.resolved / n:.0%} | {found.wrong / n:.1%} | {found.bounded / n:.1%} | {found.processes / n:.0%} |"
     )
 
 

@@ -1,7 +1,7 @@
 """What does a race save, and what does it cost in certainty? On known surfaces, and on a finished run's own trainings.
 
     racing.py [--repetitions 200] [--quick] [--output FILE.md]
-    racing.py --run DIR [--seeds N]
+    racing.py --run DIR [--seeds N] [--orders]
 
 The first form draws losses from the surfaces of planted_truth.py (15 candidates, at most three seeds each)
 and lets a race and all seeds everywhere choose. Reported: trainings of the race as a part of all; both regrets (true
@@ -9,7 +9,8 @@ loss at the chosen split less the least); how far both choices lie apart in shar
 region holds the truth, how often it says `resolved`, and how often wrongly (as planted_truth.py defines it).
 
 The second form replays a race over a run in which all candidates were trained for all seeds: a training gives the same
-result again, bit for bit, so only candidates and seeds that the run lacks are trained; all are counted.
+result again, bit for bit, so only candidates and seeds that the run lacks are trained; all are counted. With
+`--orders` it does so for every order in which the seeds may come, which a search's owner never chose.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import argparse
 import dataclasses
 import math
 from collections.abc import Callable
+from functools import partial
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +47,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="also write the table there")
     parser.add_argument("--run", type=Path, metavar="DIR", help="replay a race over this finished run")
     parser.add_argument("--seeds", type=int, default=1, help="with --run: the most seeds (default: the run's)")
+    parser.add_argument("--orders", action="store_true", help="with --run: every order of the seeds")
     arguments = parser.parse_args()
     if arguments.run:
-        print(replay(arguments.run, arguments.seeds))
+        print("\n".join(replay(arguments.run, arguments.seeds, arguments.orders)))
         return
     repetitions = 3 if arguments.quick else arguments.repetitions
     columns = (
@@ -107,8 +111,8 @@ def _row(case: Case, study: StudyConfig, plan: Plan, repetitions: int) -> str:
     )
 
 
-def replay(folder: Path, seeds: int) -> str:
-    """A race of at most `seeds` over the φ = 1 trainings of the run in `folder`: what it costs, and both choices."""
+def replay(folder: Path, seeds: int, orders: bool) -> list[str]:
+    """Races of at most `seeds` over the φ = 1 trainings of the run in `folder`: what each costs, and all choices."""
     run = load(folder)
     study = derived(run.study, race=True, seeds=max(seeds, run.study.seeds))
     plan = make_plan(study)
@@ -120,36 +124,36 @@ def replay(folder: Path, seeds: int) -> str:
     }
     train = _training(study)
 
-    def evaluate(candidate: Candidate, wanted: tuple[int, ...]) -> TrialRecord:
-        missing = tuple(seed for seed in wanted if (candidate.spec, seed) not in known)
+    def evaluate(candidate: Candidate, wanted: tuple[int, ...], order: tuple[int, ...]) -> TrialRecord:
+        missing = tuple(order[place] for place in wanted if (candidate.spec, order[place]) not in known)
         if missing:
             record = train(candidate, missing)
             known.update({(candidate.spec, seed.seed): (record, seed) for seed in record.seeds})
-        runs = [known[candidate.spec, seed] for seed in wanted]
-        return dataclasses.replace(runs[0][0], seeds=tuple(seed for _, seed in runs))
+        runs = [known[candidate.spec, order[place]] for place in wanted]
+        renamed = (dataclasses.replace(seed, seed=place) for place, (_, seed) in zip(wanted, runs, strict=True))
+        return dataclasses.replace(runs[0][0], seeds=tuple(renamed))
 
     everywhere = tuple(range(study.seeds))
-    records = {
-        "race": raced(study, plan, evaluate),
-        "all seeds everywhere": [evaluate(trial.candidate, everywhere) for trial in plan.distinct],
-    }
-    lines = []
-    for name, own in records.items():
-        macs = sum(len(record.seeds) * record.candidate.complexity.macs for record in own)
-        whole = study.seeds * sum(trial.candidate.complexity.macs for trial in plan.distinct)
-        table = candidates_table(own, study.budget, study.metric)
-        choice = choose(trials_table(own), table, study.budget, study.metric)
-        shares = ", ".join(f"{share:.3f}" for share in choice.shares.values)
-        lines += [
-            (
-                f"{name}: {sum(len(record.seeds) for record in own)} trainings of {len(table)} candidates, "
-                f"{macs / whole:.1%} of the macs"
-            ),
-            f"  shares {shares} ({choice.where})",
-            f"  {choice.signal.verdict}",
-            f"  {choice.certainty}",
-        ]
-    return "\n".join(lines)
+    whole = [evaluate(trial.candidate, everywhere, everywhere) for trial in plan.distinct]
+    lines = [_told("all seeds everywhere", study, whole, whole)]
+    for order in permutations(everywhere) if orders else (everywhere,):
+        records = raced(study, plan, partial(evaluate, order=order))
+        lines.append(_told(f"race, seeds in the order {order}", study, records, whole))
+    return lines
+
+
+def _told(name: str, study: StudyConfig, records: list[TrialRecord], whole: list[TrialRecord]) -> str:
+    def macs(some: list[TrialRecord]) -> int:
+        return sum(len(record.seeds) * record.candidate.complexity.macs for record in some)
+
+    table = candidates_table(records, study.budget, study.metric)
+    choice = choose(trials_table(records), table, study.budget, study.metric)
+    shares = ", ".join(f"{share:.2f}" for share in choice.shares.values)
+    return (
+        f"{name}: {sum(len(record.seeds) for record in records)} trainings of {len(table)} candidates, "
+        f"{macs(records) / macs(whole):.1%} of the macs; shares {shares} ({choice.where}); {choice.signal.verdict} "
+        f"{choice.certainty}"
+    )
 
 
 def _training(study: StudyConfig) -> Callable[..., TrialRecord]:

@@ -4,8 +4,11 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from scalesearch.analysis.schedule import COLUMNS as SCHEDULE_COLUMNS
+from scalesearch.analysis.schedule import warning
 from scalesearch.analysis.selection import choose
 from scalesearch.analysis.tables import candidates_table, trials_table
 from scalesearch.records import Failure
@@ -153,7 +156,7 @@ def test_one_validated_level_has_no_chart_over_macs(tmp_path: Path):
 
 def test_what_speaks_against_the_rule_is_said(tmp_path: Path):
     rung = (2, 15, 0.42, 0.05, 0.69, 0.0, 0.4, 0.6, False)
-    schedule = pd.DataFrame([rung], columns=list(schedule_columns)).astype(dict(schedule_columns))
+    schedule = pd.DataFrame([rung], columns=list(SCHEDULE_COLUMNS)).astype(dict(SCHEDULE_COLUMNS))
     page = report(tmp_path / "report.html", "warned", planted_records(PlantedSurface()), schedule=schedule)
     assert f'<p class="verdict">{warning(schedule)}</p>' in page
     assert "after 2 epochs (τ = 0.42) hardly follows" in page
@@ -166,7 +169,12 @@ def test_how_well_the_surface_fits_is_told(tmp_path: Path):
     choice = choose(trials_table(records), candidates_table(records, 2.0, "val_loss"), 2.0, "val_loss")
     assert choice.surface is not None
     most = max(choice.surface.influence)
-    for told in ("robust error (HC3)", f">{most:.2f}<", f"{choice.surface.robust_errors[0]:.4f}", "Scheffé special cubic"):
+    for told in (
+        "robust error (HC3)",
+        f">{most:.2f}<",
+        f"{choice.surface.robust_errors[0]:.4f}",
+        "Scheffé special cubic",
+    ):
         assert told in page
 
 
