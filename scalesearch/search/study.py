@@ -138,7 +138,7 @@ def enqueue(study: optuna.Study, candidate: Candidate, seeds: tuple[int, ...], *
     shares = candidate.shares
     study.enqueue_trial(
         {"depth_share": shares.depth_share, "width_fraction": shares.width_fraction},
-        user_attrs={_CANDIDATE: candidate_to_json(candidate), _SEEDS: list(seeds), _PLANNED: planned},
+        user_attrs={**_attributes(candidate), _SEEDS: list(seeds), _PLANNED: planned},
     )
 
 
@@ -173,8 +173,17 @@ def seeds_of(trial: FrozenTrial | optuna.Trial) -> tuple[int, ...]:
 
 def set_candidate(trial: optuna.Trial, candidate: Candidate, seeds: tuple[int, ...]) -> None:
     """Say what a trial that a sampler proposed stands for."""
-    trial.set_user_attr(_CANDIDATE, candidate_to_json(candidate))
     trial.set_user_attr(_SEEDS, list(seeds))
+    for name, value in _attributes(candidate).items():
+        trial.set_user_attr(name, value)
+
+
+def _attributes(candidate: Candidate) -> dict[str, Any]:
+    """The candidate's JSON, and beside it what the dashboard should show as attributes of its own."""
+    document = candidate_to_json(candidate)
+    shown = ("alpha", "beta", "gamma", "macs", "macs_ratio", "params", "activations", "shares")
+    own = {key: document[key] for key in shown}
+    return {**own, "resolution": document["spec"]["resolution"], _CANDIDATE: document}
 
 
 def is_queued(trial: FrozenTrial | optuna.Trial) -> bool:
@@ -182,10 +191,17 @@ def is_queued(trial: FrozenTrial | optuna.Trial) -> bool:
     return _PLANNED in trial.user_attrs
 
 
-def same_task(trial: FrozenTrial | optuna.Trial, other: FrozenTrial) -> bool:
-    """Whether two trials that have a candidate stand for the same network and seeds."""
-    own, its = trial.user_attrs, other.user_attrs
-    return _CANDIDATE in its and own[_SEEDS] == its[_SEEDS] and bool(own[_CANDIDATE]["spec"] == its[_CANDIDATE]["spec"])
+def twins(study: optuna.Study, trial: optuna.Trial) -> list[FrozenTrial]:
+    """The other trials that stand for the network and seeds of `trial`, which has a candidate."""
+    own = trial.user_attrs  # once: each look at it copies all of it
+    seeds, spec = own[_SEEDS], own[_CANDIDATE]["spec"]
+    return [
+        other
+        for other in study.get_trials(deepcopy=False)
+        if other.number != trial.number
+        and other.user_attrs.get(_SEEDS) == seeds
+        and other.user_attrs[_CANDIDATE]["spec"] == spec
+    ]
 
 
 def task_of(trial: FrozenTrial | optuna.Trial) -> Task | None:
@@ -208,12 +224,7 @@ def holds(trial: FrozenTrial) -> bool:
 
 
 def set_record(trial: optuna.Trial, document: Mapping[str, Any]) -> None:
-    """Store a record's JSON, and beside it what the dashboard should show as attributes of its own."""
-    candidate = document["candidate"]
-    for key in ("alpha", "beta", "gamma", "macs", "macs_ratio", "params", "activations"):
-        trial.set_user_attr(key, candidate[key])
-    trial.set_user_attr("shares", candidate["shares"])
-    trial.set_user_attr("resolution", candidate["spec"]["resolution"])
+    """Store a record's JSON and, where the dashboard shows it, its failure."""
     if document["failure"]:
         trial.set_user_attr("failure", document["failure"])
     trial.set_user_attr(_RECORD, document)

@@ -168,11 +168,9 @@ def _claimed(study: optuna.Study, trial: optuna.Trial) -> tuple[Candidate, tuple
     candidate = studies.candidate_of(trial)
     if candidate is None:
         raise optuna.TrialPruned
-    for other in study.get_trials(deepcopy=False):
-        if other.number != trial.number and studies.same_task(trial, other) and studies.holds(other):
-            earlier = other.number < trial.number
-            if earlier or studies.has_record(other):
-                raise optuna.TrialPruned
+    for other in studies.twins(study, trial):
+        if studies.holds(other) and (other.number < trial.number or studies.has_record(other)):
+            raise optuna.TrialPruned
     return candidate, studies.seeds_of(trial)
 
 
