@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the planted surfaces are t
 
 import numpy as np
 import optuna
+import pandas as pd
 
 from scalesearch.analysis.selection import choose, rule_of
 from scalesearch.analysis.tables import candidates_table, trials_table
@@ -118,8 +119,8 @@ def analysis(records: list[TrialRecord]) -> dict[str, object]:
             choice=choice,
             candidates=candidates,
             records=records,
-            validations={},
-            warning="",
+            validations=(),
+            schedule=pd.DataFrame(),
         )
     )
     return {

@@ -53,7 +53,7 @@ def leaderboard(candidates: pd.DataFrame, trials: pd.DataFrame, metric: str) -> 
     places, several = best.groupby("phi").cumcount() + 1, best["phi"].nunique() > 1
     labels = [
         (f"φ {row['phi']:g}:  " if several else "") + f"{place}.  {short_name(row)}"
-        for place, (_, row) in zip(places, best.iterrows(), strict=True)
+        for place, row in zip(places, best.to_dict("records"), strict=True)
     ]
     runs, single = finished_runs(trials, metric), bool(best["seeds"].le(1).all())
     model = two_way(runs, metric)

@@ -175,7 +175,7 @@ def _progress(states: Mapping[str, int]) -> str:
 
 def _failures(candidates: pd.DataFrame) -> str:
     failed = candidates[candidates["status"].eq(FAILED)]
-    lines = (f"<li>{escape(short_name(row))}: {escape(row['failure'])}</li>" for _, row in failed.iterrows())
+    lines = (f"<li>{escape(short_name(row))}: {escape(row['failure'])}</li>" for row in failed.to_dict("records"))
     return f"<p>Failed, and left out of the choice:</p><ul>{''.join(lines)}</ul>" if len(failed) else ""
 
 

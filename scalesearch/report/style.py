@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -89,17 +90,17 @@ def counted(candidates: int) -> str:
     return f"{candidates:,} candidate" + ("" if candidates == 1 else "s")
 
 
-def short_name(row: pd.Series) -> str:
+def short_name(row: Mapping[Any, Any]) -> str:
     """A candidate's realised multipliers."""
     return f"α {row['alpha']:.2f}  β {row['beta']:.2f}  γ {row['gamma']:.2f}"
 
 
 def network_text(candidates: pd.DataFrame) -> list[str]:
     """For each candidate what a reader wants to see on hovering; its text is escaped."""
-    return [_text(row) for _, row in candidates.iterrows()]
+    return [_text(row) for row in candidates.to_dict("records")]
 
 
-def _text(row: pd.Series) -> str:
+def _text(row: Mapping[Any, Any]) -> str:
     lines = [
         f"<b>{short_name(row)}</b>",
         f"depth {row['depth_share']:.0%}, width {row['width_share']:.0%}, resolution {row['resolution_share']:.0%}",

@@ -118,10 +118,10 @@ def fit_tables(surface: Surface, signal: Signal, candidates: pd.DataFrame) -> st
         f"Were the surface the whole truth, p = {_or_unknown(signal.lack_of_fit_p, '.2g')}."
     )
     finished = candidates[candidates["status"].eq(DONE) & candidates[surface.metric].notna()]
-    order = np.argsort(surface.influence)[::-1][:INFLUENTIAL].tolist()
+    names = [short_name(row) for row in finished.to_dict("records")]
     influential = [
-        (short_name(finished.iloc[place]), f"{surface.influence[place]:.2f}", f"{surface.left_out[place]:+.4f}")
-        for place in order
+        (names[place], f"{surface.influence[place]:.2f}", f"{surface.left_out[place]:+.4f}")
+        for place in np.argsort(surface.influence)[::-1][:INFLUENTIAL].tolist()
     ]
     header, rows = surface.parameters()
     return (
