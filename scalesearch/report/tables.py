@@ -110,7 +110,7 @@ def leaderboard(candidates: pd.DataFrame, most: int) -> tuple[list[tuple[str, ..
 def fit_tables(surface: Surface, signal: Signal, candidates: pd.DataFrame) -> str:
     """How far the surface can be trusted: errors of leaving a candidate out, its terms, the most influential."""
     errors = [
-        (model, f"{error:.4g}", "chosen" if model == surface.model else "") for model, error in surface.validation
+        (model, f"{error:.4g}", "this one" if model == surface.model else "") for model, error in surface.validation
     ]
     told = (
         f"One seed's result deviates from the {surface.model} surface by {surface.residual_sd:.4g} (sd, "
@@ -126,11 +126,11 @@ def fit_tables(surface: Surface, signal: Signal, candidates: pd.DataFrame) -> st
     header, rows = surface.parameters()
     return (
         f"<p>{escape(told)}</p>"
-        + sortable("Error of predicting a candidate that is left out", ("model", "root mean square", ""), errors)
+        + sortable("Error of predicting a candidate that is left out", ("model", "root mean square", "taken"), errors)
         + sortable(f"{surface.model} surface: its terms, in the metric's unit", header, list(rows))
         + sortable(
             "The most influential candidates",
-            ("candidate", "Cook's distance", "minus its prediction without it"),
+            ("candidate", "Cook's distance", "result − prediction by the others"),
             influential,
         )
     )
