@@ -173,7 +173,8 @@ def build_parser() -> argparse.ArgumentParser:
     validate = commands.add_parser("validate", help="the rule against other splits at equal macs, on the test split")
     validate.add_argument("folder", type=Path, metavar="DIR")
     validate.add_argument("--phi", default="2", metavar="PHI", help="2, 2,3 or 1:3 (default 2)")
-    validate.add_argument("--seeds", type=count, metavar="N", help="trainings of each network; five or more tell most (default: the study's)")
+    seeds_help = "trainings of each network; five or more tell most (default: the study's)"
+    validate.add_argument("--seeds", type=count, metavar="N", help=seeds_help)
     validate.add_argument("--storage", metavar="URL", help="look there instead of at DIR/study.db")
     _add_json(validate)
 
