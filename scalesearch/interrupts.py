@@ -33,8 +33,8 @@ def deferred(told: str) -> Iterator[None]:
     """While this lasts, SIGINT and SIGTERM only have effect where `check` is called; `told` goes to stderr at once.
 
     One that comes `PATIENCE_SECONDS` after the first raises `KeyboardInterrupt` where it lands: for work that
-    hangs. That also holds after an interruption, so that no second signal breaks into what ends the process. In the
-    main thread only.
+    hangs. After an interruption signals have no effect for as long, so that none breaks into what ends the process. In
+    the main thread only.
     """
 
     def note() -> None:
@@ -50,7 +50,9 @@ def deferred(told: str) -> Iterator[None]:
         check()  # what was written to went away by the same signal
         raise
     finally:
-        if not _asked.is_set():
+        if _asked.is_set():
+            _take(_interrupt, time.monotonic())
+        else:
             for number, handler in taken.items():
                 signal.signal(number, handler)
         _asked.clear()
@@ -66,9 +68,11 @@ def _interrupt() -> None:
     raise KeyboardInterrupt
 
 
-def _take(on_first: Callable[[], None]) -> dict[signal.Signals, Handler]:
-    """The handlers before: the first signal calls `on_first`, those soon after it nothing, later ones interrupt."""
-    first: float | None = None
+def _take(on_first: Callable[[], None], first: float | None = None) -> dict[signal.Signals, Handler]:
+    """The handlers before: the first signal calls `on_first`, those soon after it nothing, later ones interrupt.
+
+    `first`: when the first came, if it has.
+    """
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal first

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +45,22 @@ def test_a_signal_waits_for_the_next_check_however_often_it_comes(
     interrupts.check()  # it is over
     os.kill(os.getpid(), number)  # and so are the signals that came with the first
     assert capfd.readouterr().err == ""
+
+
+def test_none_breaks_into_the_end_however_long_the_work_before_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts, "PATIENCE_SECONDS", 0.5)
+
+    def body() -> None:
+        with interrupts.deferred("stopping"):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.6)
+
+    with pytest.raises(KeyboardInterrupt):
+        body()
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.6)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_without_a_signal_the_handlers_are_as_before() -> None:

@@ -143,7 +143,7 @@ class SurfaceData:
         full = np.column_stack([known, self.log_ratio]) * roots[:, None]
         slope = float(np.linalg.lstsq(full, self.response * roots, rcond=None)[0][-1])
         if slope < 0 if self.maximise else slope > 0:
-            return "macs ratio left out: in the fit more macs would do harm, which is noise"
+            return "macs ratio left out: in the fit more macs would do harm, more than the trials can show"
         return ""
 
     def with_covariates(self, columns: FloatArray, model: str) -> FloatArray:

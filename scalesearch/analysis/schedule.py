@@ -65,17 +65,24 @@ def warning(table: pd.DataFrame) -> str:
     """
     if table.empty:
         return ""
-    doubtful = table[table["low"].le(0) | table["low"].isna() | table["tau"].lt(LOW_TAU)]
-    told = [
-        f"{epochs} epoch{'s' * (epochs > 1)} (τ = {tau:.2f})"
-        for epochs, tau in zip(doubtful["epochs"].tolist(), doubtful["tau"].tolist(), strict=True)
-    ]
-    if not told:
+    low = table["tau"].lt(LOW_TAU)
+    unsure = ~low & (table["low"].le(0) | table["low"].isna())
+    said = []
+    if low.any():
+        said.append(f"hardly follows that of the whole schedule after {_told(table[low])}")
+    if unsure.any():
+        said.append(f"may follow that of the whole schedule by chance after {_told(table[unsure])}")
+    if not said:
         return ""
     return (
-        f"The order of the candidates after {' and '.join(told)} hardly follows that of the whole schedule: a longer "
-        "schedule may choose another rule. Short ones favour width (arXiv:2103.07579)."
+        f"The order of the candidates {' and '.join(said)}: a longer schedule may choose another rule. "
+        "Short ones favour width (arXiv:2103.07579)."
     )
+
+
+def _told(rungs: pd.DataFrame) -> str:
+    pairs = zip(rungs["epochs"].tolist(), rungs["tau"].tolist(), strict=True)
+    return " and ".join(f"{epochs} epoch{'s' * (epochs > 1)} (τ = {tau:.2f})" for epochs, tau in pairs)
 
 
 def _values(records: Sequence[TrialRecord], budget: float, metric: str) -> pd.Series:

@@ -25,11 +25,13 @@ from scalesearch.scaling.markup import markup
 from scalesearch.scaling.simplex import NAMES
 
 LEVEL = 0.95
+# Student's t of the differences of fewer seeds is wide: of three it is twice that of five.
+ENOUGH = 5
 _WORDS = {
     "better": "better than",
     "tied": "not distinguishable from",
     "worse": "worse than",
-    "unknown": "not compared, for want of a second seed, with",
+    "unknown": "not compared, for want of seeds that differ, with",
 }
 
 # Column → dtype. One row a network, the rule's first, then the best first.
@@ -55,7 +57,7 @@ COLUMNS: Mapping[str, str] = {
 class Validation:
     """The rule against its rivals at one φ. `table` has `COLUMNS`; `date`: test split read.
 
-    `earlier` has date and seeds of each reading of the test split at this φ that this one replaces.
+    `earlier` has the `mark` of each other finished reading of the test split at this φ.
     """
 
     phi: float
@@ -71,15 +73,20 @@ class Validation:
         """Trainings of the rule's network."""
         return int(self.table["seeds"].iloc[0])
 
+    def mark(self) -> dict[str, Any]:
+        """What tells this reading of the test split from another: date, seeds, the shares of the rule's network."""
+        shares = [round(float(self.table[f"{name}_share"].iloc[0]), 6) for name in NAMES]
+        return {"date": self.date, "seeds": self.seeds, "shares": shares}
+
     @property
     def reading(self) -> str:
         """How often the test split was read at this φ, in a sentence."""
         if not self.earlier:
             return f"The test split was read once at this φ, on {self.date}."
-        told = ", ".join(f"{one['date']} with {one['seeds']} seeds" for one in self.earlier)
+        told = ", ".join(f"{one['date']} with {one['seeds']} seed{'s' * (one['seeds'] > 1)}" for one in self.earlier)
         return (
-            f"The test split was read {len(self.earlier) + 1} times at this φ (before: {told}): what was chosen after "
-            "the first reading is no longer unseen."
+            f"The test split was read {len(self.earlier) + 1} times at this φ (others: {told}): for what was chosen "
+            "after the first reading it is no longer unseen."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -114,14 +121,13 @@ def read_validations(folder: Path) -> tuple[Validation, ...]:
 def save_validation(folder: Path, new: Validation) -> None:
     """Write `new` to the run folder's validation.json, in place of an older one of its φ, which it remembers.
 
-    The same table again, of a command run again, is no further reading.
+    The same rule with as many seeds again is no further reading: nothing was trained.
     """
     found = {one.phi: one for one in read_validations(folder)}
-    old = found.get(new.phi)
+    old, own = found.get(new.phi), new.mark()
     if old is not None:
-        again = old.table.equals(new.table)
-        before = () if again else ({"date": old.date, "seeds": old.seeds},)
-        new = dataclasses.replace(new, earlier=(*old.earlier, *before))
+        others = [one for one in (*old.earlier, old.mark()) if {**one, "date": own["date"]} != own]
+        new = dataclasses.replace(new, earlier=tuple(others))
     document = [one.to_json() for _, one in sorted({**found, new.phi: new}.items())]
     write_text(folder / "validation.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
@@ -159,9 +165,12 @@ def validation_table(
 
 
 def _half_width(differences: FloatArray, rivals: int) -> float:
-    """Half the interval of the mean of paired `differences` (n,), one of so many; NaN for fewer than two."""
+    """Half the interval of the mean of paired `differences` (n,), one of so many.
+
+    NaN for fewer than two, and where all are the same: accuracies of few images are, and say nothing of the noise.
+    """
     paired = differences[np.isfinite(differences)]
-    if len(paired) < 2:
+    if len(paired) < 2 or np.ptp(paired) < 1e-12:
         return math.nan
     quantile = float(student.ppf(1 - (1 - LEVEL) / 2 / rivals, len(paired) - 1))
     return quantile * float(paired.std(ddof=1)) / math.sqrt(len(paired))
@@ -183,4 +192,5 @@ def verdict(table: pd.DataFrame) -> str:
     ]
     if not told:
         return "No rival is another network than the rule's."
-    return f"At equal macs the rule's network ({table['rivals'][0]}) is {'; '.join(told)}."
+    few = "" if table["seeds"].min() >= ENOUGH else f" Fewer than {ENOUGH} seeds show large differences only."
+    return f"At equal macs the rule's network ({table['rivals'][0]}) is {'; '.join(told)}.{few}"

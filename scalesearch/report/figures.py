@@ -83,8 +83,9 @@ def leaderboard(candidates: pd.DataFrame, trials: pd.DataFrame, metric: str) -> 
     shown = (f"the best {len(best)} of " if len(best) < len(done) else "") + counted(len(done))
     title = f"Leaderboard: {shown}"
     if not single:
-        levelled = " without the seeds' own effects" if best["seeds"].nunique() > 1 else ""
-        title += f"; small dots: single seeds; bars: the mean{levelled}, 95 %"
+        title += "; small dots: single seeds"
+    if model.error_variance is not None:
+        title += "; bars: 95 %, without what a seed does to all"
     ends = [f"{labels[row]}, {best[metric].iloc[row]:.4f}" for row in (0, -1)] if labels else ["", ""]
     alt = f"{kind.label.capitalize()} of {shown}, from {ends[0]}, to {ends[1]}."
     styled(figure, title, 130 + 26 * max(len(best), 3), alt)

@@ -57,7 +57,7 @@ def render(
     `analysis.schedule.COLUMNS`, a row a shorter schedule.
     """
     facts = {
-        **({"trials": dict(states)} if rule is None else rule.provenance),
+        **({"trials": dict(states)} if rule is None else {k: v for k, v in rule.provenance.items() if k != "chances"}),
         "data": study.data.model_dump(mode="json"),
         "training": study.training.model_dump(mode="json"),
         "rounding": dataclasses.asdict(study.resolved_baseline().rounding),

@@ -113,9 +113,10 @@ def fit_tables(surface: Surface, signal: Signal, candidates: pd.DataFrame) -> st
         (model, f"{error:.4g}", "this one" if model == surface.model else "") for model, error in surface.validation
     ]
     told = (
-        f"One seed's result deviates from the {surface.model} surface by {surface.residual_sd:.4g} (sd, "
-        f"{surface.residual_df:.3g} degrees of freedom), from its candidate's mean by {_or_unknown(signal.seed_sd)}. "
-        f"Were the surface the whole truth, p = {_or_unknown(signal.lack_of_fit_p, '.2g')}."
+        f"The errors below take one seed's result to deviate by {surface.residual_sd:.4g} (sd, "
+        f"{surface.residual_df:,.0f} degrees of freedom); from its candidate's mean it deviates by "
+        f"{_or_unknown(signal.seed_sd)}. Were the surface the whole truth, candidates would deviate from it so far "
+        f"with p = {_or_unknown(signal.lack_of_fit_p, '.3f')}."
     )
     finished = candidates[candidates["status"].eq(DONE) & candidates[surface.metric].notna()]
     names = [short_name(row) for row in finished.to_dict("records")]
@@ -127,7 +128,7 @@ def fit_tables(surface: Surface, signal: Signal, candidates: pd.DataFrame) -> st
     return (
         f"<p>{escape(told)}</p>"
         + sortable("Error of predicting a candidate that is left out", ("model", "root mean square", "taken"), errors)
-        + sortable(f"{surface.model} surface: its terms, in the metric's unit", header, list(rows))
+        + sortable(f"{surface.model} surface", header, list(rows))
         + sortable(
             "The most influential candidates",
             ("candidate", "Cook's distance", "result − prediction by the others"),

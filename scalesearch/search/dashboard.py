@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import warnings
@@ -21,6 +22,8 @@ HOST = "127.0.0.1"
 # The last line of a note that is ours. A reader may write below it in the dashboard.
 KEPT = "*Written by scalesearch. What you write below this line is kept.*"
 
+# Attribute of a study: the digest of what is shown, saved last.
+_SHOWN = "shown"
 _READING = ("GET", "HEAD")
 
 
@@ -32,7 +35,7 @@ def installed() -> bool:
 def save(url: str, name: str, note: str, figures: Mapping[str, Any]) -> None:
     """Save `note` (markdown) and plotly `figures` into the study `name` of a storage, in place of those before.
 
-    Nothing is written where the note is there already. What a reader wrote below `KEPT`, or before there was a note of
+    Nothing is written where the same is there already. What a reader wrote below `KEPT`, or before there was a note of
     ours, stays. A storage that may only be read is told by a warning.
     """
     from optuna_dashboard import get_note, save_note, save_plotly_graph_object
@@ -42,12 +45,14 @@ def save(url: str, name: str, note: str, figures: Mapping[str, Any]) -> None:
         old = get_note(study)
         _, ours, theirs = old.partition(KEPT)
         theirs = theirs if ours else f"\n\n{old}" if old else ""
-        new = f"{note}\n\n{KEPT}{theirs}"
-        if new == old:  # so are the figures, which show the same result
+        shown = "".join([note, *(figure.to_json() for figure in figures.values())])
+        digest = hashlib.sha256(shown.encode()).hexdigest()
+        if ours and study.user_attrs.get(_SHOWN) == digest:
             return
-        save_note(study, new)
         for figure_id, figure in figures.items():
             save_plotly_graph_object(study, figure, graph_object_id=figure_id)
+        save_note(study, f"{note}\n\n{KEPT}{theirs}")
+        study.set_user_attr(_SHOWN, digest)
     except (SQLAlchemyError, StorageInternalError, StorageError) as error:
         warnings.warn(f"this result is not saved for Optuna's dashboard: {brief(error)}", stacklevel=2)
 

@@ -43,7 +43,7 @@ def test_planted_differences_are_found_and_told():
     assert table["better_by"].to_numpy() == pytest.approx([0, -0.1, 0, 0.1], abs=0.03)
     assert verdict(table) == (
         "At equal macs the rule's network (the rule) is better than depth only; not distinguishable from width only; "
-        "worse than equal shares."
+        "worse than equal shares. Fewer than 5 seeds show large differences only."
     )
 
 
@@ -77,9 +77,16 @@ def test_a_noisy_rival_does_not_hide_what_the_seeds_say_of_the_others():
     assert table.loc["depth only", "verdict"] == "tied"
 
 
+def test_differences_that_are_all_the_same_say_nothing_of_the_noise():
+    records = with_losses(np.array([[0.5, 0.4], [0.6, 0.5], [0.5, 0.4], [0.4, 0.31]]))
+    table = validation_table(records, named(records), "the rule", "val_loss").set_index("rivals")
+    assert table.loc[["depth only", "width only"], "verdict"].tolist() == ["unknown", "unknown"]
+    assert table.loc["equal shares", "verdict"] == "tied"
+
+
 def test_a_second_reading_of_the_test_split_is_remembered(tmp_path: Path):
     def validation(key: int) -> Validation:
-        records = with_losses(losses(0.01, key=key))
+        records = with_losses(losses(0.01, key=key, seeds=3 + key))
         table = validation_table(records, named(records), "the rule", "val_loss")
         return Validation(2.0, 4.0, f"2026-11-2{key}", "digest", verdict(table), table)
 
@@ -90,10 +97,13 @@ def test_a_second_reading_of_the_test_split_is_remembered(tmp_path: Path):
     assert read_validations(tmp_path)[0].earlier == ()
     save_validation(tmp_path, validation(2))
     (second,) = read_validations(tmp_path)
-    assert second.earlier == ({"date": "2026-11-21", "seeds": 4},)
-    assert second.reading.startswith("The test split was read 2 times at this φ (before: 2026-11-21 with 4 seeds)")
+    assert second.earlier == (validation(1).mark(),)
+    assert second.reading.startswith("The test split was read 2 times at this φ (others: 2026-11-21 with 4 seeds)")
     save_validation(tmp_path, validation(2))
     assert len(read_validations(tmp_path)[0].earlier) == 1
+    save_validation(tmp_path, validation(1))  # what is stored under the first is found there again
+    (back,) = read_validations(tmp_path)
+    assert back.earlier == (validation(2).mark(),)
 
 
 def test_more_is_better_for_accuracy():
@@ -107,6 +117,6 @@ def test_one_seed_compares_nothing_and_the_rule_must_have_a_result():
     table = validation_table(records, named(records), "the rule", "val_loss")
     assert table["verdict"].tolist() == ["", "unknown", "unknown", "unknown"]
     assert table["low"].isna().all()
-    assert "for want of a second seed" in verdict(table)
+    assert "for want of seeds that differ" in verdict(table)
     with pytest.raises(ValueError, match="the rule's own network has no result"):
         validation_table(records[1:], named(records), "the rule", "val_loss")

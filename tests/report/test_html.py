@@ -159,7 +159,7 @@ def test_what_speaks_against_the_rule_is_said(tmp_path: Path):
     schedule = pd.DataFrame([rung], columns=list(SCHEDULE_COLUMNS)).astype(dict(SCHEDULE_COLUMNS))
     page = report(tmp_path / "report.html", "warned", planted_records(PlantedSurface()), schedule=schedule)
     assert f'<p class="verdict">{warning(schedule)}</p>' in page
-    assert "after 2 epochs (τ = 0.42) hardly follows" in page
+    assert "hardly follows that of the whole schedule after 2 epochs (τ = 0.42)" in page
     assert "0.05 to 0.69" in page
 
 

@@ -101,9 +101,13 @@ def test_rungs_of_the_same_order_agree_and_others_warn(tmp_path: Path) -> None:
     assert (table["tau"] < table["high"]).all()
     assert table["agrees"].tolist() == [False, True]
     told = warning(table)
-    assert told.startswith("The order of the candidates after 1 epoch (τ = -0.")
+    assert told.startswith(
+        "The order of the candidates hardly follows that of the whole schedule after 1 epoch (τ = -0."
+    )
     assert "2 epochs" not in told
     assert warning(table[1:]) == ""
+    few = table[1:].assign(tau=1.0, low=float("nan"), high=float("nan"))  # of three candidates, say
+    assert "may follow that of the whole schedule by chance after 2 epochs (τ = 1.00)" in warning(few)
 
 
 def test_a_part_that_has_not_begun_is_no_error(tmp_path: Path) -> None:
