@@ -78,7 +78,8 @@ def test_a_choice_its_signal_and_its_surface_show_what_they_rest_on(run: Run) ->
     assert ["p, were all candidates alike", f"{choice.signal.p:.2g}"] in Text(choice.signal).rows
     unknown = dataclasses.replace(choice.signal, p=None, region=None)
     assert [row[1] for row in Text(unknown).rows].count("unknown") == 2
-    assert Text(fit).rows[1] == [fit.terms[0], f"{fit.coefficients[0]:.4f}", f"{fit.standard_errors[0]:.4f}"]
+    values = (fit.coefficients[0], fit.standard_errors[0], fit.robust_errors[0])
+    assert Text(fit).rows[1] == [fit.terms[0], *(f"{value:.4f}" for value in values)]
     assert len(Text(fit).rows) == 1 + len(fit.terms)
     assert len(Text(dataclasses.replace(choice, region=None)).rows) == 2
 
