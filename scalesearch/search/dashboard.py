@@ -43,11 +43,11 @@ def save(url: str, name: str, note: str, figures: Mapping[str, Any]) -> None:
     try:
         study = join_study(open_storage(url), name)
         old = get_note(study)
-        _, ours, theirs = old.partition(KEPT)
+        above, ours, theirs = old.partition(KEPT)
         theirs = theirs if ours else f"\n\n{old}" if old else ""
         shown = "".join([note, *(figure.to_json() for figure in figures.values())])
         digest = hashlib.sha256(shown.encode()).hexdigest()
-        if ours and study.user_attrs.get(_SHOWN) == digest:
+        if above == f"{note}\n\n" and study.user_attrs.get(_SHOWN) == digest:
             return
         for figure_id, figure in figures.items():
             save_plotly_graph_object(study, figure, graph_object_id=figure_id)
