@@ -35,7 +35,7 @@ from scalesearch.scaling.baselines import baseline
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.complexity import areas, complexity, count, tabulate
 from scalesearch.scaling.compound import scale
-from scalesearch.scaling.feasible import feasible_set
+from scalesearch.scaling.feasible import Candidate, feasible_set
 from scalesearch.scaling.reachable import reachable
 from scalesearch.search import study as studies
 from scalesearch.search.design import make_plan
@@ -43,6 +43,7 @@ from scalesearch.search.storage import open_storage, sqlite_url
 from scalesearch.search.worker import work
 from tests.planted import PlantedSurface, planted_evaluate, planted_study
 
+T = TypeVar("T")
 # EfficientNet-B7 (arXiv:1905.11946, released code): width, depth and resolution of the B0 it is grown from.
 B7 = Coefficients(alpha=3.1, beta=2.0, gamma=600 / 224)
 
@@ -154,15 +155,12 @@ def overhead(url: str, records: list[TrialRecord]) -> float:
     by_task = {(one.candidate.spec, one.seeds): record for one, record in zip(asked, records, strict=False)}
     begun: list[float] = []
 
-    def evaluate(candidate: object, seeds: tuple[int, ...]) -> TrialRecord:
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
         begun.append(time.perf_counter())
-        return by_task[candidate.spec, seeds]  # type: ignore[attr-defined]  # a Candidate
+        return by_task[candidate.spec, seeds]
 
     work(study, config, dataclasses.replace(plan, trials=tuple(asked)), evaluate, lambda _: None, lambda _: None)
     return (begun[-1] - begun[0]) / (len(begun) - 1)
-
-
-T = TypeVar("T")
 
 
 def timed(function: Callable[[], T]) -> tuple[float, T]:

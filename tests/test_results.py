@@ -56,6 +56,9 @@ def test_the_rule_is_that_of_coefficients_json(tmp_path: Path) -> None:
     assert {"date", "versions", "device", "fingerprint", "basis", "signal"} <= set(told)
     assert told["fingerprint"] == studies.fingerprint(planted_study(), "digest")
     assert told["device"] == "planted"
+    chances = run.candidates.set_index(run.candidates["candidate"].astype(str))["chance"]
+    assert told["chances"] == pytest.approx(chances.to_dict())
+    assert sum(told["chances"].values()) == pytest.approx(1.0)
     assert told["versions"] == {"planted": "1.0"}  # that trained, not that of who looks
     assert told["analysis_versions"]["scalesearch"] == scalesearch.__version__
 

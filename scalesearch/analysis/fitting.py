@@ -26,7 +26,7 @@ from scalesearch.analysis.surface import (
     f_test,
     mixture_terms,
 )
-from scalesearch.records import DONE
+from scalesearch.analysis.tables import finished_candidates
 from scalesearch.scaling.simplex import NAMES
 
 _NAMES_OF_TERMS = (*NAMES, *(f"{NAMES[i]}·{NAMES[j]}" for i, j in PAIRS), "·".join(NAMES))
@@ -71,13 +71,13 @@ def root_mean_square(errors: FloatArray) -> float:
 
 def surface_data(candidates: pd.DataFrame, budget: float, metric: str) -> SurfaceData:
     """What a surface of `metric` is fitted to: the finished ones of `candidates`, in the table's order."""
-    finished = candidates[candidates["status"].eq(DONE) & np.isfinite(candidates[metric])]
-    phi = finished["phi"].to_numpy(float)
+    done = finished_candidates(candidates, metric)
+    phi = done["phi"].to_numpy(float)
     return SurfaceData(
-        finished[[f"{name}_share" for name in NAMES]].to_numpy(float),
-        np.log(finished["macs_ratio"].to_numpy(float)) - phi * math.log(budget),
-        finished[metric].to_numpy(float),
-        finished["seeds"].to_numpy(float),
+        done[[f"{name}_share" for name in NAMES]].to_numpy(float),
+        np.log(done["macs_ratio"].to_numpy(float)) - phi * math.log(budget),
+        done[metric].to_numpy(float),
+        done["seeds"].to_numpy(float),
         phi,
         metric_of(metric).maximise,
     )

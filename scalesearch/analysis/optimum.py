@@ -44,7 +44,7 @@ def optimum(fit: Surface, maximise: bool) -> Optimum:
 @singledispatch
 def extremes(fit: Surface, maximise: bool) -> FloatArray:
     """Points (N, 3) of the triangle, the best of which is the optimum of `fit`; each kind of surface finds its own."""
-    raise NotImplementedError(type(fit).__name__)
+    raise NotImplementedError(type(fit).__name__)  # each kind of surface registers its own
 
 
 @extremes.register

@@ -118,7 +118,7 @@ def _places(fit: Surface, points: FloatArray, maximise: bool) -> FloatArray:
 @singledispatch
 def regret_bound(fit: Surface, best: Optimum, points: FloatArray, maximise: bool, level: float = LEVEL) -> float:
     """The most that the optimum `best` of `fit` loses to one of `points` (N, 3), a bound at `level`."""
-    raise NotImplementedError(type(fit).__name__)
+    raise NotImplementedError(type(fit).__name__)  # each kind of surface registers its own
 
 
 @regret_bound.register
@@ -133,7 +133,7 @@ def _(fit: SurfaceFit, best: Optimum, points: FloatArray, maximise: bool, level:
 @singledispatch
 def in_region(fit: Surface, points: FloatArray, maximise: bool, level: float = LEVEL) -> NDArray[np.bool_]:
     """Which points (N, 3) may be the optimum of `fit` at `level`; each kind of surface has its own way to tell."""
-    raise NotImplementedError(type(fit).__name__)
+    raise NotImplementedError(type(fit).__name__)  # each kind of surface registers its own
 
 
 @in_region.register

@@ -18,8 +18,8 @@ from scalesearch.analysis.optimum import Optimum, describe, optimum
 from scalesearch.analysis.region import Region, confidence_region, in_region
 from scalesearch.analysis.signal import SIGNIFICANT, Signal, lack_of_fit, signal_of
 from scalesearch.analysis.surface import FloatArray, InsufficientTrials, Surface
+from scalesearch.analysis.tables import finished_candidates
 from scalesearch.config import StudyConfig
-from scalesearch.records import DONE
 from scalesearch.scaling.coefficients import coefficients_of
 from scalesearch.scaling.family import ScalingRule
 from scalesearch.scaling.markup import markup
@@ -93,15 +93,16 @@ def _choose(trials: pd.DataFrame, candidates: pd.DataFrame, budget: float, metri
     maximise = metric_of(metric).maximise
     runs = finished_runs(trials, metric)
     model, seeds = two_way(runs, metric), int(runs["seed"].nunique())
-    finished = candidates[candidates["status"].eq(DONE) & np.isfinite(candidates[metric])]
+    finished = finished_candidates(candidates, metric)
     tied = tuple(_tied_json(row) for row in finished[finished["tied"]].to_dict("records"))
     if finished.empty:
         raise InsufficientTrials(
             f"a rule needs at least one finished candidate, but none of {len(candidates)} finished"
         )
-    values = finished.loc[finished["phi"].eq(finished["phi"].min()), metric]
-    best = finished.loc[values.idxmax() if maximise else values.idxmin(), [f"{name}_share" for name in NAMES]]
-    shares = best.to_numpy(float)
+    first = finished[finished["phi"].eq(finished["phi"].min())]
+    values = first[metric].to_numpy(float)
+    best = first.iloc[int(values.argmax() if maximise else values.argmin())]
+    shares = np.array([best[f"{name}_share"] for name in NAMES], float)
     basis = f"The shares of the best of {len(finished)} candidates, because"
     try:
         fitted = _fitted(candidates, budget, metric, model)

@@ -142,6 +142,12 @@ def candidates_table(records: Sequence[TrialRecord], budget: float, metric: str)
     return table.loc[order.sort_values(["failed", "phi", "value", "candidate"]).index].reset_index(drop=True)
 
 
+def finished_candidates(candidates: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The rows of `candidates` (`CANDIDATE_COLUMNS`) that have a result, in their order."""
+    rows: pd.DataFrame = candidates[candidates["status"].eq(DONE) & np.isfinite(candidates[metric])]
+    return rows
+
+
 def _level_seeds(table: pd.DataFrame, trials: pd.DataFrame) -> None:
     """Take the seeds' effects out of the means: candidates do not have the same seeds."""
     for metric in METRICS:

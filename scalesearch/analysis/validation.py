@@ -182,6 +182,22 @@ def _judged(ahead: float, half: float) -> str:
     return "better" if ahead > half else "worse" if ahead < -half else "tied"
 
 
+def readable(table: pd.DataFrame, metric: str) -> list[dict[str, str]]:
+    """Rows of `validation_table` as a reader wants them, by heading."""
+    return [
+        {
+            "split": row["rivals"],
+            **{name: f"{row[f'{name}_share']:.2f}" for name in NAMES},
+            "macs ×": f"{row['macs_ratio']:.3f}",
+            metric_of(metric).on_test: f"{row['value']:.4f}",
+            "rule better by": f"{row['better_by']:+.4f}" if row["verdict"] else "",
+            "95 %": "" if math.isnan(row["low"]) else f"{row['low']:+.4f} to {row['high']:+.4f}",
+            "rule is": row["verdict"],
+        }
+        for row in table.to_dict("records")
+    ]
+
+
 def verdict(table: pd.DataFrame) -> str:
     """What the table says of the rule, in a sentence."""
     others = table[table["verdict"].ne("")]

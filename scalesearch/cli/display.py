@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from scalesearch.analysis.metrics import chance_text, metric_of
+from scalesearch.analysis.metrics import chance_text
 from scalesearch.config import StudyConfig
 from scalesearch.records import DONE, FAILED
 from scalesearch.scaling.architecture import ArchitectureSpec
@@ -17,6 +16,7 @@ from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.complexity import Complexity
 from scalesearch.scaling.family import FamilyMember, ScalingRule, rounding_note
 from scalesearch.scaling.feasible import Candidate
+from scalesearch.scaling.simplex import NAMES
 from scalesearch.search.design import Plan, planned_size, reaching
 from scalesearch.search.parts import Part
 from scalesearch.search.timing import DEVICE, predicted_seconds
@@ -269,43 +269,24 @@ def show_result(run: Run) -> None:
 
 def _show_schedule(run: Run) -> None:
     """The rungs against the whole schedule."""
-    rows = [
-        {
-            "epochs": str(row["epochs"]),
-            "Kendall's τ": f"{row['tau']:.2f}",
-            "95 %": "" if math.isnan(row["low"]) else f"{row['low']:.2f} to {row['high']:.2f}",
-            **_shares([row[f"{name}_share"] for name in ("depth", "width", "resolution")]),
-            "in the region": "yes" if row["agrees"] else "no",
-        }
-        for row in run.schedule.to_dict("records")
-    ]
-    out = console()
-    out.print(
-        f"\n[bold]Schedule[/]: the order of the candidates against that after {_epochs(run.study.training.epochs)}"
-    )
+    from scalesearch.analysis.schedule import readable
+
+    out, rows = console(), readable(run.schedule)
+    whole = _epochs(run.study.training.epochs)
+    out.print(f"\n[bold]Schedule[/]: the order of the candidates against that after {whole}")
     if rows:
-        out.print(table(rows, out.width, ()))
+        out.print(table(rows, out.width, ("candidates",)))
         out.print(run.schedule_warning, soft_wrap=True)
 
 
 def show_validations(validations: Sequence[Validation], metric: str) -> None:
     """The rule against its rivals, one table and verdict a φ."""
+    from scalesearch.analysis.validation import readable
+
     out = console()
     for one in validations:
-        rows = [
-            {
-                "split": row["rivals"],
-                **_shares([row[f"{name}_share"] for name in ("depth", "width", "resolution")]),
-                "real cost": f"{row['macs_ratio']:.3f}×",
-                metric_of(metric).on_test: f"{row['value']:.4f}",
-                "rule better by": f"{row['better_by']:+.4f}" if row["verdict"] else "",
-                "95 %": f"{row['low']:+.4f} to {row['high']:+.4f}" if row["low"] == row["low"] else "",
-                "rule is": row["verdict"],
-            }
-            for row in one.table.to_dict("records")
-        ]
         out.print(f"\n[bold]Validation at φ = {one.phi:g}[/], on the test split")
-        out.print(table(rows, out.width, ("depth", "width", "res.", "real cost")))
+        out.print(table(readable(one.table, metric), out.width, (*NAMES, "macs ×")))
         out.print(one.verdict, soft_wrap=True)
         out.print(one.reading, soft_wrap=True)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -12,13 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scalesearch.analysis.metrics import chance_text, metric_of
+from scalesearch.analysis import schedule, validation
+from scalesearch.analysis.metrics import chance_text
 from scalesearch.analysis.signal import Signal
 from scalesearch.analysis.surface import Surface
+from scalesearch.analysis.tables import finished_candidates
 from scalesearch.records import DONE
 from scalesearch.report.style import plus_minus, short_name
 from scalesearch.scaling.family import REPORTED_PHIS, ScalingRule, family
-from scalesearch.scaling.simplex import NAMES
 
 # Candidates of a level.
 ROWS = 50
@@ -54,23 +54,7 @@ def family_table(rule: ScalingRule) -> str:
 
 def validation_table(phi: float, table: pd.DataFrame, metric: str) -> str:
     """The rule and its rivals at one φ; `table` has `validation.COLUMNS`."""
-    header = (
-        "split", "depth", "width", "resolution", "macs ×", metric_of(metric).on_test, "rule better by", "95 %",
-        "rule is",
-    )  # fmt: skip
-    rows = [
-        (
-            row["rivals"],
-            *(f"{row[f'{name}_share']:.2f}" for name in ("depth", "width", "resolution")),
-            f"{row['macs_ratio']:.3f}",
-            f"{row['value']:.4f}",
-            f"{row['better_by']:+.4f}" if row["verdict"] else "",
-            "" if math.isnan(row["low"]) else f"{row['low']:+.4f} to {row['high']:+.4f}",
-            row["verdict"],
-        )
-        for row in table.to_dict("records")
-    ]
-    return sortable(f"Splits at φ = {phi:g}: shares of the budget, and result", header, rows)
+    return _of_rows(f"Splits at φ = {phi:g}: shares of the budget, and result", validation.readable(table, metric))
 
 
 def candidates_table(candidates: pd.DataFrame) -> str:
@@ -118,8 +102,7 @@ def fit_tables(surface: Surface, signal: Signal, candidates: pd.DataFrame) -> st
         f"{_or_unknown(signal.seed_sd)}. Were the surface the whole truth, candidates would deviate from it so far "
         f"with p = {_or_unknown(signal.lack_of_fit_p, '.3f')}."
     )
-    finished = candidates[candidates["status"].eq(DONE) & candidates[surface.metric].notna()]
-    names = [short_name(row) for row in finished.to_dict("records")]
+    names = [short_name(row) for row in finished_candidates(candidates, surface.metric).to_dict("records")]
     influential = [
         (names[place], f"{surface.influence[place]:.2f}", f"{surface.left_out[place]:+.4f}")
         for place in np.argsort(surface.influence)[::-1][:INFLUENTIAL].tolist()
@@ -137,21 +120,14 @@ def fit_tables(surface: Surface, signal: Signal, candidates: pd.DataFrame) -> st
     )
 
 
-def schedule_table(schedule: pd.DataFrame) -> str:
-    """Shorter schedules against the whole one; `schedule` has `analysis.schedule.COLUMNS`."""
-    header = ("epochs", "candidates", "Kendall's τ", "95 %", "depth", "width", "resolution", "in the region")
-    rows = [
-        (
-            str(row["epochs"]),
-            str(row["candidates"]),
-            f"{row['tau']:.2f}",
-            "" if math.isnan(row["low"]) else f"{row['low']:.2f} to {row['high']:.2f}",
-            *("" if math.isnan(row[f"{name}_share"]) else f"{row[f'{name}_share']:.2f}" for name in NAMES),
-            "yes" if row["agrees"] else "no",
-        )
-        for row in schedule.to_dict("records")
-    ]
-    return sortable("Order of the candidates, and the choice, by shorter schedules", header, rows)
+def schedule_table(table: pd.DataFrame) -> str:
+    """Shorter schedules against the whole one; `table` has `analysis.schedule.COLUMNS`."""
+    return _of_rows("Order of the candidates, and the choice, by shorter schedules", schedule.readable(table))
+
+
+def _of_rows(caption: str, rows: Sequence[Mapping[str, str]]) -> str:
+    """A table of rows by heading, at least one."""
+    return sortable(caption, tuple(rows[0]), [tuple(row.values()) for row in rows])
 
 
 def _or_unknown(value: float | None, form: str = ".4g") -> str:

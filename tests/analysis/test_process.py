@@ -58,6 +58,7 @@ def test_where_no_quadratic_fits_a_process_is_chosen_and_comes_nearer_the_truth(
         assert choice.surface.model == MODEL
         assert choice.basis.startswith("The optimum (interior) of a Gaussian process surface over 28 candidates")
         assert "deviate from the Scheffé quadratic model" in choice.surface.model_note
+        assert "(95%, were the length of the process known)" in choice.signal.verdict
         errors = dict(choice.surface.validation)
         assert errors[MODEL] < errors[QUADRATIC]
         assert choice.signal.resolved

@@ -217,7 +217,7 @@ def test_a_choice_that_may_lose_more_than_half_of_the_range_is_not_resolved(part
     assert choice.signal.regret == choice.region.regret < 0.5 * choice.region.range == 0.5 * choice.signal.range
     region = dataclasses.replace(choice.region, regret=part * choice.region.range)
     model = two_way(finished_runs(trials_table(records), "val_loss"), "val_loss")
-    signal = signal_of(model, 3, "val_loss", choice.surface, region, "")
+    signal = signal_of(model, 3, "val_loss", choice.surface, region)
     assert signal.resolved is resolved
     if resolved:
         assert f"the choice loses at most {region.regret:.3g}, {part:.0%} of what lies" in signal.verdict
@@ -230,6 +230,7 @@ def test_two_corners_that_are_equally_good_are_both_told():
     records = planted_records(surface, noise_sd=0.002)
     choice = choose(trials_table(records), candidates_table(records, 2.0, "val_loss"), 2.0, "val_loss")
     assert choice.signal.resolved
+    assert choice.signal.verdict.endswith("(95%). Which of 2 places of the triangle is best is open.")
     assert "in 2 places: best at " in choice.certainty
     for corner in ("depth 1.00, width 0.00, resolution 0.00", "depth 0.00, width 1.00, resolution 0.00"):
         assert corner in choice.certainty

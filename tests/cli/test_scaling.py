@@ -1,12 +1,10 @@
-"""The commands that answer at once: plan, count, scale, export, explain; their JSON, one line for each bad input."""
+"""The commands that answer at once: count, scale, export, explain; their JSON, one line for each bad input."""
 
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,35 +15,13 @@ from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.baselines import baseline
 from scalesearch.scaling.complexity import complexity
 from scalesearch.scaling.rule import ScalingRule
+from tests.cli.tiny import ROOT, answer, complaint
 from tests.planted import planted_rule
 
-ROOT = Path(__file__).parents[2]
 GOLDEN = json.loads((ROOT / "tests/golden/efficientnet.json").read_text(encoding="utf-8"))
 CANDIDATE_KEYS = [
     "alpha", "beta", "gamma", "shares", "nominal", "macs", "macs_ratio", "params", "activations", "spec",
 ]  # fmt: skip
-
-
-def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
-    """The JSON on stdout of a command that succeeds."""
-    assert main([*arguments, "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
-
-
-def complaint(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) -> str:
-    """The one line on stderr of a command that fails with `code`."""
-    try:
-        got = main(list(arguments))
-    except SystemExit as leaving:  # argparse
-        got = leaving.code  # type: ignore[assignment]  # an exit may carry a message; argparse's carries a number
-    out, err = capsys.readouterr()
-    assert got == code, err
-    assert out == ""
-    assert err.count("\n") == 1
-    assert err.endswith("\n")
-    assert err.startswith("scalesearch")
-    assert "Traceback" not in err
-    return err
 
 
 @pytest.fixture
@@ -53,153 +29,6 @@ def rule_file(tmp_path: Path) -> Path:
     path = tmp_path / "coefficients.json"
     path.write_text(json.dumps(planted_rule().to_json()), encoding="utf-8")
     return path
-
-
-class TestPlan:
-    def test_json_has_the_contracts_keys(self, capsys: pytest.CaptureFixture[str]) -> None:
-        plan = answer(capsys, "plan")
-        assert list(plan) == [
-            "budget", "tolerance", "baseline", "combinations", "counted", "feasible", "distinct", "unreached",
-            "predicted_seconds",
-            "candidates",
-        ]  # fmt: skip
-        assert list(plan["baseline"]) == ["name", "spec", "macs", "params", "activations"]
-        for candidate in plan["candidates"]:
-            assert list(candidate) == CANDIDATE_KEYS
-            assert list(candidate["shares"]) == ["depth", "width", "resolution"]
-            assert list(candidate["nominal"]) == ["alpha", "beta", "gamma"]
-            cost = complexity(ArchitectureSpec.from_json(candidate["spec"]))
-            assert (cost.macs, cost.params, cost.activations) == tuple(
-                candidate[key] for key in ("macs", "params", "activations")
-            )
-            assert candidate["macs_ratio"] == cost.macs / plan["baseline"]["macs"]
-            assert abs(candidate["macs_ratio"] / 2 - 1) <= plan["tolerance"]
-
-    def test_nominal_grid_of_the_paper(self, capsys: pytest.CaptureFixture[str]) -> None:
-        plan = answer(
-            capsys, "plan", "--design", "grid", "--step", "0.05", "--nominal", "--baseline", "efficientnet-b0"
-        )
-        assert (len(plan["candidates"]), plan["distinct"]) == (109, 65)
-        ratios = [candidate["macs_ratio"] for candidate in plan["candidates"]]
-        assert (round(min(ratios), 2), round(max(ratios), 2)) == (1.93, 3.33)
-        assert sum(abs(ratio / 2 - 1) <= 0.1 for ratio in ratios) == 12
-        twins = Counter(json.dumps(candidate["spec"]) for candidate in plan["candidates"])
-        assert len(twins) == 65
-        for candidate in plan["candidates"]:
-            nominal = candidate["nominal"]
-            assert 1.9 - 1e-9 <= nominal["alpha"] * nominal["beta"] ** 2 * nominal["gamma"] ** 2 <= 2.1 + 1e-9
-
-    def test_table_tells_counts_candidates_and_time(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(["plan", "--baseline", "efficientnet-b0", "--degree", "2"]) == 0
-        out = capsys.readouterr().out
-        assert "efficientnet-b0: 385.8 M macs, 5.289 M parameters" in out
-        alike = "(1,424 without resolutions of the same maps)"
-        assert f"cost 2 × the baseline within 2 % {alike}; 6 of them planned (lattice)" in out
-        assert "6 candidates" in out
-
-    def test_a_sample_and_points_that_do_not_grow_are_told(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(["plan", "--baseline", "efficientnet-b0", "--degree", "1", "--budget", "40"]) == 0
-        assert re.search(r"networks counted \(a sample of [\d,]+\); ", capsys.readouterr().out)
-        grid = ("--design", "grid", "--step", "0.01", "--nominal", "--budget", "1.1")
-        assert main(["plan", *grid]) == 0
-        out = capsys.readouterr().out
-        assert "154 with a nominal product within 5 % of 1.1" in out
-        assert re.search(r"\(\d+ points round back to the baseline\)", out)
-
-    @pytest.mark.parametrize(
-        ("flags", "told"),
-        [
-            (("--step", "0.1"), "--step belongs to --design grid, but the design is lattice"),
-            (("--size", "5"), "--size belongs to --design qmc or tpe, but the design is lattice"),
-            (("--design", "tpe", "--degree", "3"), "--degree belongs to --design lattice, but the design is tpe"),
-            (("--budget", "1e9"), "at most 100,000"),
-        ],
-    )
-    def test_a_flag_that_would_do_nothing_or_too_much(
-        self, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], told: str
-    ) -> None:
-        assert told in complaint(capsys, "plan", *flags)
-
-    def test_an_adaptive_plan_promises_no_more_than_there_is(self, capsys: pytest.CaptureFixture[str]) -> None:
-        plan = answer(capsys, "plan", "--design", "tpe", "--size", "100")
-        assert plan["distinct"] == plan["feasible"] < 100
-        assert plan["predicted_seconds"] is None
-        assert main(["plan", "--design", "tpe", "--size", "100"]) == 0
-        assert f"{plan['feasible']} candidates × 3 seeds" in capsys.readouterr().out
-
-    def test_flags_reach_the_plan(self, capsys: pytest.CaptureFixture[str]) -> None:
-        plan = answer(capsys, "plan", "--budget", "3", "--tolerance", "0.03", "--degree", "1", "--rounding", "ceil")
-        assert (plan["budget"], plan["tolerance"]) == (3.0, 0.03)
-        assert len(plan["candidates"]) <= 3
-        assert len(answer(capsys, "plan", "--design", "tpe", "--size", "7")["candidates"]) == 0
-
-    @pytest.mark.parametrize("budget", ["1", "0.5", "-2", "two", "nan", "inf", "", "0"])
-    def test_bad_budget(self, capsys: pytest.CaptureFixture[str], budget: str) -> None:
-        told = complaint(capsys, "plan", "--budget", budget)
-        assert "--budget: must be a number" in told
-        assert repr(budget) in told or budget in told
-
-    @pytest.mark.parametrize("value", ["0", "1", "-0.1", "nan", "two"])
-    def test_bad_tolerance(self, capsys: pytest.CaptureFixture[str], value: str) -> None:
-        assert "--tolerance: must be" in complaint(capsys, "plan", "--tolerance", value)
-
-    @pytest.mark.parametrize(
-        ("flag", "value"), [("--seeds", "0"), ("--seeds", "1.5"), ("--seeds", "-1"), ("--degree", "0"), ("--size", "x")]
-    )
-    def test_bad_count(self, capsys: pytest.CaptureFixture[str], flag: str, value: str) -> None:
-        assert f"{flag}: must be a whole number of at least 1, but got '{value}'" in complaint(
-            capsys, "plan", flag, value
-        )
-
-    def test_too_high_a_count_names_its_key(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert "`design.degree` must be at most 40, but got 41 (on the command line)" in complaint(
-            capsys, "plan", "--degree", "41"
-        )
-
-    def test_unknown_baseline(self, capsys: pytest.CaptureFixture[str]) -> None:
-        told = complaint(capsys, "plan", "--baseline", "efficientnet-b9")
-        assert "'efficientnet-b9'" in told
-        assert "efficientnet-b0, mobilenet-v1" in told
-
-    def test_infeasible_budget_says_what_to_loosen(self, capsys: pytest.CaptureFixture[str]) -> None:
-        told = complaint(capsys, "plan", "--tolerance", "0.0000001")
-        assert "raise `tolerance` to" in told
-
-    def test_grid_without_points(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert "lower `design.step`" in complaint(
-            capsys, "plan", "--design", "grid", "--step", "0.9", "--budget", "1.5"
-        )
-
-    @pytest.mark.parametrize(
-        ("before", "after", "told"),
-        [
-            ("seeds = 3", "seeds = 3\ncolour = 3", "unknown key `colour`"),
-            ("epochs = 6", "epochs = 6\nepoch = 6", "unknown key `training.epoch` (did you mean `epochs`?)"),
-            ("depth = 2,", "depth = 2, dept = 1,", "unknown key `baseline.stages[0].dept`"),
-            ("seeds = 3", 'seeds = "two"', "`seeds` must be a whole number, but got 'two'"),
-            ("seeds = 3", "seeds = true", "`seeds` must be a whole number, but got True"),
-            ("budget = 2.0", "budget = 1.0", "`budget` must be greater than 1, but got 1.0"),
-            ("budget = 2.0", "budget = nan", "`budget` must be a finite number, but got nan"),
-            ("tolerance = 0.02", "tolerance = 0", "`tolerance` must be greater than 0, but got 0"),
-            ('source = "mnist-sample"', 'source = "cifar"', "mnist-sample, idx:DIR or npz:FILE, but got 'cifar'"),
-            ("[training]", "[training", "not valid TOML"),
-            ('name = "mnist_sample"', 'name = "a/../b"', "`name` must match"),
-        ],
-    )
-    def test_bad_study_file(
-        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, before: str, after: str, told: str
-    ) -> None:
-        path = tmp_path / "study.toml"
-        text = (ROOT / "studies/mnist_sample.toml").read_text(encoding="utf-8")
-        assert before in text
-        path.write_text(text.replace(before, after, 1), encoding="utf-8")
-        line = complaint(capsys, "plan", "--study", str(path))
-        assert line.startswith(f"scalesearch: {path}: ")
-        assert told in line
-
-    def test_missing_study_file_and_folder(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-        assert "no such study file" in complaint(capsys, "plan", "--study", str(tmp_path / "nowhere.toml"))
-        assert "cannot be read" in complaint(capsys, "plan", "--study", str(tmp_path))
 
 
 class TestCount:

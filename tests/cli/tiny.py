@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,9 +72,19 @@ def environment() -> dict[str, str]:
 
 def complaint(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 2) -> str:
     """The one line on stderr of a command that fails with `code`."""
-    got = main([str(argument) for argument in arguments])
+    try:
+        got: object = main([str(argument) for argument in arguments])
+    except SystemExit as leaving:  # argparse
+        got = leaving.code
     out, err = capsys.readouterr()
     assert got == code, err
-    assert (err.count("\n"), err[:13]) == (1, "scalesearch: "), err
+    assert err.startswith("scalesearch"), err
+    assert (err.count("\n"), err[-1]) == (1, "\n"), err
     assert "Traceback" not in out + err
     return err
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    """The JSON on stdout of a command that succeeds."""
+    assert main([*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)

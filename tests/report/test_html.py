@@ -4,13 +4,14 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from scalesearch.analysis.schedule import COLUMNS as SCHEDULE_COLUMNS
 from scalesearch.analysis.schedule import warning
 from scalesearch.analysis.selection import choose
-from scalesearch.analysis.tables import candidates_table, trials_table
+from scalesearch.analysis.tables import candidates_table, finished_candidates, trials_table
 from scalesearch.records import Failure
 from tests.planted import PlantedSurface, planted_candidates, planted_records
 from tests.report.pages import FINISHED, report, validations
@@ -176,6 +177,10 @@ def test_how_well_the_surface_fits_is_told(tmp_path: Path):
         "Scheffé special cubic",
     ):
         assert told in page
+    done = finished_candidates(candidates_table(records, 2.0, "val_loss"), "val_loss")
+    most_influential = done.iloc[int(np.argmax(choice.surface.influence))]
+    name = f"α {most_influential['alpha']:.2f}  β {most_influential['beta']:.2f}  γ {most_influential['gamma']:.2f}"
+    assert re.search(rf">{name}</th><td[^>]*>{most:.2f}<", page)
 
 
 def test_tables_are_told_to_screen_readers(hostile: Path):
