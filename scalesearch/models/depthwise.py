@@ -73,8 +73,8 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, kernel: jax.Array, stride: int)
     tiles = (images // tile[0], height // tile[1], width // tile[2])
     window = tuple((count - 1) * stride + size for count in tile[1:])
 
-    def add(total: jax.Array, index: jax.Array) -> tuple[jax.Array, None]:
-        image, row, column = (at * count for at, count in zip(jnp.unravel_index(index, tiles), tile, strict=True))
+    def add(total: jax.Array, start: jax.Array) -> tuple[jax.Array, None]:
+        image, row, column = start
         source = lax.dynamic_slice(padded, (image, row * stride, column * stride, 0), (tile[0], *window, c))
         slopes = lax.dynamic_slice(g, (image, row, column, 0), (*tile, c))
         for b, i, j in product(*map(range, tile)):
@@ -83,7 +83,9 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, kernel: jax.Array, stride: int)
         return total, None
 
     total = jnp.zeros((size, size, c), jnp.result_type(x, g))
-    return lax.scan(add, total, jnp.arange(math.prod(tiles)))[0].reshape(kernel.shape)
+    # where each tile begins, counted before the loop: inside, each division would be a kernel of its own
+    starts = jnp.stack(jnp.unravel_index(jnp.arange(math.prod(tiles)), tiles), axis=1) * jnp.asarray(tile)
+    return lax.scan(add, total, starts)[0].reshape(kernel.shape)
 
 
 def gradient_tile(images: int, height: int, width: int) -> tuple[int, int, int]:

@@ -2,50 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
+import numpy as np
 from flax import nnx
 from jax import lax
 from jax import numpy as jnp
 from jaxtyping import Array, Float
 
-from scalesearch.models.normalise import EPSILON, MOMENTUM, activate
+from scalesearch.models.normalise import EPSILON, activate
 from scalesearch.models.ops import Forms, convolve, convolve_depthwise, normalise_batch
 from scalesearch.scaling.architecture import Activation
 
 Maps = Float[Array, "n h w c"]
 
 
-def _convolution_kernel(key: jax.Array, kernel_size: int, width_in: int, width_out: int, fan_out: int) -> jax.Array:
+def _convolution_kernel(
+    rng: np.random.Generator, kernel_size: int, width_in: int, width_out: int, fan_out: int
+) -> np.ndarray:
     """Normal with variance 2 / fan_out, as in the released EfficientNet (`conv_kernel_initializer`)."""
     shape = (kernel_size, kernel_size, width_in, width_out)
-    kernel: jax.Array = jax.random.normal(key, shape) * (2 / fan_out) ** 0.5
-    return kernel
+    return rng.standard_normal(shape, np.float32) * np.float32((2 / fan_out) ** 0.5)
 
 
 class BatchNorm(nnx.Module):
-    """Batch normalisation with its activation; in training it replaces its running statistics.
+    """Batch normalisation with its activation.
 
-    running ← MOMENTUM · running + (1 − MOMENTUM) · batch, with the biased variance of the batch.
+    In training its statistics become those of the batch (biased variance); who trains averages them over batches.
     """
 
     def __init__(self, width: int, activation: Activation | Literal["none"], *, forms: Forms) -> None:
         self.activation, self.forms = activation, forms
-        self.scale = nnx.Param(jnp.ones(width))
-        self.bias = nnx.Param(jnp.zeros(width))
-        self.mean = nnx.BatchStat(jnp.zeros(width))
-        self.var = nnx.BatchStat(jnp.ones(width))
+        self.scale = nnx.Param(np.ones(width, np.float32))
+        self.bias = nnx.Param(np.zeros(width, np.float32))
+        self.mean: nnx.BatchStat[Any] = nnx.BatchStat(np.zeros(width, np.float32))
+        self.var: nnx.BatchStat[Any] = nnx.BatchStat(np.ones(width, np.float32))
 
     def __call__(self, x: Maps, *, train: bool) -> Maps:
-        """The normalised and activated maps: by the batch's statistics in training, else by the running ones."""
+        """The normalised and activated maps: by the batch's statistics in training, else by its own."""
         if not train:
             gain = self.scale[...] * lax.rsqrt(self.var[...] + EPSILON)
             return activate(x * gain + (self.bias[...] - self.mean[...] * gain), self.activation)
         y, mean, variance = normalise_batch(x, self.scale[...], self.bias[...], self.activation, self.forms)
         # new variables: `nnx.merge` shares the caller's, which belong to him, and to an outer trace under `jax.grad`
-        self.mean = nnx.BatchStat(MOMENTUM * self.mean[...] + (1 - MOMENTUM) * mean)
-        self.var = nnx.BatchStat(MOMENTUM * self.var[...] + (1 - MOMENTUM) * variance)
+        self.mean, self.var = nnx.BatchStat(mean), nnx.BatchStat(variance)
         return y
 
 
@@ -61,11 +62,11 @@ class ConvNorm(nnx.Module):
         activation: Activation | Literal["none"],
         *,
         forms: Forms,
-        rngs: nnx.Rngs,
+        rng: np.random.Generator,
     ) -> None:
         self.stride, self.forms = stride, forms
         fan_out = kernel_size**2 * width_out
-        self.kernel = nnx.Param(_convolution_kernel(rngs.params(), kernel_size, width_in, width_out, fan_out))
+        self.kernel = nnx.Param(_convolution_kernel(rng, kernel_size, width_in, width_out, fan_out))
         self.norm = BatchNorm(width_out, activation, forms=forms)
 
     def __call__(self, x: Maps, *, train: bool) -> Float[Array, "n ho wo d"]:
@@ -77,11 +78,18 @@ class DepthwiseNorm(nnx.Module):
     """Depthwise convolution without bias, then `BatchNorm` with its activation."""
 
     def __init__(
-        self, kernel_size: int, width: int, stride: int, activation: Activation, *, forms: Forms, rngs: nnx.Rngs
+        self,
+        kernel_size: int,
+        width: int,
+        stride: int,
+        activation: Activation,
+        *,
+        forms: Forms,
+        rng: np.random.Generator,
     ) -> None:
         self.stride, self.forms = stride, forms
         # one output a filter: the reference reads fan_out off the kernel's last axis, the channel multiplier
-        self.kernel = nnx.Param(_convolution_kernel(rngs.params(), kernel_size, 1, width, kernel_size**2))
+        self.kernel = nnx.Param(_convolution_kernel(rng, kernel_size, 1, width, kernel_size**2))
         self.norm = BatchNorm(width, activation, forms=forms)
 
     def __call__(self, x: Maps, *, train: bool) -> Float[Array, "n ho wo c"]:
@@ -92,33 +100,34 @@ class DepthwiseNorm(nnx.Module):
 class Affine(nnx.Module):
     """x @ kernel + bias on vectors; the bias begins at zero."""
 
-    def __init__(self, kernel: Float[Array, "c d"]) -> None:
-        self.kernel = nnx.Param(kernel)
-        self.bias = nnx.Param(jnp.zeros(kernel.shape[1]))
+    def __init__(self, kernel: Float[np.ndarray, "c d"]) -> None:
+        self.kernel: nnx.Param[Any] = nnx.Param(kernel)
+        self.bias: nnx.Param[Any] = nnx.Param(np.zeros(kernel.shape[1], np.float32))
 
     def __call__(self, x: Float[Array, "n c"]) -> Float[Array, "n d"]:
         """One vector for each of x's."""
-        return x @ self.kernel[...] + self.bias[...]
+        y: Array = x @ self.kernel[...] + self.bias[...]
+        return y
 
 
-def squeeze_layer(width_in: int, width_out: int, *, rngs: nnx.Rngs) -> Affine:
+def squeeze_layer(width_in: int, width_out: int, *, rng: np.random.Generator) -> Affine:
     """A 1×1 convolution with bias on a pooled map, initialised as a convolution."""
-    return Affine(_convolution_kernel(rngs.params(), 1, width_in, width_out, width_out)[0, 0])
+    return Affine(_convolution_kernel(rng, 1, width_in, width_out, width_out)[0, 0])
 
 
-def classifier(width_in: int, num_classes: int, *, rngs: nnx.Rngs) -> Affine:
+def classifier(width_in: int, num_classes: int, *, rng: np.random.Generator) -> Affine:
     """The last layer: uniform in ±1/√num_classes, as in the released EfficientNet (`dense_kernel_initializer`)."""
     bound = num_classes**-0.5
-    return Affine(jax.random.uniform(rngs.params(), (width_in, num_classes), minval=-bound, maxval=bound))
+    return Affine(rng.uniform(-bound, bound, (width_in, num_classes)).astype(np.float32))
 
 
 class SqueezeExcite(nnx.Module):
     """x · σ(expand(activation(reduce(mean of x over positions)))), arXiv:1709.01507."""
 
-    def __init__(self, width: int, squeezed: int, activation: Activation, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, width: int, squeezed: int, activation: Activation, *, rng: np.random.Generator) -> None:
         self.activation = activation
-        self.reduce = squeeze_layer(width, squeezed, rngs=rngs)
-        self.expand = squeeze_layer(squeezed, width, rngs=rngs)
+        self.reduce = squeeze_layer(width, squeezed, rng=rng)
+        self.expand = squeeze_layer(squeezed, width, rng=rng)
 
     def __call__(self, x: Maps) -> Maps:
         """The maps, each channel times its gate."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import numpy as np
 from flax import nnx
 from jax import numpy as jnp
 from jaxtyping import Array, Float
@@ -17,25 +18,28 @@ class Network(nnx.Module):
     """A network built from a spec; its only variables are `nnx.Param` and `nnx.BatchStat`.
 
     Use it functionally: `graphdef, params, stats = nnx.split(network, nnx.Param, nnx.BatchStat)` once, then
-    `nnx.merge(graphdef, params, stats)` inside a pure function; a call with `train=True` updates the batch
-    statistics in place, to be read back with `nnx.state(network, nnx.BatchStat)`.
+    `nnx.merge(graphdef, params, stats)` inside a pure function; a call with `train=True` replaces the statistics by
+    those of the batch, to be read back with `nnx.state(network, nnx.BatchStat)`.
     """
 
-    def __init__(self, spec: ArchitectureSpec, *, forms: Forms, dropout: float, rngs: nnx.Rngs) -> None:
-        """`dropout` is the fraction of pooled features dropped in training. Raises `ValueError` outside [0, 1)."""
+    def __init__(self, spec: ArchitectureSpec, *, forms: Forms, dropout: float, rng: np.random.Generator) -> None:
+        """Initial values, drawn from `rng` on the host, are numpy arrays: nothing is compiled.
+
+        `dropout` is the fraction of pooled features dropped in training. Raises `ValueError` outside [0, 1).
+        """
         if not 0 <= dropout < 1:
             raise ValueError(f"`0 <= dropout < 1` must hold, but got {dropout!r}")
         self.forms, self.dropout, self.pool_stride = forms, dropout, spec.stem.pool_stride
         stem, width, activation = spec.stem, spec.stem.width, spec.activation
-        self.stem = ConvNorm(stem.kernel_size, spec.in_channels, width, stem.stride, activation, forms=forms, rngs=rngs)
+        self.stem = ConvNorm(stem.kernel_size, spec.in_channels, width, stem.stride, activation, forms=forms, rng=rng)
         stages: list[Stage] = []
         for stage in spec.stages:
-            stages.append(Stage(stage, width, activation, forms=forms, rngs=rngs))
+            stages.append(Stage(stage, width, activation, forms=forms, rng=rng))
             width = stage.width
         self.stages = nnx.List(stages)
         head = spec.head_width
-        self.head = ConvNorm(1, width, head, 1, activation, forms=forms, rngs=rngs) if head else None
-        self.classifier = classifier(head or width, spec.num_classes, rngs=rngs)
+        self.head = ConvNorm(1, width, head, 1, activation, forms=forms, rng=rng) if head else None
+        self.classifier = classifier(head or width, spec.num_classes, rng=rng)
 
     def __call__(
         self, images: Float[Array, "n h w c"], *, train: bool, dropout_key: Array | None = None

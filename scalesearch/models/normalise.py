@@ -21,10 +21,6 @@ from scalesearch.scaling.architecture import Activation
 Maps = Float[Array, "n h w c"]
 PerChannel = Float[Array, "c"]
 
-MOMENTUM = 0.9
-"""Weight of the old running statistics. EfficientNet's 0.99 needs hundreds of steps to forget the
-initial statistics, which a short schedule does not have."""
-
 EPSILON = 1e-3
 """Added to the variance, as in the released EfficientNet (`batch_norm_epsilon`)."""
 
@@ -77,7 +73,7 @@ def normalise_plain(
 def normalise(
     x: Maps, scale: PerChannel, bias: PerChannel, activation: Activation | Literal["none"]
 ) -> tuple[Maps, PerChannel, PerChannel]:
-    """y, mean and variance. The two statistics are for the running averages: they carry no gradient."""
+    """y, mean and variance. The two statistics are for evaluation: they carry no gradient."""
     mean, variance = statistics(x)
     gain = scale * lax.rsqrt(variance + EPSILON)
     z = x * gain + (bias - mean * gain)

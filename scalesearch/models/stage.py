@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
@@ -24,20 +25,17 @@ class Stage(nnx.Module):
     """`depth` blocks; all but the first have one shape, and their variables a leading axis of depth − 1.
 
     Up to `MAX_UNROLLED` of them are unrolled in the compiled program; more run as a loop (`lax.scan`), so that a
-    deep stage compiles as two blocks. Initial values of the like blocks are drawn together.
+    deep stage compiles as two blocks.
     """
 
     def __init__(
-        self, stage: StageSpec, width_in: int, activation: Activation, *, forms: Forms, rngs: nnx.Rngs
+        self, stage: StageSpec, width_in: int, activation: Activation, *, forms: Forms, rng: np.random.Generator
     ) -> None:
         block = BLOCKS[stage.block]
-        self.first = block(stage, width_in, stage.stride, activation, forms=forms, rngs=rngs)
+        self.first = block(stage, width_in, stage.stride, activation, forms=forms, rng=rng)
         self.repeated = repeats = stage.depth - 1
-
-        def repeat(key: Array) -> nnx.Module:
-            return block(stage, stage.width, 1, activation, forms=forms, rngs=nnx.Rngs(key))
-
-        self.repeats = nnx.vmap(repeat)(jax.random.split(rngs.params(), repeats)) if repeats else None
+        like = [block(stage, stage.width, 1, activation, forms=forms, rng=rng) for _ in range(repeats)]
+        self.repeats = _stack(like) if like else None
 
     def __call__(self, x: Maps, *, train: bool) -> Float[Array, "n ho wo d"]:
         """Maps of the stage's width; ho = ⌈h / stride⌉, wo likewise."""
@@ -54,3 +52,9 @@ class Stage(nnx.Module):
         x, stats = lax.scan(run, x, (params, stats), unroll=self.repeated <= MAX_UNROLLED)
         self.repeats = nnx.merge(graphdef, params, stats)  # new variables: those given belong to the caller
         return x
+
+
+def _stack(blocks: list[Any]) -> Any:
+    """One module whose variables are those of the like `blocks`, stacked."""
+    graphdef, *_ = nnx.split(blocks[0])
+    return nnx.merge(graphdef, jax.tree.map(lambda *leaves: np.stack(leaves), *map(nnx.state, blocks)))

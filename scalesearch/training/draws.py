@@ -8,6 +8,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 
@@ -29,6 +30,11 @@ class EpochDraws:
     offsets: Float[Array, "*s steps batch 2"]
     mirrored: Bool[Array, "*s steps batch"]
     dropout_keys: Key[Array, "*s steps"]
+
+
+def init_generator(seed: int) -> np.random.Generator:
+    """Where the initial values of a network come from; on the host, where drawing them compiles nothing."""
+    return np.random.default_rng([seed, int(Stream.INIT)])
 
 
 def stream_key(seed: UInt32[Array, ""], stream: Stream) -> Key[Array, ""]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 
@@ -31,22 +33,36 @@ class Packing(NamedTuple):
 
 def packing_of(template: Any) -> Packing:
     """The packing of trees like `template` (arrays, or `jax.ShapeDtypeStruct` for them) of float32."""
-    leaves, structure = jax.tree.flatten_with_path(template)
-    shapes = [leaf.shape for _, leaf in leaves]
-    group_of = [int("kernel" not in jax.tree_util.keystr(path)) for path, _ in leaves]
+    paths, structure = jax.tree.flatten_with_path(template)
+    groups = [_group(path) for path, _ in paths]
+    shapes = [leaf.shape for _, leaf in paths]
 
     def pack(tree: Any) -> Packed:
-        groups: tuple[list[Array], list[Array]] = ([], [])
-        for leaf, group in zip(jax.tree.leaves(tree), group_of, strict=True):
-            groups[group].append(leaf.reshape(-1))
-        return Packed(*(jnp.concatenate(group) if group else jnp.zeros(0, jnp.float32) for group in groups))
+        return _concatenate(jax.tree.leaves(tree), groups, jnp)
 
     def unpack(packed: Packed) -> Any:
         starts, parts = [0, 0], []
-        for shape, group in zip(shapes, group_of, strict=True):
+        for shape, group in zip(shapes, groups, strict=True):
             size = math.prod(shape)
             parts.append(packed[group][starts[group] : starts[group] + size].reshape(shape))
             starts[group] += size
         return jax.tree.unflatten(structure, parts)
 
     return Packing(pack, unpack)
+
+
+def pack_on_host(tree: Any) -> Packed:
+    """A tree of numpy arrays packed as `packing_of` of it would, in numpy."""
+    paths = jax.tree.leaves_with_path(tree)
+    return _concatenate([leaf for _, leaf in paths], [_group(path) for path, _ in paths], np)
+
+
+def _group(path: Any) -> int:
+    return int("kernel" not in jax.tree_util.keystr(path))
+
+
+def _concatenate(leaves: list[Any], groups: list[int], numpy: ModuleType) -> Packed:
+    parts: tuple[list[Any], list[Any]] = ([], [])
+    for leaf, group in zip(leaves, groups, strict=True):
+        parts[group].append(leaf.reshape(-1))
+    return Packed(*(numpy.concatenate(part) if part else numpy.zeros(0, np.float32) for part in parts))

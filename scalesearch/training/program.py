@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Float, UInt32
@@ -21,15 +22,12 @@ from scalesearch.models.network import Network
 from scalesearch.models.ops import Forms
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.training.augment import augment
-from scalesearch.training.draws import EpochDraws, Stream, draws_of_epoch, stream_key
+from scalesearch.training.draws import EpochDraws, draws_of_epoch, init_generator
 from scalesearch.training.optimizer import build_optimizer
-from scalesearch.training.packing import packing_of
+from scalesearch.training.packing import pack_on_host, packing_of
 from scalesearch.training.pipeline import EpochData, standardise
 from scalesearch.training.schedule import Schedule, learning_rate
 from scalesearch.training.step import Evaluation, Layout, TrainState, Weights, evaluate, train_step
-
-# Drawing a hundred kernels once is not worth optimising, and the optimiser is most of what compiling it costs.
-_INIT_OPTIONS: dict[str, dict[str, str | bool]] = {"cpu": {"xla_backend_optimization_level": "0"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,54 +57,50 @@ def compile_program(
     """Compiles for the shapes of `data` and `seeds`, side by side in threads; vector `seeds` train side by side."""
     start = time.perf_counter()
     optimizer = build_optimizer(training)
-    layout = _layout(spec, forms, training.dropout)
-    init = _init_function(spec, forms, training, layout, optimizer)
+    layout = layout_of(Network(spec, forms=forms, dropout=training.dropout, rng=init_generator(0)))
     epoch = _epoch_function(training, layout, optimizer)
     judge = partial(evaluate, layout=layout)
     if seeds.ndim:
-        init = partial(jax.lax.map, init)  # not vmap: one seed's draws compile once, and are bit for bit the same
         epoch = jax.vmap(epoch, in_axes=(0, None, 0, None))
         judge = jax.vmap(judge, in_axes=(0, None))
-    state = jax.eval_shape(init, seeds)
+    init = partial(initial_state, spec, training=training, optimizer=optimizer)
+    state = init(seeds)
     draws = draws_of_epoch(seeds, jnp.int32(0), images=len(data.labels), batch_size=training.batch_size)
-    options = _INIT_OPTIONS.get(jax.default_backend())
     # The longest first. Lowering is Python and holds the interpreter; compiling is not and does not.
     futures = [
         _in_background(jax.jit(epoch, donate_argnums=0).lower(state, data, draws, schedule).compile),
         _in_background(jax.jit(judge).lower(state, data).compile),
-        _in_background(partial(jax.jit(init).lower(seeds).compile, compiler_options=options)),
     ]
     wait(futures)
-    compiled_epoch, compiled_judge, compiled_init = (future.result() for future in futures)
-    return Program(compiled_init, compiled_epoch, compiled_judge, time.perf_counter() - start)
+    compiled_epoch, compiled_judge = (future.result() for future in futures)
+    return Program(init, compiled_epoch, compiled_judge, time.perf_counter() - start)
 
 
-def _build(seed: UInt32[Array, ""], spec: ArchitectureSpec, forms: Forms, dropout: float) -> Network:
-    return Network(spec, forms=forms, dropout=dropout, rngs=nnx.Rngs(stream_key(seed, Stream.INIT)))
-
-
-def _layout(spec: ArchitectureSpec, forms: Forms, dropout: float) -> Layout:
-    network = nnx.eval_shape(partial(_build, spec=spec, forms=forms, dropout=dropout), jnp.uint32(0))
+def layout_of(network: Network) -> Layout:
+    """How the variables of `network` are packed, and the rest of it."""
     graphdef, *states = nnx.split(network, nnx.Param, nnx.BatchStat)
     return Layout(graphdef, *map(packing_of, states))
 
 
-def _init_function(
+def initial_state(
     spec: ArchitectureSpec,
-    forms: Forms,
+    seeds: UInt32[Array, "*s"],
     training: TrainingSection,
-    layout: Layout,
     optimizer: optax.GradientTransformationExtraArgs,
-) -> Callable[..., TrainState]:
-    def init(seed: UInt32[Array, ""]) -> TrainState:
-        network = _build(seed, spec, forms, training.dropout)
-        params, stats = (nnx.state(network, kind) for kind in (nnx.Param, nnx.BatchStat))
-        zeros = jax.tree.map(jnp.zeros_like, layout.stats.pack(stats))
-        weights = Weights(layout.params.pack(params), zeros)
-        average = jax.tree.map(jnp.zeros_like, weights) if training.ema_decay else None
-        return TrainState(jnp.int32(0), weights, optimizer.init(weights.params), average)
+) -> TrainState:
+    """The state before the first step, built on the host; vector `seeds` give every array that leading axis."""
 
-    return init
+    def draw(seed: int) -> Weights:
+        network = Network(spec, forms="native", dropout=training.dropout, rng=init_generator(seed))
+        return Weights(*(pack_on_host(nnx.state(network, kind)) for kind in (nnx.Param, nnx.BatchStat)))
+
+    drawn = [draw(seed) for seed in np.atleast_1d(seeds).tolist()]
+    # jnp.array copies: the epoch consumes its state, which must not be numpy's memory
+    params, stats = jax.tree.map(lambda *each: jnp.array(np.stack(each) if seeds.ndim else each[0]), *drawn)
+    weights = Weights(params, jax.tree.map(jnp.zeros_like, stats))
+    average = jax.tree.map(jnp.zeros_like, weights) if training.ema_decay else None
+    start = jax.vmap(optimizer.init) if seeds.ndim else optimizer.init
+    return TrainState(jnp.zeros(seeds.shape, jnp.int32), weights, start(params), average)
 
 
 def _epoch_function(

@@ -11,10 +11,13 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-from scalesearch.models.normalise import MOMENTUM
 from scalesearch.training.average import update_average
 from scalesearch.training.packing import Packed, Packing
 from scalesearch.training.pipeline import EpochData, standardise
+
+STATISTICS_DECAY = 0.9
+"""Of the running batch statistics. EfficientNet's 0.99 looks back over hundreds of steps, which a short schedule
+does not have."""
 
 
 class Weights(NamedTuple):
@@ -29,8 +32,8 @@ class Weights(NamedTuple):
 class TrainState:
     """What a step changes.
 
-    `weights.stats` starts at 0 instead of the network's own start, so that `corrected` can take the start
-    out. `average` is the moving average of parameters and corrected statistics, None where the study has none.
+    `weights.stats` averages the statistics of the batches so far; `average` is the moving average of the
+    weights, None where the study has none.
     """
 
     step: Int[Array, ""]
@@ -63,21 +66,9 @@ def cross_entropy(logits: Float[Array, "n k"], labels: Int[Array, " n"], smoothi
     return -(1 - smoothing) * picked - smoothing * log_probabilities.mean(1)
 
 
-def corrected(stats: Packed, steps: Int[Array, ""]) -> Packed:
-    """Running statistics without their start at 0: s/(1 − m^t) after t steps, as Adam corrects its moments.
-
-    A running variance that starts at 1 still holds 0.9^60 = 0.2 % of it after 60 steps, and maps of a
-    fresh network vary far less than that times a few: short schedules would be judged by their start.
-    """
-    weight = 1 - MOMENTUM ** steps.astype(jnp.float32)
-    return Packed(*(values / weight for values in stats))
-
-
 def evaluated_weights(state: TrainState) -> Weights:
     """The weights that validation judges, after at least one step."""
-    if state.average is not None:
-        return state.average
-    return Weights(state.weights.params, corrected(state.weights.stats, state.step))
+    return state.weights if state.average is None else state.average
 
 
 def train_step(
@@ -106,11 +97,12 @@ def train_step(
     updates, optimizer_state = optimizer.update(
         layout.params.pack(gradients), state.optimizer, state.weights.params, learning_rate=rate
     )
-    weights = Weights(optax.apply_updates(state.weights.params, updates), layout.stats.pack(new_stats))
-    average, steps = state.average, state.step + 1
-    if average is not None:
-        current = Weights(weights.params, corrected(weights.stats, steps))
-        average = update_average(average, current, steps, ema_decay)
+    steps = state.step + 1
+    # A running variance that began at 1 would still hold 0.9^60 = 0.2 % of it after 60 steps, and maps of a fresh
+    # network vary far less than that: this average forgets where it began at once.
+    running = update_average(state.weights.stats, layout.stats.pack(new_stats), steps, STATISTICS_DECAY)
+    weights = Weights(optax.apply_updates(state.weights.params, updates), running)
+    average = None if state.average is None else update_average(state.average, weights, steps, ema_decay)
     return TrainState(steps, weights, optimizer_state, average), loss
 
 

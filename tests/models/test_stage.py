@@ -17,7 +17,7 @@ from scalesearch.scaling.architecture import StageSpec
 def test_a_stage_is_its_blocks_in_a_row(most_unrolled: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stages, "MAX_UNROLLED", most_unrolled)
     spec = StageSpec("separable", 3, 1, 1, 6, 4)
-    stage = stages.Stage(spec, 6, "relu", forms="shift", rngs=nnx.Rngs(0))
+    stage = stages.Stage(spec, 6, "relu", forms="shift", rng=np.random.default_rng(0))
     x = jax.random.normal(jax.random.key(1), (4, 5, 5, 6))
     graphdef, params, stats = nnx.split(stage.repeats, nnx.Param, nnx.BatchStat)
     assert {leaf.shape[0] for leaf in jax.tree.leaves(params)} == {3}
@@ -31,8 +31,8 @@ def test_a_stage_is_its_blocks_in_a_row(most_unrolled: int, monkeypatch: pytest.
         updated.append(nnx.state(block, nnx.BatchStat))
     actual = stage(x, train=True)
 
-    # float32, the same operations in another program: a few units in the last place
-    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+    # float32, the same operations in another program: a few units in the last place of maps of size 1
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
     after = jax.tree.leaves(nnx.state(stage.repeats, nnx.BatchStat))
     one_by_one = jax.tree.leaves(jax.tree.map(lambda *leaves: np.stack(leaves), *updated))
     for a, b in zip(after, one_by_one, strict=True):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scalesearch.training.packing import packing_of
+from scalesearch.training.packing import pack_on_host, packing_of
 
 TREE = {
     "a": {"kernel": jnp.arange(6.0).reshape(2, 3)},
@@ -18,6 +18,7 @@ def test_there_and_back() -> None:
     packed = packing.pack(TREE)
     np.testing.assert_array_equal(packed.kernels, [*range(6), *range(20, 28)])
     np.testing.assert_array_equal(packed.vectors, [10, 11, 30])
+    jax.tree.map(np.testing.assert_array_equal, pack_on_host(jax.tree.map(np.asarray, TREE)), packed)
     back = packing.unpack(packed)
     jax.tree.map(np.testing.assert_array_equal, back, TREE)
     assert jax.tree.structure(back) == jax.tree.structure(TREE)

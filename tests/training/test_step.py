@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from functools import partial
-from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -10,17 +9,17 @@ import pytest
 from flax import nnx
 
 from scalesearch.config import TrainingSection
-from scalesearch.models.normalise import MOMENTUM
+from scalesearch.models.network import Network
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
 from scalesearch.training.optimizer import build_optimizer
 from scalesearch.training.packing import Packed
 from scalesearch.training.pipeline import EpochData, prepare, standardise
-from scalesearch.training.program import _init_function, _layout
+from scalesearch.training.program import initial_state, layout_of
 from scalesearch.training.sources import Split
 from scalesearch.training.step import (
+    STATISTICS_DECAY,
     Layout,
     TrainState,
-    corrected,
     cross_entropy,
     evaluate,
     evaluated_weights,
@@ -54,11 +53,9 @@ class Trained:
             epochs=2, batch_size=8, learning_rate=1, optimizer="sgd", momentum=0.0, ema_decay=ema_decay
         )
         self.train, self.validation = split(8), split(11)
-        self.layout: Layout = _layout(SPEC, "native", 0.0)
+        self.layout: Layout = layout_of(Network(SPEC, forms="native", dropout=0.0, rng=RNG))
         optimizer = build_optimizer(training)
-        self.state: TrainState = jax.jit(_init_function(SPEC, "native", training, self.layout, optimizer))(
-            jnp.uint32(0)
-        )
+        self.state: TrainState = initial_state(SPEC, jnp.uint32(0), training, optimizer)
         self.data: EpochData = prepare(self.train, self.validation, 6, 4)
         images = standardise(self.data.images.astype(jnp.float32), self.data.mean, self.data.std)
         step = jax.jit(
@@ -95,15 +92,22 @@ def test_a_step_goes_down_the_gradient_of_the_mean_loss(averaged: Trained) -> No
     assert_packed(after.weights.params, expected)
 
 
+def batch_statistics(trained: Trained, state: TrainState) -> np.ndarray:
+    network = nnx.merge(
+        trained.layout.graphdef,
+        trained.layout.params.unpack(state.weights.params),
+        trained.layout.stats.unpack(state.weights.stats),
+    )
+    network(trained.images, train=True)
+    return np.asarray(trained.layout.stats.pack(nnx.state(network, nnx.BatchStat)).vectors, np.float64)
+
+
 def test_statistics_do_not_remember_their_start(averaged: Trained) -> None:
-    """After one step the corrected statistics are the batch's own; later ones weigh batches by MOMENTUM."""
-    trail = [np.asarray(state.weights.stats.vectors, np.float64) for state in averaged.trail]
-    assert not trail[0].any()
-    batches = [(new - MOMENTUM * old) / (1 - MOMENTUM) for old, new in pairwise(trail)]
-    weights = MOMENTUM ** np.arange(STEPS)[::-1]
+    """After one step they are the batch's own; later ones weigh batches by STATISTICS_DECAY."""
+    batches = [batch_statistics(averaged, state) for state in averaged.trail[:-1]]
+    weights = STATISTICS_DECAY ** np.arange(STEPS)[::-1]
     expected = weights @ np.stack(batches) / weights.sum()
-    found = corrected(averaged.state.weights.stats, averaged.state.step)
-    np.testing.assert_allclose(found.vectors, expected, rtol=1e-4, atol=1e-6)  # float32
+    np.testing.assert_allclose(averaged.state.weights.stats.vectors, expected, rtol=1e-4, atol=1e-6)  # float32
     network = nnx.merge(
         averaged.layout.graphdef,
         averaged.layout.params.unpack(averaged.trail[0].weights.params),
@@ -113,17 +117,17 @@ def test_statistics_do_not_remember_their_start(averaged: Trained) -> None:
     maps = np.asarray(
         jax.lax.conv(averaged.images.transpose(0, 3, 1, 2), stem.kernel[...].transpose(3, 2, 0, 1), (1, 1), "SAME")
     )
-    first = averaged.layout.stats.unpack(corrected(averaged.trail[1].weights.stats, jnp.int32(1)))
+    first = averaged.layout.stats.unpack(averaged.trail[1].weights.stats)
     np.testing.assert_allclose(first["stem"]["norm"]["mean"][...], maps.mean((0, 2, 3)), rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(first["stem"]["norm"]["var"][...], maps.var((0, 2, 3)), rtol=1e-3, atol=1e-5)
 
 
-def test_average_holds_parameters_and_corrected_statistics(averaged: Trained) -> None:
+def test_average_holds_parameters_and_statistics(averaged: Trained) -> None:
     weights = 0.8 ** np.arange(STEPS)[::-1]
     weights /= weights.sum()
     states = averaged.trail[1:]
     params = [state.weights.params for state in states]
-    stats = [corrected(state.weights.stats, state.step) for state in states]
+    stats = [state.weights.stats for state in states]
     expected_params = Packed(*(weights @ np.stack(parts) for parts in zip(*params, strict=True)))
     expected_stats = Packed(*(weights @ np.stack(parts) for parts in zip(*stats, strict=True)))
     judged = evaluated_weights(averaged.state)
@@ -136,7 +140,7 @@ def test_without_an_average_the_raw_weights_are_judged() -> None:
     judged = evaluated_weights(raw.state)
     assert raw.state.average is None
     assert_packed(judged.params, raw.state.weights.params)
-    assert_packed(judged.stats, corrected(raw.state.weights.stats, raw.state.step))
+    assert_packed(judged.stats, raw.state.weights.stats)
 
 
 def test_validation_equals_a_plain_loop_over_images(averaged: Trained) -> None:
