@@ -37,7 +37,6 @@ def main() -> None:
 def measure(arguments: argparse.Namespace) -> dict[str, object]:
     """The figures of one network."""
     import jax
-    import jax.numpy as jnp
     import numpy as np
 
     from scalesearch.config import TrainingSection, default_study_path, load_study
@@ -75,12 +74,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     data = prepare(train, validation, spec.resolution, arguments.batch)
     schedule = schedule_of(training, count_steps(training, len(train)))
     forms = choose_forms(arguments.convolutions, jax.default_backend())
-    seed = jnp.uint32(0)
+    seed = np.uint32(0)
     program = compile_program(spec, forms, training, data, schedule, seed)
     state, times = program.init(seed), []
     for epoch in range(arguments.epochs + 1):
-        draws = draws_of_epoch(seed, jnp.int32(epoch), images=len(train), batch_size=arguments.batch)
-        jax.block_until_ready(draws)
+        draws = draws_of_epoch(seed, epoch, images=len(train), batch_size=arguments.batch)
         start = time.perf_counter()
         state, loss = program.epoch(state, data, draws, schedule)
         loss.block_until_ready()

@@ -1,4 +1,4 @@
-"""The persistent cache of compiled programs: a folder of the user's own, one for each release of jaxlib."""
+"""The folder of kept programs: the user's own, one for each release of jaxlib."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ import tempfile
 import warnings
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import jax
-from jax.experimental.compilation_cache import compilation_cache
-
-_MIN_COMPILE_SECONDS = 0.1  # below this a look-up saves nothing
+_in_use: list[Path] = []  # the folder, once the cache is on
 
 
 def cache_folder() -> Path:
@@ -33,6 +29,7 @@ def enable_compilation_cache() -> Path:
 
     Warns and leaves the cache off where the folder cannot be made, written or trusted.
     """
+    _in_use.clear()
     folder = cache_folder()
     try:
         _make_private(folder)
@@ -44,15 +41,13 @@ def enable_compilation_cache() -> Path:
             stacklevel=2,
         )
         return folder
-    settings: dict[str, Any] = {
-        "jax_compilation_cache_dir": str(folder),
-        "jax_persistent_cache_min_compile_time_secs": _MIN_COMPILE_SECONDS,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    for name, value in settings.items():
-        jax.config.update(name, value)  # type: ignore[no-untyped-call]  # jax does not type it
-    compilation_cache.reset_cache()  # one that is open already would stay in its old folder
+    _in_use[:] = [folder]
     return folder
+
+
+def folder_in_use() -> Path | None:
+    """The folder, once this process has turned the cache on."""
+    return _in_use[0] if _in_use else None
 
 
 def _make_private(folder: Path) -> None:

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, UInt32
+from jaxtyping import UInt32
 
 from scalesearch import interrupts
 from scalesearch.config import InputError, RuntimeSection, TrainingSection
@@ -115,7 +114,7 @@ def _train(
     )
 
 
-def _groups(seeds: tuple[int, ...], runtime: RuntimeSection) -> tuple[UInt32[Array, "*s"], ...]:
+def _groups(seeds: tuple[int, ...], runtime: RuntimeSection) -> tuple[UInt32[np.ndarray, "*s"], ...]:
     """Seeds as they run: scalars one after the other, or one vector side by side."""
     if not seeds or min(seeds) < 0 or max(seeds) >= 2**32:
         raise InputError(f"`seeds` must be whole numbers from 0 to 2³² − 1, at least one, but got {seeds}")
@@ -123,24 +122,24 @@ def _groups(seeds: tuple[int, ...], runtime: RuntimeSection) -> tuple[UInt32[Arr
     if together == "auto":
         together = jax.default_backend() != "cpu"
     if together and len(seeds) > 1:
-        return (jnp.asarray(seeds, jnp.uint32),)
-    return tuple(jnp.asarray(seed, jnp.uint32) for seed in seeds)
+        return (np.array(seeds, np.uint32),)
+    return tuple(np.array(seed, np.uint32) for seed in seeds)
 
 
 def _run_seeds(
     program: Program,
     data: EpochData,
     schedule: Schedule,
-    group: UInt32[Array, "*s"],
+    group: UInt32[np.ndarray, "*s"],
     training: TrainingSection,
     on_epoch: Callable[[EpochReport], None],
 ) -> list[SeedRecord]:
-    seeds = tuple(np.atleast_1d(jax.device_get(group)).tolist())
+    seeds = tuple(np.atleast_1d(group).tolist())
     start = time.perf_counter()
     state = program.init(group)
     curves: list[np.ndarray] = []  # an epoch each: (3, seeds)
     for epoch in range(training.epochs):
-        draws = draws_of_epoch(group, jnp.int32(epoch), images=len(data.labels), batch_size=training.batch_size)
+        draws = draws_of_epoch(group, epoch, images=len(data.labels), batch_size=training.batch_size)
         state, train_loss = program.epoch(state, data, draws, schedule)
         result = program.evaluate(state, data)
         values = np.stack([np.atleast_1d(value) for value in _fetch(train_loss, result.loss, result.accuracy)])

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from scalesearch.training.executables import obtain
 from scalesearch.training.sources import Split
 
 _CHUNK_VALUES = 2**22  # values resized at a time: bounds the float32 copy to 16 MiB each way
@@ -88,14 +89,17 @@ def resize(images: UInt8[np.ndarray, "n h w c"], resolution: int) -> UInt8[Array
     chunk = min(count, max(1, _CHUNK_VALUES // per_image))
     resized = jnp.zeros((count, resolution, resolution, channels), jnp.uint8)
     # The last chunk overlaps the one before: one shape, one compilation.
+    into = None
     for start in (*range(0, count - chunk, chunk), count - chunk):
-        resized = _resize_into(resized, jnp.asarray(images[start : start + chunk]), start)
+        takes = (resized, images[start : start + chunk], np.int32(start))
+        into = into or obtain(("resize",), _resize_into, takes, resized).result()
+        resized = into(*takes)
     return resized
 
 
 @partial(jax.jit, donate_argnums=0)
 def _resize_into(
-    resized: UInt8[Array, "n r r c"], images: UInt8[Array, "m h w c"], start: Int[Array, ""]
+    resized: UInt8[Array, "n r r c"], images: UInt8[np.ndarray, "m h w c"], start: Int[Array, ""]
 ) -> UInt8[Array, "n r r c"]:
     """`resized` with `images` written to it from row `start` on, in place."""
     shape = (len(images), *resized.shape[1:])

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,11 +22,15 @@ from scalesearch.models.ops import Forms
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.training.augment import augment
 from scalesearch.training.draws import EpochDraws, draws_of_epoch, init_generator
+from scalesearch.training.executables import obtain
 from scalesearch.training.optimizer import build_optimizer
 from scalesearch.training.packing import pack_on_host, packing_of
 from scalesearch.training.pipeline import EpochData, standardise
 from scalesearch.training.schedule import Schedule, learning_rate
 from scalesearch.training.step import Evaluation, Layout, TrainState, Weights, evaluate, train_step
+
+_ARGUMENTS = {"epochs", "learning_rate", "warmup_epochs"}
+"""Settings that reach a program as arguments: one program serves all their values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ def compile_program(
     training: TrainingSection,
     data: EpochData,
     schedule: Schedule,
-    seeds: UInt32[Array, "*s"],
+    seeds: UInt32[np.ndarray, "*s"],
 ) -> Program:
     """Compiles for the shapes of `data` and `seeds`, side by side in threads; vector `seeds` train side by side."""
     start = time.perf_counter()
@@ -63,14 +66,16 @@ def compile_program(
     if seeds.ndim:
         epoch = jax.vmap(epoch, in_axes=(0, None, 0, None))
         judge = jax.vmap(judge, in_axes=(0, None))
-    init = partial(initial_state, spec, training=training, optimizer=optimizer)
+    init = init_function(spec, training, optimizer)
     state = init(seeds)
-    draws = draws_of_epoch(seeds, jnp.int32(0), images=len(data.labels), batch_size=training.batch_size)
-    # The longest first. Lowering is Python and holds the interpreter; compiling is not and does not.
-    futures = [
-        _in_background(jax.jit(epoch, donate_argnums=0).lower(state, data, draws, schedule).compile),
-        _in_background(jax.jit(judge).lower(state, data).compile),
-    ]
+    draws = draws_of_epoch(seeds, 0, images=len(data.labels), batch_size=training.batch_size)
+    leaf: Any = 0  # stands for an array of a result
+    jobs = (  # the longest first
+        ("epoch", jax.jit(epoch, donate_argnums=0), (state, data, draws, schedule), (state, leaf)),
+        ("evaluate", jax.jit(judge), (state, data), Evaluation(leaf, leaf)),
+    )
+    determinants = (spec, forms, training.model_dump(exclude=_ARGUMENTS))
+    futures = [obtain((name, *determinants), function, takes, returns) for name, function, takes, returns in jobs]
     wait(futures)
     compiled_epoch, compiled_judge = (future.result() for future in futures)
     return Program(init, compiled_epoch, compiled_judge, time.perf_counter() - start)
@@ -82,25 +87,30 @@ def layout_of(network: Network) -> Layout:
     return Layout(graphdef, *map(packing_of, states))
 
 
-def initial_state(
-    spec: ArchitectureSpec,
-    seeds: UInt32[Array, "*s"],
-    training: TrainingSection,
-    optimizer: optax.GradientTransformationExtraArgs,
-) -> TrainState:
-    """The state before the first step, built on the host; vector `seeds` give every array that leading axis."""
+def init_function(
+    spec: ArchitectureSpec, training: TrainingSection, optimizer: optax.GradientTransformationExtraArgs
+) -> Callable[[UInt32[np.ndarray, "*s"]], TrainState]:
+    """What builds the state before the first step; vector `seeds` give every array that leading axis."""
 
     def draw(seed: int) -> Weights:
         network = Network(spec, forms="native", dropout=training.dropout, rng=init_generator(seed))
         return Weights(*(pack_on_host(nnx.state(network, kind)) for kind in (nnx.Param, nnx.BatchStat)))
 
-    drawn = [draw(seed) for seed in np.atleast_1d(seeds).tolist()]
-    # jnp.array copies: the epoch consumes its state, which must not be numpy's memory
-    params, stats = jax.tree.map(lambda *each: jnp.array(np.stack(each) if seeds.ndim else each[0]), *drawn)
-    weights = Weights(params, jax.tree.map(jnp.zeros_like, stats))
-    average = jax.tree.map(jnp.zeros_like, weights) if training.ema_decay else None
-    start = jax.vmap(optimizer.init) if seeds.ndim else optimizer.init
-    return TrainState(jnp.zeros(seeds.shape, jnp.int32), weights, start(params), average)
+    def rest(weights: Weights) -> TrainState:
+        blank = jax.tree.map(jnp.zeros_like, weights)
+        start = Weights(weights.params, blank.stats)
+        return TrainState(jnp.int32(0), start, optimizer.init(weights.params), blank if training.ema_decay else None)
+
+    alone, together = jax.jit(rest), jax.jit(jax.vmap(rest))
+
+    def init(seeds: UInt32[np.ndarray, "*s"]) -> TrainState:
+        drawn = [draw(seed) for seed in np.atleast_1d(seeds).tolist()]
+        # jnp.array copies: the epoch consumes its state, which must not be numpy's memory
+        weights = jax.tree.map(lambda *each: jnp.array(np.stack(each) if seeds.ndim else each[0]), *drawn)
+        state: TrainState = (together if seeds.ndim else alone)(weights)
+        return state
+
+    return init
 
 
 def _epoch_function(
@@ -109,7 +119,7 @@ def _epoch_function(
     def epoch(
         state: TrainState, data: EpochData, draws: EpochDraws, schedule: Schedule
     ) -> tuple[TrainState, Float[Array, ""]]:
-        def step(state: TrainState, drawn: EpochDraws) -> tuple[TrainState, Float[Array, ""]]:
+        def step(state: TrainState, drawn: Any) -> tuple[TrainState, Float[Array, ""]]:
             images = augment(
                 data.images[drawn.order], drawn.offsets, drawn.mirrored, shift=training.shift, flip=training.flip
             )
@@ -117,7 +127,7 @@ def _epoch_function(
                 state,
                 standardise(images, data.mean, data.std),
                 data.labels[drawn.order],
-                drawn.dropout_keys if training.dropout else None,
+                jax.random.wrap_key_data(drawn.dropout, impl="threefry2x32") if training.dropout else None,
                 learning_rate(schedule, state.step),
                 layout=layout,
                 optimizer=optimizer,
@@ -129,20 +139,3 @@ def _epoch_function(
         return state, losses.mean()
 
     return epoch
-
-
-def _in_background(function: Callable[[], Any]) -> Future[Any]:
-    """Runs `function` in a thread of its own, so that the caller waits where an interrupt reaches it.
-
-    A daemon, unlike those of an executor: an interrupted process need not see the compilation through.
-    """
-    future: Future[Any] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(function())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future

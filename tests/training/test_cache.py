@@ -5,25 +5,18 @@ import stat
 from importlib.metadata import version
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import pytest
 
-from scalesearch.training.cache import cache_folder, enable_compilation_cache
+from scalesearch.training import cache
+from scalesearch.training.cache import cache_folder, enable_compilation_cache, folder_in_use
 
 
 @pytest.fixture(autouse=True)
-def _keep_the_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    before = jax.config.jax_compilation_cache_dir
+def _keep_the_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(cache, "_in_use", [])
     monkeypatch.delenv("SCALESEARCH_CACHE_DIR", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    yield
-    monkeypatch.undo()
-    jax.config.update("jax_compilation_cache_dir", before)
-    from jax.experimental.compilation_cache import compilation_cache
-
-    compilation_cache.reset_cache()
 
 
 def test_which_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -37,17 +30,14 @@ def test_which_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert cache_folder() == tmp_path / "mine" / name
 
 
-def test_programs_are_kept_in_a_private_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_folder_becomes_private(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SCALESEARCH_CACHE_DIR", str(tmp_path / "mine"))
     (tmp_path / "mine").mkdir(mode=0o755)
     folder = cache_folder()
     folder.mkdir(mode=0o755)
-    assert enable_compilation_cache() == folder
+    assert folder_in_use() is None
+    assert enable_compilation_cache() == folder_in_use() == folder
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    monkeypatch.setattr("scalesearch.training.cache._MIN_COMPILE_SECONDS", 0.0)
-    enable_compilation_cache()
-    jax.jit(lambda x: jnp.sin(x) * 3 + 1)(jnp.arange(7.0)).block_until_ready()
-    assert list(folder.iterdir())
 
 
 def test_a_folder_that_cannot_be_used_warns_and_nothing_more(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -55,7 +45,7 @@ def test_a_folder_that_cannot_be_used_warns_and_nothing_more(monkeypatch: pytest
     monkeypatch.setenv("SCALESEARCH_CACHE_DIR", str(tmp_path / "file"))
     with pytest.warns(UserWarning, match="must be yours and writable, but Not a directory.*SCALESEARCH_CACHE_DIR"):
         enable_compilation_cache()
-    assert jax.config.jax_compilation_cache_dir != str(cache_folder())
+    assert folder_in_use() is None
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="no user ids here")

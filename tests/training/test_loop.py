@@ -14,7 +14,7 @@ import pytest
 
 from scalesearch.config import DataSection, RuntimeSection, TrainingSection
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
-from scalesearch.training import program
+from scalesearch.training import cache, program
 from scalesearch.training.data import Split, Splits, load_splits
 from scalesearch.training.draws import EpochDraws
 from scalesearch.training.loop import EpochReport, TrainingDiverged, TrainingResult, train
@@ -117,8 +117,11 @@ def test_same_seed_same_result_bit_for_bit_whatever_ran_before_and_whatever_the_
     assert curves(run(poisoned, seeds=(1,))) == curves(result)[1:]
 
 
-def test_further_seeds_and_epochs_compile_nothing(splits: Splits, result: TrainingResult) -> None:
+def test_further_seeds_and_epochs_compile_nothing(
+    splits: Splits, result: TrainingResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
     del result  # whatever a process compiles once is compiled by now
+    monkeypatch.setattr(cache, "_in_use", [])
     with counted_compilations() as one:
         run(splits, seeds=(0,), epochs=2)
     with counted_compilations() as three:

@@ -14,7 +14,7 @@ from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSp
 from scalesearch.training.optimizer import build_optimizer
 from scalesearch.training.packing import Packed
 from scalesearch.training.pipeline import EpochData, prepare, standardise
-from scalesearch.training.program import initial_state, layout_of
+from scalesearch.training.program import init_function, layout_of
 from scalesearch.training.sources import Split
 from scalesearch.training.step import (
     STATISTICS_DECAY,
@@ -55,7 +55,7 @@ class Trained:
         self.train, self.validation = split(8), split(11)
         self.layout: Layout = layout_of(Network(SPEC, forms="native", dropout=0.0, rng=RNG))
         optimizer = build_optimizer(training)
-        self.state: TrainState = initial_state(SPEC, jnp.uint32(0), training, optimizer)
+        self.state: TrainState = init_function(SPEC, training, optimizer)(np.uint32(0))
         self.data: EpochData = prepare(self.train, self.validation, 6, 4)
         images = standardise(self.data.images.astype(jnp.float32), self.data.mean, self.data.std)
         step = jax.jit(

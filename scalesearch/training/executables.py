@@ -1,0 +1,186 @@
+"""Whole compiled programs kept on disk: what one process has compiled, the next neither traces nor compiles.
+
+JAX's own cache spares XLA's part of the work alone: tracing and lowering a network keeps Python busy for a second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import tempfile
+import threading
+import warnings
+import zlib
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.experimental import serialize_executable
+
+import scalesearch
+from scalesearch.cores import usable_cores
+from scalesearch.training.cache import folder_in_use
+
+MOST_BYTES = 2**30
+"""Of all kept programs together; those longest unused go first. A small network's take half a megabyte."""
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax")
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where one program is kept, and the structures of what it takes and returns."""
+
+    path: Path
+    takes: Any
+    returns: Any
+
+    def load(self) -> jax.stages.Compiled | None:
+        """The program, or None where it is not kept. Warns where it is kept for other circumstances alone."""
+        try:
+            found = self.path.read_bytes()
+        except OSError:
+            self._tell_of_others()
+            return None
+        try:
+            os.utime(self.path)  # the last use, for `_prune`
+            program: jax.stages.Compiled = serialize_executable.deserialize_and_load(
+                zlib.decompress(found), self.takes, self.returns
+            )
+        except Exception as error:  # a damaged file, in any of the ways of pickle and XLA
+            warnings.warn(f"a kept program cannot be read and is compiled again: {_first_line(error)}", stacklevel=2)
+            return None
+        return program
+
+    def save(self, compiled: jax.stages.Compiled) -> None:
+        """Keep `compiled`, if this can be done. Never raises: the program at hand works either way."""
+        try:
+            serialized, takes, _ = serialize_executable.serialize(compiled)
+            assert takes == self.takes
+            with tempfile.NamedTemporaryFile(dir=self.path.parent, delete=False) as file:
+                file.write(zlib.compress(serialized, level=1))
+            Path(file.name).replace(self.path)  # at once: other processes see all of it or nothing
+            _prune(self.path.parent)
+        except Exception as error:
+            warnings.warn(f"a compiled program is not kept: {_first_line(error)}", stacklevel=2)
+
+    def _tell_of_others(self) -> None:
+        what = self.path.name.split("-")[0]
+        if any(self.path.parent.glob(f"{what}-*")):
+            warnings.warn(
+                "programs that were compiled before do not fit and are compiled again: scalesearch, jax, the device "
+                "or settings of XLA are others now",
+                stacklevel=2,
+            )
+
+
+def obtain(
+    determinants: tuple[object, ...], function: Any, takes: tuple[Any, ...], returns: Any
+) -> Future[jax.stages.Compiled]:
+    """The jitted `function` compiled for the shapes of `takes`: as it is kept, else compiled, and then kept.
+
+    `determinants` are what it depends on beside these shapes and the code (their `repr` counts); `returns` is
+    anything of the structure of its result. Lowering, which is Python, is done at once; compiling in a thread.
+    """
+    place = _place(determinants, takes, returns)
+    kept = place.load() if place is not None else None
+    if kept is not None:
+        future: Future[jax.stages.Compiled] = Future()
+        future.set_result(kept)
+        return future
+    lowered = function.lower(*takes)
+
+    def compile_and_keep() -> jax.stages.Compiled:
+        compiled: jax.stages.Compiled = lowered.compile()
+        if place is not None:
+            place.save(compiled)
+        return compiled
+
+    return _in_background(compile_and_keep)
+
+
+def _in_background(function: Callable[[], Any]) -> Future[Any]:
+    """Runs `function` in a thread of its own, so that the caller waits where an interrupt reaches it.
+
+    A daemon, unlike those of an executor: an interrupted process need not see the compilation through.
+    """
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def _place(determinants: tuple[object, ...], takes: tuple[Any, ...], returns: Any) -> _Place | None:
+    """Where the program is kept; None where none is: the cache is off, or the user has turned JAX's own on.
+
+    What JAX takes from its own cache cannot be saved again (jaxlib 0.10: "Function … not found" when it runs).
+    """
+    folder = folder_in_use()
+    if folder is None or jax.config.values["jax_compilation_cache_dir"] is not None:
+        return None
+    shapes = [(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(takes)]
+    what = _digest(determinants, shapes, len(usable_cores()))
+    path = folder / f"{what}-{_circumstances()}.program"
+    return _Place(path, jax.tree.structure((takes, {})), jax.tree.structure(returns))
+
+
+def _circumstances() -> str:
+    """All else that a program depends on: code, versions, device, settings."""
+    device = jax.devices()[0]
+    values = jax.config.values
+    settings = {name: getattr(jax.config, name, values[name]) for name in sorted(values) if "cache" not in name}
+    flags = [os.environ.get(name) for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")]
+    versions = [version(package) for package in _PACKAGES]
+    kind = (device.device_kind, device.client.platform_version, jax.local_device_count())
+    return _digest(_source(), versions, kind, _processor(), settings, flags)
+
+
+@cache
+def _source() -> str:
+    """The code of this package."""
+    files = sorted(Path(scalesearch.__file__).parent.rglob("*.py"))
+    return _digest(*(file.read_bytes() for file in files))
+
+
+@cache
+def _processor() -> str:
+    """The instructions that the processor has: home directories are shared by unlike machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return f"{platform.machine()} {platform.processor()} {features}"
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
+
+
+def _prune(folder: Path) -> None:
+    """Delete the programs longest unused beyond `MOST_BYTES`."""
+    total = 0
+    for status, path in sorted(((path.stat(), path) for path in folder.glob("*.program")), key=_last_use, reverse=True):
+        total += status.st_size
+        if total > MOST_BYTES:
+            path.unlink(missing_ok=True)
+
+
+def _last_use(entry: tuple[os.stat_result, Path]) -> float:
+    return entry[0].st_mtime
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -1,0 +1,121 @@
+"""Programs that are kept on disk: found again, by the right circumstances alone, and never in the way."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scalesearch.training import cache, executables
+
+X = np.arange(5, dtype=np.float32)
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setattr(cache, "_in_use", [])
+    monkeypatch.setenv("SCALESEARCH_CACHE_DIR", str(tmp_path))
+    return cache.enable_compilation_cache()
+
+
+class Function:
+    """Sine and cosine, and how often they were traced."""
+
+    def __init__(self) -> None:
+        self.traced = 0
+
+    def obtain(self, determinants: tuple[Any, ...] = (1,), x: np.ndarray = X) -> Any:
+        def function(x: jax.Array) -> dict[str, jax.Array]:
+            self.traced += 1
+            return {"sin": jnp.sin(x), "cos": jnp.cos(x)}
+
+        return executables.obtain(determinants, jax.jit(function), (x,), {"sin": 0, "cos": 0}).result()
+
+
+def test_a_kept_program_is_neither_traced_nor_compiled_and_computes_the_same() -> None:
+    function = Function()
+    first, again = function.obtain()(X), function.obtain()(X)
+    assert function.traced == 1
+    for name, expected in (("sin", np.sin(X)), ("cos", np.cos(X))):
+        np.testing.assert_array_equal(first[name], again[name])
+        np.testing.assert_allclose(again[name], expected, rtol=1e-6)  # float32
+
+
+def test_determinants_and_shapes_tell_programs_apart(folder: Path) -> None:
+    function = Function()
+    function.obtain()
+    function.obtain(determinants=(2,))
+    function.obtain(x=X[:4])
+    function.obtain(x=X.astype(np.int32))
+    assert function.traced == 4
+    assert len(list(folder.glob("*.program"))) == 4
+
+
+@pytest.mark.parametrize("change", ["source", "version", "setting", "flags", "processor"])
+def test_other_circumstances_compile_again_and_say_so(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    function = Function()
+    function.obtain()
+    match change:
+        case "source":
+            monkeypatch.setattr(executables, "_source", lambda: "edited")
+        case "version":
+            monkeypatch.setattr(executables, "version", lambda package: "99")
+        case "flags":
+            monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+        case "processor":
+            monkeypatch.setattr(executables, "_processor", lambda: "without AVX")
+    told = pytest.warns(UserWarning, match="do not fit and are compiled again")
+    with jax.default_matmul_precision("highest" if change == "setting" else None), told:
+        function.obtain()
+    assert function.traced == 2
+
+
+def test_a_damaged_file_is_compiled_again_and_mended(folder: Path) -> None:
+    function = Function()
+    function.obtain()
+    (path,) = folder.glob("*.program")
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.warns(UserWarning, match="cannot be read and is compiled again"):
+        function.obtain()
+    function.obtain()
+    assert function.traced == 2
+
+
+def test_nothing_is_kept_while_the_cache_is_off_or_jax_keeps_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes out of JAX's own cache cannot be serialised again."""
+    function = Function()
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    try:
+        function.obtain()
+    finally:
+        jax.config.update("jax_compilation_cache_dir", None)
+    monkeypatch.setattr(cache, "_in_use", [])
+    function.obtain()
+    assert function.traced == 2
+    assert not list(folder.glob("*.program"))
+
+
+def test_a_full_or_missing_folder_warns_and_the_program_works(folder: Path) -> None:
+    folder.rmdir()
+    with pytest.warns(UserWarning, match="is not kept"):
+        program = Function().obtain()
+    np.testing.assert_allclose(program(X)["sin"], np.sin(X), rtol=1e-6)
+
+
+def test_those_longest_unused_go_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    function = Function()
+    for number in (1, 2):
+        function.obtain(determinants=(number,))
+    first = min(folder.glob("*.program"), key=lambda path: path.stat().st_mtime_ns)
+    for path in folder.glob("*.program"):
+        os.utime(path, (0, 0))
+    function.obtain(determinants=(1,))  # used again
+    monkeypatch.setattr(executables, "MOST_BYTES", int(2.5 * first.stat().st_size))
+    function.obtain(determinants=(3,))
+    assert first.exists()
+    assert len(list(folder.glob("*.program"))) == 2
