@@ -39,7 +39,8 @@ class Fault(NamedTuple):
 def first_fault(error: ValidationError, model: type[BaseModel]) -> Fault:
     """The first fault that validating a document as `model` raised."""
     faults = error.errors(include_url=False)
-    first = faults[0]
+    # A key that is unknown first: where one is missing too, that is its misspelling.
+    first = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
     key, section = _place(first["loc"], model)
     name = f"`{key}`" if key else "the document"
     match first["type"]:

@@ -18,8 +18,12 @@ from scalesearch.search.storage import sqlite_url
 
 def save_study(folder: Path, study: StudyConfig) -> None:
     """Write the effective study, flags included, as study.toml."""
-    document = study.model_dump(mode="json", exclude_none=True)
-    write_text(folder / "study.toml", tomli_w.dumps(document))
+    write_text(folder / "study.toml", study_text(study))
+
+
+def study_text(study: StudyConfig) -> str:
+    """The TOML of `study`."""
+    return tomli_w.dumps(study.model_dump(mode="json", exclude_none=True))
 
 
 def finish(run: Run, storage: str | None = None) -> None:

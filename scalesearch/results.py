@@ -236,13 +236,13 @@ def load(folder: str | Path, storage: str | None = None) -> Run:
         if part.study.name not in names:
             continue  # interrupted before it began, or from before the study had this part
         stored = studies.join_study(opened, part.study.name)
-        found = studies.records(stored)
+        found = studies.snapshot(stored)
         if part.rung:
-            rungs[part.rung] = found
+            rungs[part.rung] = found.records
         else:
-            records += [dataclasses.replace(record, phi=part.phi) for record in found]
-        states.update(studies.count_states(stored))
-        dates.append(studies.last_date(stored))
+            records += [dataclasses.replace(record, phi=part.phi) for record in found.records]
+        states.update(found.states)
+        dates.append(found.last_date)
     date = max((day for day in dates if day), default=None)
     return Run(folder, study, tuple(records), rungs, dict(states), studies.fingerprint_of(own), date)
 

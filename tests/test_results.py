@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 
@@ -205,3 +207,19 @@ def test_a_folder_that_holds_no_run(tmp_path: Path) -> None:
     open_storage(sqlite_url(tmp_path))
     with pytest.raises(StorageError, match="no study called 'planted'"):
         load(tmp_path)
+
+
+def test_what_a_running_study_holds_is_read_at_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two looks a trial may end: then counts and records would contradict each other."""
+    planted_run(tmp_path, most=9)
+    looks: list[optuna.Study] = []
+    get_trials = optuna.Study.get_trials
+
+    def counted(study: optuna.Study, *arguments: Any, **options: Any) -> Any:
+        looks.append(study)
+        return get_trials(study, *arguments, **options)
+
+    monkeypatch.setattr(optuna.Study, "get_trials", counted)
+    run = load(tmp_path)
+    assert len(looks) == 1
+    assert run.states["complete"] == len(run.records) == 9

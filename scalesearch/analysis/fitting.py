@@ -126,7 +126,7 @@ class SurfaceData:
         distinct = len(np.unique(self.shares.round(9), axis=0))
         needed = mixture.shape[1] + 2 + self.levels.shape[1]  # the covariate, and a degree of freedom for the error
         if distinct < needed:
-            return f"the {model} model needs {needed} distinct candidates, but {distinct} finished"
+            return f"the {model} model needs {needed} candidates of distinct shares, but {distinct} are there"
         if np.linalg.matrix_rank(mixture, tol=1e-6) < mixture.shape[1]:
             return f"the {distinct} distinct candidates do not span the {model} model"
         return ""

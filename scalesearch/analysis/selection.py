@@ -17,12 +17,12 @@ from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.optimum import Optimum, describe, optimum
 from scalesearch.analysis.region import Region, confidence_region, in_region
 from scalesearch.analysis.signal import SIGNIFICANT, Signal, lack_of_fit, signal_of
-from scalesearch.analysis.surface import FloatArray, InsufficientTrials, Surface
+from scalesearch.analysis.surface import LINEAR, FloatArray, InsufficientTrials, Surface
 from scalesearch.analysis.tables import finished_candidates
 from scalesearch.config import StudyConfig
 from scalesearch.scaling.coefficients import coefficients_of
 from scalesearch.scaling.family import ScalingRule
-from scalesearch.scaling.markup import markup
+from scalesearch.scaling.markup import count_of, markup
 from scalesearch.scaling.simplex import FAR, NAMES, Shares
 
 # Above this p of the lack of fit the surface's error and the seeds' are taken for one and pooled: more degrees of
@@ -103,7 +103,7 @@ def _choose(trials: pd.DataFrame, candidates: pd.DataFrame, budget: float, metri
     values = first[metric].to_numpy(float)
     best = first.iloc[int(values.argmax() if maximise else values.argmin())]
     shares = np.array([best[f"{name}_share"] for name in NAMES], float)
-    basis = f"The shares of the best of {len(finished)} candidates, because"
+    basis = f"The shares of the best of {count_of(len(finished), 'candidate')}, because"
     try:
         fitted = _fitted(candidates, budget, metric, model)
     except InsufficientTrials as error:
@@ -134,7 +134,7 @@ def _choose(trials: pd.DataFrame, candidates: pd.DataFrame, budget: float, metri
 
 
 def _certainty(region: Region | None, budget: float, tied: int, finished: int) -> str:
-    told = f"{tied} of {finished} candidates cannot be told from the best by their seeds."
+    told = f"By their seeds alone {tied} of {count_of(finished, 'candidate')} cannot be told from the best."
     if region is None:
         return told
     bounds = ", ".join(
@@ -144,7 +144,8 @@ def _certainty(region: Region | None, budget: float, tied: int, finished: int) -
     pieces = "" if len(region.places) == 1 else f", in {len(region.places)} places"
     if 1 < len(region.places) <= MOST_TOLD:
         pieces += f": best at {'; '.join(_told(place) for place in region.places.tolist())}"
-    return f"With {region.level:.0%} confidence {bounds} ({region.part_text} of the triangle{pieces}). {told}"
+    part = f"{region.part_text} of the triangle{pieces}"
+    return f"With {region.level:.0%} confidence, as far as the surface holds, {bounds} ({part}). {told}"
 
 
 def _tied_json(row: Mapping[Any, Any]) -> dict[str, Any]:
@@ -159,8 +160,13 @@ def _tied_json(row: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _fitted(candidates: pd.DataFrame, budget: float, metric: str, model: TwoWay) -> Surface:
-    """A polynomial or, where candidates deviate from it by more than the seeds' noise, perhaps a Gaussian process."""
+    """A polynomial or, where candidates deviate from it by more than the seeds' noise, perhaps a Gaussian process.
+
+    Raises `InsufficientTrials` where there are too few candidates for a surface that may be best inside the triangle.
+    """
     fit = fit_surface(candidates, budget, metric)
+    if fit.model == LINEAR:
+        raise InsufficientTrials(f"{fit.model_note} (a linear surface is best in a corner, whatever the trials say)")
     p = lack_of_fit(fit, model)
     if p is None or p >= SIGNIFICANT or model.error_variance is None or fit.n < PROCESS_LEAST:
         return fit

@@ -18,6 +18,7 @@ from scalesearch.analysis.comparison import finished_runs, two_way
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.surface import FloatArray
 from scalesearch.analysis.tables import merged_records, trials_table
+from scalesearch.config import InputError
 from scalesearch.files import write_text
 from scalesearch.records import TrialRecord
 from scalesearch.scaling.architecture import ArchitectureSpec
@@ -111,11 +112,14 @@ class Validation:
 
 
 def read_validations(folder: Path) -> tuple[Validation, ...]:
-    """What `save_validation` wrote to a run folder, by φ; empty where it never did."""
+    """What `save_validation` wrote to a run folder, by φ; empty where it never did. Raises `InputError`."""
     path = folder / "validation.json"
     if not path.is_file():
         return ()
-    return tuple(Validation.from_json(one) for one in json.loads(path.read_text(encoding="utf-8")))
+    try:
+        return tuple(Validation.from_json(one) for one in json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{path}: not what `validate` writes ({type(error).__name__}: {error})") from None
 
 
 def save_validation(folder: Path, new: Validation) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -22,6 +22,8 @@ from scalesearch.search.parts import Part
 from scalesearch.search.timing import DEVICE, predicted_seconds
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from scalesearch.analysis.validation import Validation
     from scalesearch.results import Run
 
@@ -126,7 +128,8 @@ def _time(study: StudyConfig, made: Plan) -> str:
         return f"{trainings}; no time is predicted where `data.train` is 0 (all that is left)"
     if study.race:
         once = predicted_seconds(study.model_copy(update={"seeds": 1}), [trial.candidate for trial in planned])
-        return f"{trainings}: about {duration(once or 0.0)} to {duration(seconds)} on {DEVICE}"
+        span = dict.fromkeys((duration(once or 0.0), duration(seconds)))
+        return f"{trainings}: about {' to '.join(span)} on {DEVICE}"
     return f"{trainings}: about {duration(seconds)} on {DEVICE}"
 
 
@@ -221,7 +224,7 @@ def show_status(run: Run) -> None:
         f"{run.study.name}: {states['complete']} trials complete, {states['failed']} failed, "
         f"{states['running']} running, {states['waiting']} waiting"
     )
-    if states["complete"]:
+    if run.has_result:
         out.print(_leaderboard(run, LEADERS, out.width))
         out.print(run.choice.signal.verdict, soft_wrap=True)
 
@@ -232,7 +235,7 @@ def show_result(run: Run) -> None:
     left = run.states["waiting"] + run.states["running"]
     if left:
         out.print(f"[yellow]So far: {left} more trials are to be trained.[/]")
-    if not run.states["complete"]:
+    if not run.has_result:
         out.print("No candidate finished, so nothing can be chosen.")
     else:
         out.print("\n[bold]Candidates[/], best first")
@@ -293,9 +296,11 @@ def show_validations(validations: Sequence[Validation], metric: str) -> None:
 
 def _leaderboard(run: Run, most: int, width: int) -> Table:
     good = run.candidates[run.candidates["status"].eq(DONE)].head(most)
+    levels = good["phi"].nunique()
     rows = [
         {
             "": str(place),
+            **({"φ": f"{row['phi']:g}"} if levels > 1 else {}),
             **multipliers(Coefficients(row["alpha"], row["beta"], row["gamma"])),
             **_shares([row[f"{name}_share"] for name in ("depth", "width", "resolution")]),
             "real cost": f"{row['macs_ratio']:.3f}×",
@@ -305,9 +310,15 @@ def _leaderboard(run: Run, most: int, width: int) -> Table:
             "best?": chance_text(row["chance"], row["tied"]),
             "network": _network_of(row),
         }
-        for place, row in enumerate(good.to_dict("records"), start=1)
+        for place, row in _places(good)
     ]
     return table(rows, width, ("depth", "width", "res.", "real cost"))
+
+
+def _places(good: pd.DataFrame) -> Iterator[tuple[int, Mapping[Hashable, Any]]]:
+    """The rows of candidates, best first, and each one's place in its level."""
+    for place, row in zip(good.groupby("phi").cumcount() + 1, good.to_dict("records"), strict=True):
+        yield int(place), row
 
 
 def _network_of(row: Mapping[Hashable, Any]) -> str:

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from scalesearch.cli.display import console, multipliers, network, quantity, table
-from scalesearch.cli.scaling import print_json, read_rule
+from scalesearch.cli.scaling import print_json, read_rule, warn_of
 from scalesearch.config import InputError
 from scalesearch.scaling.baselines import Baseline, baseline
 from scalesearch.scaling.coefficients import shares_of
@@ -24,6 +24,7 @@ def explain(arguments: argparse.Namespace) -> int:
     own, coefficients, wide = papers, PAPER, ("blocks asked, got", "pixels asked, got")
     if arguments.rule is not None:
         rule = read_rule(arguments.rule)
+        warn_of(rule)
         own, coefficients = rule.baseline, rule.coefficients
     try:
         explained = explain_family(own, coefficients, parse_phis(arguments.phi))

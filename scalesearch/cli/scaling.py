@@ -144,6 +144,16 @@ def read_rule(path: Path) -> ScalingRule:
         raise InputError(f"{path}: {error}") from None
 
 
+def warn_of(rule: ScalingRule) -> None:
+    """On stderr, why not to build on `rule` yet: it is not resolved, or trials were missing when it was written."""
+    trials = rule.provenance.get("trials", {})
+    left = trials.get("waiting", 0) + trials.get("running", 0) if isinstance(trials, dict) else 0
+    if left:
+        sys.stderr.write(f"scalesearch: this rule is provisional: {left} trials were still to be trained\n")
+    if not rule.resolved:
+        sys.stderr.write("scalesearch: this rule is not resolved: other splits may be as good\n")
+
+
 def scale(arguments: argparse.Namespace) -> int:
     """Print the family of a rule."""
     rule = read_rule(arguments.rule)
@@ -151,8 +161,7 @@ def scale(arguments: argparse.Namespace) -> int:
         members = family(rule, parse_phis(arguments.phi))
     except ValueError as error:
         raise InputError(f"--phi: {error}") from None
-    if not rule.resolved:
-        sys.stderr.write("scalesearch: this rule is not resolved: other splits may be as good\n")
+    warn_of(rule)
     if arguments.json:
         print_json({"family": [member.to_json() for member in members]})
     else:
@@ -169,7 +178,9 @@ def export(arguments: argparse.Namespace) -> int:
         raise InputError(f"{arguments.folder}: no such run folder")
     if not path.exists():
         raise InputError(f"{arguments.folder}: no coefficients.json there yet; finish the run first")
-    text = json.dumps(read_rule(path).to_json(), indent=2) + "\n"
+    rule = read_rule(path)
+    warn_of(rule)
+    text = json.dumps(rule.to_json(), indent=2) + "\n"
     if arguments.output is None:
         sys.stdout.write(text)
     else:

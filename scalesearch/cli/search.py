@@ -22,7 +22,7 @@ from scalesearch.cli.progress import SearchProgress
 from scalesearch.cli.scaling import print_json, study_of
 from scalesearch.config import InputError, StudyConfig
 from scalesearch.cores import usable_cores, use_cores
-from scalesearch.output import finish, save_study
+from scalesearch.output import finish, save_study, study_text
 from scalesearch.results import Run, load
 from scalesearch.search import study as studies
 from scalesearch.search.design import Plan, make_plan, planned_size
@@ -49,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     parts = [(part, make_plan(part.study)) for part in parts_of(config)]
     folder = arguments.out or Path("runs") / config.name
     with owned(folder), interrupts.deferred(STOPPING):
+        _check_is_own(folder, config, arguments.storage)
         if not arguments.json:
             display.show_plan_head(parts)
         with _searches(config, parts, folder, arguments.storage) as (searches, splits):
@@ -68,6 +69,15 @@ def run(arguments: argparse.Namespace) -> int:
         )
         return 5
     return code
+
+
+def _check_is_own(folder: Path, config: StudyConfig, server: str | None) -> None:
+    """Raises `InputError` where `folder` has a study.toml that no run wrote: it would be lost."""
+    path = folder / "study.toml"
+    if server or (folder / "study.db").exists() or not path.exists():
+        return
+    if path.read_text(encoding="utf-8", errors="replace") != study_text(config):
+        raise InputError(f"--out {folder}: its study.toml is not a run's and would be lost; choose another folder")
 
 
 @dataclass(frozen=True)
@@ -183,12 +193,12 @@ def owned(folder: Path) -> Iterator[None]:
             pass
         lock = (folder / ".lock").open("w", encoding="utf-8")
     except OSError as error:
-        raise InputError(f"--out {folder}: cannot be written ({error.strerror}); choose another folder") from None
+        raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"--out {folder}: another `scalesearch run` is at work there") from None
+            raise InputError(f"{folder}: another `scalesearch run` is at work there") from None
         yield
 
 
@@ -284,5 +294,8 @@ def status(arguments: argparse.Namespace) -> int:
 def report(arguments: argparse.Namespace) -> int:
     """Write the tables, the rule and the report of what there is so far."""
     found = load(arguments.folder, arguments.storage)
-    finish(found, arguments.storage)
+    try:
+        finish(found, arguments.storage)
+    except OSError as error:
+        raise InputError(f"{arguments.folder}: cannot be written ({error.strerror})") from None
     return _show(found, arguments.json)

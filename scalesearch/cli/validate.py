@@ -49,7 +49,11 @@ def _validate(run: Run, phi: float, arguments: argparse.Namespace) -> int:
     """One φ. Returns how many networks failed."""
     from scalesearch.training.data import check_fits, load_splits
 
-    config = validation_study(run.study, run.choice.shares, phi, arguments.seeds or run.study.seeds)
+    seeds = arguments.seeds or run.study.seeds
+    for one in run.validations:
+        if one.phi == phi and one.seeds > seeds:
+            raise InputError(f"φ = {phi:g} is validated with {one.seeds} seeds already: --seeds must be at least that")
+    config = validation_study(run.study, run.choice.shares, phi, seeds)
     made, names = rivals(config, run.choice.shares)
     splits = load_splits(config.data)
     check_fits(made.baseline.spec, splits, config.training.batch_size)
@@ -66,11 +70,11 @@ def _validate(run: Run, phi: float, arguments: argparse.Namespace) -> int:
     study = studies.open_study(open_storage(url), config, splits.digest)
     # The one place that reads the test split: as the validation of these trainings, none of which chooses anything.
     train_missing(Search(config, made, study), dataclasses.replace(splits, validation=splits.test), url)
-    records = studies.records(study)
+    found = studies.snapshot(study)
     try:
-        table = validation_table(records, names, RULE, config.metric)
+        table = validation_table(found.records, names, RULE, config.metric)
     except ValueError as error:
         raise InputError(f"φ = {phi:g}: {error}") from None
-    read = studies.last_date(study) or date.today().isoformat()
+    read = found.last_date or date.today().isoformat()
     save_validation(arguments.folder, Validation(phi, config.budget, read, splits.digest, verdict(table), table))
-    return sum(record.failure is not None for record in records)
+    return sum(record.failure is not None for record in found.records)

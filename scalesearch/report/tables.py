@@ -108,8 +108,12 @@ def fit_tables(surface: Surface, signal: Signal, candidates: pd.DataFrame) -> st
         for place in np.argsort(surface.influence)[::-1][:INFLUENTIAL].tolist()
     ]
     header, rows = surface.parameters()
+    taken = (
+        "The quadratic model is taken unless another one that can be best inside the triangle predicts clearly "
+        "better, by two standard errors; the linear one, always best in a corner, is there to compare with."
+    )
     return (
-        f"<p>{escape(told)}</p>"
+        f"<p>{escape(told)} {taken}</p>"
         + sortable("Error of predicting a candidate that is left out", ("model", "root mean square", "taken"), errors)
         + sortable(f"{surface.model} surface", header, list(rows))
         + sortable(

@@ -6,6 +6,11 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 
+def count_of(count: int, noun: str) -> str:
+    """`1 candidate`, `12 candidates`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
 def markup(title: str, header: Sequence[str], rows: Iterable[Sequence[str]], *sentences: str) -> str:
     """`title` in bold, a table (without a heading row where `header` is empty), and `sentences` below it."""
     head = [_row("th", header)] if header else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -235,21 +236,37 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
     return record_from_json(trial.user_attrs[_RECORD])
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a study holds at one moment: records of the finished trials, in their order, and `count_states`.
+
+    `last_date` is the day, in ISO form, on which the last trial with a record ended; None before there is one.
+    """
+
+    records: tuple[TrialRecord, ...]
+    states: Mapping[str, int]
+    last_date: str | None
+
+
+def snapshot(study: optuna.Study) -> Snapshot:
+    """One look at the storage, so that what it says belongs together while workers go on."""
+    trials = study.get_trials(deepcopy=False)
+    ended = [trial for trial in trials if has_record(trial)]
+    last = max((trial.datetime_complete for trial in ended if trial.datetime_complete is not None), default=None)
+    return Snapshot(tuple(map(record_of, ended)), _states(trials), last.date().isoformat() if last else None)
+
+
 def records(study: optuna.Study) -> tuple[TrialRecord, ...]:
     """Records of all finished trials, in their order."""
-    return tuple(record_of(trial) for trial in study.get_trials(deepcopy=False) if has_record(trial))
+    return snapshot(study).records
 
 
-def last_date(study: optuna.Study) -> str | None:
-    """The day, in ISO form, on which the last trial with a record ended; None before there is one."""
-    ends = (trial.datetime_complete for trial in study.get_trials(deepcopy=False) if has_record(trial))
-    last = max((end for end in ends if end is not None), default=None)
-    return last.date().isoformat() if last else None
-
-
-def count_states(study: optuna.Study) -> dict[str, int]:
+def count_states(study: optuna.Study) -> Mapping[str, int]:
     """How many trials are `waiting`, `running`, `complete`, or `failed` for a recorded reason."""
-    trials = study.get_trials(deepcopy=False)
+    return _states(study.get_trials(deepcopy=False))
+
+
+def _states(trials: Sequence[FrozenTrial]) -> dict[str, int]:
     return {
         "waiting": sum(trial.state == TrialState.WAITING for trial in trials),
         "running": sum(trial.state == TrialState.RUNNING for trial in trials),

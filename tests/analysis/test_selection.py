@@ -319,3 +319,18 @@ def test_a_candidate_that_decides_the_choice_is_named() -> None:
         f" Candidate {number} (depth 0.00, width 1.00, resolution 0.00) decides the choice: without it the optimum"
         f" would be {there}, outside the confidence region."
     ) in told[1]
+
+
+def test_a_linear_surface_chooses_nothing_and_resolves_nothing() -> None:
+    """Its optimum is a corner, whatever the trials say: the best candidate is taken, and no interval is claimed."""
+    records = planted_records(PlantedSurface(linear=(0.9, 0.5, 0.5)), noise_sd=0.0005)[:7]
+    trials, candidates = trials_table(records), candidates_table(records, 2.0, "val_loss")
+    assert fit_surface(candidates, 2.0, "val_loss").model == "Scheffé linear"
+    found = choose(trials, candidates, 2.0, "val_loss")
+    best = candidates.loc[candidates["val_loss"].idxmin()]
+    assert found.shares.values == tuple(best[f"{name}_share"] for name in ("depth", "width", "resolution"))
+    assert (found.signal.p or 1) < 1e-6
+    assert not found.signal.resolved
+    assert found.region is None
+    assert "needs 8 candidates of distinct shares, but 7 are there" in found.basis
+    assert "best in a corner, whatever the trials say" in found.signal.verdict

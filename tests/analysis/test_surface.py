@@ -104,8 +104,8 @@ def test_a_covariate_that_follows_from_the_shares_is_left_out():
     [
         (15, "Scheffé quadratic", ""),
         (8, "Scheffé quadratic", ""),
-        (7, "Scheffé linear", "the Scheffé quadratic model needs 8 distinct candidates, but 7 finished"),
-        (5, "Scheffé linear", "the Scheffé quadratic model needs 8 distinct candidates, but 5 finished"),
+        (7, "Scheffé linear", "the Scheffé quadratic model needs 8 candidates of distinct shares, but 7 are there"),
+        (5, "Scheffé linear", "the Scheffé quadratic model needs 8 candidates of distinct shares, but 5 are there"),
     ],
 )
 def test_fewer_candidates_fall_back_to_the_linear_model(rows: int, model: str, note: str):
@@ -225,7 +225,7 @@ def test_a_surface_without_a_candidate_is_that_of_the_others():
 def test_too_few_candidates_are_an_event_with_its_reason():
     table = candidates_table(planted_records(PlantedSurface()), 2.0, "val_loss")
     with pytest.raises(
-        InsufficientTrials, match="the Scheffé linear model needs 5 distinct candidates, but 4 finished"
+        InsufficientTrials, match="the Scheffé linear model needs 5 candidates of distinct shares, but 4 are there"
     ):
         fit_surface(table.head(4), 2.0, "val_loss")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -262,3 +263,30 @@ def test_what_answers_at_once_imports_nothing_heavy(command: str, rule_file: Pat
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout
+
+
+def test_a_rule_to_be_careful_with_says_so_wherever_it_is_handed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rule = planted_rule()
+    careful = dataclasses.replace(
+        rule, resolved=False, provenance={**rule.provenance, "trials": {"waiting": 5, "running": 1}}
+    )
+    (tmp_path / "coefficients.json").write_text(json.dumps(careful.to_json()), encoding="utf-8")
+    for command in (
+        ["export", str(tmp_path)],
+        ["scale", str(tmp_path), "--json"],
+        ["explain", str(tmp_path), "--json"],
+    ):
+        assert main(command) == 0
+        out, err = capsys.readouterr()
+        json.loads(out)
+        assert "provisional: 6 trials were still to be trained" in err
+        assert "not resolved" in err
+
+
+def test_the_baseline_alone_is_no_evidence_of_what_a_step_costs(
+    rule_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (sentence,) = answer(capsys, "explain", str(rule_file), "--phi", "0")["told"]
+    assert "should cost" in sentence

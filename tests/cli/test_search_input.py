@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import re
 from pathlib import Path
@@ -9,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scalesearch.cli.display import show_result, show_status
 from scalesearch.cli.main import main
 from scalesearch.search.storage import open_storage, sqlite_url
 from tests.cli.tiny import TINY, complaint
+from tests.planted import planted_run
 
 
 class TestBadInput:
@@ -20,7 +23,7 @@ class TestBadInput:
         (tiny.parent / "a file").write_text("not a folder", encoding="utf-8")
         folder = tiny.parent / place
         told = complaint(capsys, "run", "--study", tiny, "--out", folder)
-        assert f"--out {folder}: cannot be written" in told
+        assert f"{folder}: cannot be written" in told
         assert "choose another folder" in told
 
     def test_data_that_are_not_there_empty_or_cut_short(self, capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
@@ -132,3 +135,44 @@ class TestBadInput:
 def run_complaint(capsys: pytest.CaptureFixture[str], study: Path) -> str:
     """The one line of a `run` that fails on what it was given; `--json` keeps the plan off stdout."""
     return complaint(capsys, "run", "--study", study, "--out", study.parent / "run", "--json")
+
+
+def test_a_study_file_of_the_users_own_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = tmp_path / "study.toml"
+    own.write_text(f"# mine\n{TINY}", encoding="utf-8")
+    told = complaint(capsys, "run", "--study", own, "--out", tmp_path)
+    assert "its study.toml is not a run's and would be lost; choose another folder" in told
+    assert own.read_text(encoding="utf-8") == f"# mine\n{TINY}"
+
+
+def test_a_misspelt_key_is_named_rather_than_the_one_it_stands_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = tmp_path / "typo.toml"
+    study.write_text(TINY.replace("epochs = 2", "epoch = 2"), encoding="utf-8")
+    told = complaint(capsys, "run", "--study", study, "--out", tmp_path / "run")
+    assert "unknown key `training.epoch` (did you mean `epochs`?)" in told
+
+
+def test_a_report_into_a_folder_that_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted_run(tmp_path)
+
+    def refuse(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("scalesearch.cli.search.finish", refuse)
+    assert "cannot be written (Read-only file system)" in complaint(capsys, "report", tmp_path)
+
+
+def test_levels_are_told_apart_in_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = planted_run(tmp_path)
+    two = (*run.records, *(dataclasses.replace(record, phi=2.0) for record in run.records[:3]))
+    show_status(dataclasses.replace(run, records=two))
+    assert "φ" not in capsys.readouterr().out  # five leaders, all of one level
+    show_result(dataclasses.replace(run, records=two))
+    rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+    assert ["15", "1"] in rows
+    assert ["3", "2"] in rows
+    assert ["4", "2"] not in rows

@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from scalesearch.analysis.validation import COLUMNS
+from scalesearch.analysis.validation import COLUMNS, Validation, save_validation
 from scalesearch.cli.main import main
 from scalesearch.results import load
 from scalesearch.search import study as studies
@@ -89,3 +90,23 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no run there" in complaint(capsys, "validate", tmp_path / "nowhere")
     # The planted run's data are not those of its study file.
     assert "are not those that the rule was found with" in complaint(capsys, "validate", whole, code=3)
+
+
+def test_fewer_seeds_do_not_replace_what_more_have_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    planted_run(tmp_path)
+    table = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
+    table.loc[0, ["rivals", "seeds"]] = [RULE, 5]
+    save_validation(tmp_path, Validation(1.0, 2.0, "2026-01-02", "digest", "", table))
+    before = (tmp_path / "validation.json").read_bytes()
+    told = complaint(capsys, "validate", tmp_path, "--phi", "1", "--seeds", "4")
+    assert "φ = 1 is validated with 5 seeds already: --seeds must be at least that" in told
+    assert (tmp_path / "validation.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '[{"phi": 1}]'])
+def test_a_validation_that_cannot_be_read_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    planted_run(tmp_path)
+    (tmp_path / "validation.json").write_text(text, encoding="utf-8")
+    assert "validation.json: not what `validate` writes" in complaint(capsys, "report", tmp_path)
