@@ -273,12 +273,8 @@ def test_a_rule_to_be_careful_with_says_so_wherever_it_is_handed_over(
         rule, resolved=False, provenance={**rule.provenance, "trials": {"waiting": 5, "running": 1}}
     )
     (tmp_path / "coefficients.json").write_text(json.dumps(careful.to_json()), encoding="utf-8")
-    for command in (
-        ["export", str(tmp_path)],
-        ["scale", str(tmp_path), "--json"],
-        ["explain", str(tmp_path), "--json"],
-    ):
-        assert main(command) == 0
+    for command in (["export"], ["scale", "--json"], ["explain", "--json"]):
+        assert main([*command, str(tmp_path)]) == 0
         out, err = capsys.readouterr()
         json.loads(out)
         assert "provisional: 6 trials were still to be trained" in err
