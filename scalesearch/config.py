@@ -19,6 +19,9 @@ from scalesearch.scaling.feasible import MAX_BUDGET
 
 DEFAULT_STUDY = "mnist_sample"
 
+DEFAULT_TOLERANCE = 0.02
+"""Deviation of a candidate's cost from the budget where a study names none."""
+
 
 class InputError(ValueError):
     """What the user gave is wrong; the message is one line: where, which key and value, what is allowed."""
@@ -203,7 +206,7 @@ class StudyConfig(_Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     budget: Annotated[float, Field(gt=1, le=MAX_BUDGET)] = 2.0
-    tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = DEFAULT_TOLERANCE
     metric: Literal["val_loss", "val_accuracy"] = "val_loss"
     seeds: Annotated[int, Field(ge=1, le=1000)] = 2
     race: bool = False

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from scalesearch import __version__
+from scalesearch.config import DEFAULT_TOLERANCE
 from scalesearch.scaling.baselines import NAMES
 from scalesearch.scaling.feasible import MAX_BUDGET
 
@@ -256,6 +257,7 @@ def overrides(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.baseline is not None:
         changes["baseline"] = {"name": arguments.baseline}
         changes["rounding"] = {}
+        changes["tolerance"] = DEFAULT_TOLERANCE  # the study's is that of its own baseline's coarseness
     for flag, key in (
         ("budget", "budget"),
         ("tolerance", "design.band" if arguments.nominal else "tolerance"),

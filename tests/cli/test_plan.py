@@ -92,7 +92,7 @@ def test_an_adaptive_plan_promises_no_more_than_there_is(capsys: pytest.CaptureF
     assert plan["distinct"] == plan["feasible"] < 100
     assert plan["predicted_seconds"] is None
     assert main(["plan", "--design", "tpe", "--size", "100"]) == 0
-    assert f"{plan['feasible']} candidates × 3 seeds" in capsys.readouterr().out
+    assert f"{plan['feasible']} candidates × 4 seeds" in capsys.readouterr().out
 
 
 def test_flags_reach_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,14 +145,14 @@ def test_grid_without_points(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "told"),
     [
-        ("seeds = 3", "seeds = 3\ncolour = 3", "unknown key `colour`"),
+        ("seeds = 4", "seeds = 4\ncolour = 3", "unknown key `colour`"),
         ("epochs = 6", "epochs = 6\nepoch = 6", "unknown key `training.epoch` (did you mean `epochs`?)"),
         ("depth = 2,", "depth = 2, dept = 1,", "unknown key `baseline.stages[0].dept`"),
-        ("seeds = 3", 'seeds = "two"', "`seeds` must be a whole number, but got 'two'"),
-        ("seeds = 3", "seeds = true", "`seeds` must be a whole number, but got True"),
+        ("seeds = 4", 'seeds = "two"', "`seeds` must be a whole number, but got 'two'"),
+        ("seeds = 4", "seeds = true", "`seeds` must be a whole number, but got True"),
         ("budget = 2.0", "budget = 1.0", "`budget` must be greater than 1, but got 1.0"),
         ("budget = 2.0", "budget = nan", "`budget` must be a finite number, but got nan"),
-        ("tolerance = 0.02", "tolerance = 0", "`tolerance` must be greater than 0, but got 0"),
+        ("tolerance = 0.05", "tolerance = 0", "`tolerance` must be greater than 0, but got 0"),
         ('source = "mnist-sample"', 'source = "cifar"', "mnist-sample, idx:DIR or npz:FILE, but got 'cifar'"),
         ("[training]", "[training", "not valid TOML"),
         ('name = "mnist_sample"', 'name = "a/../b"', "`name` must match"),

@@ -149,7 +149,7 @@ def test_a_grid_too_fine_to_be_laid_out_is_refused_at_once() -> None:
 
 
 def test_corners_that_no_candidate_is_near_are_named_with_the_tolerance_that_reaches_them() -> None:
-    study = load_study(default_study_path())
+    study = load_study(default_study_path(), {"tolerance": 0.02})
     plan = make_plan(study)
     shares = np.array([trial.candidate.shares.values for trial in plan.trials])
     assert [np.linalg.norm(shares - corner, axis=1).min() > 0.15 for corner in np.eye(3)] == [True, False, True]
