@@ -313,7 +313,8 @@ def _validated(document: Mapping[str, Any], where: str, overridden: Collection[s
         return StudyConfig.model_validate(_tuples(document))
     except ValidationError as error:
         fault = first_fault(error, StudyConfig)
-        note = " (on the command line)" if fault.key in overridden else ""
+        given = any(fault.key == key or fault.key.startswith((f"{key}[", f"{key}.")) for key in overridden)
+        note = " (on the command line)" if given else ""
         raise StudyFileError(f"{where}: {fault.message}{note}") from None
 
 

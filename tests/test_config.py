@@ -327,6 +327,8 @@ def test_a_wrong_override_says_that_it_is_not_in_the_file(tmp_path: Path) -> Non
         load_study(path, {"training.epoch": 1})
     assert "unknown key `training.epoch` (did you mean `epochs`?)" in str(unknown.value)
     assert str(unknown.value).endswith("flip (on the command line)")
+    with pytest.raises(StudyFileError, match=r"`phi\[0\]` must be greater than 0.*\(on the command line\)"):
+        load_study(path, {"phi": [0]})
 
 
 def test_a_study_does_not_change() -> None:

@@ -199,6 +199,13 @@ def _failure(record: TrialRecord) -> str:
     return f"{record.failure.kind}: {' '.join(record.failure.reason.split())}"
 
 
+def seeds_note(candidates: pd.DataFrame) -> str:
+    """What the means of `candidates` are where not all have the same seeds, as in a race; empty where they have."""
+    if candidates.loc[candidates["status"].eq(DONE), "seeds"].nunique() < 2:
+        return ""
+    return "Not every candidate has every seed: means are adjusted for what a seed does to all candidates."
+
+
 def merged_records(records: Sequence[TrialRecord]) -> dict[int, TrialRecord]:
     """Number of the candidate, as in the tables → its record, with the seeds of all its trials.
 

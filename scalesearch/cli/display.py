@@ -16,6 +16,7 @@ from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.complexity import Complexity
 from scalesearch.scaling.family import FamilyMember, ScalingRule, rounding_note
 from scalesearch.scaling.feasible import Candidate
+from scalesearch.scaling.markup import count_of
 from scalesearch.scaling.simplex import NAMES
 from scalesearch.search.design import Plan, planned_size, reaching
 from scalesearch.search.parts import Part
@@ -88,6 +89,7 @@ def show_plan(parts: Sequence[tuple[Part, Plan]]) -> None:
     """The plan, and the candidates of each level as a table."""
     show_plan_head(parts)
     out = console()
+    out.print("nominal: α·β²·γ² as asked for, before rounding; all else: of the network as it is")
     for part, made in parts:
         if made.trials and not part.rung:
             candidates = [trial.candidate for trial in made.trials]
@@ -112,15 +114,14 @@ def _counts(study: StudyConfig, made: Plan) -> str:
     )
 
 
-def _epochs(count: int) -> str:
-    return f"{count} epoch" if count == 1 else f"{count} epochs"
-
-
 def _time(study: StudyConfig, made: Plan) -> str:
     """How many trainings, and how long they should take."""
     planned = made.distinct
-    seeds = f"1 to {study.seeds} seeds (a race)" if study.race else f"{study.seeds} seeds"
-    trainings = f"{planned_size(study, made)} candidates × {seeds} × {_epochs(study.training.epochs)}"
+    seeds = count_of(study.seeds, "seed")
+    if study.race and study.seeds > 1:
+        seeds = f"1 to {seeds} (a race)"
+    epochs = count_of(study.training.epochs, "epoch")
+    trainings = f"{count_of(planned_size(study, made), 'candidate')} × {seeds} × {epochs}"
     if not planned:
         return trainings
     seconds = predicted_seconds(study, [trial.candidate for trial in planned])
@@ -231,6 +232,8 @@ def show_status(run: Run) -> None:
 
 def show_result(run: Run) -> None:
     """The candidates, the chosen coefficients and what they rest on, the family, and where the files are."""
+    from scalesearch.analysis.tables import seeds_note
+
     out = console()
     left = run.states["waiting"] + run.states["running"]
     if left:
@@ -240,6 +243,8 @@ def show_result(run: Run) -> None:
     else:
         out.print("\n[bold]Candidates[/], best first")
         out.print(_leaderboard(run, len(run.candidates), out.width))
+        if note := seeds_note(run.candidates):
+            out.print(note, soft_wrap=True)
         rule, choice = run.rule, run.choice
         out.print("\n[bold]Signal[/]")
         out.print(choice.signal.verdict, soft_wrap=True)
@@ -275,7 +280,7 @@ def _show_schedule(run: Run) -> None:
     from scalesearch.analysis.schedule import readable
 
     out, rows = console(), readable(run.schedule)
-    whole = _epochs(run.study.training.epochs)
+    whole = count_of(run.study.training.epochs, "epoch")
     out.print(f"\n[bold]Schedule[/]: the order of the candidates against that after {whole}")
     if rows:
         out.print(table(rows, out.width, ("candidates",)))

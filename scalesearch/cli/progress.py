@@ -35,8 +35,13 @@ class SearchProgress:
         records: Sequence[TrialRecord],
         label: str = "",
         later_seconds: float = 0.0,
+        measured: str = "",
     ) -> None:
-        """`label` tells this search from others of the study, which will take `later_seconds` after it."""
+        """`label` tells this search from others of the study, which will take `later_seconds` after it.
+
+        `measured` is what to call the metric where it is not the study's own.
+        """
+        self._measured = measured or study.metric
         self._study, self._trials, self._predicted = study, trials, predicted_seconds
         self._label, self._later = label, later_seconds
         self._records, self._begun = list(records), len(records)
@@ -117,7 +122,7 @@ class SearchProgress:
         if record.failure is not None:
             result = f"failed ({record.failure.kind}: {record.failure.reason})"
         else:
-            result = f"{self._study.metric} {record.mean(self._study.metric):.4f}"
+            result = f"{self._measured} {record.mean(self._study.metric):.4f}"
         place = f"{self._label}[{len(self._records)}/{self._trials}]"
         sys.stderr.write(f"{place} {network(record.candidate.spec)}: {result}; {self._left()}\n")
         sys.stderr.flush()
@@ -130,7 +135,7 @@ class SearchProgress:
             {
                 "": str(place),
                 **multipliers(record.candidate.coefficients),
-                metric: f"{record.mean(metric):.4f}",
+                self._measured: f"{record.mean(metric):.4f}",
                 "network": network(record.candidate.spec),
             }
             for place, record in enumerate(good[:LEADERS], start=1)

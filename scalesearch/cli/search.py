@@ -82,12 +82,13 @@ def _check_is_own(folder: Path, config: StudyConfig, server: str | None) -> None
 
 @dataclass(frozen=True)
 class Search:
-    """One search to carry out; `label` tells it from others of the same run."""
+    """One search to carry out; `label` tells it from others of the same run, `measured` names its metric."""
 
     config: StudyConfig
     plan: Plan
     study: studies.Study
     label: str = ""
+    measured: str = ""
 
 
 @contextlib.contextmanager
@@ -157,7 +158,9 @@ def train_missing(
 
     enable_compilation_cache()
     records = studies.records(study)
-    progress = SearchProgress(config, _trials(search), _predicted(config, made), records, search.label, later_seconds)
+    progress = SearchProgress(
+        config, _trials(search), _predicted(config, made), records, search.label, later_seconds, search.measured
+    )
 
     def told(finished: Finished | None = None) -> None:
         del finished

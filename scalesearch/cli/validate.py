@@ -8,6 +8,7 @@ import sys
 from datetime import date
 
 from scalesearch import interrupts
+from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.validation import Validation, save_validation, validation_table, verdict
 from scalesearch.cli import display
 from scalesearch.cli.scaling import print_json
@@ -69,7 +70,8 @@ def _validate(run: Run, phi: float, arguments: argparse.Namespace) -> int:
     url = arguments.storage or sqlite_url(arguments.folder)
     study = studies.open_study(open_storage(url), config, splits.digest)
     # The one place that reads the test split: as the validation of these trainings, none of which chooses anything.
-    train_missing(Search(config, made, study), dataclasses.replace(splits, validation=splits.test), url)
+    search = Search(config, made, study, measured=metric_of(config.metric).on_test)
+    train_missing(search, dataclasses.replace(splits, validation=splits.test), url)
     found = studies.snapshot(study)
     try:
         table = validation_table(found.records, names, RULE, config.metric)

@@ -15,7 +15,7 @@ from scalesearch.analysis import schedule, validation
 from scalesearch.analysis.metrics import chance_text
 from scalesearch.analysis.signal import Signal
 from scalesearch.analysis.surface import Surface
-from scalesearch.analysis.tables import finished_candidates
+from scalesearch.analysis.tables import finished_candidates, seeds_note
 from scalesearch.records import DONE
 from scalesearch.report.style import plus_minus, short_name
 from scalesearch.scaling.family import REPORTED_PHIS, ScalingRule, family
@@ -60,10 +60,14 @@ def validation_table(phi: float, table: pd.DataFrame, metric: str) -> str:
 def candidates_table(candidates: pd.DataFrame) -> str:
     """The finished candidates, the best first; `candidates` has `tables.CANDIDATE_COLUMNS`."""
     rows, more = leaderboard(candidates, ROWS)
+    told = (
+        "best?: chance of being the best, in brackets where the seeds rule it out. seconds: training time of a seed. "
+        f"{seeds_note(candidates)}"
+    )
     return (
         sortable("Candidates: mean ± standard deviation of the seeds", LEADERBOARD, rows)
-        + '<p class="soft">best?: chance of being the best, in brackets where the seeds rule it out. seconds: training '
-        "time of a seed.</p>" + (f'<p class="soft">{more} more in candidates.csv.</p>' if more else "")
+        + f'<p class="soft">{told}</p>'
+        + (f'<p class="soft">{more} more in candidates.csv.</p>' if more else "")
     )
 
 

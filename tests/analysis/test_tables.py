@@ -14,6 +14,7 @@ from scalesearch.analysis.tables import (
     candidates_table,
     check_columns,
     read_table,
+    seeds_note,
     trials_table,
     write_tables,
 )
@@ -142,3 +143,10 @@ def test_a_failed_trial_has_no_mean():
     row = candidates_table(records(), 2.0, "val_loss").set_index("candidate").loc[1]
     assert math.isnan(row["val_loss"])
     assert row["seeds"] == 0
+
+
+def test_means_that_are_adjusted_are_said_to_be() -> None:
+    records = planted_records(PlantedSurface())
+    assert seeds_note(candidates_table(records, 2.0, "val_loss")) == ""
+    fewer = [dataclasses.replace(records[0], seeds=records[0].seeds[:1]), *records[1:]]
+    assert "means are adjusted" in seeds_note(candidates_table(fewer, 2.0, "val_loss"))
