@@ -23,7 +23,6 @@ from typing import Any
 import jax
 from jax.experimental import serialize_executable
 
-import scalesearch
 from scalesearch.cores import usable_cores
 from scalesearch.training.cache import folder_in_use
 
@@ -150,7 +149,7 @@ def _circumstances() -> str:
 @cache
 def _source() -> str:
     """The code of this package."""
-    files = sorted(Path(scalesearch.__file__).parent.rglob("*.py"))
+    files = sorted(Path(__file__).parents[1].rglob("*.py"))
     return _digest(*(file.read_bytes() for file in files))
 
 

@@ -1,0 +1,297 @@
+"""A whole search against the loop that a user would write: Optuna and PyTorch, one network after the other.
+
+    peer_search.py [--study FILE] [--candidates N] [--seeds S] [--quick]
+
+Both train the same plan with the same seeds, schedule, optimiser, augmentation, weight averaging and data, and measure
+the validation loss after every epoch; PyTorch in its fastest plain form on a CPU (eager, channels-last, fused AdamW,
+as many threads as are fastest for the baseline; `torch.compile` takes a minute a network, more than all its seeds).
+Then `scalesearch run` does the same in a process of its own, first with an empty folder of kept programs, then again
+with the folder full. One JSON line: seconds of each, their ratios, and the candidates' mean losses in both.
+
+Needs torch (`pip install torch`), which is no dependency of the package, and a study of `mbconv` blocks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import tomli_w
+
+try:
+    import torch
+except ImportError:
+    print("skipped: peer_search.py needs torch")
+    raise SystemExit(0) from None
+from torch import nn
+from torch.nn import functional
+
+from scalesearch.analysis.tables import read_table
+from scalesearch.config import StudyConfig, TrainingSection, default_study_path, load_study
+from scalesearch.models.normalise import EPSILON
+from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec
+from scalesearch.scaling.complexity import squeeze_width
+from scalesearch.search.design import make_plan
+from scalesearch.training.data import Splits, load_splits
+from scalesearch.training.optimizer import ADAM_BETAS, ADAM_EPSILON
+from scalesearch.training.pipeline import channel_statistics
+from scalesearch.training.schedule import count_steps
+from scalesearch.training.sources import Split
+from scalesearch.training.step import STATISTICS_DECAY
+
+EVALUATED_TOGETHER = 500
+
+
+class SqueezeExcite(nn.Module):
+    """Channel gates from the maps' means."""
+
+    def __init__(self, width: int, squeezed: int) -> None:
+        super().__init__()
+        self.reduce, self.expand = nn.Conv2d(width, squeezed, 1), nn.Conv2d(squeezed, width, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The maps, each channel times its gate."""
+        return x * torch.sigmoid(self.expand(functional.silu(self.reduce(x.mean((2, 3), keepdim=True)))))
+
+
+class MBConv(nn.Module):
+    """The inverted residual block of EfficientNet."""
+
+    def __init__(self, stage: StageSpec, width_in: int, stride: int) -> None:
+        super().__init__()
+        inner, k = width_in * stage.expand_ratio, stage.kernel_size
+        layers: list[nn.Module] = [] if inner == width_in else [*_convolution(width_in, inner, 1, 1), nn.SiLU()]
+        layers += [*_convolution(inner, inner, k, stride, groups=inner), nn.SiLU()]
+        if stage.se_ratio:
+            layers.append(SqueezeExcite(inner, int(squeeze_width(np.asarray(width_in), stage.se_ratio))))
+        self.body = nn.Sequential(*layers, *_convolution(inner, stage.width, 1, 1))
+        self.skip = stride == 1 and width_in == stage.width
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps of the stage's width."""
+        y: torch.Tensor = self.body(x)
+        return x + y if self.skip else y
+
+
+def _convolution(width_in: int, width_out: int, k: int, stride: int, groups: int = 1) -> tuple[nn.Module, nn.Module]:
+    convolution = nn.Conv2d(width_in, width_out, k, stride, k // 2, groups=groups, bias=False)
+    return convolution, nn.BatchNorm2d(width_out, eps=EPSILON, momentum=1 - STATISTICS_DECAY)
+
+
+def build(spec: ArchitectureSpec) -> nn.Sequential:
+    """The network of `spec` with the initial distribution that ours has."""
+    if any(stage.block != "mbconv" for stage in spec.stages) or spec.activation != "swish" or spec.stem.pool_stride > 1:
+        raise SystemExit("the peer knows networks of mbconv blocks with swish alone")
+    width = spec.stem.width
+    layers: list[nn.Module] = [
+        *_convolution(spec.in_channels, width, spec.stem.kernel_size, spec.stem.stride),
+        nn.SiLU(),
+    ]
+    for stage in spec.stages:
+        for place in range(stage.depth):
+            layers.append(MBConv(stage, width, stage.stride if place == 0 else 1))
+            width = stage.width
+    if spec.head_width:
+        layers += [*_convolution(width, spec.head_width, 1, 1), nn.SiLU()]
+        width = spec.head_width
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, spec.num_classes)]
+    network = nn.Sequential(*layers)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_out = module.weight.shape[0] * math.prod(module.kernel_size) // module.groups
+            nn.init.normal_(module.weight, std=(2 / fan_out) ** 0.5)
+        elif isinstance(module, nn.Linear):
+            bound = spec.num_classes**-0.5
+            nn.init.uniform_(module.weight, -bound, bound)
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def prepared(split: Split, resolution: int, mean: np.ndarray, std: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Standardised images (N, C, R, R), channels last, and labels."""
+    images = torch.from_numpy(split.images).permute(0, 3, 1, 2).float()
+    if images.shape[-1] != resolution:
+        images = functional.interpolate(images, size=(resolution, resolution), mode="bilinear", antialias=True)
+        images = images.round().clamp(0, 255)
+    images = (images - torch.from_numpy(mean)[:, None, None]) / torch.from_numpy(std)[:, None, None]
+    return images.contiguous(memory_format=torch.channels_last), torch.from_numpy(split.labels).long()
+
+
+def augmented(images: torch.Tensor, training: TrainingSection) -> torch.Tensor:
+    """Moved by up to `shift` of their size, between pixels, the border repeated; mirrored half of the time."""
+    if training.shift:
+        move = torch.eye(2, 3).repeat(len(images), 1, 1)
+        move[:, :, 2] = (torch.rand(len(images), 2) * 2 - 1) * training.shift * 2  # of a grid that is 2 wide
+        grid = functional.affine_grid(move, list(images.shape), align_corners=False)
+        images = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    if training.flip:
+        images = torch.where(torch.rand(len(images), 1, 1, 1) < 0.5, images.flip(3), images)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def train(spec: ArchitectureSpec, splits: Splits, training: TrainingSection, seed: int, most: int = 0) -> list[float]:
+    """Validation losses after each epoch; `most` steps and no evaluation where it is given."""
+    torch.manual_seed(seed)
+    mean, std = channel_statistics(splits.train.images)
+    images, labels = prepared(splits.train, spec.resolution, mean, std)
+    validation = prepared(splits.validation, spec.resolution, mean, std)
+    network, steps = build(spec), count_steps(training, len(images))
+    averaged = copy.deepcopy(network) if training.ema_decay else network
+    kernels = [p for p in network.parameters() if p.ndim > 1]
+    others = [p for p in network.parameters() if p.ndim == 1]
+    groups = [{"params": kernels, "weight_decay": training.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, training.learning_rate, ADAM_BETAS, ADAM_EPSILON, fused=True)
+    pairs = [(average, own) for average, own in zip(_state(averaged), _state(network), strict=True)]
+    losses, step = [], 0
+    for _ in range(training.epochs):
+        network.train()
+        order = torch.randperm(len(images))
+        for start in range(0, steps.per_epoch * training.batch_size, training.batch_size):
+            rows = order[start : start + training.batch_size]
+            for group in optimizer.param_groups:
+                group["lr"] = rate(training, steps.warmup, steps.total, step)
+            optimizer.zero_grad(set_to_none=True)
+            logits = network(augmented(images[rows], training))
+            functional.cross_entropy(logits, labels[rows], label_smoothing=training.label_smoothing).backward()
+            optimizer.step()
+            step += 1
+            if training.ema_decay:
+                weight = (1 - training.ema_decay) / (1 - training.ema_decay**step)
+                with torch.no_grad():
+                    torch._foreach_lerp_([a for a, _ in pairs], [o for _, o in pairs], weight)
+            if step == most:
+                return losses
+        averaged.eval()
+        with torch.inference_mode():
+            parts = zip(*(part.split(EVALUATED_TOGETHER) for part in validation), strict=True)
+            total = sum(functional.cross_entropy(averaged(x), y, reduction="sum").item() for x, y in parts)
+        losses.append(total / len(validation[1]))
+    return losses
+
+
+def _state(network: nn.Module) -> list[torch.Tensor]:
+    buffers = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
+    return [*(parameter.data for parameter in network.parameters()), *buffers]
+
+
+def rate(training: TrainingSection, warmup: int, total: int, step: int) -> float:
+    """Linear warm-up, cosine decay, as `scalesearch.training.schedule.learning_rate`."""
+    if step < warmup:
+        return training.learning_rate * (step + 1) / warmup
+    final, progress = training.final_learning_rate_fraction, (step - warmup) / max(total - warmup, 1)
+    return training.learning_rate * (final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2)
+
+
+def fastest_threads(study: StudyConfig, splits: Splits) -> int:
+    """The number of threads that trains the baseline fastest."""
+    spec, seconds = study.resolved_baseline().spec, {}
+    for threads in {1, os.cpu_count() or 1}:
+        torch.set_num_threads(threads)
+        train(spec, splits, study.training, 0, most=3)
+        start = time.perf_counter()
+        train(spec, splits, study.training, 0, most=40)
+        seconds[threads] = time.perf_counter() - start
+    return min(seconds, key=seconds.__getitem__)
+
+
+def peer(study: StudyConfig, specs: list[ArchitectureSpec]) -> tuple[float, int, list[list[float]]]:
+    """Seconds of the whole search, threads, and the last loss of each candidate and seed."""
+    start = time.perf_counter()
+    splits = load_splits(study.data)
+    threads = fastest_threads(study, splits)
+    torch.set_num_threads(threads)
+    found: list[list[float]] = []
+
+    def objective(trial: optuna.Trial) -> float:
+        spec = specs[trial.suggest_int("candidate", 0, len(specs) - 1)]
+        found.append([train(spec, splits, study.training, seed)[-1] for seed in range(study.seeds)])
+        return statistics.mean(found[-1])
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    search = optuna.create_study()
+    for place in range(len(specs)):
+        search.enqueue_trial({"candidate": place})
+    search.optimize(objective, n_trials=len(specs))
+    return time.perf_counter() - start, threads, found
+
+
+def ours(study: StudyConfig, folder: Path) -> tuple[float, Any]:
+    """Seconds of `scalesearch run` in a process of its own, and its table of candidates."""
+    (folder / "study.toml").write_text(
+        tomli_w.dumps(study.model_dump(mode="json", exclude_none=True)), encoding="utf-8"
+    )
+    with tempfile.TemporaryDirectory() as run:
+        start = time.perf_counter()
+        command = [
+            sys.executable,
+            "-m",
+            "scalesearch",
+            "run",
+            "--study",
+            folder / "study.toml",
+            "--out",
+            Path(run) / "run",
+        ]
+        environment = {**os.environ, "SCALESEARCH_CACHE_DIR": str(folder / "programs")}
+        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        seconds = time.perf_counter() - start
+        return seconds, read_table(Path(run) / "run" / "candidates.parquet")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", type=Path, default=default_study_path())
+    parser.add_argument("--degree", type=int, help="of the lattice: fewer candidates")
+    parser.add_argument("--seeds", type=int)
+    parser.add_argument("--quick", action="store_true", help="three candidates, one seed, one epoch")
+    arguments = parser.parse_args()
+    changes: dict[str, Any] = {}
+    if arguments.quick:
+        changes = {"design.degree": 1, "seeds": 1, "training.epochs": 1, "training.warmup_epochs": 0.5}
+    for key, value in (("design.degree", arguments.degree), ("seeds", arguments.seeds)):
+        if value is not None:
+            changes[key] = value
+    study = load_study(arguments.study, changes)
+    study = study.model_copy(update={"rungs": ()})
+    specs = [trial.candidate.spec for trial in make_plan(study).distinct]
+    peer_seconds, threads, losses = peer(study, specs)
+    with tempfile.TemporaryDirectory() as folder:
+        cold, table = ours(study, Path(folder))
+        warm, _ = ours(study, Path(folder))
+    own = {(row["depths"], row["widths"], row["resolution"]): row["val_loss"] for row in table.to_dict("records")}
+    keys = [(" ".join(map(str, s.depths)), " ".join(map(str, s.widths)), s.resolution) for s in specs]
+    pairs = [(statistics.mean(theirs), own[key]) for theirs, key in zip(losses, keys, strict=True)]
+    result = {
+        "study": study.name,
+        "candidates": len(specs),
+        "seeds": study.seeds,
+        "torch": torch.__version__,
+        "threads": threads,
+        "peer_s": round(peer_seconds, 1),
+        "cold_s": round(cold, 1),
+        "warm_s": round(warm, 1),
+        "ratio_cold": round(peer_seconds / cold, 2),
+        "ratio_warm": round(peer_seconds / warm, 2),
+        "val_loss_peer": round(statistics.mean(theirs for theirs, _ in pairs), 4),
+        "val_loss_ours": round(statistics.mean(mine for _, mine in pairs), 4),
+        "losses": [[round(value, 4) for value in pair] for pair in pairs],
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
