@@ -69,7 +69,8 @@ class Explanation:
         expected = f"α·β²·γ² is {product}: a step of φ should cost {product} times the macs."
         worst, last = max(self.members, key=lambda one: abs(math.log(one.off))), self.members[-1]
         if abs(math.log(worst.off)) <= _NOTHING:
-            return (expected, "It does.") if last.member.phi or worst.member.phi else (expected,)
+            steps = any(one.member.phi for one in self.members)
+            return (expected, "It does.") if steps else (expected,)
         told = (expected, *_told(worst, sum(self.baseline.spec.depths)))
         return told if last is worst else (*told, f"At φ = {last.member.phi:g} real ÷ nominal cost is {last.off:.3f}.")
 
