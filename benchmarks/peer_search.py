@@ -87,7 +87,7 @@ class MBConv(nn.Module):
 
 def _convolution(width_in: int, width_out: int, k: int, stride: int, groups: int = 1) -> tuple[nn.Module, nn.Module]:
     convolution = nn.Conv2d(width_in, width_out, k, stride, k // 2, groups=groups, bias=False)
-    return convolution, nn.BatchNorm2d(width_out, eps=EPSILON, momentum=1 - STATISTICS_DECAY)
+    return convolution, nn.BatchNorm2d(width_out, eps=EPSILON)
 
 
 def build(spec: ArchitectureSpec) -> nn.Sequential:
@@ -155,6 +155,9 @@ def train(spec: ArchitectureSpec, splits: Splits, training: TrainingSection, see
     groups = [{"params": kernels, "weight_decay": training.weight_decay}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, training.learning_rate, ADAM_BETAS, ADAM_EPSILON, fused=True)
     pairs = [(average, own) for average, own in zip(_state(averaged), _state(network), strict=True)]
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
     losses, step = [], 0
     for _ in range(training.epochs):
         network.train()
@@ -168,6 +171,8 @@ def train(spec: ArchitectureSpec, splits: Splits, training: TrainingSection, see
             functional.cross_entropy(logits, labels[rows], label_smoothing=training.label_smoothing).backward()
             optimizer.step()
             step += 1
+            for norm in norms:  # the running statistics forget their start at once, as ours do
+                norm.momentum = (1 - STATISTICS_DECAY) / (1 - STATISTICS_DECAY ** (step + 1))
             if training.ema_decay:
                 weight = (1 - training.ema_decay) / (1 - training.ema_decay**step)
                 with torch.no_grad():
