@@ -70,6 +70,14 @@ def test_off_a_terminal_each_trial_that_ends_anywhere_is_one_line(capsys: pytest
     assert all(line.endswith(" left") for line in lines)
 
 
+def test_a_validation_names_what_it_measures(capsys: pytest.CaptureFixture[str]) -> None:
+    with SearchProgress(planted_study(), 15, 300.0, [], measured="test loss") as progress:
+        progress.finished(RECORDS[:1], 15)
+    told = capsys.readouterr().err
+    assert "test loss 0." in told
+    assert "val_loss" not in told
+
+
 def test_on_a_terminal_a_bar_with_the_time_left_and_the_leaders(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
