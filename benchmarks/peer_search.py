@@ -117,7 +117,7 @@ def build(spec: ArchitectureSpec) -> nn.Sequential:
             nn.init.uniform_(module.weight, -bound, bound)
         if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return network.to(memory_format=torch.channels_last)
 
 
 def prepared(split: Split, resolution: int, mean: np.ndarray, std: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

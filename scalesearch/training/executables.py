@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import tempfile
 import threading
 import warnings
 import zlib
@@ -24,6 +23,7 @@ import jax
 from jax.experimental import serialize_executable
 
 from scalesearch.cores import usable_cores
+from scalesearch.files import write_whole
 from scalesearch.training.cache import folder_in_use
 
 MOST_BYTES = 2**30
@@ -62,11 +62,10 @@ class _Place:
         try:
             serialized, takes, _ = serialize_executable.serialize(compiled)
             assert takes == self.takes
-            with tempfile.NamedTemporaryFile(dir=self.path.parent, delete=False) as file:
-                file.write(zlib.compress(serialized, level=1))
-            Path(file.name).replace(self.path)  # at once: other processes see all of it or nothing
+            packed = zlib.compress(serialized, level=1)
+            write_whole(self.path, lambda temporary: temporary.write_bytes(packed))
             _prune(self.path.parent)
-        except Exception as error:
+        except Exception as error:  # a full disk, or a program that this backend cannot serialise: XLA names no types
             warnings.warn(f"a compiled program is not kept: {_first_line(error)}", stacklevel=2)
 
     def _tell_of_others(self) -> None:

@@ -29,7 +29,7 @@ from scalesearch.training.pipeline import EpochData, standardise
 from scalesearch.training.schedule import Schedule, learning_rate
 from scalesearch.training.step import Evaluation, Layout, TrainState, Weights, evaluate, train_step
 
-_ARGUMENTS = {"epochs", "learning_rate", "warmup_epochs"}
+_ARGUMENTS = {"epochs", "final_learning_rate_fraction", "learning_rate", "warmup_epochs"}
 """Settings that reach a program as arguments: one program serves all their values."""
 
 
