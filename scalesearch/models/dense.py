@@ -18,6 +18,7 @@ Maps = Float[Array, "n h w c"]
 Kernel = Float[Array, "k k c d"]
 
 
+@jax.named_scope("pointwise")
 def pointwise(x: Maps, kernel: Float[Array, "1 1 c d"], stride: int) -> Float[Array, "n ho wo d"]:
     """1×1 convolution: a matrix product over the positions that the stride keeps."""
     kept = x if stride == 1 else x[:, ::stride, ::stride]
@@ -29,6 +30,7 @@ def _product(x: jax.Array, matrix: jax.Array) -> jax.Array:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
+@jax.named_scope("dense")
 def dense(x: Maps, kernel: Kernel, stride: int) -> Float[Array, "n ho wo d"]:
     """Dense convolution with SAME padding; ho = ⌈h / stride⌉, wo likewise."""
     return _product(_patches(x, kernel.shape[0], stride), kernel.reshape(-1, kernel.shape[3]))
@@ -45,6 +47,7 @@ def _forward(x: Maps, kernel: Kernel, stride: int) -> tuple[jax.Array, tuple[jax
     return dense(x, kernel, stride), (x, kernel)
 
 
+@jax.named_scope("dense gradient")
 def _backward(stride: int, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     patches = _patches(x, kernel.shape[0], stride)  # again: k² times the input is too much to keep

@@ -25,6 +25,7 @@ _UNROLLED = 16
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
+@jax.named_scope("depthwise")
 def depthwise(x: Maps, kernel: Kernel, stride: int) -> Float[Array, "n ho wo c"]:
     """Depthwise convolution with SAME padding; ho = ⌈h / stride⌉, wo likewise."""
     size = (output_size(x.shape[1], stride), output_size(x.shape[2], stride))
@@ -54,6 +55,7 @@ def _backward(stride: int, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> 
     return _input_gradient(g, kernel, stride, (x.shape[1], x.shape[2])), _kernel_gradient(x, g, kernel, stride)
 
 
+@jax.named_scope("depthwise input gradient")
 def _input_gradient(g: jax.Array, kernel: jax.Array, stride: int, size: tuple[int, int]) -> jax.Array:
     low, high, phase_taps = gradient_phases(kernel.shape[0], stride)
     padded = pad_map(g, low, high)
@@ -61,6 +63,7 @@ def _input_gradient(g: jax.Array, kernel: jax.Array, stride: int, size: tuple[in
     return interleave([[_weighted_sum(padded, kernel, taps, out, 1) for taps in row] for row in phase_taps], size)
 
 
+@jax.named_scope("depthwise kernel gradient")
 def _kernel_gradient(x: jax.Array, g: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """Σ over outputs of g times the k×k window that the output reads, accumulated tile after tile of outputs.
 

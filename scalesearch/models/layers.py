@@ -131,8 +131,9 @@ class SqueezeExcite(nnx.Module):
 
     def __call__(self, x: Maps) -> Maps:
         """The maps, each channel times its gate."""
-        gate = self.gate(jnp.mean(x, axis=(1, 2)))
-        return x * gate[:, None, None]
+        with jax.named_scope("squeeze-excite"):
+            gate = self.gate(jnp.mean(x, axis=(1, 2)))
+            return x * gate[:, None, None]
 
     def gate(self, pooled: Float[Array, "n c"]) -> Float[Array, "n c"]:
         """The factor of each channel, in (0, 1)."""
