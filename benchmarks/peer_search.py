@@ -29,20 +29,11 @@ from typing import Any
 import numpy as np
 import optuna
 import tomli_w
-
-try:
-    import torch
-except ImportError:
-    print("skipped: peer_search.py needs torch")
-    raise SystemExit(0) from None
-from torch import nn
-from torch.nn import functional
+from peer_torch import build, functional, nn, torch
 
 from scalesearch.analysis.tables import read_table
 from scalesearch.config import StudyConfig, TrainingSection, default_study_path, load_study
-from scalesearch.models.normalise import EPSILON
-from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec
-from scalesearch.scaling.complexity import squeeze_width
+from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.search.design import make_plan
 from scalesearch.training.data import Splits, load_splits
 from scalesearch.training.optimizer import ADAM_BETAS, ADAM_EPSILON
@@ -52,72 +43,6 @@ from scalesearch.training.sources import Split
 from scalesearch.training.step import STATISTICS_DECAY
 
 EVALUATED_TOGETHER = 500
-
-
-class SqueezeExcite(nn.Module):
-    """Channel gates from the maps' means."""
-
-    def __init__(self, width: int, squeezed: int) -> None:
-        super().__init__()
-        self.reduce, self.expand = nn.Conv2d(width, squeezed, 1), nn.Conv2d(squeezed, width, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The maps, each channel times its gate."""
-        return x * torch.sigmoid(self.expand(functional.silu(self.reduce(x.mean((2, 3), keepdim=True)))))
-
-
-class MBConv(nn.Module):
-    """The inverted residual block of EfficientNet."""
-
-    def __init__(self, stage: StageSpec, width_in: int, stride: int) -> None:
-        super().__init__()
-        inner, k = width_in * stage.expand_ratio, stage.kernel_size
-        layers: list[nn.Module] = [] if inner == width_in else [*_convolution(width_in, inner, 1, 1), nn.SiLU()]
-        layers += [*_convolution(inner, inner, k, stride, groups=inner), nn.SiLU()]
-        if stage.se_ratio:
-            layers.append(SqueezeExcite(inner, int(squeeze_width(np.asarray(width_in), stage.se_ratio))))
-        self.body = nn.Sequential(*layers, *_convolution(inner, stage.width, 1, 1))
-        self.skip = stride == 1 and width_in == stage.width
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps of the stage's width."""
-        y: torch.Tensor = self.body(x)
-        return x + y if self.skip else y
-
-
-def _convolution(width_in: int, width_out: int, k: int, stride: int, groups: int = 1) -> tuple[nn.Module, nn.Module]:
-    convolution = nn.Conv2d(width_in, width_out, k, stride, k // 2, groups=groups, bias=False)
-    return convolution, nn.BatchNorm2d(width_out, eps=EPSILON)
-
-
-def build(spec: ArchitectureSpec) -> nn.Sequential:
-    """The network of `spec` with the initial distribution that ours has."""
-    if any(stage.block != "mbconv" for stage in spec.stages) or spec.activation != "swish" or spec.stem.pool_stride > 1:
-        raise SystemExit("the peer knows networks of mbconv blocks with swish alone")
-    width = spec.stem.width
-    layers: list[nn.Module] = [
-        *_convolution(spec.in_channels, width, spec.stem.kernel_size, spec.stem.stride),
-        nn.SiLU(),
-    ]
-    for stage in spec.stages:
-        for place in range(stage.depth):
-            layers.append(MBConv(stage, width, stage.stride if place == 0 else 1))
-            width = stage.width
-    if spec.head_width:
-        layers += [*_convolution(width, spec.head_width, 1, 1), nn.SiLU()]
-        width = spec.head_width
-    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, spec.num_classes)]
-    network = nn.Sequential(*layers)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            fan_out = module.weight.shape[0] * math.prod(module.kernel_size) // module.groups
-            nn.init.normal_(module.weight, std=(2 / fan_out) ** 0.5)
-        elif isinstance(module, nn.Linear):
-            bound = spec.num_classes**-0.5
-            nn.init.uniform_(module.weight, -bound, bound)
-        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
-    return network.to(memory_format=torch.channels_last)
 
 
 def prepared(split: Split, resolution: int, mean: np.ndarray, std: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
