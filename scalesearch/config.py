@@ -159,7 +159,8 @@ class TrainingSection(_Section):
     Learning rate: linear warm-up over `warmup_epochs`, then a cosine to `final_learning_rate_fraction`.
     `weight_decay` skips normalisation and biases; it is decoupled but for `rmsprop`, where it is the paper's L2
     loss. `ema_decay` 0 evaluates the raw weights. `shift` is the largest translation in augmentation as a
-    fraction of the image; `flip` mirrors half of the images. `dropout` acts before the classifier.
+    fraction of the image; `flip` mirrors half of the images. `dropout` acts before the classifier. `precision` is
+    that of maps and products: parameters, batch statistics and loss are float32.
     """
 
     epochs: Count
@@ -175,6 +176,7 @@ class TrainingSection(_Section):
     dropout: Fraction = 0.0
     shift: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     flip: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     @model_validator(mode="after")
     def _warm_up_fits(self) -> Self:
@@ -188,12 +190,16 @@ class RuntimeSection(_Section):
 
     `convolutions`: `auto` picks the forms that are fast on the backend. `seeds_together`: `auto` trains
     the seeds of a candidate side by side where that is faster (GPU, TPU). `workers` is how many processes
-    `run` trains in, each on its part of the cores.
+    `run` trains in, each on its part of the cores. `memory` in GiB is what a network may take while it trains, of
+    the device's own where it is not given: one that needs more trains in another way (`training/memory.py`).
+    `data_parallel`: `auto` spreads each batch over all local devices that divide it.
     """
 
     convolutions: Literal["auto", "shift", "native"] = "auto"
     seeds_together: bool | Literal["auto"] = "auto"
     workers: Count = 1
+    memory: Annotated[float, Field(gt=0)] | None = None
+    data_parallel: bool | Literal["auto"] = "auto"
 
 
 class StudyConfig(_Section):
@@ -260,7 +266,11 @@ class StudyConfig(_Section):
         Levels and rungs are searches of their own, so that a study can be given more of them later.
         """
         document = self.model_dump(mode="json", exclude={"runtime", "name", "phi", "rungs"})
-        return dict(_flat(document))
+        return {key: value for key, value in _flat(document) if (key, value) not in _BEFORE.items()}
+
+
+_BEFORE = {"training.precision": "float32"}
+"""What settings that came later were before: at that value they are no part of an identity, so that studies go on."""
 
 
 def _flat(document: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -75,20 +75,23 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, kernel: jax.Array, stride: int)
     tile = gradient_tile(images, height, width)
     tiles = (images // tile[0], height // tile[1], width // tile[2])
     window = tuple((count - 1) * stride + size for count in tile[1:])
+    wide = jnp.promote_types(x.dtype, jnp.float32)  # the sum has thousands of terms
 
     def add(total: jax.Array, start: jax.Array) -> tuple[jax.Array, None]:
         image, row, column = start
-        source = lax.dynamic_slice(padded, (image, row * stride, column * stride, 0), (tile[0], *window, c))
-        slopes = lax.dynamic_slice(g, (image, row, column, 0), (*tile, c))
+        source = lax.dynamic_slice(padded, (image, row * stride, column * stride, 0), (tile[0], *window, c)).astype(
+            wide
+        )
+        slopes = lax.dynamic_slice(g, (image, row, column, 0), (*tile, c)).astype(wide)
         for b, i, j in product(*map(range, tile)):
             top, left = i * stride, j * stride
             total = total + source[b, top : top + size, left : left + size] * slopes[b, i, j]
         return total, None
 
-    total = jnp.zeros((size, size, c), jnp.result_type(x, g))
+    total = jnp.zeros((size, size, c), wide)
     # where each tile begins, counted before the loop: inside, each division would be a kernel of its own
     starts = jnp.stack(jnp.unravel_index(jnp.arange(math.prod(tiles)), tiles), axis=1) * jnp.asarray(tile)
-    return lax.scan(add, total, starts)[0].reshape(kernel.shape)
+    return lax.scan(add, total, starts)[0].reshape(kernel.shape).astype(kernel.dtype)
 
 
 def gradient_tile(images: int, height: int, width: int) -> tuple[int, int, int]:

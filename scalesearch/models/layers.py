@@ -43,7 +43,8 @@ class BatchNorm(nnx.Module):
         """The normalised and activated maps: by the batch's statistics in training, else by its own."""
         if not train:
             gain = self.scale[...] * lax.rsqrt(self.var[...] + EPSILON)
-            return activate(x * gain + (self.bias[...] - self.mean[...] * gain), self.activation)
+            y = activate(x * gain + (self.bias[...] - self.mean[...] * gain), self.activation)
+            return y.astype(x.dtype)
         y, mean, variance = normalise_batch(x, self.scale[...], self.bias[...], self.activation, self.forms)
         # new variables: `nnx.merge` shares the caller's, which belong to him, and to an outer trace under `jax.grad`
         self.mean, self.var = nnx.BatchStat(mean), nnx.BatchStat(variance)
@@ -71,7 +72,7 @@ class ConvNorm(nnx.Module):
 
     def __call__(self, x: Maps, *, train: bool) -> Float[Array, "n ho wo d"]:
         """Activated maps; ho = ⌈h / stride⌉, wo likewise."""
-        return self.norm(convolve(x, self.kernel[...], self.stride, self.forms), train=train)
+        return self.norm(convolve(x, self.kernel[...].astype(x.dtype), self.stride, self.forms), train=train)
 
 
 class DepthwiseNorm(nnx.Module):
@@ -94,7 +95,8 @@ class DepthwiseNorm(nnx.Module):
 
     def __call__(self, x: Maps, *, train: bool) -> Float[Array, "n ho wo c"]:
         """Activated maps; ho = ⌈h / stride⌉, wo likewise."""
-        return self.norm(convolve_depthwise(x, self.kernel[...], self.stride, self.forms), train=train)
+        kernel = self.kernel[...].astype(x.dtype)
+        return self.norm(convolve_depthwise(x, kernel, self.stride, self.forms), train=train)
 
 
 class Affine(nnx.Module):
@@ -132,8 +134,8 @@ class SqueezeExcite(nnx.Module):
     def __call__(self, x: Maps) -> Maps:
         """The maps, each channel times its gate."""
         with jax.named_scope("squeeze-excite"):
-            gate = self.gate(jnp.mean(x, axis=(1, 2)))
-            return x * gate[:, None, None]
+            gate = self.gate(jnp.mean(x, axis=(1, 2), dtype=jnp.float32))
+            return x * gate[:, None, None].astype(x.dtype)
 
     def gate(self, pooled: Float[Array, "n c"]) -> Float[Array, "n c"]:
         """The factor of each channel, in (0, 1)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import jax
 import numpy as np
 from flax import nnx
@@ -13,6 +15,8 @@ from scalesearch.models.ops import Forms, max_pool
 from scalesearch.models.stage import Stage
 from scalesearch.scaling.architecture import ArchitectureSpec
 
+Precision = Literal["float32", "bfloat16"]
+
 
 class Network(nnx.Module):
     """A network built from a spec; its only variables are `nnx.Param` and `nnx.BatchStat`.
@@ -22,19 +26,31 @@ class Network(nnx.Module):
     those of the batch, to be read back with `nnx.state(network, nnx.BatchStat)`.
     """
 
-    def __init__(self, spec: ArchitectureSpec, *, forms: Forms, dropout: float, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        spec: ArchitectureSpec,
+        *,
+        forms: Forms,
+        dropout: float,
+        rng: np.random.Generator,
+        precision: Precision = "float32",
+        remat: bool = False,
+    ) -> None:
         """Initial values, drawn from `rng` on the host, are numpy arrays: nothing is compiled.
 
         `dropout` is the fraction of pooled features dropped in training. Raises `ValueError` outside [0, 1).
+        `precision` is that of maps and products; variables, batch statistics and logits are float32. With `remat` the
+        gradient computes the inside of each block anew instead of keeping it.
         """
         if not 0 <= dropout < 1:
             raise ValueError(f"`0 <= dropout < 1` must hold, but got {dropout!r}")
         self.forms, self.dropout, self.pool_stride = forms, dropout, spec.stem.pool_stride
+        self.precision = precision
         stem, width, activation = spec.stem, spec.stem.width, spec.activation
         self.stem = ConvNorm(stem.kernel_size, spec.in_channels, width, stem.stride, activation, forms=forms, rng=rng)
         stages: list[Stage] = []
         for stage in spec.stages:
-            stages.append(Stage(stage, width, activation, forms=forms, rng=rng))
+            stages.append(Stage(stage, width, activation, forms=forms, rng=rng, remat=remat))
             width = stage.width
         self.stages = nnx.List(stages)
         head = spec.head_width
@@ -47,14 +63,14 @@ class Network(nnx.Module):
         """Logits. Raises `ValueError` for training with dropout but no `dropout_key`."""
         if train and self.dropout and dropout_key is None:
             raise ValueError(f"training with dropout {self.dropout} needs `dropout_key`, but got None")
-        x = self.stem(images, train=train)
+        x = self.stem(images.astype(self.precision), train=train)
         if self.pool_stride > 1:
             x = max_pool(x, self.pool_stride, self.forms)
         for stage in self.stages:
             x = stage(x, train=train)
         if self.head is not None:
             x = self.head(x, train=train)
-        pooled = jnp.mean(x, axis=(1, 2))
+        pooled = jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
         if train and self.dropout and dropout_key is not None:
             kept = jax.random.bernoulli(dropout_key, 1 - self.dropout, pooled.shape)
             pooled = jnp.where(kept, pooled / (1 - self.dropout), 0)

@@ -54,12 +54,13 @@ def activation_slope(x: jax.Array, activation: Activation | Literal["none"]) -> 
 
 
 def statistics(x: Maps) -> tuple[PerChannel, PerChannel]:
-    """Mean and biased variance per channel, from the sums of x and x².
+    """Mean and biased variance per channel in float32, from the sums of x and x².
 
     XLA:CPU sums products as it reads them, but writes out x − μ before it sums its square. The difference
     E[x²] − E[x]² costs digits where a mean is large beside its spread: at μ/√v = 100 the variance is good to 1e-3.
     """
     count = x.shape[0] * x.shape[1] * x.shape[2]
+    x = x.astype(jnp.float32)
     mean = jnp.sum(x, axis=_AXES) / count
     return mean, jnp.maximum(jnp.sum(x * x, axis=_AXES) / count - mean * mean, 0)
 
@@ -68,10 +69,11 @@ def normalise_plain(
     x: Maps, scale: PerChannel, bias: PerChannel, activation: Activation | Literal["none"]
 ) -> tuple[Maps, PerChannel, PerChannel]:
     """The formula as it stands, with the gradient of autodiff: y, mean and variance."""
-    mean = jnp.mean(x, axis=_AXES)
-    variance = jnp.mean(jnp.square(x - mean), axis=_AXES)
-    y = activate((x - mean) * lax.rsqrt(variance + EPSILON) * scale + bias, activation)
-    return y, lax.stop_gradient(mean), lax.stop_gradient(variance)
+    wide = x.astype(jnp.float32)
+    mean = jnp.mean(wide, axis=_AXES)
+    variance = jnp.mean(jnp.square(wide - mean), axis=_AXES)
+    y = activate((wide - mean) * lax.rsqrt(variance + EPSILON) * scale + bias, activation)
+    return y.astype(x.dtype), lax.stop_gradient(mean), lax.stop_gradient(variance)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -85,7 +87,7 @@ def normalise(
     z = x * gain + (bias - mean * gain)
     # a third faster than z · σ(z) on a CPU; exp may overflow to inf, which gives 0 here but NaN under autodiff
     y = z / (1 + jnp.exp(-z)) if activation == "swish" else activate(z, activation)
-    return y, mean, variance
+    return y.astype(x.dtype), mean, variance
 
 
 def _forward(
@@ -112,7 +114,7 @@ def _backward(
     count = x.shape[0] * x.shape[1] * x.shape[2]
     pull = gain * inverse * scale_gradient / count
     dx = gain * dz - pull * x + (pull * mean - gain * bias_gradient / count)
-    return dx, scale_gradient, bias_gradient
+    return dx.astype(x.dtype), scale_gradient, bias_gradient
 
 
 def _as_array(x: jax.Array) -> jax.Array:

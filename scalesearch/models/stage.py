@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from scalesearch.models.ops import Forms
 from scalesearch.scaling.architecture import Activation, StageSpec
 
 Maps = Float[Array, "n h w c"]
+Step = Callable[[Maps, tuple[Any, Any]], tuple[Maps, Any]]
 
 MAX_UNROLLED = 8
 """Like blocks that are unrolled, at most. Measured on 2 CPU cores (14 blocks at 8 px, 2026-11-24): as a loop they
@@ -25,33 +27,71 @@ class Stage(nnx.Module):
     """`depth` blocks; all but the first have one shape, and their variables a leading axis of depth − 1.
 
     Up to `MAX_UNROLLED` of them are unrolled in the compiled program; more run as a loop (`lax.scan`), so that a
-    deep stage compiles as two blocks.
+    deep stage compiles as two blocks. With `remat` their gradients compute the inside of each block anew.
     """
 
     def __init__(
-        self, stage: StageSpec, width_in: int, activation: Activation, *, forms: Forms, rng: np.random.Generator
+        self,
+        stage: StageSpec,
+        width_in: int,
+        activation: Activation,
+        *,
+        forms: Forms,
+        rng: np.random.Generator,
+        remat: bool = False,
     ) -> None:
         block = BLOCKS[stage.block]
         self.first = block(stage, width_in, stage.stride, activation, forms=forms, rng=rng)
-        self.repeated = repeats = stage.depth - 1
-        like = [block(stage, stage.width, 1, activation, forms=forms, rng=rng) for _ in range(repeats)]
+        self.repeated, self.remat = stage.depth - 1, remat
+        like = [block(stage, stage.width, 1, activation, forms=forms, rng=rng) for _ in range(self.repeated)]
         self.repeats = _stack(like) if like else None
 
     def __call__(self, x: Maps, *, train: bool) -> Float[Array, "n ho wo d"]:
         """Maps of the stage's width; ho = ⌈h / stride⌉, wo likewise."""
-        x = self.first(x, train=train)
+        run, first, params, stats = self._functional(self.first, train)
+        x, stats = run(x, (params, stats))
+        self.first = nnx.merge(first, params, stats)  # new variables: those given belong to the caller
         if self.repeats is None:
             return x
-        graphdef, *states = nnx.split(self.repeats, nnx.Param, nnx.BatchStat)
+        run, like, params, stats = self._functional(self.repeats, train)
+        x, stats = lax.scan(run, x, (params, stats), unroll=self.repeated <= MAX_UNROLLED)
+        self.repeats = nnx.merge(like, params, stats)
+        return x
+
+    def _functional(self, block: Any, train: bool) -> tuple[Step, Any, Any, Any]:
+        """`block` as a function of maps and variables to maps and new statistics; then its graph and variables."""
+        graphdef, *states = nnx.split(block, nnx.Param, nnx.BatchStat)
         params, stats = states
 
         def run(x: Maps, variables: tuple[Any, Any]) -> tuple[Maps, Any]:
-            block = nnx.merge(graphdef, *variables)
-            return block(x, train=train), nnx.state(block, nnx.BatchStat)
+            merged = nnx.merge(graphdef, *variables)
+            return merged(x, train=train), nnx.state(merged, nnx.BatchStat)
 
-        x, stats = lax.scan(run, x, (params, stats), unroll=self.repeated <= MAX_UNROLLED)
-        self.repeats = nnx.merge(graphdef, params, stats)  # new variables: those given belong to the caller
-        return x
+        return (_recomputed(run) if self.remat and train else run), graphdef, params, stats
+
+
+def _recomputed(run: Step) -> Step:
+    """`run`, of which the gradient keeps the arguments alone.
+
+    As `jax.checkpoint`, but that XLA:CPU cannot undo it: it drops the barriers of `jax.checkpoint` and then finds
+    the second computation equal to the first. Here the second one depends on the gradient.
+    """
+
+    @jax.custom_vjp
+    def function(x: Maps, variables: Any) -> Any:
+        return run(x, variables)
+
+    def forward(x: Maps, variables: Any) -> tuple[Any, Any]:
+        return run(x, variables), (x, variables)
+
+    def backward(saved: Any, gradients: Any) -> Any:
+        x, variables = saved
+        nothing = 0 * gradients[0].reshape(-1)[0]  # NaN where the gradient is: XLA may not drop it
+        _, pull = jax.vjp(run, x + nothing.astype(x.dtype), variables)
+        return pull(gradients)
+
+    function.defvjp(forward, backward)
+    return function
 
 
 def _stack(blocks: list[Any]) -> Any:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import jax
@@ -18,6 +19,8 @@ from scalesearch.records import SeedRecord
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.training.data import Splits, check_fits
 from scalesearch.training.draws import draws_of_epoch
+from scalesearch.training.memory import PLAIN, MemoryPlan, bytes_available, memory_plans
+from scalesearch.training.parallel import shardings_of
 from scalesearch.training.pipeline import EpochData, prepare
 from scalesearch.training.program import Program, compile_program
 from scalesearch.training.schedule import Schedule, count_steps, schedule_of
@@ -93,7 +96,6 @@ def _train(
     seeds: tuple[int, ...],
     on_epoch: Callable[[EpochReport], None],
 ) -> TrainingResult:
-    groups = _groups(seeds, runtime)
     steps = count_steps(training, len(train_split))
     start = time.perf_counter()
     data = prepare(train_split, validation, spec.resolution, training.batch_size)
@@ -101,17 +103,46 @@ def _train(
     prepare_seconds = time.perf_counter() - start
     forms = choose_forms(runtime.convolutions, jax.default_backend())
     interrupts.check()
-    program = compile_program(spec, forms, training, data, schedule, groups[0])
+    available, compile_seconds = bytes_available(runtime), prepare_seconds
+    for groups, plan in _ways(seeds, runtime, training.batch_size):
+        shardings = shardings_of(
+            runtime.data_parallel, training.batch_size, data.val_labels.shape[1], vector=bool(groups[0].ndim)
+        )
+        program = compile_program(spec, forms, training, data, schedule, groups[0], plan, shardings)
+        compile_seconds += program.compile_seconds
+        if program.bytes_needed <= available:
+            break
+    if plan.micro_batches > 1:
+        warnings.warn(
+            f"a network does not fit into memory: each of its batches of {training.batch_size} images trains in "
+            f"{plan.micro_batches} parts, which normalises by the statistics of "
+            f"{training.batch_size // plan.micro_batches} images",
+            stacklevel=2,
+        )
+    if shardings is not None:
+        data = jax.device_put(data, shardings.data)
     records: list[SeedRecord] = []
     for group in groups:
         records += _run_seeds(program, data, schedule, group, training, on_epoch)
     images = steps.total * training.batch_size * len(records)
     return TrainingResult(
         seeds=tuple(records),
-        compile_seconds=prepare_seconds + program.compile_seconds,
+        compile_seconds=compile_seconds,
         images_per_second=images / math.fsum(record.train_seconds for record in records),
         device=jax.devices()[0].device_kind,
     )
+
+
+def _ways(
+    seeds: tuple[int, ...], runtime: RuntimeSection, batch_size: int
+) -> Iterator[tuple[tuple[UInt32[np.ndarray, "*s"], ...], MemoryPlan]]:
+    """Seeds in groups, and the plan of a step: from the plainest on, each needs less memory than the one before."""
+    groups = _groups(seeds, runtime)
+    if groups[0].ndim:
+        yield groups, PLAIN
+    alone = tuple(np.array(seed, np.uint32) for seed in seeds)
+    for plan in memory_plans(batch_size):
+        yield alone, plan
 
 
 def _groups(seeds: tuple[int, ...], runtime: RuntimeSection) -> tuple[UInt32[np.ndarray, "*s"], ...]:

@@ -23,8 +23,10 @@ from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.training.augment import augment
 from scalesearch.training.draws import EpochDraws, draws_of_epoch, init_generator
 from scalesearch.training.executables import obtain
+from scalesearch.training.memory import PLAIN, MemoryPlan, bytes_needed
 from scalesearch.training.optimizer import build_optimizer
 from scalesearch.training.packing import pack_on_host, packing_of
+from scalesearch.training.parallel import Shardings
 from scalesearch.training.pipeline import EpochData, standardise
 from scalesearch.training.schedule import Schedule, learning_rate
 from scalesearch.training.step import Evaluation, Layout, TrainState, Weights, evaluate, train_step
@@ -47,6 +49,7 @@ class Program:
     epoch: Callable[..., tuple[TrainState, Float[Array, "*s"]]]
     evaluate: Callable[..., Evaluation]
     compile_seconds: float
+    bytes_needed: int
 
 
 def compile_program(
@@ -56,13 +59,26 @@ def compile_program(
     data: EpochData,
     schedule: Schedule,
     seeds: UInt32[np.ndarray, "*s"],
+    plan: MemoryPlan = PLAIN,
+    shardings: Shardings | None = None,
 ) -> Program:
-    """Compiles for the shapes of `data` and `seeds`, side by side in threads; vector `seeds` train side by side."""
+    """Compiles for the shapes of `data` and `seeds`, side by side in threads; vector `seeds` train side by side.
+
+    With `shardings` the arguments may lie anywhere and are moved to where these say.
+    """
     start = time.perf_counter()
     optimizer = build_optimizer(training)
-    layout = layout_of(Network(spec, forms=forms, dropout=training.dropout, rng=init_generator(0)))
-    epoch = _epoch_function(training, layout, optimizer)
-    judge = partial(evaluate, layout=layout)
+    network = Network(
+        spec,
+        forms=forms,
+        dropout=training.dropout,
+        rng=init_generator(0),
+        precision=training.precision,
+        remat=plan.remat,
+    )
+    layout = layout_of(network)
+    epoch = _epoch_function(training, layout, optimizer, plan.micro_batches)
+    judge = partial(evaluate, layout=layout, micro_batches=plan.micro_batches)
     if seeds.ndim:
         epoch = jax.vmap(epoch, in_axes=(0, None, 0, None))
         judge = jax.vmap(judge, in_axes=(0, None))
@@ -70,15 +86,23 @@ def compile_program(
     state = init(seeds)
     draws = draws_of_epoch(seeds, 0, images=len(data.labels), batch_size=training.batch_size)
     leaf: Any = 0  # stands for an array of a result
+    where: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    if shardings is not None:
+        whole = shardings.everywhere
+        where = (
+            {"in_shardings": (whole, shardings.data, shardings.draws, whole), "out_shardings": whole},
+            {"in_shardings": (whole, shardings.data), "out_shardings": whole},
+        )
     jobs = (  # the longest first
-        ("epoch", jax.jit(epoch, donate_argnums=0), (state, data, draws, schedule), (state, leaf)),
-        ("evaluate", jax.jit(judge), (state, data), Evaluation(leaf, leaf)),
+        ("epoch", jax.jit(epoch, donate_argnums=0, **where[0]), (state, data, draws, schedule), (state, leaf)),
+        ("evaluate", jax.jit(judge, **where[1]), (state, data), Evaluation(leaf, leaf)),
     )
-    determinants = (spec, forms, training.model_dump(exclude=_ARGUMENTS))
+    determinants = (spec, forms, training.model_dump(exclude=_ARGUMENTS), plan, shardings)
     futures = [obtain((name, *determinants), function, takes, returns) for name, function, takes, returns in jobs]
     wait(futures)
     compiled_epoch, compiled_judge = (future.result() for future in futures)
-    return Program(init, compiled_epoch, compiled_judge, time.perf_counter() - start)
+    needed = max(map(bytes_needed, (compiled_epoch, compiled_judge)))
+    return Program(init, compiled_epoch, compiled_judge, time.perf_counter() - start, needed)
 
 
 def layout_of(network: Network) -> Layout:
@@ -114,7 +138,10 @@ def init_function(
 
 
 def _epoch_function(
-    training: TrainingSection, layout: Layout, optimizer: optax.GradientTransformationExtraArgs
+    training: TrainingSection,
+    layout: Layout,
+    optimizer: optax.GradientTransformationExtraArgs,
+    micro_batches: int,
 ) -> Callable[..., tuple[TrainState, Any]]:
     def epoch(
         state: TrainState, data: EpochData, draws: EpochDraws, schedule: Schedule
@@ -133,6 +160,7 @@ def _epoch_function(
                 optimizer=optimizer,
                 label_smoothing=training.label_smoothing,
                 ema_decay=training.ema_decay,
+                micro_batches=micro_batches,
             )
 
         state, losses = jax.lax.scan(step, state, draws)

@@ -82,32 +82,51 @@ def train_step(
     optimizer: optax.GradientTransformationExtraArgs,
     label_smoothing: float,
     ema_decay: float,
+    micro_batches: int = 1,
 ) -> tuple[TrainState, Float[Array, ""]]:
-    """One step at learning rate `rate` on standardised images; returns the next state and the batch's mean loss."""
-    stats = layout.stats.unpack(state.weights.stats)
+    """One step at learning rate `rate` on standardised images; returns the next state and the batch's mean loss.
 
-    def loss_of(params: Any) -> tuple[Float[Array, ""], Any]:
+    With `micro_batches` (a divisor of n) parts of the batch follow one another: gradient, loss and batch statistics
+    are the means over the parts, each normalised by its own.
+    """
+    stats = layout.stats.unpack(state.weights.stats)
+    params = layout.params.unpack(state.weights.params)
+
+    def loss_of(params: Any, images: Array, labels: Array, key: Any) -> tuple[Float[Array, ""], Any]:
         network = nnx.merge(layout.graphdef, params, stats)
-        logits = network(images, train=True, dropout_key=dropout_key)
+        logits = network(images, train=True, dropout_key=key)
         return cross_entropy(logits, labels, label_smoothing).mean(), nnx.state(network, nnx.BatchStat)
 
-    # The gradient is taken by the tree and then packed: through `unpack` it would be a sum of padded vectors.
-    params = layout.params.unpack(state.weights.params)
-    (loss, new_stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
-    updates, optimizer_state = optimizer.update(
-        layout.params.pack(gradients), state.optimizer, state.weights.params, learning_rate=rate
-    )
+    def gradient(images: Any, labels: Any, key: Any) -> tuple[Float[Array, ""], Packed, Packed]:
+        # The gradient is taken by the tree and then packed: through `unpack` it would be a sum of padded vectors.
+        (loss, new_stats), slopes = jax.value_and_grad(loss_of, has_aux=True)(params, images, labels, key)
+        return loss, layout.stats.pack(new_stats), layout.params.pack(slopes)
+
+    if micro_batches == 1:
+        loss, batch_stats, gradients = gradient(images, labels, dropout_key)
+    else:
+        keys = None if dropout_key is None else jax.random.split(dropout_key, micro_batches)
+        parts = [each.reshape(micro_batches, -1, *each.shape[1:]) for each in (images, labels)]
+        zeros = jax.tree.map(jnp.zeros_like, (jnp.float32(0), state.weights.stats, state.weights.params))
+        sums, _ = jax.lax.scan(
+            lambda sums, part: (jax.tree.map(jnp.add, sums, gradient(*part)), None), zeros, (*parts, keys)
+        )
+        loss, batch_stats, gradients = jax.tree.map(lambda total: total / micro_batches, sums)
+    updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.weights.params, learning_rate=rate)
     steps = state.step + 1
     # A running variance that began at 1 would still hold 0.9^60 = 0.2 % of it after 60 steps, and maps of a fresh
     # network vary far less than that: this average forgets where it began at once.
-    running = update_average(state.weights.stats, layout.stats.pack(new_stats), steps, STATISTICS_DECAY)
+    running = update_average(state.weights.stats, batch_stats, steps, STATISTICS_DECAY)
     weights = Weights(optax.apply_updates(state.weights.params, updates), running)
     average = None if state.average is None else update_average(state.average, weights, steps, ema_decay)
     return TrainState(steps, weights, optimizer_state, average), loss
 
 
-def evaluate(state: TrainState, data: EpochData, *, layout: Layout) -> Evaluation:
-    """Exact means over the validation images: padded ones, whose label is negative, count nowhere."""
+def evaluate(state: TrainState, data: EpochData, *, layout: Layout, micro_batches: int = 1) -> Evaluation:
+    """Exact means over the validation images: padded ones, whose label is negative, count nowhere.
+
+    `micro_batches` cut each validation batch where they divide it.
+    """
     weights = evaluated_weights(state)
     params, stats = layout.params.unpack(weights.params), layout.stats.unpack(weights.stats)
 
@@ -122,6 +141,9 @@ def evaluate(state: TrainState, data: EpochData, *, layout: Layout) -> Evaluatio
         right = (real & (logits.argmax(1) == labels)).sum()
         return (totals[0] + loss, totals[1] + right), None
 
-    (loss, right), _ = jax.lax.scan(batch, (jnp.float32(0), jnp.int32(0)), (data.val_images, data.val_labels))
+    size = data.val_labels.shape[1]
+    size = size // micro_batches if size % micro_batches == 0 else size
+    parts = data.val_images.reshape(-1, size, *data.val_images.shape[2:]), data.val_labels.reshape(-1, size)
+    (loss, right), _ = jax.lax.scan(batch, (jnp.float32(0), jnp.int32(0)), parts)
     count = (data.val_labels >= 0).sum()
     return Evaluation(loss / count, right / count)

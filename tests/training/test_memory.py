@@ -1,0 +1,190 @@
+"""Steps laid out for less memory, in bfloat16, and over several devices: real trainings of a small network."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from jax import numpy as jnp
+
+from scalesearch.config import DataSection, RuntimeSection, StudyConfig, TrainingSection, default_study_path, load_study
+from scalesearch.models.network import Network
+from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
+from scalesearch.training.data import Splits, load_splits
+from scalesearch.training.draws import init_generator
+from scalesearch.training.loop import TrainingResult, train
+from scalesearch.training.memory import MemoryPlan, memory_plans
+from scalesearch.training.optimizer import build_optimizer
+from scalesearch.training.pipeline import prepare
+from scalesearch.training.program import Program, compile_program, init_function, layout_of
+from scalesearch.training.schedule import count_steps, schedule_of
+from scalesearch.training.step import TrainState, train_step
+
+SPEC = ArchitectureSpec(14, 1, 10, StemSpec(8, 3, 1), (StageSpec("mbconv", 3, 2, 3, 16, 3, 0.25),), 32, "swish")
+TRAINING = TrainingSection(
+    epochs=2, batch_size=32, optimizer="adamw", learning_rate=0.003, warmup_epochs=0.5, dropout=0.1, ema_decay=0.9
+)
+
+
+@pytest.fixture(scope="module")
+def splits() -> Splits:
+    return load_splits(DataSection(source="mnist-sample", train=320, validation=96, test=50))
+
+
+@pytest.fixture(scope="module")
+def plain(splits: Splits) -> TrainingResult:
+    return run(splits)
+
+
+def run(splits: Splits, seeds: tuple[int, ...] = (0, 1), **runtime: Any) -> TrainingResult:
+    return train(SPEC, splits, TRAINING, RuntimeSection(**runtime), seeds, lambda report: None)
+
+
+def compiled(splits: Splits, plan: MemoryPlan, **changes: Any) -> Program:
+    training = TRAINING.model_copy(update=changes)
+    data = prepare(splits.train, splits.validation, SPEC.resolution, training.batch_size)
+    schedule = schedule_of(training, count_steps(training, len(splits.train)))
+    return compile_program(SPEC, "shift", training, data, schedule, np.array(0, np.uint32), plan)
+
+
+def curves(result: TrainingResult) -> list[Any]:
+    return [(seed.seed, seed.train_loss, seed.val_loss_curve) for seed in result.seeds]
+
+
+def test_every_plan_needs_less_than_the_one_before(splits: Splits) -> None:
+    needed = [compiled(splits, plan).bytes_needed for plan in memory_plans(TRAINING.batch_size)[:4]]
+    assert needed == sorted(needed, reverse=True)
+    assert needed[1] < 0.7 * needed[0]
+    assert needed[2] < 0.8 * needed[1]
+
+
+def test_a_network_that_would_not_fit_computes_its_blocks_anew_for_the_same_result(
+    splits: Splits, plain: TrainingResult
+) -> None:
+    most, less = (compiled(splits, plan).bytes_needed for plan in memory_plans(TRAINING.batch_size)[:2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tight = run(splits, memory=(most + less) / 2 / 2**30)
+    for one, other in zip(curves(tight), curves(plain), strict=True):
+        np.testing.assert_allclose(one[1:], other[1:], rtol=1e-4)
+
+
+def test_one_that_still_does_not_fit_trains_in_parts_and_says_so(splits: Splits, plain: TrainingResult) -> None:
+    with pytest.warns(UserWarning, match=r"batches of 32 images trains in 16 parts, .* statistics of 2 images"):
+        parts = run(splits, seeds=(0,), memory=1e-6)
+    (loss,) = (seed.val_loss for seed in parts.seeds)
+    assert np.isfinite(loss)
+    assert loss != pytest.approx(plain.seeds[0].val_loss, rel=1e-3)
+
+
+def test_seeds_side_by_side_that_do_not_fit_train_one_after_the_other(splits: Splits, plain: TrainingResult) -> None:
+    alone = compiled(splits, MemoryPlan()).bytes_needed
+    reports: list[tuple[int, ...]] = []
+    runtime = RuntimeSection(seeds_together=True, memory=1.2 * alone / 2**30)
+    train(SPEC, splits, TRAINING, runtime, (0, 1), lambda report: reports.append(report.seeds))
+    assert reports == [(0,), (0,), (1,), (1,)]
+
+
+def test_parts_of_a_batch_add_up_to_its_step() -> None:
+    """Of two equal halves each has the statistics of the whole: loss, statistics and the next weights are the same."""
+    training = TRAINING.model_copy(update={"dropout": 0.0})
+    optimizer = build_optimizer(training)
+    layout = layout_of(Network(SPEC, forms="shift", dropout=0.0, rng=init_generator(0)))
+    half = np.random.default_rng(1).normal(size=(8, 14, 14, 1)).astype(np.float32)
+    images, labels = np.concatenate([half, half]), np.tile(np.arange(8, dtype=np.int32), 2)
+
+    def step(parts: int) -> tuple[TrainState, Any]:
+        state = init_function(SPEC, training, optimizer)(np.array(0, np.uint32))
+        function = jax.jit(
+            lambda state: train_step(
+                state,
+                jnp.asarray(images),
+                jnp.asarray(labels),
+                None,
+                jnp.float32(0.01),
+                layout=layout,
+                optimizer=optimizer,
+                label_smoothing=0.0,
+                ema_decay=0.9,
+                micro_batches=parts,
+            )
+        )
+        state, loss = function(state)
+        return state, loss
+
+    (whole, loss), (halves, loss_of_parts) = step(1), step(2)
+    assert loss == pytest.approx(loss_of_parts, rel=1e-6)
+    np.testing.assert_allclose(whole.weights.stats.vectors, halves.weights.stats.vectors, rtol=1e-4, atol=1e-6)
+    # Adam divides by the gradient's size, which makes noise of gradients that are 0
+    moved = np.abs(np.asarray(whole.weights.params.kernels - halves.weights.params.kernels))
+    assert np.quantile(moved, 0.98) < 1e-5
+
+
+def test_bfloat16_computes_in_half_the_bits_and_keeps_its_variables_in_all(splits: Splits) -> None:
+    """Training goes on as in float32 to the 8 bits of a product; what is kept is float32."""
+    result = {}
+    for precision in ("float32", "bfloat16"):
+        training = TRAINING.model_copy(update={"precision": precision, "dropout": 0.0})
+        result[precision] = train(SPEC, splits, training, RuntimeSection(), (0,), lambda report: None).seeds[0]
+    assert result["bfloat16"].train_loss != result["float32"].train_loss
+    np.testing.assert_allclose(result["bfloat16"].val_loss_curve, result["float32"].val_loss_curve, rtol=0.03)
+    program = compiled(splits, MemoryPlan(), precision="bfloat16")
+    state = program.init(np.array(0, np.uint32))
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.weights)} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("forms", ["shift", "native"])
+def test_bfloat16_maps_float32_statistics_and_logits(forms: Any) -> None:
+    network = Network(SPEC, forms=forms, dropout=0.0, rng=init_generator(0), precision="bfloat16")
+    images = jnp.ones((4, 14, 14, 1))
+    graphdef, state = nnx.split(network)
+    traced = jax.make_jaxpr(lambda images: nnx.merge(graphdef, state)(images, train=True))(images)
+    assert traced.out_avals[0].dtype == jnp.float32
+    assert "bf16[4,14,14,8]" in str(traced)
+
+
+def test_studies_from_before_bfloat16_go_on(splits: Splits) -> None:
+    del splits
+    study = load_study(default_study_path())
+    assert "training.precision" not in study.identity()
+    changed = study.model_copy(update={"training": study.training.model_copy(update={"precision": "bfloat16"})})
+    assert isinstance(changed, StudyConfig)
+    assert changed.identity()["training.precision"] == "bfloat16"
+
+
+PARALLEL = """
+import json, sys
+import jax
+from scalesearch.training.parallel import shardings_of
+from tests.training.test_memory import DataSection, curves, load_splits, run
+assert len(jax.devices()) == 2
+assert shardings_of("auto", 32, 32, vector=False) is not None
+assert shardings_of("auto", 33, 32, vector=False) is None
+splits = load_splits(DataSection(source="mnist-sample", train=320, validation=96, test=50))
+print(json.dumps([
+    curves(run(splits, **settings))
+    for settings in (dict(data_parallel=False), dict(), dict(seeds_together=True), dict(memory=1e-6))
+]))
+"""
+
+
+def test_two_devices_give_the_losses_of_one() -> None:
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", PARALLEL], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    alone, spread, side_by_side, parts = json.loads(done.stdout)
+    for other in (spread, side_by_side):
+        for one, two in zip(alone, other, strict=True):
+            assert one[0] == two[0]
+            np.testing.assert_allclose(one[1:], two[1:], rtol=2e-3)
+    assert np.isfinite([seed[2] for seed in parts]).all()
