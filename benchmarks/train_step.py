@@ -1,6 +1,7 @@
 """Training images per second of one network on random images: one JSON line, as the PyTorch peer prints it.
 
     train_step.py SPEC.json [--batch 128] [--steps 20] [--threads 2] [--convolutions auto|shift|native]
+                  [--precision float32|bfloat16] [--remat]
 
 AdamW (1e-3) and label smoothing 0.1, as the peer. The time is that of whole epochs of `--steps` steps (the median
 of several), the first left out. SPEC.json is an architecture spec, or any document that holds one under "spec".
@@ -25,6 +26,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5, help="epochs timed (the median counts)")
     parser.add_argument("--threads", type=int, default=2, help="processor cores")
     parser.add_argument("--convolutions", choices=("auto", "shift", "native"), default="auto")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--remat", action="store_true", help="blocks are computed anew for the gradient")
     parser.add_argument("--quick", action="store_true", help="the default study's baseline, a few steps")
     arguments = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
@@ -44,6 +47,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     from scalesearch.scaling.architecture import ArchitectureSpec
     from scalesearch.scaling.complexity import complexity
     from scalesearch.training.draws import draws_of_epoch
+    from scalesearch.training.memory import MemoryPlan
     from scalesearch.training.pipeline import prepare
     from scalesearch.training.program import compile_program
     from scalesearch.training.schedule import count_steps, schedule_of
@@ -61,6 +65,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
         learning_rate=1e-3,
         warmup_epochs=0,
         label_smoothing=0.1,
+        precision=arguments.precision,
     )
     random = np.random.default_rng(0)
 
@@ -75,7 +80,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     schedule = schedule_of(training, count_steps(training, len(train)))
     forms = choose_forms(arguments.convolutions, jax.default_backend())
     seed = np.uint32(0)
-    program = compile_program(spec, forms, training, data, schedule, seed)
+    program = compile_program(spec, forms, training, data, schedule, seed, MemoryPlan(arguments.remat))
     state, times = program.init(seed), []
     for epoch in range(arguments.epochs + 1):
         draws = draws_of_epoch(seed, epoch, images=len(train), batch_size=arguments.batch)
@@ -88,9 +93,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
         "jax": jax.__version__,
         "device": jax.devices()[0].device_kind,
         "convolutions": forms,
+        "precision": arguments.precision,
         "batch": arguments.batch,
         "params": complexity(spec).params,
         "compile_s": round(program.compile_seconds, 2),
+        "memory_mib": round(program.bytes_needed / 2**20, 1),
         "step_s": step,
         "images_per_s": arguments.batch / step,
     }

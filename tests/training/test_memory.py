@@ -121,8 +121,9 @@ def test_parts_of_a_batch_add_up_to_its_step() -> None:
         return state, loss
 
     (whole, loss), (halves, loss_of_parts) = step(1), step(2)
-    assert loss == pytest.approx(loss_of_parts, rel=1e-6)
-    np.testing.assert_allclose(whole.weights.stats.vectors, halves.weights.stats.vectors, rtol=1e-4, atol=1e-6)
+    assert float(loss) == pytest.approx(float(loss_of_parts), rel=1e-6)
+    statistics = [np.asarray(state.weights.stats.vectors) for state in (whole, halves)]
+    np.testing.assert_allclose(*statistics, rtol=1e-4, atol=1e-6)
     # Adam divides by the gradient's size, which makes noise of gradients that are 0
     moved = np.abs(np.asarray(whole.weights.params.kernels - halves.weights.params.kernels))
     assert np.quantile(moved, 0.98) < 1e-5
