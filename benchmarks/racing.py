@@ -157,12 +157,12 @@ def _told(name: str, study: StudyConfig, records: list[TrialRecord], whole: list
 
 
 def _training(study: StudyConfig) -> Callable[..., TrialRecord]:
-    from scalesearch.search.objective import training_evaluation
+    from scalesearch.search.objective import TrainingEvaluation
     from scalesearch.training.cache import enable_compilation_cache
     from scalesearch.training.data import load_splits
 
     enable_compilation_cache()
-    return training_evaluation(study, load_splits(study.data), lambda report: None)
+    return TrainingEvaluation(study, load_splits(study.data), lambda report: None)
 
 
 if __name__ == "__main__":

@@ -192,7 +192,8 @@ class RuntimeSection(_Section):
     the seeds of a candidate side by side where that is faster (GPU, TPU). `workers` is how many processes
     `run` trains in, each on its part of the cores. `memory` in GiB is what a network may take while it trains, of
     the device's own where it is not given: one that needs more trains in another way (`training/memory.py`).
-    `data_parallel`: `auto` spreads each batch over all local devices that divide it.
+    `data_parallel`: `auto` spreads each batch over all local devices that divide it. `compile_ahead`: `auto` prepares
+    the next candidate while one trains, where a process has four cores.
     """
 
     convolutions: Literal["auto", "shift", "native"] = "auto"
@@ -200,6 +201,7 @@ class RuntimeSection(_Section):
     workers: Count = 1
     memory: Annotated[float, Field(gt=0)] | None = None
     data_parallel: bool | Literal["auto"] = "auto"
+    compile_ahead: bool | Literal["auto"] = "auto"
 
 
 class StudyConfig(_Section):

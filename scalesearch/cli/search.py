@@ -33,10 +33,7 @@ from scalesearch.search.timing import predicted_seconds
 from scalesearch.search.worker import Finished, work
 
 if TYPE_CHECKING:
-    from scalesearch.records import TrialRecord
-    from scalesearch.scaling.feasible import Candidate
     from scalesearch.training.data import Splits
-    from scalesearch.training.loop import EpochReport
 
 _POLL_SECONDS = 0.1
 STOPPING = "scalesearch: stopping when the epoch or compilation at hand ends"
@@ -153,7 +150,7 @@ def train_missing(
     if not (_missing(search) or (config.race and next_round(config, made, studies.records(study)))):
         sys.stderr.write(f"{search.label}all trials are there already: nothing to train\n")
         return
-    from scalesearch.search.objective import training_evaluation
+    from scalesearch.search.objective import TrainingEvaluation
     from scalesearch.training.cache import enable_compilation_cache
 
     enable_compilation_cache()
@@ -169,15 +166,10 @@ def train_missing(
     def on_wait(running: int) -> None:
         progress.waiting(running, studies.records(study))
 
-    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
-        def on_epoch(report: EpochReport) -> None:
-            progress.epoch(len(report.seeds) / len(seeds) / report.epochs)
-
-        return training_evaluation(config, splits, on_epoch)(candidate, seeds)
-
+    evaluate = TrainingEvaluation(config, splits, lambda report: progress.epoch(report.share))
     interrupts.check()
     with _helpers(url, config.name, config.runtime.workers, deadline), progress:
-        work(study, config, made, evaluate, told, on_wait, deadline)
+        work(study, config, made, evaluate, told, on_wait, deadline, evaluate.expect)
         told()  # the last trials of other workers
 
 
@@ -263,7 +255,7 @@ def _worker(arguments: argparse.Namespace) -> int:
     if arguments.data:
         data = config.data.model_copy(update={"source": arguments.data})
         config = config.model_copy(update={"data": data})
-    from scalesearch.search.objective import training_evaluation
+    from scalesearch.search.objective import TrainingEvaluation
     from scalesearch.training.cache import enable_compilation_cache
     from scalesearch.training.data import check_fits, load_splits
 
@@ -279,8 +271,8 @@ def _worker(arguments: argparse.Namespace) -> int:
         told = f"failed ({record.failure.kind})" if record.failure else f"{record.mean(config.metric):.4f}"
         sys.stderr.write(f"trial {finished.number}: {display.network(record.candidate.spec)}: {told}\n")
 
-    evaluate = training_evaluation(config, splits, lambda report: None)
-    work(study, config, made, evaluate, on_finished, lambda running: None, deadline)
+    evaluate = TrainingEvaluation(config, splits, lambda report: None)
+    work(study, config, made, evaluate, on_finished, lambda running: None, deadline, evaluate.expect)
     return 0
 
 

@@ -11,25 +11,41 @@ import jax
 from scalesearch.config import StudyConfig
 from scalesearch.records import Failure, FailureKind, TrialRecord
 from scalesearch.scaling.feasible import Candidate
-from scalesearch.search.worker import Evaluate
 from scalesearch.training.data import Splits
 from scalesearch.training.loop import EpochReport, TrainingDiverged, train
+from scalesearch.training.preparation import Ahead
 
 # What a result can depend on.
 _PACKAGES = ("scalesearch", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
-def training_evaluation(study: StudyConfig, splits: Splits, on_epoch: Callable[[EpochReport], None]) -> Evaluate:
+class TrainingEvaluation:
     """An evaluation that trains on `splits` by the study's schedule."""
-    installed = [(name, importlib.metadata.version(name)) for name in _PACKAGES]
-    versions = (("python", platform.python_version()), *installed)
 
-    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+    def __init__(self, study: StudyConfig, splits: Splits, on_epoch: Callable[[EpochReport], None]) -> None:
+        self._study, self._splits, self._on_epoch = study, splits, on_epoch
+        installed = [(name, importlib.metadata.version(name)) for name in _PACKAGES]
+        self._versions = (("python", platform.python_version()), *installed)
+        runtime = study.runtime
+        self._ahead = Ahead(splits, study.training, runtime) if Ahead.pays(runtime.compile_ahead) else None
+
+    @property
+    def expect(self) -> Callable[[Candidate, tuple[int, ...]], None] | None:
+        """What prepares the evaluation after the next one; None where there are no cores for it."""
+        ahead = self._ahead
+        return None if ahead is None else lambda candidate, seeds: ahead.expect(candidate.spec, seeds)
+
+    def __call__(self, candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+        """Trains the candidate for the seeds; divergence and lack of memory become the record of a failure."""
+        study, spec = self._study, candidate.spec
+
         def failed(kind: FailureKind, reason: str) -> TrialRecord:
-            return TrialRecord(candidate, (), Failure(kind, reason), 0.0, 0.0, jax.devices()[0].device_kind, versions)
+            device = jax.devices()[0].device_kind
+            return TrialRecord(candidate, (), Failure(kind, reason), 0.0, 0.0, device, self._versions)
 
         try:
-            result = train(candidate.spec, splits, study.training, study.runtime, seeds, on_epoch)
+            prepared = None if self._ahead is None else self._ahead.take(spec, seeds)
+            result = train(spec, self._splits, study.training, study.runtime, seeds, self._on_epoch, prepared)
         except TrainingDiverged as error:
             return failed("diverged", str(error))
         except jax.errors.JaxRuntimeError as error:
@@ -37,6 +53,4 @@ def training_evaluation(study: StudyConfig, splits: Splits, on_epoch: Callable[[
                 raise
             return failed("out-of-memory", str(error).splitlines()[0])
         speed = (result.compile_seconds, result.images_per_second, result.device)
-        return TrialRecord(candidate, result.seeds, None, *speed, versions)
-
-    return evaluate
+        return TrialRecord(candidate, result.seeds, None, *speed, self._versions)

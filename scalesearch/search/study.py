@@ -192,6 +192,15 @@ def is_queued(trial: FrozenTrial | optuna.Trial) -> bool:
     return _PLANNED in trial.user_attrs
 
 
+def next_waiting(study: optuna.Study) -> tuple[Candidate, tuple[int, ...]] | None:
+    """What the queued trial stands for that is the next to be claimed."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        candidate = candidate_of(trial)
+        if candidate is not None:
+            return candidate, seeds_of(trial)
+    return None
+
+
 def twins(study: optuna.Study, trial: optuna.Trial) -> list[FrozenTrial]:
     """The other trials that stand for the network and seeds of `trial`, which has a candidate."""
     own = trial.user_attrs  # once: each look at it copies all of it

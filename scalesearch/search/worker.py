@@ -50,13 +50,15 @@ def work(
     on_finished: Callable[[Finished], None],
     on_wait: Callable[[int], None],
     deadline: float = math.inf,
+    expect: Callable[[Candidate, tuple[int, ...]], None] | None = None,
 ) -> None:
     """Evaluate trials until none is left, here or elsewhere.
 
     While other workers still run trials, waits for them (`on_wait` gets how many), since a trial whose
     worker died comes back to the queue. An interrupted trial goes back at once. In a race the queue is filled again
     when it is empty, until the choice is resolved or nothing is left to find out. After `deadline` (of
-    `time.monotonic`) no trial begins, nor one that by the mean of those before would end after it.
+    `time.monotonic`) no trial begins, nor one that by the mean of those before would end after it. Before a trial is
+    evaluated `expect` gets the one that is next in the queue, if there is one.
     """
     planned = plan.distinct
     studies.check_plan(study, planned)
@@ -85,6 +87,8 @@ def work(
             candidate = adaptive.candidate(trial, from_search_space(depth_share, width_fraction), seeds)
         else:
             candidate, seeds = _claimed(study, trial)
+            if expect is not None and (following := studies.next_waiting(study)) is not None:
+                expect(*following)
         with clock:
             record = evaluate(candidate, seeds)
         studies.set_record(trial, record_to_json(record))

@@ -100,10 +100,10 @@ def obtain(
             place.save(compiled)
         return compiled
 
-    return _in_background(compile_and_keep)
+    return in_background(compile_and_keep)
 
 
-def _in_background(function: Callable[[], Any]) -> Future[Any]:
+def in_background(function: Callable[[], Any]) -> Future[Any]:
     """Runs `function` in a thread of its own, so that the caller waits where an interrupt reaches it.
 
     A daemon, unlike those of an executor: an interrupted process need not see the compilation through.

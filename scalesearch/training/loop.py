@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -13,18 +12,15 @@ import numpy as np
 from jaxtyping import UInt32
 
 from scalesearch import interrupts
-from scalesearch.config import InputError, RuntimeSection, TrainingSection
-from scalesearch.models.ops import choose_forms
+from scalesearch.config import RuntimeSection, TrainingSection
 from scalesearch.records import SeedRecord
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.training.data import Splits, check_fits
+from scalesearch.training.data import Splits
 from scalesearch.training.draws import draws_of_epoch
-from scalesearch.training.memory import PLAIN, MemoryPlan, bytes_available, memory_plans
-from scalesearch.training.parallel import shardings_of
-from scalesearch.training.pipeline import EpochData, prepare
-from scalesearch.training.program import Program, compile_program
-from scalesearch.training.schedule import Schedule, count_steps, schedule_of
-from scalesearch.training.sources import Split
+from scalesearch.training.pipeline import EpochData
+from scalesearch.training.preparation import Prepared, prepare_training, settings_of_jax
+from scalesearch.training.program import Program
+from scalesearch.training.schedule import Schedule
 
 _POLL_SECONDS = 0.005
 
@@ -45,7 +41,10 @@ class TrainingDiverged(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class EpochReport:
-    """One epoch done, counted from 1; means over `seeds`, which holds several where they train side by side."""
+    """One epoch done, counted from 1; means over `seeds`, which holds several where they train side by side.
+
+    `share` is what the epoch is of the whole training for all seeds.
+    """
 
     seeds: tuple[int, ...]
     epoch: int
@@ -53,6 +52,7 @@ class EpochReport:
     train_loss: float
     val_loss: float
     val_accuracy: float
+    share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,86 +75,26 @@ def train(
     runtime: RuntimeSection,
     seeds: tuple[int, ...],
     on_epoch: Callable[[EpochReport], None],
+    prepared: Prepared | None = None,
 ) -> TrainingResult:
     """Trains `spec` once a seed; the test split stays out of reach of everything below this line.
 
-    Raises `TrainingDiverged` at the end of an epoch whose loss is not finite, and `InputError` where
-    network and data do not fit.
+    `prepared` is what `prepare_training` of the same arguments has made; without it that is done here. Raises
+    `TrainingDiverged` at the end of an epoch whose loss is not finite, and `InputError` where network and data do
+    not fit.
     """
-    check_fits(spec, splits, training.batch_size)
-    # Settings of jax that a user may have changed, and that would change the draws or the types.
-    with jax.enable_x64(False), jax.threefry_partitionable(True):
-        return _train(spec, splits.train, splits.validation, training, runtime, seeds, on_epoch)
-
-
-def _train(
-    spec: ArchitectureSpec,
-    train_split: Split,
-    validation: Split,
-    training: TrainingSection,
-    runtime: RuntimeSection,
-    seeds: tuple[int, ...],
-    on_epoch: Callable[[EpochReport], None],
-) -> TrainingResult:
-    steps = count_steps(training, len(train_split))
-    start = time.perf_counter()
-    data = prepare(train_split, validation, spec.resolution, training.batch_size)
-    schedule = schedule_of(training, steps)
-    prepare_seconds = time.perf_counter() - start
-    forms = choose_forms(runtime.convolutions, jax.default_backend())
-    interrupts.check()
-    available, compile_seconds = bytes_available(runtime), prepare_seconds
-    for groups, plan in _ways(seeds, runtime, training.batch_size):
-        shardings = shardings_of(
-            runtime.data_parallel, training.batch_size, data.val_labels.shape[1], vector=bool(groups[0].ndim)
-        )
-        program = compile_program(spec, forms, training, data, schedule, groups[0], plan, shardings)
-        compile_seconds += program.compile_seconds
-        if program.bytes_needed <= available:
-            break
-    if plan.micro_batches > 1:
-        warnings.warn(
-            f"a network does not fit into memory: each of its batches of {training.batch_size} images trains in "
-            f"{plan.micro_batches} parts, which normalises by the statistics of "
-            f"{training.batch_size // plan.micro_batches} images",
-            stacklevel=2,
-        )
-    if shardings is not None:
-        data = jax.device_put(data, shardings.data)
+    made = prepared or prepare_training(spec, splits, training, runtime, seeds)
     records: list[SeedRecord] = []
-    for group in groups:
-        records += _run_seeds(program, data, schedule, group, training, on_epoch)
-    images = steps.total * training.batch_size * len(records)
+    with settings_of_jax():
+        for group in made.groups:
+            records += _run_seeds(made.program, made.data, made.schedule, group, training, len(seeds), on_epoch)
+    images = training.epochs * made.images_per_epoch * len(records)
     return TrainingResult(
         seeds=tuple(records),
-        compile_seconds=compile_seconds,
+        compile_seconds=made.seconds,
         images_per_second=images / math.fsum(record.train_seconds for record in records),
         device=jax.devices()[0].device_kind,
     )
-
-
-def _ways(
-    seeds: tuple[int, ...], runtime: RuntimeSection, batch_size: int
-) -> Iterator[tuple[tuple[UInt32[np.ndarray, "*s"], ...], MemoryPlan]]:
-    """Seeds in groups, and the plan of a step: from the plainest on, each needs less memory than the one before."""
-    groups = _groups(seeds, runtime)
-    if groups[0].ndim:
-        yield groups, PLAIN
-    alone = tuple(np.array(seed, np.uint32) for seed in seeds)
-    for plan in memory_plans(batch_size):
-        yield alone, plan
-
-
-def _groups(seeds: tuple[int, ...], runtime: RuntimeSection) -> tuple[UInt32[np.ndarray, "*s"], ...]:
-    """Seeds as they run: scalars one after the other, or one vector side by side."""
-    if not seeds or min(seeds) < 0 or max(seeds) >= 2**32:
-        raise InputError(f"`seeds` must be whole numbers from 0 to 2³² − 1, at least one, but got {seeds}")
-    together = runtime.seeds_together
-    if together == "auto":
-        together = jax.default_backend() != "cpu"
-    if together and len(seeds) > 1:
-        return (np.array(seeds, np.uint32),)
-    return tuple(np.array(seed, np.uint32) for seed in seeds)
 
 
 def _run_seeds(
@@ -163,6 +103,7 @@ def _run_seeds(
     schedule: Schedule,
     group: UInt32[np.ndarray, "*s"],
     training: TrainingSection,
+    trained: int,
     on_epoch: Callable[[EpochReport], None],
 ) -> list[SeedRecord]:
     seeds = tuple(np.atleast_1d(group).tolist())
@@ -180,7 +121,9 @@ def _run_seeds(
             losses = (float(values[0, worst]), float(values[1, worst]))
             raise TrainingDiverged(seeds[worst], epoch + 1, training.learning_rate, losses)
         curves.append(values)
-        on_epoch(EpochReport(seeds, epoch + 1, training.epochs, *values.mean(1).tolist()))
+        share = len(seeds) / trained / training.epochs
+        means = values.mean(1).tolist()
+        on_epoch(EpochReport(seeds, epoch + 1, training.epochs, means[0], means[1], means[2], share))
     seconds = (time.perf_counter() - start) / len(seeds)
     table = np.stack(curves, axis=-1)  # (3, seeds, epochs)
     return [_record(seed, table[:, index], seconds) for index, seed in enumerate(seeds)]

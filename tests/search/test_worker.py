@@ -391,3 +391,25 @@ def test_threads_share_the_queue_too(storage_url: str) -> None:
         thread.join()
     assert errors == []
     assert Counter(c.spec for c in evaluate.candidates) == Counter(t.candidate.spec for t in plan.trials)
+
+
+def test_the_next_in_the_queue_is_told_before_a_trial_is_evaluated(tmp_path: Path) -> None:
+    study, plan = begin(sqlite_url(tmp_path), planted_study())
+    told: list[tuple[Candidate, tuple[int, ...]] | None] = []
+
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+        told.append((candidate, seeds))
+        return planted_evaluate(PlantedSurface())(candidate, seeds)
+
+    expected: list[tuple[Candidate, tuple[int, ...]]] = []
+    work(
+        study,
+        planted_study(),
+        plan,
+        evaluate,
+        lambda finished: None,
+        lambda running: None,
+        expect=lambda *following: expected.append(following),
+    )
+    assert len(expected) == len(told) - 1 > 3  # after the last there is none
+    assert expected == told[1:]

@@ -12,12 +12,13 @@ import jax
 import numpy as np
 import pytest
 
-from scalesearch.config import DataSection, RuntimeSection, TrainingSection
+from scalesearch.config import DataSection, InputError, RuntimeSection, TrainingSection
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
 from scalesearch.training import cache, program
 from scalesearch.training.data import Split, Splits, load_splits
 from scalesearch.training.draws import EpochDraws
 from scalesearch.training.loop import EpochReport, TrainingDiverged, TrainingResult, train
+from scalesearch.training.preparation import Ahead
 
 SPEC = ArchitectureSpec(10, 1, 10, StemSpec(12, 3, 2), (StageSpec("separable", 3, 1, 1, 24, 1),), 0, "relu")
 TRAINING = TrainingSection(
@@ -158,7 +159,7 @@ def test_candidates_of_other_sizes_see_the_same_draws(splits: Splits, monkeypatc
 
         return dataclasses.replace(compiled, epoch=epoch)
 
-    monkeypatch.setattr("scalesearch.training.loop.compile_program", spy)
+    monkeypatch.setattr("scalesearch.training.preparation.compile_program", spy)
     other = SPEC.with_sizes((2,), (8, 16, 0), 8)
     for spec in (SPEC, other):
         run(splits, seeds=(3,), spec=spec, epochs=2, warmup_epochs=0.5)
@@ -217,3 +218,37 @@ def test_resolution_above_the_native_one_warns(splits: Splits) -> None:
     )
     with pytest.warns(UserWarning, match="native resolution of 7 px"):
         run(shrunk, seeds=(0,), epochs=1, warmup_epochs=0.0)
+
+
+def test_a_network_prepared_ahead_trains_to_the_same_losses(splits: Splits) -> None:
+    training = TRAINING.model_copy(update={"epochs": 2})
+    ahead = Ahead(splits, training, APART)
+    other = SPEC.with_sizes((2,), (8, 16, 0), 8)
+    ahead.expect(SPEC, (3,))
+    ahead.expect(other, (3,))
+    prepared = ahead.take(SPEC, (3,))
+    assert prepared is not None
+    assert prepared.seconds > 0
+    assert ahead.take(SPEC, (3,)) is None
+    assert ahead.take(other, (4,)) is None
+    result = train(SPEC, splits, training, APART, (3,), ignore, prepared)
+    assert result.compile_seconds == prepared.seconds
+    assert curves(result) == curves(run(splits, seeds=(3,), epochs=2))
+    ahead.expect(SPEC.with_sizes((2,), (8, 16, 0), 9), (3,))  # the first of three is forgotten
+    ahead.expect(SPEC, (3,))
+    assert ahead.take(other, (3,)) is None
+
+
+def test_an_error_ahead_is_told_where_the_network_is_taken(splits: Splits) -> None:
+    ahead = Ahead(splits, TRAINING, APART)
+    ahead.expect(dataclasses.replace(SPEC, num_classes=7), (0,))
+    with pytest.raises(InputError, match="num_classes"):
+        ahead.take(dataclasses.replace(SPEC, num_classes=7), (0,))
+
+
+def test_preparing_ahead_is_off_on_few_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, expected in ((2, False), (4, True)):
+        monkeypatch.setattr("scalesearch.training.preparation.usable_cores", lambda cores=cores: list(range(cores)))
+        assert Ahead.pays("auto") is expected
+        assert Ahead.pays(False) is False
+        assert Ahead.pays(True) is True
