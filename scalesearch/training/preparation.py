@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import time
 import warnings
@@ -30,6 +31,9 @@ from scalesearch.training.schedule import Schedule, count_steps, schedule_of
 CORES_AHEAD = 4
 """Cores that this process needs for `compile_ahead` to be on by itself: XLA compiles on several, and a step wants its
 own."""
+
+EXIT_SECONDS = 30.0
+"""The longest that a process which ends waits for the preparation of a network that will not be trained."""
 
 Task = tuple[ArchitectureSpec, tuple[int, ...]]
 """A network, and the seeds that it trains for."""
@@ -103,6 +107,8 @@ class Ahead:
     def expect(self, spec: ArchitectureSpec, seeds: tuple[int, ...]) -> None:
         """Begin to prepare `spec`. Only what was expected last before it is remembered beside it."""
         future = in_background(lambda: prepare_training(spec, *self._arguments, seeds))
+        # an interpreter that ends while jax traces in another thread aborts
+        atexit.register(wait, [future], timeout=EXIT_SECONDS)
         self._expected = {**dict([*self._expected.items()][-1:]), (spec, seeds): future}
 
     def take(self, spec: ArchitectureSpec, seeds: tuple[int, ...]) -> Prepared | None:
