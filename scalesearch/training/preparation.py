@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import time
 import warnings
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
@@ -98,6 +99,9 @@ class Ahead:
     def __init__(self, splits: Splits, training: TrainingSection, runtime: RuntimeSection) -> None:
         self._arguments = (splits, training, runtime)
         self._expected: dict[Task, Future[Prepared]] = {}
+        self._begun: weakref.WeakSet[Future[Prepared]] = weakref.WeakSet()
+        # an interpreter that ends while jax traces in another thread aborts
+        atexit.register(lambda: wait(list(self._begun), timeout=EXIT_SECONDS))
 
     @staticmethod
     def pays(setting: bool | Literal["auto"]) -> bool:
@@ -107,8 +111,7 @@ class Ahead:
     def expect(self, spec: ArchitectureSpec, seeds: tuple[int, ...]) -> None:
         """Begin to prepare `spec`. Only what was expected last before it is remembered beside it."""
         future = in_background(lambda: prepare_training(spec, *self._arguments, seeds))
-        # an interpreter that ends while jax traces in another thread aborts
-        atexit.register(wait, [future], timeout=EXIT_SECONDS)
+        self._begun.add(future)
         self._expected = {**dict([*self._expected.items()][-1:]), (spec, seeds): future}
 
     def take(self, spec: ArchitectureSpec, seeds: tuple[int, ...]) -> Prepared | None:
