@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help setup run test check bench notebooks clean
+.PHONY: help setup run test check bench bench-gpu notebooks clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,6 +28,7 @@ help:
 	@echo "make test       set up and run the tests, two files at a time (PYTEST=... for more options)"
 	@echo "make check      ruff, mypy and the layers of the package"
 	@echo "make bench      the quick form of every benchmark"
+	@echo "make bench-gpu  what a GPU says, in ten minutes; without one, the same at a small size"
 	@echo "make notebooks  execute the notebooks in place, on runs/mnist_sample"
 	@echo "make setup      only set up"
 	@echo "make clean      remove what make has made; runs/ is kept"
@@ -50,6 +51,9 @@ bench: $(VENV)/.installed-dev
 	@set -e; for file in $(sort $(wildcard benchmarks/*.py)); do \
 		echo "$$file --quick"; $(BIN)/python "$$file" --quick; \
 	done
+
+bench-gpu: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/gpu.py
 
 notebooks: $(VENV)/.installed-dev
 	@set -e; for file in $(sort $(wildcard notebooks/*.ipynb)); do \
