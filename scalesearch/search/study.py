@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -192,25 +193,25 @@ def is_queued(trial: FrozenTrial | optuna.Trial) -> bool:
     return _PLANNED in trial.user_attrs
 
 
-def next_waiting(study: optuna.Study) -> tuple[Candidate, tuple[int, ...]] | None:
-    """What the queued trial stands for that is the next to be claimed."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        candidate = candidate_of(trial)
-        if candidate is not None:
-            return candidate, seeds_of(trial)
+def next_waiting(trials: Sequence[FrozenTrial], claimed: optuna.Trial) -> tuple[Candidate, tuple[int, ...]] | None:
+    """What the first queued trial beside `claimed` stands for."""
+    for trial in trials:
+        if trial.state == TrialState.WAITING and trial.number != claimed.number and is_queued(trial):
+            candidate = candidate_of(trial)
+            return None if candidate is None else (candidate, seeds_of(trial))
     return None
 
 
-def twins(study: optuna.Study, trial: optuna.Trial) -> list[FrozenTrial]:
-    """The other trials that stand for the network and seeds of `trial`, which has a candidate."""
+def twins(trials: Sequence[FrozenTrial], trial: optuna.Trial) -> list[FrozenTrial]:
+    """The others of `trials` that stand for the network and seeds of `trial`, which has a candidate."""
     own = trial.user_attrs  # once: each look at it copies all of it
     seeds, spec = own[_SEEDS], own[_CANDIDATE]["spec"]
     return [
         other
-        for other in study.get_trials(deepcopy=False)
-        if other.number != trial.number
-        and other.user_attrs.get(_SEEDS) == seeds
+        for other in trials
+        if other.user_attrs.get(_SEEDS) == seeds
         and other.user_attrs[_CANDIDATE]["spec"] == spec
+        and other.number != trial.number
     ]
 
 
@@ -262,7 +263,7 @@ def snapshot(study: optuna.Study) -> Snapshot:
     trials = study.get_trials(deepcopy=False)
     ended = [trial for trial in trials if has_record(trial)]
     last = max((trial.datetime_complete for trial in ended if trial.datetime_complete is not None), default=None)
-    return Snapshot(tuple(map(record_of, ended)), _states(trials), last.date().isoformat() if last else None)
+    return Snapshot(tuple(map(record_of, ended)), states_of(trials), last.date().isoformat() if last else None)
 
 
 def records(study: optuna.Study) -> tuple[TrialRecord, ...]:
@@ -272,13 +273,15 @@ def records(study: optuna.Study) -> tuple[TrialRecord, ...]:
 
 def count_states(study: optuna.Study) -> Mapping[str, int]:
     """How many trials are `waiting`, `running`, `complete`, or `failed` for a recorded reason."""
-    return _states(study.get_trials(deepcopy=False))
+    return states_of(study.get_trials(deepcopy=False))
 
 
-def _states(trials: Sequence[FrozenTrial]) -> dict[str, int]:
+def states_of(trials: Sequence[FrozenTrial]) -> dict[str, int]:
+    """`count_states` of trials that were read already."""
+    states = Counter(trial.state for trial in trials if trial.state != TrialState.FAIL or has_record(trial))
     return {
-        "waiting": sum(trial.state == TrialState.WAITING for trial in trials),
-        "running": sum(trial.state == TrialState.RUNNING for trial in trials),
-        "complete": sum(trial.state == TrialState.COMPLETE for trial in trials),
-        "failed": sum(trial.state == TrialState.FAIL and has_record(trial) for trial in trials),
+        "waiting": states[TrialState.WAITING],
+        "running": states[TrialState.RUNNING],
+        "complete": states[TrialState.COMPLETE],
+        "failed": states[TrialState.FAIL],
     }

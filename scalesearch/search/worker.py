@@ -66,6 +66,7 @@ def work(
     size = planned_size(config, plan)
     clock = _Clock(deadline)
     taken_away: list[int] = []
+    seen: list[FrozenTrial] = []
     waited, started = 0.0, set[int]()
 
     def objective(trial: optuna.Trial) -> float:
@@ -86,8 +87,8 @@ def work(
             seeds = first_seeds(config)
             candidate = adaptive.candidate(trial, from_search_space(depth_share, width_fraction), seeds)
         else:
-            candidate, seeds = _claimed(study, trial)
-            if expect is not None and (following := studies.next_waiting(study)) is not None:
+            candidate, seeds = _claimed(study, trial, seen)
+            if expect is not None and (following := studies.next_waiting(seen, trial)) is not None:
                 expect(*following)
         with clock:
             record = evaluate(candidate, seeds)
@@ -103,7 +104,8 @@ def work(
 
     while True:
         interrupts.check()
-        states = studies.count_states(study)
+        seen = study.get_trials(deepcopy=False)
+        states = studies.states_of(seen)
         begun = states["running"] + states["complete"] + states["failed"]
         left = states["waiting"] if adaptive is None else size - begun
         if clock.is_up:
@@ -163,16 +165,19 @@ def _go_on(study: optuna.Study, config: StudyConfig, plan: Plan) -> bool:
     return True  # another worker was faster
 
 
-def _claimed(study: optuna.Study, trial: optuna.Trial) -> tuple[Candidate, tuple[int, ...]]:
+def _claimed(study: optuna.Study, trial: optuna.Trial, seen: list[FrozenTrial]) -> tuple[Candidate, tuple[int, ...]]:
     """The candidate and the seeds of a queued trial. Raises `TrialPruned` for one too many.
 
     That is a trial that nobody queued, since another worker took the last one between the look and the
     claim; or one of two that stand for the same network and seeds, as when two runs fill the queue at once.
+    `seen` is the look: where it shows the trial, it shows all that were queued before it.
     """
     candidate = studies.candidate_of(trial)
     if candidate is None:
         raise optuna.TrialPruned
-    for other in studies.twins(study, trial):
+    if trial.number >= len(seen):
+        seen = study.get_trials(deepcopy=False)
+    for other in studies.twins(seen, trial):
         if studies.holds(other) and (other.number < trial.number or studies.has_record(other)):
             raise optuna.TrialPruned
     return candidate, studies.seeds_of(trial)

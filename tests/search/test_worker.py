@@ -7,17 +7,17 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import optuna
 import pytest
 import sqlalchemy
 from optuna.distributions import FloatDistribution
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from scalesearch.config import StudyConfig
-from scalesearch.records import Failure, TrialRecord
+from scalesearch.records import Failure, TrialRecord, record_to_json
 from scalesearch.scaling.feasible import Candidate
 from scalesearch.search import storage as storages
 from scalesearch.search import study as studies
@@ -287,6 +287,34 @@ def test_two_runs_that_fill_the_queue_at_once_evaluate_each_network_once(tmp_pat
     assert Counter(trial.state for trial in study.trials) == {TrialState.COMPLETE: 15, TrialState.PRUNED: 15}
 
 
+def test_a_twin_queued_and_claimed_after_the_look_is_pruned(tmp_path: Path) -> None:
+    """Between this worker's look and its claim, others queue a network twice and evaluate one of the two."""
+    config = planted_study(design={"degree": 1})
+    study, plan = begin(sqlite_url(tmp_path), config)
+    planted, again = planted_evaluate(PlantedSurface()), plan.trials[0].candidate
+    original = studies.states_of
+
+    def look(trials: Sequence[FrozenTrial]) -> dict[str, int]:
+        states = original(trials)
+        if states["waiting"] == 1 and len(trials) == 3:
+            for _ in range(2):
+                studies.enqueue(study, again, (99,), planned=False)
+            for _ in range(2):
+                trial = claim(study)
+                candidate, seeds = studies.candidate_of(trial), studies.seeds_of(trial)
+                assert candidate is not None
+                studies.set_record(trial, record_to_json(planted(candidate, seeds)))
+                study.tell(trial, 0.5)
+        return states
+
+    evaluate = Counting()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(studies, "states_of", look)
+        work(study, config, plan, evaluate, lambda finished: None, lambda running: None)
+    assert len(evaluate.candidates) == 2
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 4 + [TrialState.PRUNED]
+
+
 def test_a_trial_that_nobody_queued_is_pruned(tmp_path: Path) -> None:
     """Another worker took the last queued trial between this one's look and its claim."""
     study, plan = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
@@ -295,15 +323,15 @@ def test_a_trial_that_nobody_queued_is_pruned(tmp_path: Path) -> None:
     def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
         return planted_evaluate(PlantedSurface())(candidate, seeds)
 
-    original = studies.count_states
+    original = studies.states_of
     looks: list[int] = []
 
-    def stale_look(study: optuna.Study) -> dict[str, int]:
+    def stale_look(trials: Sequence[FrozenTrial]) -> dict[str, int]:
         looks.append(1)
-        return {**original(study), "waiting": 1} if len(looks) <= 4 else original(study)
+        return {**original(trials), "waiting": 1} if len(looks) <= 4 else original(trials)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(studies, "count_states", stale_look)
+        patch.setattr(studies, "states_of", stale_look)
         work(study, config, plan, evaluate, lambda finished: None, lambda running: None)
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 3 + [TrialState.PRUNED]
     assert len(studies.records(study)) == 3
