@@ -66,6 +66,7 @@ def work(
     size = planned_size(config, plan)
     clock = _Clock(deadline)
     taken_away: list[int] = []
+    finished: list[Finished] = []
     seen: list[FrozenTrial] = []
     waited, started = 0.0, set[int]()
 
@@ -93,14 +94,10 @@ def work(
         with clock:
             record = evaluate(candidate, seeds)
         studies.set_record(trial, record_to_json(record))
+        finished.append(Finished(trial.number, record))
         if record.failure is not None:
             raise TrialFailed(record.failure.reason)
         return record.mean(config.metric)
-
-    def after(study: optuna.Study, trial: FrozenTrial) -> None:
-        del study
-        if studies.has_record(trial):
-            on_finished(Finished(trial.number, studies.record_of(trial)))
 
     while True:
         interrupts.check()
@@ -112,11 +109,13 @@ def work(
             return
         if left > 0:
             try:
-                study.optimize(objective, n_trials=1, catch=(TrialFailed,), callbacks=[after])
+                study.optimize(objective, n_trials=1, catch=(TrialFailed,))
             except ValueError:  # Optuna's, for a trial that has ended already
                 if not taken_away:
                     raise
                 taken_away.clear()
+            while finished:
+                on_finished(finished.pop())
         elif states["running"] == 0:
             if not (config.race and _go_on(study, config, plan)):
                 return
