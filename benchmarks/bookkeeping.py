@@ -29,7 +29,7 @@ import pandas as pd
 
 from scalesearch.analysis.selection import choose, rule_of
 from scalesearch.analysis.tables import candidates_table, trials_table
-from scalesearch.records import TrialRecord, record_to_json
+from scalesearch.records import TrialRecord, candidate_to_json, record_to_json
 from scalesearch.report.html import render
 from scalesearch.scaling.baselines import baseline
 from scalesearch.scaling.coefficients import Coefficients
@@ -144,7 +144,11 @@ def overhead(url: str, records: list[TrialRecord]) -> float:
             distributions={
                 name: optuna.distributions.FloatDistribution(0.0, 1.0) for name in ("depth_share", "width_fraction")
             },
-            user_attrs={"record": record_to_json(record)},
+            user_attrs={
+                "candidate": candidate_to_json(record.candidate),
+                "seeds": [seed.seed for seed in record.seeds],
+                "record": record_to_json(record),
+            },
         )
         for record in records
     ]
