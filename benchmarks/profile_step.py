@@ -1,0 +1,184 @@
+"""Where the time of a training step goes, and how far it is from what the machine can do.
+
+    profile_step.py SPEC.json [--batch 128] [--steps 10] [--threads 2] [--quick]
+
+The machine's peak is measured here: a product of 2048 × 2048 matrices, and the reading of 256 MiB by all threads. A
+step needs 6 floating-point operations a multiply-add (forward and two gradients), and moves each map fourteen times at
+least: a convolution writes it and reads its input, normalisation reads it twice and writes it once, and going back
+three more reads and writes of each. The bound is the longer of the two times. The profile sums the time of XLA's
+kernels by the part of the model that they belong to (`jax.named_scope`); kernels overlap, so the sums are shares of
+work, not of the clock. One JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PASSES = 14
+"""Reads and writes of a map of a normalised convolution, forward 2 + 3 and back 5 + 4."""
+
+KINDS = (  # the first that an operation's name holds
+    "depthwise kernel gradient",
+    "depthwise input gradient",
+    "depthwise",
+    "dense gradient",
+    "dense",
+    "pointwise",
+    "normalise gradient",
+    "normalise",
+    "squeeze-excite",
+)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("spec", type=Path, nargs="?")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=2, help="processor cores")
+    parser.add_argument("--quick", action="store_true", help="the default study's baseline, a few steps")
+    arguments = parser.parse_args()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
+    if arguments.quick:
+        arguments.steps = 3
+    elif arguments.spec is None:
+        parser.error("SPEC.json is missing")
+    print(json.dumps(measure(arguments)))
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Peak, bound, step and profile of one network."""
+    import jax
+    import numpy as np
+
+    from scalesearch.config import TrainingSection, default_study_path, load_study
+    from scalesearch.models.ops import choose_forms
+    from scalesearch.scaling.architecture import ArchitectureSpec
+    from scalesearch.scaling.complexity import complexity
+    from scalesearch.training.draws import draws_of_epoch
+    from scalesearch.training.pipeline import prepare
+    from scalesearch.training.program import compile_program
+    from scalesearch.training.schedule import count_steps, schedule_of
+    from scalesearch.training.sources import Split
+
+    if arguments.spec is None:
+        spec = load_study(default_study_path()).resolved_baseline().spec
+    else:
+        document = json.loads(arguments.spec.read_text(encoding="utf-8"))
+        spec = ArchitectureSpec.from_json(document.get("spec", document))
+    batch, steps = arguments.batch, arguments.steps
+    training = TrainingSection(epochs=4, batch_size=batch, learning_rate=1e-3, warmup_epochs=0, label_smoothing=0.1)
+    rng = np.random.default_rng(0)
+    shape = (steps * batch, spec.resolution, spec.resolution, spec.in_channels)
+    split = Split(rng.integers(0, 256, shape, dtype=np.uint8), rng.integers(0, spec.num_classes, shape[0], np.int32))
+    data = prepare(split, Split(split.images[:batch], split.labels[:batch]), spec.resolution, batch)
+    schedule, seed = schedule_of(training, count_steps(training, shape[0])), np.array(0, np.uint32)
+    forms = choose_forms("auto", jax.default_backend())
+    program = compile_program(spec, forms, training, data, schedule, seed)
+    state = program.init(seed)
+    draws = draws_of_epoch(seed, 0, images=shape[0], batch_size=batch)
+
+    def epoch() -> None:
+        nonlocal state
+        state, loss = program.epoch(state, data, draws, schedule)
+        loss.block_until_ready()
+
+    flops_per_s, bytes_per_s = machine()
+    seconds = fastest(epoch) / steps
+    cost = complexity(spec)
+    arithmetic = 6 * cost.macs * batch / flops_per_s
+    traffic = PASSES * 4 * cost.activations * batch / bytes_per_s
+    compiled: Any = program.epoch
+    shares = profile(epoch, compiled.as_text())
+    return {
+        "device": jax.devices()[0].device_kind,
+        "batch": batch,
+        "params": cost.params,
+        "peak_gflops": round(flops_per_s / 1e9, 1),
+        "bandwidth_gb_per_s": round(bytes_per_s / 1e9, 1),
+        "arithmetic_ms": round(arithmetic * 1e3, 2),
+        "traffic_ms": round(traffic * 1e3, 2),
+        "step_ms": round(seconds * 1e3, 2),
+        "step_over_bound": round(seconds / max(arithmetic, traffic), 2),
+        "shares": shares,
+    }
+
+
+def machine() -> tuple[float, float]:
+    """Floating-point operations a second, and bytes read a second."""
+    import jax
+    from jax import numpy as jnp
+
+    size = 2048
+    matrix, values = jnp.ones((size, size)), jnp.ones((64, 1024, 1024))
+    product, total = jax.jit(jnp.matmul), jax.jit(lambda x: x.sum((0, 1)))
+    seconds = fastest(lambda: product(matrix, matrix).block_until_ready())
+    reading = fastest(lambda: total(values).block_until_ready())
+    return 2 * size**3 / seconds, values.nbytes / reading
+
+
+def fastest(function: Callable[[], Any], repetitions: int = 5) -> float:
+    """Seconds of the fastest of some runs, after one that does not count."""
+    function()
+    times = []
+    for _ in range(repetitions):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def profile(function: Callable[[], Any], program: str) -> dict[str, float]:
+    """The share of each kind of operation in the time of all kernels; `program` is the compiled HLO."""
+    import jax
+
+    times: collections.Counter[str] = collections.Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            function()
+        (trace,) = Path(folder).rglob("*.xplane.pb")
+        for plane in jax.profiler.ProfileData.from_file(str(trace)).planes:
+            for line in plane.lines:
+                for event in line.events:
+                    operation = dict(event.stats).get("hlo_op")
+                    if operation is not None:
+                        times[str(operation)] += event.duration_ns
+    names = dict(re.findall(r'^\s*(?:ROOT )?%?([\w.\-]+) = .*?op_name="([^"]*)"', program, re.MULTILINE))
+    inside = _inside_loops(program, names)
+    kinds: collections.Counter[str] = collections.Counter()
+    for operation, nanoseconds in times.items():
+        name = names.get(operation, "")
+        if operation not in inside:
+            kind = next((kind for kind in KINDS if kind in name), "other")
+            kinds[f"{kind} gradient" if kind in ("pointwise", "squeeze-excite") and "transpose" in name else kind] += (
+                nanoseconds
+            )
+    total = sum(kinds.values())
+    return {kind: round(nanoseconds / total, 3) for kind, nanoseconds in kinds.most_common()}
+
+
+def _inside_loops(program: str, names: dict[str, str]) -> set[str]:
+    """Operations of loops within a step, whose time is that of their loop; and the loop over the steps."""
+    bodies = dict(re.findall(r"^(?:ENTRY )?%?([\w.\-]+) \(.*?\{\n(.*?)^\}", program, re.MULTILINE | re.DOTALL))
+    inside: set[str] = set()
+    for loop, body in re.findall(r"%?([\w.\-]+) = .*? while\(.*?body=%?([\w.\-]+)", program):
+        if "while/body" in names.get(loop, ""):
+            inside |= set(re.findall(r"^\s*(?:ROOT )?%?([\w.\-]+) = ", bodies[body], re.MULTILINE))
+        else:
+            inside.add(loop)
+    return inside
+
+
+if __name__ == "__main__":
+    main()
