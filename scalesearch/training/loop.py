@@ -55,14 +55,19 @@ class EpochReport:
     share: float
 
 
+OnEpoch = Callable[[EpochReport], bool | None]
+"""Is told of every epoch; True stops the training there."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """Seed records in the order of the seeds asked for.
+    """Seed records in the order of the seeds asked for; of those begun, where `stopped` says that not all was trained.
 
     `images_per_second` counts training images over the time of whole epochs, evaluation included.
     """
 
     seeds: tuple[SeedRecord, ...]
+    stopped: bool
     compile_seconds: float
     images_per_second: float
     device: str
@@ -74,11 +79,12 @@ def train(
     training: TrainingSection,
     runtime: RuntimeSection,
     seeds: tuple[int, ...],
-    on_epoch: Callable[[EpochReport], None],
+    on_epoch: OnEpoch,
     prepared: Prepared | None = None,
 ) -> TrainingResult:
     """Trains `spec` once a seed; the test split stays out of reach of everything below this line.
 
+    Where `on_epoch` answers True the training stops, that of later seeds too; the schedule is the whole one all along.
     `prepared` is what `prepare_training` of the same arguments has made; without it that is done here. Raises
     `TrainingDiverged` at the end of an epoch whose loss is not finite, and `InputError` where network and data do
     not fit.
@@ -87,10 +93,14 @@ def train(
     records: list[SeedRecord] = []
     with settings_of_jax():
         for group in made.groups:
-            records += _run_seeds(made.program, made.data, made.schedule, group, training, len(seeds), on_epoch)
-    images = training.epochs * made.images_per_epoch * len(records)
+            own, stopped = _run_seeds(made.program, made.data, made.schedule, group, training, len(seeds), on_epoch)
+            records += own
+            if stopped:
+                break
+    images = made.images_per_epoch * sum(len(record.train_loss) for record in records)
     return TrainingResult(
         seeds=tuple(records),
+        stopped=stopped,
         compile_seconds=made.seconds,
         images_per_second=images / math.fsum(record.train_seconds for record in records),
         device=jax.devices()[0].device_kind,
@@ -104,8 +114,9 @@ def _run_seeds(
     group: UInt32[np.ndarray, "*s"],
     training: TrainingSection,
     trained: int,
-    on_epoch: Callable[[EpochReport], None],
-) -> list[SeedRecord]:
+    on_epoch: OnEpoch,
+) -> tuple[list[SeedRecord], bool]:
+    """The records of a group, and whether `on_epoch` stopped it."""
     seeds = tuple(np.atleast_1d(group).tolist())
     start = time.perf_counter()
     state = program.init(group)
@@ -123,10 +134,12 @@ def _run_seeds(
         curves.append(values)
         share = len(seeds) / trained / training.epochs
         means = values.mean(1).tolist()
-        on_epoch(EpochReport(seeds, epoch + 1, training.epochs, means[0], means[1], means[2], share))
+        stopped = bool(on_epoch(EpochReport(seeds, epoch + 1, training.epochs, means[0], means[1], means[2], share)))
+        if stopped:
+            break
     seconds = (time.perf_counter() - start) / len(seeds)
     table = np.stack(curves, axis=-1)  # (3, seeds, epochs)
-    return [_record(seed, table[:, index], seconds) for index, seed in enumerate(seeds)]
+    return [_record(seed, table[:, index], seconds) for index, seed in enumerate(seeds)], stopped
 
 
 def _record(seed: int, curves: np.ndarray, seconds: float) -> SeedRecord:

@@ -107,6 +107,25 @@ def test_reports_are_the_records(result: TrainingResult, reports: list[EpochRepo
     assert result.images_per_second == pytest.approx(2 * 5 * 25 * 32 / seconds)
 
 
+@pytest.mark.parametrize("runtime", [APART, TOGETHER])
+def test_stopped_it_keeps_what_it_has_of_the_whole_schedule(splits: Splits, runtime: RuntimeSection) -> None:
+    seen: list[EpochReport] = []
+
+    def third(report: EpochReport) -> bool:
+        seen.append(report)
+        return len(seen) == 3
+
+    stopped = run(splits, runtime=runtime, on_epoch=third)
+    whole = run(splits, runtime=runtime)
+    assert (stopped.stopped, whole.stopped) == (True, False)
+    assert [seed.seed for seed in stopped.seeds] == ([0] if runtime is APART else [0, 1])
+    for mine, its in zip(stopped.seeds, whole.seeds, strict=False):
+        assert mine.train_loss == its.train_loss[:3]
+        assert mine.val_loss_curve == its.val_loss_curve[:3]
+    seconds = sum(seed.train_seconds for seed in stopped.seeds)
+    assert stopped.images_per_second == pytest.approx(3 * len(stopped.seeds) * 25 * 32 / seconds)
+
+
 def test_same_seed_same_result_bit_for_bit_whatever_ran_before_and_whatever_the_test_split_holds(
     splits: Splits, result: TrainingResult
 ) -> None:
