@@ -115,7 +115,7 @@ def analysis(records: list[TrialRecord]) -> dict[str, object]:
     reporting, page = timed(
         lambda: render(
             study=study,
-            states={"waiting": 0, "running": 0, "complete": len(records), "failed": 0},
+            states={"waiting": 0, "running": 0, "complete": len(records), "pruned": 0, "failed": 0},
             rule=rule,
             choice=choice,
             candidates=candidates,

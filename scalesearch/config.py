@@ -208,8 +208,10 @@ class StudyConfig(_Section):
     """Everything that a search needs; one TOML file in `studies/`.
 
     With `race`, `seeds` is the most that a candidate gets: all train for the first one, then those that may still
-    be best. `phi`: the levels, B^φ of macs each, that one rule is fitted to. `rungs`: numbers of epochs below that of
-    the schedule, at which the same candidates train too, to see whether the schedule's length changes their order.
+    be best. With `prune`, a candidate that is behind the others after the same epochs of the same schedule trains no
+    further, and is left out of the choice. `phi`: the levels, B^φ of macs each, that one rule is fitted to. `rungs`:
+    numbers of epochs below that of the schedule, at which the same candidates train too, to see whether the schedule's
+    length changes their order.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -218,6 +220,7 @@ class StudyConfig(_Section):
     metric: Literal["val_loss", "val_accuracy"] = "val_loss"
     seeds: Annotated[int, Field(ge=1, le=1000)] = 2
     race: bool = False
+    prune: bool = False
     phi: Annotated[tuple[Phi, ...], Field(min_length=1)] = (1.0,)
     rungs: tuple[Count, ...] = ()
     baseline: BaselineSection
@@ -249,6 +252,8 @@ class StudyConfig(_Section):
         if self.race and (self.design.kind == "tpe" or self.design.nominal):
             kind = "a nominal grid" if self.design.nominal else self.design.kind
             raise ValueError(f"`race` needs a design of feasible candidates (lattice, grid, qmc), but got {kind}")
+        if self.race and self.prune:
+            raise ValueError("`race` and `prune` are two ways to spend less: only one of them can be true")
         if 1 not in self.phi or len(set(self.phi)) < len(self.phi):
             raise ValueError(f"`phi` must hold 1 and no number twice, but got {list(self.phi)}")
         if max(self.phi) * math.log(self.budget) > math.log(MAX_BUDGET):
@@ -271,7 +276,7 @@ class StudyConfig(_Section):
         return {key: value for key, value in _flat(document) if (key, value) not in _BEFORE.items()}
 
 
-_BEFORE = {"training.precision": "float32"}
+_BEFORE = {"training.precision": "float32", "prune": False}
 """What settings that came later were before: at that value they are no part of an identity, so that studies go on."""
 
 

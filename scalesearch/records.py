@@ -13,10 +13,10 @@ from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.complexity import Complexity
 from scalesearch.scaling.feasible import Candidate
 
-# What the tables call a trial that finished, a seed that finished in a trial that failed, and a trial that failed.
-DONE, PARTIAL, FAILED = "done", "partial", "failed"
+# What the tables call a trial that finished, a seed of a trial that did not, and a trial that was pruned or failed.
+DONE, PARTIAL, PRUNED, FAILED = "done", "partial", "pruned", "failed"
 
-FailureKind = Literal["diverged", "out-of-memory", "error", "interrupted", "stale"]
+FailureKind = Literal["diverged", "out-of-memory", "error", "interrupted", "stale", "pruned"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class TrialRecord:
-    """One candidate trained for its seeds, or the reason why it was not.
+    """One candidate trained for its seeds, or the reason why it was not; of a pruned one, `seeds` holds what it was.
 
     `versions` are those of the packages that trained it, as (name, version); `phi` is the level of the study that it is
     from, which whoever reads the study knows: it is not stored.
@@ -68,6 +68,13 @@ class TrialRecord:
     def __post_init__(self) -> None:
         if self.failure is None and not self.seeds:
             raise ValueError("a trial record needs at least one seed's result or a failure, but got neither")
+
+    @property
+    def status(self) -> str:
+        """`DONE`, `PRUNED` or `FAILED`."""
+        if self.failure is None:
+            return DONE
+        return PRUNED if self.failure.kind == "pruned" else FAILED
 
     def mean(self, metric: str) -> float:
         """Mean over the seeds of `val_loss` or `val_accuracy`; NaN for a failed trial."""

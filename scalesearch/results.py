@@ -45,7 +45,7 @@ class Run:
     """What a run folder holds so far.
 
     `records` are those of the whole schedule, of all levels φ; `rungs` those of shorter schedules, by their epochs.
-    `states` counts trials waiting, running, complete and failed; `date` is that of the last one that ended.
+    `states` counts trials waiting, running, complete, pruned and failed; `date` is that of the last one that ended.
     """
 
     folder: Path

@@ -121,6 +121,32 @@ def planted_study(**changes: Any) -> StudyConfig:
     return parse_study(document, "planted study")
 
 
+def watched(record: TrialRecord, watch: Callable[[Any], bool] | None, *, together: bool = False) -> TrialRecord:
+    """What `watch` leaves of a whole training, its seeds one after the other or all `together`."""
+    if watch is None or record.failure is not None:
+        return record
+    from scalesearch.training.loop import EpochReport
+
+    kept: list[SeedRecord] = []
+    for group in [record.seeds] if together else [(seed,) for seed in record.seeds]:
+        epochs = len(group[0].train_loss)
+        for epoch in range(1, epochs + 1):
+            curves = ("train_loss", "val_loss_curve", "val_accuracy_curve")
+            means = (float(np.mean([getattr(seed, curve)[epoch - 1] for seed in group])) for curve in curves)
+            if watch(
+                EpochReport(
+                    tuple(seed.seed for seed in group), epoch, epochs, *means, len(group) / len(record.seeds) / epochs
+                )
+            ):
+                cut = [{curve: getattr(seed, curve)[:epoch] for curve in curves} for seed in group]
+                kept += [dataclasses.replace(seed, **own) for seed, own in zip(group, cut, strict=True)]
+                trained = sum(len(seed.train_loss) for seed in kept)
+                failure = Failure("pruned", f"after {trained} of {epochs * len(record.seeds)} epochs")
+                return dataclasses.replace(record, seeds=tuple(kept), failure=failure)
+        kept += group
+    return record
+
+
 def claim(study: optuna.Study) -> optuna.Trial:
     """Take the next trial of the queue, as a worker does before it evaluates it."""
     with warnings.catch_warnings():
@@ -143,10 +169,13 @@ def planted_evaluate(
     val_accuracy is exp(−val_loss). A candidate that `fail` names a failure for has no seeds.
     """
 
-    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+    def evaluate(
+        candidate: Candidate, seeds: tuple[int, ...], watch: Callable[[Any], bool] | None = None
+    ) -> TrialRecord:
         failure = fail(candidate)
         runs = () if failure else tuple(run(candidate, seed) for seed in seeds)
-        return TrialRecord(candidate, runs, failure, 0.5, 1e9 / candidate.complexity.macs, "planted", VERSIONS)
+        speed = (0.5, 1e9 / candidate.complexity.macs, "planted")
+        return watched(TrialRecord(candidate, runs, failure, *speed, VERSIONS), watch)
 
     def run(candidate: Candidate, seed: int) -> SeedRecord:
         spec = candidate.spec

@@ -108,7 +108,7 @@ def test_finishing_again_gives_the_same_coefficients(tmp_path: Path) -> None:
 
 def test_an_unfinished_run_tells_how_far_it_is(tmp_path: Path) -> None:
     run = planted_run(tmp_path, most=9)
-    assert run.states == {"waiting": 6, "running": 0, "complete": 9, "failed": 0}
+    assert run.states == {"waiting": 6, "running": 0, "complete": 9, "pruned": 0, "failed": 0}
     assert (len(run.records), len(run.candidates), run.failed) == (9, 9, 0)
     assert run.surface().n == 9
     status = run.status()
@@ -122,7 +122,7 @@ def test_an_unfinished_run_tells_how_far_it_is(tmp_path: Path) -> None:
 
 def test_an_empty_run_has_no_rule_but_tells_its_status(tmp_path: Path) -> None:
     run = planted_run(tmp_path, most=0)
-    assert run.states == {"waiting": 15, "running": 0, "complete": 0, "failed": 0}
+    assert run.states == {"waiting": 15, "running": 0, "complete": 0, "pruned": 0, "failed": 0}
     assert run.records == ()
     assert run.trials.empty
     assert run.candidates.empty

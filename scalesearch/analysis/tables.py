@@ -14,9 +14,10 @@ import pandas as pd
 from scalesearch.analysis.comparison import compare, finished_runs, two_way
 from scalesearch.analysis.metrics import METRICS, metric_of
 from scalesearch.files import write_whole
-from scalesearch.records import DONE, FAILED, PARTIAL, TrialRecord
+from scalesearch.records import DONE, FAILED, PARTIAL, PRUNED, TrialRecord
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.feasible import Candidate
+from scalesearch.scaling.markup import count_of
 
 _SHARES: Mapping[str, str] = {
     "depth_share": "float64",
@@ -24,15 +25,15 @@ _SHARES: Mapping[str, str] = {
     "resolution_share": "float64",
 }
 
-# Column → dtype. One row a (candidate, seed); one more, whose seed is missing, for each failed trial.
+# Column → dtype. One row a (candidate, seed); one more, whose seed is missing, for each pruned or failed trial.
 #   trial             position of the record in the sequence
 #   candidate         number of the distinct network, in order of first appearance; the same in both tables
 #   phi               level of the budget
-#   status            done; partial: a seed that finished in a trial that failed; failed
+#   status            done; partial: a seed of a trial that did not finish; pruned; failed
 #   failure           kind: reason, on one line; empty where there is none
 #   *_share           realised shares
 #   macs_ratio        exact macs ÷ the baseline's
-#   train_loss, val_* last epoch (nats, nats, fraction right)
+#   train_loss, val_* last epoch trained (nats, nats, fraction right)
 #   epochs            epochs trained
 #   seconds           training time of this seed, without compilation
 #   images_per_second, compile_seconds: of the whole trial
@@ -55,16 +56,16 @@ TRIAL_COLUMNS: Mapping[str, str] = {
     "device": "str",
 }
 
-# Column → dtype. One row a candidate, the best of a level first, failed ones last; its trials are taken together, a
-# later result of the same seed replacing an earlier one.
+# Column → dtype. One row a candidate, the best of a level first, then pruned ones, failed ones last; its trials are
+# taken together, a later result of the same seed replacing an earlier one.
 #   alpha, beta, gamma     realised: blocks, geometric-mean width, resolution over the baseline's
 #   nominal_*              multipliers that scale to this network
 #   phi                    level: its budget is B^φ
 #   macs_error             macs_ratio ÷ B^φ − 1
 #   depths, widths         blocks a stage; stem, stages and head (0: none), separated by spaces
 #   seeds                  finished training runs behind the means
-#   val_*, val_*_sd        mean and standard deviation over the seeds (the latter missing for one seed); where not all
-#                          candidates have the same seeds, the means are those without the seeds' effects
+#   val_*, val_*_sd        mean and standard deviation over the seeds (the latter missing for one seed, both where
+#                          pruned); where not all have the same seeds, the means are those without the seeds' effects
 #   chance                 of being the best of the finished ones (missing where one seed each leaves it unknown)
 #   tied                   whether the seeds cannot tell it from the best at 95 %
 #   seconds                mean training time of a seed
@@ -104,7 +105,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {"trials": TRIAL_COLUMNS, "candidates"
 
 
 def trials_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
-    """One row a (candidate, seed), and one for each failed trial; columns are `TRIAL_COLUMNS`."""
+    """One row a (candidate, seed), and one for each pruned or failed trial; columns are `TRIAL_COLUMNS`."""
     rows: list[tuple[Any, ...]] = []
     for trial, (record, number) in enumerate(zip(records, _numbers(records), strict=True)):
         where, shares, ratio = (trial, number, record.phi), record.candidate.shares.values, record.candidate.macs_ratio
@@ -115,18 +116,16 @@ def trials_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
             last = (seed.train_loss[-1], seed.val_loss, seed.val_accuracy, len(seed.train_loss), seed.train_seconds)
             rows.append((*where, seed.seed, status, failure, *shares, ratio, *last, *speed))
         if record.failure:
-            nan = np.nan
-            rows.append(
-                (trial, number, record.phi, pd.NA, FAILED, failure, *shares, ratio, nan, nan, nan, 0, nan, *speed)
-            )
+            nothing = (np.nan, np.nan, np.nan, 0, np.nan)
+            rows.append((*where, pd.NA, record.status, failure, *shares, ratio, *nothing, *speed))
     return _typed(rows, TRIAL_COLUMNS)
 
 
 def candidates_table(records: Sequence[TrialRecord], budget: float, metric: str) -> pd.DataFrame:
-    """One row a candidate, best of a level first by `metric`, failed ones last; columns are `CANDIDATE_COLUMNS`.
+    """One row a candidate, the best of a level by `metric` first, pruned ones behind them, failed ones last.
 
-    `budget` is the multiple of the baseline's macs that candidates were meant to cost. Raises `ValueError` for
-    an unknown metric.
+    Columns are `CANDIDATE_COLUMNS`. `budget` is the multiple of the baseline's macs that candidates were meant to cost.
+    Raises `ValueError` for an unknown metric.
     """
     better = metric_of(metric)
     trials = trials_table(records)
@@ -136,10 +135,10 @@ def candidates_table(records: Sequence[TrialRecord], budget: float, metric: str)
     table = _typed(rows, CANDIDATE_COLUMNS)
     if len({len(record.seeds) for record in merged.values() if record.failure is None}) > 1:
         _level_seeds(table, trials)
-    failed = table["status"].eq(FAILED)
+    end = table["status"].map({DONE: 0, PRUNED: 1, FAILED: 2})
     value = -table[metric] if better.maximise else table[metric]
-    order = pd.DataFrame({"failed": failed, "phi": table["phi"], "value": value, "candidate": table["candidate"]})
-    return table.loc[order.sort_values(["failed", "phi", "value", "candidate"]).index].reset_index(drop=True)
+    order = pd.DataFrame({"end": end, "phi": table["phi"], "value": value, "candidate": table["candidate"]})
+    return table.loc[order.sort_values(["end", "phi", "value", "candidate"]).index].reset_index(drop=True)
 
 
 def finished_candidates(candidates: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -160,6 +159,7 @@ def _candidate_row(number: int, record: TrialRecord, budget: float, compared: Ma
     candidate: Candidate = record.candidate
     own, nominal, cost, spec = candidate.coefficients, candidate.nominal, candidate.complexity, candidate.spec
     error = candidate.macs_ratio / budget**record.phi - 1
+    seeds = () if record.status == PRUNED else record.seeds  # a seed cut short has no result to compare
     return (
         number,
         record.phi,
@@ -168,13 +168,13 @@ def _candidate_row(number: int, record: TrialRecord, budget: float, compared: Ma
         *(nominal.alpha, nominal.beta, nominal.gamma),
         *(cost.macs, candidate.macs_ratio, error, cost.params, cost.activations),
         *(_text(spec.depths), _text(spec.widths), spec.resolution),
-        len(record.seeds),
-        *_mean_and_sd([seed.val_loss for seed in record.seeds]),
-        *_mean_and_sd([seed.val_accuracy for seed in record.seeds]),
+        len(seeds),
+        *_mean_and_sd([seed.val_loss for seed in seeds]),
+        *_mean_and_sd([seed.val_accuracy for seed in seeds]),
         *(compared.get("chance", np.nan), compared.get("tied", False)),
-        _mean_and_sd([seed.train_seconds for seed in record.seeds])[0],
+        _mean_and_sd([seed.train_seconds for seed in seeds])[0],
         record.images_per_second,
-        FAILED if record.failure else DONE,
+        record.status,
         _failure(record),
     )
 
@@ -200,10 +200,13 @@ def _failure(record: TrialRecord) -> str:
 
 
 def seeds_note(candidates: pd.DataFrame) -> str:
-    """What the means of `candidates` are where not all have the same seeds, as in a race; empty where they have."""
-    if candidates.loc[candidates["status"].eq(DONE), "seeds"].nunique() < 2:
-        return ""
-    return "Not every candidate has every seed: means are adjusted for what a seed does to all candidates."
+    """What is to be known of the means of `candidates` where not all have the same seeds; empty where they have."""
+    told = []
+    if pruned := int(candidates["status"].eq(PRUNED).sum()):
+        told += [f"{count_of(pruned, 'more candidate')} pruned, and left out of the choice: behind after fewer epochs."]
+    if candidates.loc[candidates["status"].eq(DONE), "seeds"].nunique() > 1:
+        told += ["Not every candidate has every seed: means are adjusted for what a seed does to all candidates."]
+    return " ".join(told)
 
 
 def merged_records(records: Sequence[TrialRecord]) -> dict[int, TrialRecord]:

@@ -238,6 +238,9 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
         "--race", action="store_true", help="further seeds only where they matter, new candidates; stop when resolved"
     )
     parser.add_argument(
+        "--prune", action="store_true", help="train no further what is behind after the same epochs (many candidates)"
+    )
+    parser.add_argument(
         "--epochs", type=epoch_list, metavar="N[,N…]", help="length of the schedule; shorter ones check it (2,5,12)"
     )
     parser.add_argument("--phi", type=numbers, metavar="PHI", help="levels of the budget that one rule must fit (1,2)")
@@ -274,8 +277,9 @@ def overrides(arguments: argparse.Namespace) -> dict[str, Any]:
         value = getattr(arguments, flag, None)
         if value is not None:
             changes[key] = value
-    if arguments.race:
-        changes["race"] = True
+    for flag in ("race", "prune"):
+        if getattr(arguments, flag):
+            changes[flag] = True
     if arguments.epochs is not None:
         *changes["rungs"], changes["training.epochs"] = arguments.epochs
     if arguments.nominal:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from scalesearch.analysis.metrics import chance_text
 from scalesearch.config import StudyConfig
-from scalesearch.records import DONE, FAILED
+from scalesearch.records import DONE, FAILED, Failure
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.complexity import Complexity
@@ -20,6 +20,7 @@ from scalesearch.scaling.markup import count_of
 from scalesearch.scaling.simplex import NAMES
 from scalesearch.search.design import Plan, planned_size, reaching
 from scalesearch.search.parts import Part
+from scalesearch.search.pruning import halvings
 from scalesearch.search.timing import DEVICE, predicted_seconds
 
 if TYPE_CHECKING:
@@ -61,6 +62,11 @@ def network(spec: ArchitectureSpec) -> str:
     depths = "-".join(map(str, spec.depths))
     widths = "-".join(str(stage.width) for stage in spec.stages)
     return f"{depths} × {widths} at {spec.resolution} px"
+
+
+def failure(why: Failure) -> str:
+    """Why a trial has no result, in one line."""
+    return f"pruned {why.reason}" if why.kind == "pruned" else f"failed ({why.kind}: {why.reason})"
 
 
 def _describe(made: Plan) -> str:
@@ -122,6 +128,8 @@ def _time(study: StudyConfig, made: Plan) -> str:
         seeds = f"1 to {seeds} (a race)"
     epochs = count_of(study.training.epochs, "epoch")
     trainings = f"{count_of(planned_size(study, made), 'candidate')} × {seeds} × {epochs}"
+    if study.prune:
+        trainings = f"at most {trainings}, the lesser half pruned {count_of(halvings(study, made), 'time')} on the way"
     if not planned:
         return trainings
     seconds = predicted_seconds(study, [trial.candidate for trial in planned])
@@ -222,8 +230,9 @@ def show_status(run: Run) -> None:
     out = console()
     states = run.states
     out.print(
-        f"{run.study.name}: {states['complete']} trials complete, {states['failed']} failed, "
-        f"{states['running']} running, {states['waiting']} waiting"
+        f"{run.study.name}: {states['complete']} trials complete, "
+        + (f"{states['pruned']} pruned, " if states["pruned"] else "")
+        + f"{states['failed']} failed, {states['running']} running, {states['waiting']} waiting"
     )
     if run.has_result:
         out.print(_leaderboard(run, LEADERS, out.width))

@@ -13,9 +13,9 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 
 from scalesearch.analysis.tables import merged_records
-from scalesearch.cli.display import duration, multipliers, network, table
+from scalesearch.cli.display import duration, failure, multipliers, network, table
 from scalesearch.config import StudyConfig
-from scalesearch.records import TrialRecord
+from scalesearch.records import FAILED, PRUNED, TrialRecord
 
 LEADERS = 5
 _PREDICTED_TRIALS = 2
@@ -120,7 +120,7 @@ class SearchProgress:
 
     def _line(self, record: TrialRecord) -> None:
         if record.failure is not None:
-            result = f"failed ({record.failure.kind}: {record.failure.reason})"
+            result = failure(record.failure)
         else:
             result = f"{self._measured} {record.mean(self._study.metric):.4f}"
         place = f"{self._label}[{len(self._records)}/{self._trials}]"
@@ -140,8 +140,8 @@ class SearchProgress:
             }
             for place, record in enumerate(good[:LEADERS], start=1)
         ]
-        failed = sum(r.failure is not None for r in self._records)
-        note = [f"{failed} failed"] if failed else []
+        counts = {status: sum(r.status == status for r in self._records) for status in (PRUNED, FAILED)}
+        note = [f"{count} {status}" for status, count in counts.items() if count]
         return Group(self._bar, *([table(rows, self._console.width, ())] if rows else []), *note)
 
 

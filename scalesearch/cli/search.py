@@ -123,8 +123,8 @@ def _searches(
 def _missing(search: Search) -> int:
     """How many trials have no result: of those planned, or queued."""
     states = studies.count_states(search.study)
-    planned = planned_size(search.config, search.plan)
-    return max(planned - states["complete"] - states["failed"], states["waiting"] + states["running"])
+    left = states["waiting"] + states["running"]
+    return max(planned_size(search.config, search.plan) - (sum(states.values()) - left), left)
 
 
 def _predicted(config: StudyConfig, made: Plan) -> float | None:
@@ -268,7 +268,7 @@ def _worker(arguments: argparse.Namespace) -> int:
 
     def on_finished(finished: Finished) -> None:
         record = finished.record
-        told = f"failed ({record.failure.kind})" if record.failure else f"{record.mean(config.metric):.4f}"
+        told = f"{record.mean(config.metric):.4f}" if record.failure is None else display.failure(record.failure)
         sys.stderr.write(f"trial {finished.number}: {display.network(record.candidate.spec)}: {told}\n")
 
     evaluate = TrainingEvaluation(config, splits, lambda report: None)

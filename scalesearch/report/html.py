@@ -18,7 +18,7 @@ from scalesearch.analysis.selection import Choice
 from scalesearch.analysis.tables import trials_table
 from scalesearch.analysis.validation import Validation
 from scalesearch.config import StudyConfig
-from scalesearch.records import FAILED, TrialRecord
+from scalesearch.records import DONE, FAILED, PRUNED, TrialRecord
 from scalesearch.report import figures
 from scalesearch.report.cost import COSTS
 from scalesearch.report.style import DARK, counted, short_name
@@ -156,20 +156,19 @@ def _paragraph(text: str, kind: str = "plain") -> str:
 
 
 def _subtitle(study: StudyConfig, candidates: pd.DataFrame) -> str:
-    failed = int(candidates["status"].eq(FAILED).sum())
-    trained = len(candidates) - failed
+    counts = {status: int(candidates["status"].eq(status).sum()) for status in (DONE, PRUNED, FAILED)}
     seeds = f"{'up to ' if study.race else ''}{study.seeds} {'seed' if study.seeds == 1 else 'seeds'} each"
-    told = (
-        f"{study.baseline.name}, budget {study.budget:g}×, {metric_of(study.metric).label}, {counted(trained)}, {seeds}"
-    )
-    return told + (f", {failed} failed" if failed else "")
+    trained = counted(counts.pop(DONE))
+    told = f"{study.baseline.name}, budget {study.budget:g}×, {metric_of(study.metric).label}, {trained}, {seeds}"
+    return ", ".join([told, *(f"{count} {status}" for status, count in counts.items() if count)])
 
 
 def _progress(states: Mapping[str, int]) -> str:
     """How far a study is that has trials left; empty for one that is done."""
     if not states["waiting"] + states["running"]:
         return ""
-    told = ", ".join(f"{states[state]} {state}" for state in ("complete", "failed", "running", "waiting"))
+    shown = ("complete", *["pruned"] * bool(states["pruned"]), "failed", "running", "waiting")
+    told = ", ".join(f"{states[state]} {state}" for state in shown)
     return _paragraph(f"Not finished: of {sum(states.values())} trials {told}. What follows may change.", "verdict")
 
 

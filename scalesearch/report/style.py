@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from scalesearch.analysis.metrics import metric_of
-from scalesearch.records import DONE
+from scalesearch.records import DONE, FAILED
 
 # Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), darkened until text in it is readable on white:
 # blue and vermilion differ in every colour vision.
@@ -113,7 +113,8 @@ def _text(row: Mapping[Any, Any]) -> str:
         lines.append(f"loss {plus_minus(row['val_loss'], row['val_loss_sd'])}")
         lines.append(f"accuracy {plus_minus(row['val_accuracy'], row['val_accuracy_sd'])} ({row['seeds']} seeds)")
     if row["failure"]:
-        lines.append(f"failed, {html.escape(_short(row['failure']))}")
+        failed = "failed, " if row["status"] == FAILED else ""
+        lines.append(failed + html.escape(_short(row["failure"])))
     return "<br>".join(lines)
 
 

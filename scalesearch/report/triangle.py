@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.selection import Choice
 from scalesearch.analysis.surface import Surface
-from scalesearch.records import DONE
+from scalesearch.records import DONE, FAILED, PRUNED
 from scalesearch.report.style import (
     GREY,
     HALO,
@@ -50,7 +50,7 @@ def triangle(candidates: pd.DataFrame, choice: Choice | None, metric: str, budge
     kind = metric_of(metric)
     candidates = candidates[candidates["phi"].eq(candidates["phi"].min())]
     done = candidates[candidates["status"].eq(DONE)]
-    failed = candidates[~candidates["status"].eq(DONE)]
+    failed, pruned = (candidates[candidates["status"].eq(status)] for status in (FAILED, PRUNED))
     scale = colour_scale(kind.maximise)
     low, high = _range(done[metric].to_numpy(float))
     colours = {"colorscale": scale, "cmin": low, "cmax": high}
@@ -63,12 +63,13 @@ def triangle(candidates: pd.DataFrame, choice: Choice | None, metric: str, budge
         name = f"{choice.region.level:.0%} region"
         dots = {"size": 3.5, "color": VERMILION, "opacity": 0.6}
         figure.add_scatter(x=x, y=y, mode="markers", marker=dots, hoverinfo="skip", name=name)
-    if len(failed):
-        x, y = points(_shares(failed)).T
-        marker = {"symbol": "x-thin", "size": 9, "line": {"color": INK, "width": 2}}
-        figure.add_scatter(
-            x=x, y=y, mode="markers", marker=marker, text=network_text(failed), hoverinfo="text", name="failed"
-        )
+    for name, symbol, some in (("failed", "x-thin", failed), ("pruned", "line-ew", pruned)):
+        if len(some):
+            x, y = points(_shares(some)).T
+            marker = {"symbol": symbol, "size": 9, "line": {"color": INK, "width": 2}}
+            figure.add_scatter(
+                x=x, y=y, mode="markers", marker=marker, text=network_text(some), hoverinfo="text", name=name
+            )
     x, y = points(_shares(done)).T
     bar = {
         "title": {"text": f"{kind.label} ({kind.unit})", "side": "top"},
@@ -99,19 +100,20 @@ def triangle(candidates: pd.DataFrame, choice: Choice | None, metric: str, budge
         "" if choice is None or choice.region is None else f"; dots: where the best may be ({choice.region.level:.0%})"
     )
     title = f"{kind.label.capitalize()} over the split of a budget of {budget:g}×{region}"
-    title += "; ×: failed" if len(failed) else ""
-    styled(figure, title, 660, _told(done, failed, choice, metric))
+    title += ("; ×: failed" if len(failed) else "") + ("; –: pruned" if len(pruned) else "")
+    styled(figure, title, 660, _told(done, failed, pruned, choice, metric))
     figure.update_layout(margin={"l": 10, "r": 10, "t": 60, "b": 70})
     figure.update_xaxes(visible=False, range=[_LEFT, _RIGHT], fixedrange=True)
     figure.update_yaxes(visible=False, range=[_BOTTOM, _TOP], scaleanchor="x", constrain="domain", fixedrange=True)
     return figure
 
 
-def _told(done: pd.DataFrame, failed: pd.DataFrame, choice: Choice | None, metric: str) -> str:
+def _told(done: pd.DataFrame, failed: pd.DataFrame, pruned: pd.DataFrame, choice: Choice | None, metric: str) -> str:
     """The figure in words."""
     text = f"A triangle whose corners are all depth, all width and all resolution, with {counted(len(done))}"
     if len(done):
         text += f", {metric_of(metric).label} {done[metric].min():.4f} to {done[metric].max():.4f}"
+    text += f", {len(pruned)} that were pruned" if len(pruned) else ""
     text += f", and {len(failed)} that failed." if len(failed) else "."
     if choice is not None:
         text += f" The best split: {_percents(choice.shares.values)}, {choice.where}."

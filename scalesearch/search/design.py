@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 
@@ -78,7 +78,18 @@ class Plan:
 
 
 def make_plan(study: StudyConfig) -> Plan:
-    """The plan of `study`. Raises `InfeasibleBudget` where no network costs the budget."""
+    """The plan of `study`. Raises `InfeasibleBudget` where no network costs the budget.
+
+    Where it prunes, the trials are in random order: a candidate is compared with those before it.
+    """
+    made = _plan(study)
+    if not study.prune:
+        return made
+    order = np.random.default_rng(study.design.seed).permutation(len(made.trials))
+    return replace(made, trials=tuple(made.trials[place] for place in order))
+
+
+def _plan(study: StudyConfig) -> Plan:
     check_budget(study.budget, study.tolerance)
     baseline, design = study.resolved_baseline(), study.design
     cost, seeds = complexity(baseline.spec), first_seeds(study)

@@ -11,6 +11,7 @@ import jax
 from scalesearch.config import StudyConfig
 from scalesearch.records import Failure, FailureKind, TrialRecord
 from scalesearch.scaling.feasible import Candidate
+from scalesearch.search.pruning import Watch, goes_on
 from scalesearch.training.data import Splits
 from scalesearch.training.loop import EpochReport, TrainingDiverged, train
 from scalesearch.training.preparation import Ahead
@@ -35,17 +36,24 @@ class TrainingEvaluation:
         ahead = self._ahead
         return None if ahead is None else lambda candidate, seeds: ahead.expect(candidate.spec, seeds)
 
-    def __call__(self, candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
-        """Trains the candidate for the seeds; divergence and lack of memory become the record of a failure."""
+    def __call__(self, candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on, /) -> TrialRecord:
+        """Trains the candidate for the seeds, until `watch` says that it is pruned.
+
+        Divergence and lack of memory become the record of a failure.
+        """
         study, spec = self._study, candidate.spec
 
         def failed(kind: FailureKind, reason: str) -> TrialRecord:
             device = jax.devices()[0].device_kind
             return TrialRecord(candidate, (), Failure(kind, reason), 0.0, 0.0, device, self._versions)
 
+        def after_epoch(report: EpochReport) -> bool:
+            self._on_epoch(report)
+            return watch(report)
+
         try:
             prepared = None if self._ahead is None else self._ahead.take(spec, seeds)
-            result = train(spec, self._splits, study.training, study.runtime, seeds, self._on_epoch, prepared)
+            result = train(spec, self._splits, study.training, study.runtime, seeds, after_epoch, prepared)
         except TrainingDiverged as error:
             return failed("diverged", str(error))
         except jax.errors.JaxRuntimeError as error:
@@ -53,4 +61,8 @@ class TrainingEvaluation:
                 raise
             return failed("out-of-memory", str(error).splitlines()[0])
         speed = (result.compile_seconds, result.images_per_second, result.device)
-        return TrialRecord(candidate, result.seeds, None, *speed, self._versions)
+        failure = None
+        if result.stopped:
+            trained = sum(len(seed.train_loss) for seed in result.seeds)
+            failure = Failure("pruned", f"after {trained} of {len(seeds) * study.training.epochs} epochs")
+        return TrialRecord(candidate, result.seeds, failure, *speed, self._versions)

@@ -44,7 +44,7 @@ def _level(study: StudyConfig, phi: float) -> StudyConfig:
 
 
 def _rung(study: StudyConfig, epochs: int) -> StudyConfig:
-    """The whole schedule in fewer epochs: its warm-up shrinks with it."""
+    """The whole schedule in fewer epochs: its warm-up shrinks with it. Nothing is pruned: all are to be compared."""
     warm_up = study.training.warmup_epochs * epochs / study.training.epochs
     training = {**study.training.model_dump(mode="json"), "epochs": epochs, "warmup_epochs": warm_up}
-    return derived(study, name=f"{study.name}-epochs-{epochs}", training=training)
+    return derived(study, name=f"{study.name}-epochs-{epochs}", prune=False, training=training)

@@ -46,6 +46,7 @@ def validation_study(study: StudyConfig, shares: Shares, phi: float, seeds: int)
         budget=study.budget**phi,
         seeds=seeds,
         race=False,
+        prune=False,
         runtime={**study.runtime.model_dump(mode="json"), "workers": 1},
     )
 

@@ -127,7 +127,7 @@ def data_digest(study: optuna.Study) -> str:
 
 
 def enqueue_missing(study: optuna.Study, wanted: Sequence[PlannedTrial], *, planned: bool = True) -> int:
-    """Enqueue each of the `wanted` that is not queued, running, complete, or failed for a recorded reason."""
+    """Enqueue each of the `wanted` that is not queued, running, complete, pruned, or failed for a recorded reason."""
     settled = {task_of(trial) for trial in study.get_trials(deepcopy=False) if holds(trial)}
     missing = [trial for trial in wanted if (trial.candidate.spec, trial.seeds) not in settled]
     for trial in missing:
@@ -222,9 +222,11 @@ def task_of(trial: FrozenTrial | optuna.Trial) -> Task | None:
 
 
 def has_record(trial: FrozenTrial) -> bool:
-    """Whether the trial ended with a record: complete, or failed for a reason that would come again."""
+    """Whether the trial ended with a record: complete, pruned, or failed for a reason that would come again."""
     if trial.state == TrialState.COMPLETE:
         return _RECORD in trial.user_attrs
+    if trial.state == TrialState.PRUNED:  # so is a trial too many, which has reported nothing
+        return _RECORD in trial.user_attrs and bool(trial.intermediate_values)
     # A trial can also be cut short between its record and its end: then it has not failed.
     return trial.state == TrialState.FAIL and bool(trial.user_attrs.get(_RECORD, {}).get("failure"))
 
@@ -272,16 +274,18 @@ def records(study: optuna.Study) -> tuple[TrialRecord, ...]:
 
 
 def count_states(study: optuna.Study) -> Mapping[str, int]:
-    """How many trials are `waiting`, `running`, `complete`, or `failed` for a recorded reason."""
+    """How many trials are `waiting`, `running`, `complete`, `pruned`, or `failed` for a recorded reason."""
     return states_of(study.get_trials(deepcopy=False))
 
 
 def states_of(trials: Sequence[FrozenTrial]) -> dict[str, int]:
     """`count_states` of trials that were read already."""
-    states = Counter(trial.state for trial in trials if trial.state != TrialState.FAIL or has_record(trial))
+    ended = (TrialState.PRUNED, TrialState.FAIL)
+    states = Counter(trial.state for trial in trials if trial.state not in ended or has_record(trial))
     return {
         "waiting": states[TrialState.WAITING],
         "running": states[TrialState.RUNNING],
         "complete": states[TrialState.COMPLETE],
+        "pruned": states[TrialState.PRUNED],
         "failed": states[TrialState.FAIL],
     }

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
@@ -14,18 +15,28 @@ from optuna.trial import FrozenTrial, TrialState
 
 from scalesearch import interrupts
 from scalesearch.config import StudyConfig
-from scalesearch.records import TrialRecord, record_to_json
+from scalesearch.records import PRUNED, TrialRecord, record_to_json
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.feasible import Candidate, FeasibleSet, feasible_set
 from scalesearch.scaling.simplex import Shares, from_search_space
 from scalesearch.search import study as studies
 from scalesearch.search.design import Plan, first_seeds, log_distances, planned_size
+from scalesearch.search.pruning import Watch, goes_on, pruner_of, watch_of
 from scalesearch.search.racing import next_round
 from scalesearch.search.storage import GRACE_SECONDS, start_clock
 
-Evaluate = Callable[[Candidate, tuple[int, ...]], TrialRecord]
-"""Trains a candidate for the given seeds. Returns the record of a failure that would come again
-(divergence, out of memory); raises for what ends the work (an interrupt, a defect)."""
+
+class Evaluate(Protocol):
+    """Trains a candidate for the given seeds, in a study that prunes until `watch` says that it is pruned.
+
+    Returns the record of what was trained, or of a failure that would come again (divergence, out of memory); raises
+    for what ends the work (an interrupt, a defect).
+    """
+
+    def __call__(self, candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on, /) -> TrialRecord:
+        """The record."""
+        ...
+
 
 POLL_SECONDS = 2.0
 
@@ -65,6 +76,8 @@ def work(
     adaptive = None if planned else _Adaptive(study, config, plan)
     size = planned_size(config, plan)
     clock = _Clock(deadline)
+    if config.prune:
+        study.pruner = pruner_of(config, plan)
     taken_away: list[int] = []
     finished: list[Finished] = []
     seen: list[FrozenTrial] = []
@@ -91,10 +104,13 @@ def work(
             candidate, seeds = _claimed(study, trial, seen)
             if expect is not None and (following := studies.next_waiting(seen, trial)) is not None:
                 expect(*following)
+        more = (watch_of(study, trial, config, seeds),) if config.prune else ()
         with clock:
-            record = evaluate(candidate, seeds)
+            record = evaluate(candidate, seeds, *more)
         studies.set_record(trial, record_to_json(record))
         finished.append(Finished(trial.number, record))
+        if record.status == PRUNED:
+            raise optuna.TrialPruned
         if record.failure is not None:
             raise TrialFailed(record.failure.reason)
         return record.mean(config.metric)
@@ -103,7 +119,7 @@ def work(
         interrupts.check()
         seen = study.get_trials(deepcopy=False)
         states = studies.states_of(seen)
-        begun = states["running"] + states["complete"] + states["failed"]
+        begun = sum(states.values()) - states["waiting"]
         left = states["waiting"] if adaptive is None else size - begun
         if clock.is_up:
             return

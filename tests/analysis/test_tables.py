@@ -52,6 +52,22 @@ def test_trials_are_one_row_a_seed_and_one_a_failure():
     assert first["macs_ratio"] == source.candidate.macs_ratio
 
 
+def test_pruned_ones_keep_their_epochs_but_have_no_result():
+    found = records()
+    cut = dataclasses.replace(found[0].seeds[0], train_loss=(0.1,), val_loss_curve=(0.01,), val_accuracy_curve=(0.9,))
+    found[0] = dataclasses.replace(found[0], seeds=(cut,), failure=Failure("pruned", "after 1 of 9 epochs"))
+    rows = trials_table(found)
+    rows = rows[rows["candidate"].eq(0)]
+    assert rows["status"].tolist() == ["partial", "pruned"]
+    assert rows["epochs"].tolist() == [1, 0]
+    table = candidates_table(found, 2.0, "val_loss")
+    assert table["status"].tolist() == ["done"] * 12 + ["pruned"] + ["failed"] * 2
+    row = table.iloc[12]
+    assert (row["candidate"], row["seeds"], row["tied"], row["failure"]) == (0, 0, False, "pruned: after 1 of 9 epochs")
+    assert table.loc[12, ["val_loss", "val_accuracy", "chance", "seconds"]].isna().all()
+    assert seeds_note(table) == "1 more candidate pruned, and left out of the choice: behind after fewer epochs."
+
+
 def test_candidates_carry_means_and_exact_costs():
     table = candidates_table(records(), 2.0, "val_loss").set_index("candidate")
     source = records()[5]

@@ -64,6 +64,38 @@ def test_a_race_ends_goes_on_and_keeps_to_the_time(
     assert "`race` was True, now False" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_a_pruned_candidate_is_shown_as_pruned_and_not_trained_again(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    flags = ["run", "--study", str(tiny), "--out", str(folder), "--prune"]
+    assert main(flags) == 0
+    out, err = capsys.readouterr()
+    assert "at most 3 candidates × 2 seeds × 2 epochs, the lesser half pruned 1 time on the way" in out
+    run = load(folder)
+    assert run.states["complete"] + run.states["pruned"] == 3
+    pruned = [record for record in run.records if record.status == "pruned"]
+    assert len(pruned) == err.count("pruned after 2 of 4 epochs") == run.states["pruned"] > 0
+    # Cut short as it would have gone on: the curve of its seed is that of the whole schedule.
+    assert [[len(seed.train_loss) for seed in record.seeds] for record in pruned] == [[2]] * len(pruned)
+    assert main(["run", "--study", str(tiny), "--out", str(tmp_path / "whole")]) == 0
+    whole = {record.candidate.spec: record for record in load(tmp_path / "whole").records}
+    for record in pruned:
+        assert record.seeds[0].val_loss_curve == whole[record.candidate.spec].seeds[0].val_loss_curve
+    capsys.readouterr()
+
+    assert main(flags) == 0
+    out, err = capsys.readouterr()
+    assert DONE in err
+    assert f"{len(pruned)} more candidate" in out
+    assert main(["status", str(folder)]) == 0
+    assert f"{3 - len(pruned)} trials complete, {len(pruned)} pruned, 0 failed" in capsys.readouterr().out
+    assert f", {len(pruned)} pruned" in (folder / "report.html").read_text(encoding="utf-8")
+    assert main(flags[:-1]) == 3
+    assert "`prune` was True, now not set" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
@@ -86,3 +118,5 @@ def test_levels_that_make_no_sense(tiny: Path, capsys: pytest.CaptureFixture[str
     assert "tiny.toml: `phi` must hold 1 and no number twice, but got [2.0]" in told
     told = complaint(capsys, "plan", "--study", tiny, "--race", "--design", "tpe")
     assert "`race` needs a design of feasible candidates (lattice, grid, qmc), but got tpe" in told
+    told = complaint(capsys, "run", "--study", tiny, "--race", "--prune")
+    assert "`race` and `prune` are two ways to spend less: only one of them can be true" in told

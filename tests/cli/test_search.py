@@ -53,7 +53,7 @@ class TestRun:
             assert told in done.stdout
         assert sorted(path.name for path in folder.iterdir() if path.name != ".lock") == FILES
         run = load(folder)
-        assert run.states == {"waiting": 0, "running": 0, "complete": 3, "failed": 0}
+        assert run.states == {"waiting": 0, "running": 0, "complete": 3, "pruned": 0, "failed": 0}
         assert {record.device for record in run.records} == {run.rule.provenance["device"]}
         assert all(len(seed.val_loss_curve) == 2 for record in run.records for seed in record.seeds)
         rule = ScalingRule.from_json(json.loads((folder / "coefficients.json").read_text(encoding="utf-8")))
@@ -73,7 +73,7 @@ class TestRun:
         out, err = capsys.readouterr()
         assert err == "all trials are there already: nothing to train\n"
         document = json.loads(out)
-        assert document["trials"] == {"waiting": 0, "running": 0, "complete": 3, "failed": 0}
+        assert document["trials"] == {"waiting": 0, "running": 0, "complete": 3, "pruned": 0, "failed": 0}
         assert document["files"] == FILES
         assert list(document) == [
             "study", "budget", "metric", "trials", "leaders", "signal", "rule", "nearest", "family", "folder",
@@ -96,7 +96,7 @@ class TestRun:
         status = json.loads(out)
         assert err == ""
         assert list(status) == ["study", "budget", "metric", "trials", "leaders", "signal"]
-        assert status["trials"] == {"waiting": 0, "running": 0, "complete": 3, "failed": 0}
+        assert status["trials"] == {"waiting": 0, "running": 0, "complete": 3, "pruned": 0, "failed": 0}
         assert len(status["leaders"]) == 3
         assert main(["status", str(folder)]) == 0
         assert capsys.readouterr().out.startswith("tiny: 3 trials complete, 0 failed, 0 running, 0 waiting\n")
@@ -167,7 +167,13 @@ class TestRun:
         folder = tiny.parent / "run"
         done = scalesearch("run", "--study", tiny, "--out", folder, "--workers", "2", "--json")
         assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["trials"] == {"waiting": 0, "running": 0, "complete": 3, "failed": 0}
+        assert json.loads(done.stdout)["trials"] == {
+            "waiting": 0,
+            "running": 0,
+            "complete": 3,
+            "pruned": 0,
+            "failed": 0,
+        }
         assert [line[:5] for line in done.stderr.splitlines()] == ["[1/3]", "[2/3]", "[3/3]"]
         stored = studies.join_study(open_storage(sqlite_url(folder)), "tiny")
         trials = [trial for trial in stored.trials if studies.has_record(trial)]

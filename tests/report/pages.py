@@ -15,7 +15,7 @@ from scalesearch.records import TrialRecord
 from scalesearch.report.html import render
 from tests.planted import PlantedSurface, planted_records, planted_study
 
-FINISHED = {"waiting": 0, "running": 0, "complete": 15, "failed": 0}
+FINISHED = {"waiting": 0, "running": 0, "complete": 15, "pruned": 0, "failed": 0}
 
 
 def report(

@@ -50,7 +50,7 @@ def test_an_interrupted_adaptive_search_draws_nothing_twice(tmp_path: Path) -> N
     with pytest.raises(KeyboardInterrupt):
         run(sqlite_url(tmp_path), config, counting)
     study = run(sqlite_url(tmp_path), config, Counting())
-    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 9, "failed": 0}
+    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 9, "pruned": 0, "failed": 0}
     drawn = [tuple(trial.params.values()) for trial in study.trials]
     assert len(set(drawn)) == len(drawn) == 10
 

@@ -172,4 +172,4 @@ class TestWork:
         study = studies.open_study(open_storage(sqlite_url(tmp_path)), RACE, "digest")
         studies.enqueue_missing(study, PLAN.distinct)
         work(study, RACE, PLAN, slow, lambda finished: None, lambda running: None, deadline=59.0)
-        assert studies.count_states(study) == {"waiting": 10, "running": 0, "complete": 5, "failed": 0}
+        assert studies.count_states(study) == {"waiting": 10, "running": 0, "complete": 5, "pruned": 0, "failed": 0}

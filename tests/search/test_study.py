@@ -134,13 +134,13 @@ def test_planned_trials_are_queued_once(tmp_path: Path) -> None:
     assert studies.enqueue_missing(study, planned) == 0
     again = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest")
     assert studies.enqueue_missing(again, planned) == 0
-    assert studies.count_states(study) == {"waiting": 15, "running": 0, "complete": 0, "failed": 0}
+    assert studies.count_states(study) == {"waiting": 15, "running": 0, "complete": 0, "pruned": 0, "failed": 0}
     claim(study)
     assert studies.enqueue_missing(study, planned) == 0
-    assert studies.count_states(study) == {"waiting": 14, "running": 1, "complete": 0, "failed": 0}
+    assert studies.count_states(study) == {"waiting": 14, "running": 1, "complete": 0, "pruned": 0, "failed": 0}
     # One that ended without a record, as an interrupted one does, is missing.
     study.tell(0, state=optuna.trial.TrialState.FAIL)
-    assert studies.count_states(study) == {"waiting": 14, "running": 0, "complete": 0, "failed": 0}
+    assert studies.count_states(study) == {"waiting": 14, "running": 0, "complete": 0, "pruned": 0, "failed": 0}
     assert studies.enqueue_missing(study, planned) == 1
     tasks = [(trial.candidate.spec, (0, 1)) for trial in planned]
     assert [studies.task_of(trial) for trial in study.trials] == [*tasks, tasks[0]]

@@ -80,7 +80,7 @@ def test_every_planned_trial_is_evaluated_once_with_the_studys_seeds(tmp_path: P
     study = run(sqlite_url(tmp_path), config, evaluate, told.append)
     planned = make_plan(config).trials
     assert [candidate.spec for candidate in evaluate.candidates] == [trial.candidate.spec for trial in planned]
-    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 15, "failed": 0}
+    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 15, "pruned": 0, "failed": 0}
     assert [finished.record for finished in told] == list(studies.records(study))
     assert [finished.number for finished in told] == list(range(15))
     assert all([seed.seed for seed in finished.record.seeds] == [0, 1, 2] for finished in told)
@@ -108,7 +108,7 @@ def test_an_interrupted_trial_goes_back_and_resume_does_exactly_the_missing(tmp_
     study, plan = begin(sqlite_url(tmp_path), planted_study())
     with pytest.raises(KeyboardInterrupt):
         work(study, planted_study(), plan, first, lambda finished: None, lambda running: None)
-    assert studies.count_states(study) == {"waiting": 10, "running": 0, "complete": 5, "failed": 0}
+    assert studies.count_states(study) == {"waiting": 10, "running": 0, "complete": 5, "pruned": 0, "failed": 0}
     assert studies.enqueue_missing(study, plan.trials) == 0  # it went back by itself: other workers take it at once
 
     second = Counting()
@@ -117,7 +117,7 @@ def test_an_interrupted_trial_goes_back_and_resume_does_exactly_the_missing(tmp_
     done = {candidate.spec for candidate in first.candidates[:5]}
     assert {candidate.spec for candidate in second.candidates} == {t.candidate.spec for t in plan.trials} - done
     assert interrupted[0].spec in {candidate.spec for candidate in second.candidates}
-    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 15, "failed": 0}
+    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 15, "pruned": 0, "failed": 0}
     assert len(studies.records(study)) == 15
 
 
@@ -127,7 +127,7 @@ def test_a_recorded_failure_is_kept_and_not_tried_again(tmp_path: Path) -> None:
     evaluate = planted_evaluate(PlantedSurface(), fail=lambda c: failure if c.spec == failing else None)
     told: list[Finished] = []
     study = run(sqlite_url(tmp_path), planted_study(), evaluate, told.append)
-    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 14, "failed": 1}
+    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 14, "pruned": 0, "failed": 1}
     assert [finished.number for finished in told if finished.record.failure == failure] == [4]
     assert study.trials[4].state == TrialState.FAIL
     assert study.trials[4].user_attrs["failure"] == {"kind": "diverged", "reason": "loss must stay finite"}
@@ -187,7 +187,7 @@ def kill_a_worker_in_mid_trial(url: str) -> None:
 def test_the_trial_of_a_killed_worker_is_tried_again(storage_url: str) -> None:
     study, plan = begin(storage_url, planted_study())
     kill_a_worker_in_mid_trial(storage_url)
-    assert studies.count_states(study) == {"waiting": 14, "running": 1, "complete": 0, "failed": 0}
+    assert studies.count_states(study) == {"waiting": 14, "running": 1, "complete": 0, "pruned": 0, "failed": 0}
     assert studies.enqueue_missing(study, plan.trials) == 0  # it might live
     assert age_heartbeats(study) == 1  # the worker spoke only after its first one
     evaluate = Counting()
@@ -197,7 +197,7 @@ def test_the_trial_of_a_killed_worker_is_tried_again(storage_url: str) -> None:
     )
     assert study.trials[0].state == TrialState.FAIL
     assert studies.task_of(study.trials[15]) == studies.task_of(study.trials[0])
-    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 15, "failed": 0}
+    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 15, "pruned": 0, "failed": 0}
 
 
 def test_a_worker_waits_for_others_and_takes_over_from_one_that_died(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_a_worker_waits_for_others_and_takes_over_from_one_that_died(tmp_path: P
     work(study, planted_study(), plan, evaluate, lambda finished: None, on_wait)
     assert waits == [1, 1]
     assert [candidate.spec for candidate in evaluate.candidates[14:]] == [plan.trials[0].candidate.spec]
-    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 15, "failed": 0}
+    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 15, "pruned": 0, "failed": 0}
 
 
 def test_a_worker_that_died_before_its_first_heartbeat_holds_its_trial_no_longer_than_others(
@@ -236,7 +236,7 @@ def test_a_worker_that_died_before_its_first_heartbeat_holds_its_trial_no_longer
     work(study, planted_study(design={"degree": 1}), plan, evaluate, lambda finished: None, on_wait)
     assert len(evaluate.candidates) == 3
     assert len(waits) > 2 * 0.1 / workers.POLL_SECONDS
-    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 3, "failed": 0}
+    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 3, "pruned": 0, "failed": 0}
 
 
 def test_a_worker_that_slept_and_lost_its_trial_goes_on_with_the_next(tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_a_worker_that_slept_and_lost_its_trial_goes_on_with_the_next(tmp_path: 
     counting = Counting(evaluate)
     work(study, planted_study(), plan, counting, lambda finished: None, lambda running: None)
     assert Counter(c.spec for c in counting.candidates)[slept[0].spec] == 2
-    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 15, "failed": 0}
+    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 15, "pruned": 0, "failed": 0}
 
 
 def test_a_trial_whose_workers_die_again_and_again_is_given_up(tmp_path: Path) -> None:
@@ -386,7 +386,7 @@ def test_processes_share_the_queue_and_evaluate_every_network_once(storage_url: 
     study, plan = begin(storage_url, planted_study())
     evaluated = in_processes(storage_url, number)
     assert evaluated == Counter(str(trial.candidate.spec) for trial in plan.trials)
-    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 15, "failed": 0}
+    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 15, "pruned": 0, "failed": 0}
     expected = {trial.candidate.spec for trial in plan.trials}
     assert {record.candidate.spec for record in studies.records(study)} == expected
 
@@ -397,7 +397,7 @@ def test_adaptive_processes_evaluate_distinct_networks_and_no_more_than_asked(st
     evaluated = in_processes(storage_url, 4)
     assert len(evaluated) == 14
     assert set(evaluated.values()) == {1}
-    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 14, "failed": 0}
+    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 14, "pruned": 0, "failed": 0}
 
 
 def test_threads_share_the_queue_too(storage_url: str) -> None:
