@@ -20,6 +20,7 @@ from scalesearch.analysis.signal import SIGNIFICANT, Signal, lack_of_fit, signal
 from scalesearch.analysis.surface import LINEAR, FloatArray, InsufficientTrials, Surface
 from scalesearch.analysis.tables import finished_candidates
 from scalesearch.config import StudyConfig
+from scalesearch.records import DONE, PRUNED
 from scalesearch.scaling.coefficients import coefficients_of
 from scalesearch.scaling.family import ScalingRule
 from scalesearch.scaling.markup import count_of, markup
@@ -106,6 +107,7 @@ def _choose(trials: pd.DataFrame, candidates: pd.DataFrame, budget: float, metri
     basis = f"The shares of the best of {count_of(len(finished), 'candidate')}, because"
     try:
         fitted = _fitted(candidates, budget, metric, model)
+        _check_pruned(fitted, candidates, maximise)
     except InsufficientTrials as error:
         judged = signal_of(model, seeds, metric, why=str(error))
         told = (f"{basis} {error}.", _certainty(None, budget, len(tied), len(finished)))
@@ -175,6 +177,20 @@ def _fitted(candidates: pd.DataFrame, budget: float, metric: str, model: TwoWay)
     from scalesearch.analysis.process import contender  # scikit-learn is for those who need it
 
     return contender(fit, candidates, model.error_variance)
+
+
+def _check_pruned(surface: Surface, candidates: pd.DataFrame, maximise: bool) -> None:
+    """Raises `InsufficientTrials` where the surface is best next to a candidate that was pruned.
+
+    Those that finish crowd around the best of all; far from them nothing holds the surface.
+    """
+    known = candidates[candidates["status"].isin((DONE, PRUNED))]
+    if known["status"].eq(DONE).all():
+        return
+    best = optimum(surface, maximise).shares.values
+    apart = np.linalg.norm(known[[f"{name}_share" for name in NAMES]].to_numpy(float) - best, axis=1)
+    if known["status"].iloc[int(apart.argmin())] == PRUNED:
+        raise InsufficientTrials(f"the {surface.model} surface is best at {_told(best)}, next to a pruned candidate")
 
 
 def _pooled(surface: Surface, model: TwoWay) -> Surface:

@@ -18,9 +18,8 @@ from scalesearch.scaling.family import FamilyMember, ScalingRule, rounding_note
 from scalesearch.scaling.feasible import Candidate
 from scalesearch.scaling.markup import count_of
 from scalesearch.scaling.simplex import NAMES
-from scalesearch.search.design import Plan, planned_size, reaching
+from scalesearch.search.design import Plan, halvings, planned_size, reaching
 from scalesearch.search.parts import Part
-from scalesearch.search.pruning import halvings
 from scalesearch.search.timing import DEVICE, predicted_seconds
 
 if TYPE_CHECKING:

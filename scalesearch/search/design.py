@@ -27,6 +27,8 @@ from scalesearch.scaling.simplex import FAR, NAMES, Shares, from_unit_square, la
 MAX_GRID = 2_000_000
 # Tolerances that are tried to reach a corner; the surface's covariate allows for the macs.
 LOOSER = (0.03, 0.04, 0.05, 0.075, 0.1)
+# Candidates that pruning should leave: a quadratic surface has six terms, the macs one more.
+UNPRUNED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,11 @@ def reaching(study: StudyConfig, made: Plan) -> float | None:
 def planned_size(study: StudyConfig, plan: Plan) -> int:
     """How many networks the study trains: those planned or, in an adaptive design, its size or all there are."""
     return len(plan.distinct) or min(study.design.size, plan.computed)
+
+
+def halvings(study: StudyConfig, plan: Plan) -> int:
+    """How often a study that prunes halves its candidates: as often as leaves about `UNPRUNED`, at least once."""
+    return max(1, math.floor(math.log2(planned_size(study, plan) / UNPRUNED)))
 
 
 def _targets(budget: float, design: DesignSection) -> tuple[Shares, ...]:

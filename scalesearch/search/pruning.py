@@ -11,7 +11,7 @@ import optuna
 from optuna.pruners import SuccessiveHalvingPruner
 
 from scalesearch.config import StudyConfig
-from scalesearch.search.design import Plan, planned_size
+from scalesearch.search.design import Plan, halvings
 
 if TYPE_CHECKING:
     from scalesearch.training.loop import EpochReport
@@ -19,19 +19,11 @@ if TYPE_CHECKING:
 Watch = Callable[["EpochReport"], bool]
 """Is told of every epoch of a candidate, and says whether the candidate is pruned there."""
 
-# The last halving should leave about so many candidates: a quadratic surface has six terms, the macs one more.
-LEAST = 10
-
 
 def goes_on(report: EpochReport) -> bool:
     """The watch that prunes nothing."""
     del report
     return False
-
-
-def halvings(config: StudyConfig, plan: Plan) -> int:
-    """How often the lesser half is pruned: as often as leaves `LEAST` candidates, at least once."""
-    return max(1, math.floor(math.log2(planned_size(config, plan) / LEAST)))
 
 
 def pruner_of(config: StudyConfig, plan: Plan) -> SuccessiveHalvingPruner:

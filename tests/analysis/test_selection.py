@@ -225,6 +225,21 @@ def test_a_choice_that_may_lose_more_than_half_of_the_range_is_not_resolved(part
         assert f"another split may still be better by {region.regret:.3g}, 51% of what lies" in signal.verdict
 
 
+def test_a_surface_that_is_best_where_candidates_were_pruned_is_not_believed():
+    records = list(planted_records(PlantedSurface()))
+    whole = choose(trials_table(records), candidates_table(records, 2.0, "val_loss"), 2.0, "val_loss")
+    distances = [np.linalg.norm(np.subtract(r.candidate.shares.values, whole.shares.values)) for r in records]
+    near, far = int(np.argmin(distances)), int(np.argmax(distances))
+    for place, believed in ((far, True), (near, False)):
+        cut = list(records)
+        cut[place] = dataclasses.replace(cut[place], failure=Failure("pruned", "after 1 of 9 epochs"))
+        choice = choose(trials_table(cut), candidates_table(cut, 2.0, "val_loss"), 2.0, "val_loss")
+        assert (choice.surface is not None) is choice.signal.resolved is believed
+        assert ("next to a pruned candidate" in choice.basis) is not believed
+    done = [record for record in cut if record.failure is None]
+    assert choice.shares == min(done, key=lambda record: record.mean("val_loss")).candidate.shares
+
+
 def test_two_corners_that_are_equally_good_are_both_told():
     surface = PlantedSurface(linear=(0.50, 0.50, 0.56), interaction=(0.05, 0.02, 0.02))
     records = planted_records(surface, noise_sd=0.002)

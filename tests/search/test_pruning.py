@@ -21,9 +21,8 @@ from scalesearch.scaling.feasible import Candidate
 from scalesearch.scaling.published import PAPER
 from scalesearch.search import study as studies
 from scalesearch.search import worker as workers
-from scalesearch.search.design import make_plan
+from scalesearch.search.design import UNPRUNED, halvings, make_plan
 from scalesearch.search.parts import parts_of
-from scalesearch.search.pruning import LEAST, halvings
 from scalesearch.search.rivals import validation_study
 from scalesearch.search.storage import open_storage, sqlite_url
 from scalesearch.search.worker import Evaluate, work
@@ -63,9 +62,9 @@ def epochs(record: TrialRecord) -> int:
 def test_it_halves_twice_and_keeps_what_was_trained(run: Run) -> None:
     size = len(make_plan(MANY).distinct)
     assert (halvings(PRUNING, PLAN), halvings(MANY, make_plan(MANY))) == (1, 2)
-    assert run.states["complete"] + run.states["pruned"] == size > 4 * LEAST
+    assert run.states["complete"] + run.states["pruned"] == size > 4 * UNPRUNED
     assert Counter(map(epochs, run.records)).keys() == {3, 6, 12}  # of 4 seeds × 3 epochs
-    assert LEAST <= run.states["complete"] <= size / 2
+    assert UNPRUNED <= run.states["complete"] <= size / 2
     assert sum(map(epochs, run.records)) < 0.7 * size * 4 * EPOCHS
     pruned = [record for record in run.records if record.status == "pruned"]
     assert all(record.failure and record.failure.reason == f"after {epochs(record)} of 12 epochs" for record in pruned)
