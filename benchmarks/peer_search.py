@@ -1,12 +1,13 @@
 """A whole search against the loop that a user would write: Optuna and PyTorch, one network after the other.
 
-    peer_search.py [--study FILE] [--candidates N] [--seeds S] [--quick]
+    peer_search.py [--study FILE] [--degree M] [--seeds S] [--quick]
 
 Both train the same plan with the same seeds, schedule, optimiser, augmentation, weight averaging and data, and measure
 the validation loss after every epoch; PyTorch in its fastest plain form on a CPU (eager, channels-last, fused AdamW,
 as many threads as are fastest for the baseline; `torch.compile` takes a minute a network, more than all its seeds).
 Then `scalesearch run` does the same in a process of its own, first with an empty folder of kept programs, then again
-with the folder full. One JSON line: seconds of each, their ratios, and the candidates' mean losses in both.
+with the folder full. One JSON line: seconds of each, their ratios, and of each candidate the mean loss and its
+deviation over the seeds in both.
 
 Needs torch (`pip install torch`), which is no dependency of the package, and a study of `mbconv` blocks.
 """
@@ -202,9 +203,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         cold, table = ours(study, Path(folder))
         warm, _ = ours(study, Path(folder))
-    own = {(row["depths"], row["widths"], row["resolution"]): row["val_loss"] for row in table.to_dict("records")}
+    rows = table.to_dict("records")
+    own = {(row["depths"], row["widths"], row["resolution"]): (row["val_loss"], row["val_loss_sd"]) for row in rows}
     keys = [(" ".join(map(str, s.depths)), " ".join(map(str, s.widths)), s.resolution) for s in specs]
-    pairs = [(statistics.mean(theirs), own[key]) for theirs, key in zip(losses, keys, strict=True)]
+    pairs = [(*_mean_and_sd(theirs), *own[key]) for theirs, key in zip(losses, keys, strict=True)]
     result = {
         "study": study.name,
         "candidates": len(specs),
@@ -216,11 +218,15 @@ def main() -> None:
         "warm_s": round(warm, 1),
         "ratio_cold": round(peer_seconds / cold, 2),
         "ratio_warm": round(peer_seconds / warm, 2),
-        "val_loss_peer": round(statistics.mean(theirs for theirs, _ in pairs), 4),
-        "val_loss_ours": round(statistics.mean(mine for _, mine in pairs), 4),
-        "losses": [[round(value, 4) for value in pair] for pair in pairs],
+        "val_loss_peer": round(statistics.mean(pair[0] for pair in pairs), 4),
+        "val_loss_ours": round(statistics.mean(pair[2] for pair in pairs), 4),
+        "peer_mean_sd_ours_mean_sd": [[round(value, 4) for value in pair] for pair in pairs],
     }
     print(json.dumps(result))
+
+
+def _mean_and_sd(values: list[float]) -> tuple[float, float]:
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else math.nan
 
 
 if __name__ == "__main__":
