@@ -326,7 +326,7 @@ def test_a_wrong_override_says_that_it_is_not_in_the_file(tmp_path: Path) -> Non
     with pytest.raises(StudyFileError) as unknown:
         load_study(path, {"training.epoch": 1})
     assert "unknown key `training.epoch` (did you mean `epochs`?)" in str(unknown.value)
-    assert str(unknown.value).endswith("flip (on the command line)")
+    assert str(unknown.value).endswith("precision (on the command line)")
     with pytest.raises(StudyFileError, match=r"`phi\[0\]` must be greater than 0.*\(on the command line\)"):
         load_study(path, {"phi": [0]})
 
