@@ -32,6 +32,10 @@ MOST_BYTES = 2**30
 _PACKAGES = ("jax", "jaxlib", "flax", "optax")
 
 
+_taken: list[Path] = []
+"""Where the kept programs come from that this process has taken."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
     """Where one program is kept, and the structures of what it takes and returns."""
@@ -55,6 +59,7 @@ class _Place:
         except Exception as error:  # a damaged file, in any of the ways of pickle and XLA
             warnings.warn(f"a kept program cannot be read and is compiled again: {_first_line(error)}", stacklevel=2)
             return None
+        _taken.append(self.path)
         return program
 
     def save(self, compiled: jax.stages.Compiled) -> None:
@@ -101,6 +106,20 @@ def obtain(
         return compiled
 
     return in_background(compile_and_keep)
+
+
+def forget_broken(error: Exception) -> bool:
+    """Whether `error` is that of a kept program which lacks some of its functions; then what was taken is deleted.
+
+    XLA notices at the first run alone. Seen once, on a busy machine (jaxlib 0.10.2).
+    """
+    if "NOT_FOUND: Function" not in str(error) or not _taken:
+        return False
+    for path in _taken:
+        path.unlink(missing_ok=True)
+    _taken.clear()
+    warnings.warn("a kept program lacks some of its functions and is compiled again", stacklevel=2)
+    return True
 
 
 def in_background(function: Callable[[], Any]) -> Future[Any]:
