@@ -111,7 +111,7 @@ def obtain(
 def forget_broken(error: Exception) -> bool:
     """Whether `error` is that of a kept program which lacks some of its functions; then what was taken is deleted.
 
-    XLA notices at the first run alone. Seen once, on a busy machine (jaxlib 0.10.2).
+    XLA notices at the first run alone. So are programs of a process in which jax's own cache had been on before.
     """
     if "NOT_FOUND: Function" not in str(error) or not _taken:
         return False

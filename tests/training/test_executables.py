@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from scalesearch.training import cache, executables
 
@@ -94,6 +95,7 @@ def test_nothing_is_kept_while_the_cache_is_off_or_jax_keeps_one(folder: Path, m
         function.obtain()
     finally:
         jax.config.update("jax_compilation_cache_dir", None)
+        compilation_cache.reset_cache()  # jax goes on using what it has begun to use
     monkeypatch.setattr(cache, "_in_use", [])
     function.obtain()
     assert function.traced == 2
