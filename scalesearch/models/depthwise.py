@@ -79,10 +79,9 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, kernel: jax.Array, stride: int)
 
     def add(total: jax.Array, start: jax.Array) -> tuple[jax.Array, None]:
         image, row, column = start
-        source = lax.dynamic_slice(padded, (image, row * stride, column * stride, 0), (tile[0], *window, c)).astype(
-            wide
-        )
-        slopes = lax.dynamic_slice(g, (image, row, column, 0), (*tile, c)).astype(wide)
+        source = lax.dynamic_slice(padded, (image, row * stride, column * stride, 0), (tile[0], *window, c))
+        slopes = lax.dynamic_slice(g, (image, row, column, 0), (*tile, c))
+        source, slopes = source.astype(wide), slopes.astype(wide)
         for b, i, j in product(*map(range, tile)):
             top, left = i * stride, j * stride
             total = total + source[b, top : top + size, left : left + size] * slopes[b, i, j]

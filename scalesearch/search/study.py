@@ -196,9 +196,10 @@ def is_queued(trial: FrozenTrial | optuna.Trial) -> bool:
 def next_waiting(trials: Sequence[FrozenTrial], claimed: optuna.Trial) -> tuple[Candidate, tuple[int, ...]] | None:
     """What the first queued trial beside `claimed` stands for."""
     for trial in trials:
-        if trial.state == TrialState.WAITING and trial.number != claimed.number and is_queued(trial):
+        if trial.state == TrialState.WAITING and trial.number != claimed.number:
             candidate = candidate_of(trial)
-            return None if candidate is None else (candidate, seeds_of(trial))
+            if candidate is not None:
+                return candidate, seeds_of(trial)
     return None
 
 

@@ -130,6 +130,7 @@ def work(
                 if not taken_away:
                     raise
                 taken_away.clear()
+                finished.clear()
             while finished:
                 on_finished(finished.pop())
         elif states["running"] == 0:

@@ -21,6 +21,7 @@ from typing import Any
 
 import jax
 from jax.experimental import serialize_executable
+from jax.experimental.compilation_cache import compilation_cache
 
 from scalesearch.cores import usable_cores
 from scalesearch.files import write_whole
@@ -30,10 +31,6 @@ MOST_BYTES = 2**30
 """Of all kept programs together; those longest unused go first. A small network's take half a megabyte."""
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax")
-
-
-_taken: list[Path] = []
-"""Where the kept programs come from that this process has taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,6 @@ class _Place:
         except Exception as error:  # a damaged file, in any of the ways of pickle and XLA
             warnings.warn(f"a kept program cannot be read and is compiled again: {_first_line(error)}", stacklevel=2)
             return None
-        _taken.append(self.path)
         return program
 
     def save(self, compiled: jax.stages.Compiled) -> None:
@@ -108,20 +104,6 @@ def obtain(
     return in_background(compile_and_keep)
 
 
-def forget_broken(error: Exception) -> bool:
-    """Whether `error` is that of a kept program which lacks some of its functions; then what was taken is deleted.
-
-    XLA notices at the first run alone. So are programs of a process in which jax's own cache had been on before.
-    """
-    if "NOT_FOUND: Function" not in str(error) or not _taken:
-        return False
-    for path in _taken:
-        path.unlink(missing_ok=True)
-    _taken.clear()
-    warnings.warn("a kept program lacks some of its functions and is compiled again", stacklevel=2)
-    return True
-
-
 def in_background(function: Callable[[], Any]) -> Future[Any]:
     """Runs `function` in a thread of its own, so that the caller waits where an interrupt reaches it.
 
@@ -147,6 +129,7 @@ def _place(determinants: tuple[object, ...], takes: tuple[Any, ...], returns: An
     folder = folder_in_use()
     if folder is None or jax.config.values["jax_compilation_cache_dir"] is not None:
         return None
+    compilation_cache.reset_cache()  # once used, jax's own is used on, even where it was turned off since
     shapes = [(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(takes)]
     what = _digest(determinants, shapes, len(usable_cores()))
     path = folder / f"{what}-{_circumstances()}.program"

@@ -17,7 +17,6 @@ from scalesearch.records import SeedRecord
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.training.data import Splits
 from scalesearch.training.draws import draws_of_epoch
-from scalesearch.training.executables import forget_broken
 from scalesearch.training.pipeline import EpochData
 from scalesearch.training.preparation import Prepared, prepare_training, settings_of_jax
 from scalesearch.training.program import Program
@@ -90,17 +89,7 @@ def train(
     `TrainingDiverged` at the end of an epoch whose loss is not finite, and `InputError` where network and data do
     not fit.
     """
-    while True:
-        try:
-            made = prepared or prepare_training(spec, splits, training, runtime, seeds)
-            return _train(made, training, seeds, on_epoch)
-        except jax.errors.JaxRuntimeError as error:
-            if not forget_broken(error):
-                raise
-        prepared = None
-
-
-def _train(made: Prepared, training: TrainingSection, seeds: tuple[int, ...], on_epoch: OnEpoch) -> TrainingResult:
+    made = prepared or prepare_training(spec, splits, training, runtime, seeds)
     records: list[SeedRecord] = []
     with settings_of_jax():
         for group in made.groups:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+import os
 from typing import Any, NamedTuple
 
 import jax
@@ -43,19 +43,15 @@ def bytes_needed(program: jax.stages.Compiled) -> int:
 
 
 def bytes_available(runtime: RuntimeSection) -> float:
-    """What one program may take: `runtime.memory`, else what the device has free; infinite where it does not tell."""
+    """What one program may take: `runtime.memory`, else all that the device has; infinite where it does not tell.
+
+    Not what is free now: how a network trains must not depend on what else runs. The workers share a host's memory.
+    """
     if runtime.memory is not None:
         return runtime.memory * _GIBIBYTE
     statistics = jax.local_devices()[0].memory_stats()
     if statistics and "bytes_limit" in statistics:
-        return float(statistics["bytes_limit"] - statistics.get("bytes_in_use", 0))
-    return _host_bytes() / runtime.workers if jax.default_backend() == "cpu" else math.inf
-
-
-def _host_bytes() -> float:
-    """What programs can take without swapping, as Linux estimates it; elsewhere unknown."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return math.inf
-    return next((float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), math.inf)
+        return float(statistics["bytes_limit"])
+    if jax.default_backend() == "cpu" and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / runtime.workers
+    return math.inf

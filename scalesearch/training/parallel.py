@@ -5,7 +5,7 @@ XLA inserts the sums over devices: gradients and batch statistics are those of t
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -37,7 +37,7 @@ def shardings_of(setting: bool | Literal["auto"], batch_size: int, evaluated: in
         return None
     mesh = jax.sharding.Mesh(np.array(devices), (AXIS,))
 
-    def spread(*axes: str | None) -> NamedSharding:
+    def spread(*axes: str | None) -> Any:
         return NamedSharding(mesh, PartitionSpec(*axes))  # type: ignore[no-untyped-call]  # jax has no types here
 
     whole = spread()
@@ -45,11 +45,11 @@ def shardings_of(setting: bool | Literal["auto"], batch_size: int, evaluated: in
     batch = (None,) * (1 + vector)
     return Shardings(
         everywhere=whole,
-        data=EpochData(whole, whole, validation, validation, whole, whole),  # type: ignore[arg-type]
+        data=EpochData(whole, whole, validation, validation, whole, whole),
         draws=EpochDraws(
-            order=spread(*batch, AXIS),  # type: ignore[arg-type]
-            offsets=spread(*batch, AXIS),  # type: ignore[arg-type]
-            mirrored=spread(*batch, AXIS),  # type: ignore[arg-type]
-            dropout=whole,  # type: ignore[arg-type]
+            order=spread(*batch, AXIS),
+            offsets=spread(*batch, AXIS),
+            mirrored=spread(*batch, AXIS),
+            dropout=whole,
         ),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import wait
 from dataclasses import dataclass
@@ -48,7 +47,6 @@ class Program:
     init: Callable[..., TrainState]
     epoch: Callable[..., tuple[TrainState, Float[Array, "*s"]]]
     evaluate: Callable[..., Evaluation]
-    compile_seconds: float
     bytes_needed: int
 
 
@@ -66,7 +64,6 @@ def compile_program(
 
     With `shardings` the arguments may lie anywhere and are moved to where these say.
     """
-    start = time.perf_counter()
     optimizer = build_optimizer(training)
     network = Network(
         spec,
@@ -102,7 +99,7 @@ def compile_program(
     wait(futures)
     compiled_epoch, compiled_judge = (future.result() for future in futures)
     needed = max(map(bytes_needed, (compiled_epoch, compiled_judge)))
-    return Program(init, compiled_epoch, compiled_judge, time.perf_counter() - start, needed)
+    return Program(init, compiled_epoch, compiled_judge, needed)
 
 
 def layout_of(network: Network) -> Layout:

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from scalesearch.training import cache, executables
 
@@ -95,7 +94,6 @@ def test_nothing_is_kept_while_the_cache_is_off_or_jax_keeps_one(folder: Path, m
         function.obtain()
     finally:
         jax.config.update("jax_compilation_cache_dir", None)
-        compilation_cache.reset_cache()  # jax goes on using what it has begun to use
     monkeypatch.setattr(cache, "_in_use", [])
     function.obtain()
     assert function.traced == 2
@@ -121,3 +119,26 @@ def test_those_longest_unused_go_first(folder: Path, monkeypatch: pytest.MonkeyP
     function.obtain(determinants=(3,))
     assert first.exists()
     assert len(list(folder.glob("*.program"))) == 2
+
+
+def test_what_jax_kept_before_is_not_kept_again(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """jax goes on using a cache of its own that was turned off; what it loads cannot be serialised (`NOT_FOUND`)."""
+    function = Function()
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("jax")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: jax.config.values[name] for name in settings}
+    try:
+        for name, value in settings.items():
+            jax.config.update(name, value)
+        function.obtain()  # compiled, and in jax's cache
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+    assert not list(folder.glob("*.program"))
+    function.obtain()
+    assert len(list(folder.glob("*.program"))) == 1
+    np.testing.assert_allclose(function.obtain()(X)["sin"], np.sin(X), rtol=1e-6)  # from what was kept
+    assert function.traced == 2

@@ -6,7 +6,6 @@ import dataclasses
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,7 +14,7 @@ import pytest
 
 from scalesearch.config import DataSection, InputError, RuntimeSection, TrainingSection
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
-from scalesearch.training import cache, executables, program
+from scalesearch.training import cache, program
 from scalesearch.training.data import Split, Splits, load_splits
 from scalesearch.training.draws import EpochDraws
 from scalesearch.training.loop import EpochReport, TrainingDiverged, TrainingResult, train
@@ -272,33 +271,3 @@ def test_preparing_ahead_is_off_on_few_cores(monkeypatch: pytest.MonkeyPatch) ->
         assert Ahead.pays("auto") is expected
         assert Ahead.pays(False) is False
         assert Ahead.pays(True) is True
-
-
-class Incomplete:
-    """A kept program that XLA finds to lack a function when it runs."""
-
-    def memory_analysis(self) -> None:
-        return None
-
-    def __call__(self, *arguments: Any) -> None:
-        del arguments
-        raise jax.errors.JaxRuntimeError("NOT_FOUND: Function slice_bitcast_fusion.21 not found (type id: 1)")
-
-
-def test_a_kept_program_that_lacks_a_function_is_compiled_again(
-    splits: Splits, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(cache, "_in_use", [])
-    monkeypatch.setenv("SCALESEARCH_CACHE_DIR", str(tmp_path))
-    folder = cache.enable_compilation_cache()
-    first = run(splits, seeds=(3,), epochs=2)
-    kept = {path: path.stat().st_mtime_ns for path in folder.glob("*.program")}
-    load = executables.serialize_executable.deserialize_and_load
-    with monkeypatch.context() as patch:
-        patch.setattr(executables.serialize_executable, "deserialize_and_load", lambda *arguments: Incomplete())
-        with pytest.warns(UserWarning, match="lacks some of its functions and is compiled again"):
-            again = run(splits, seeds=(3,), epochs=2)
-    assert executables.serialize_executable.deserialize_and_load is load
-    assert curves(again) == curves(first)
-    assert all(path.stat().st_mtime_ns > before for path, before in kept.items())
-    assert curves(run(splits, seeds=(3,), epochs=2)) == curves(first)  # from what was kept anew
