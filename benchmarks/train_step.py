@@ -1,6 +1,6 @@
 """Training images per second of one network on random images: one JSON line, as the PyTorch peer prints it.
 
-    train_step.py SPEC.json [--batch 128] [--steps 20] [--threads 2] [--convolutions auto|shift|native]
+    train_step.py SPEC.json [--batch 128] [--steps 20] [--threads 2] [--convolutions auto|kernels|shift|native]
                   [--precision float32|bfloat16] [--remat] [--seeds 1]
 
 AdamW (1e-3) and label smoothing 0.1, as the peer. The time is that of whole epochs of `--steps` steps (the median
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=5, help="epochs timed (the median counts)")
     parser.add_argument("--threads", type=int, default=2, help="processor cores")
-    parser.add_argument("--convolutions", choices=("auto", "shift", "native"), default="auto")
+    parser.add_argument("--convolutions", choices=("auto", "kernels", "shift", "native"), default="auto")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--seeds", type=int, default=1, help="networks that train side by side; images are of all")
     parser.add_argument("--remat", action="store_true", help="blocks are computed anew for the gradient")

@@ -196,7 +196,7 @@ class RuntimeSection(_Section):
     the next candidate while one trains, where a process has four cores.
     """
 
-    convolutions: Literal["auto", "shift", "native"] = "auto"
+    convolutions: Literal["auto", "kernels", "shift", "native"] = "auto"
     seeds_together: bool | Literal["auto"] = "auto"
     workers: Count = 1
     memory: Annotated[float, Field(gt=0)] | None = None

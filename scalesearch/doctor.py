@@ -14,7 +14,7 @@ import jax
 from scalesearch.cores import usable_cores
 from scalesearch.models.numerics import check_forms
 from scalesearch.search.storage import StorageError, hidden, open_storage, study_names
-from scalesearch.training.cache import enable_compilation_cache
+from scalesearch.cache import enable_compilation_cache
 
 _PACKAGES = ("scalesearch", "jax", "jaxlib", "flax", "optax", "optuna", "numpy", "pandas", "statsmodels", "plotly")
 

@@ -151,7 +151,7 @@ def train_missing(
         sys.stderr.write(f"{search.label}all trials are there already: nothing to train\n")
         return
     from scalesearch.search.objective import TrainingEvaluation
-    from scalesearch.training.cache import enable_compilation_cache
+    from scalesearch.cache import enable_compilation_cache
 
     enable_compilation_cache()
     records = studies.records(study)
@@ -256,7 +256,7 @@ def _worker(arguments: argparse.Namespace) -> int:
         data = config.data.model_copy(update={"source": arguments.data})
         config = config.model_copy(update={"data": data})
     from scalesearch.search.objective import TrainingEvaluation
-    from scalesearch.training.cache import enable_compilation_cache
+    from scalesearch.cache import enable_compilation_cache
     from scalesearch.training.data import check_fits, load_splits
 
     splits = load_splits(config.data)

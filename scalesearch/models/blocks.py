@@ -34,7 +34,7 @@ class MBConv(nnx.Module):
         )
         self.depthwise = DepthwiseNorm(stage.kernel_size, inner, stride, activation, forms=forms, rng=rng)
         squeezed = int(squeeze_width(np.asarray(width_in), stage.se_ratio))
-        self.excite = SqueezeExcite(inner, squeezed, activation, rng=rng) if stage.se_ratio else None
+        self.excite = SqueezeExcite(inner, squeezed, activation, forms=forms, rng=rng) if stage.se_ratio else None
         self.project = ConvNorm(1, inner, stage.width, 1, "none", forms=forms, rng=rng)
         self.skip = stride == 1 and width_in == stage.width
 

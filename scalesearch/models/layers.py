@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import jax
 import numpy as np
 from flax import nnx
-from jax import lax
-from jax import numpy as jnp
 from jaxtyping import Array, Float
 
-from scalesearch.models.normalise import EPSILON, activate
-from scalesearch.models.ops import Forms, convolve, convolve_depthwise, normalise_batch
+from scalesearch.models.ops import Forms, convolve, convolve_depthwise, excite, normalise_batch, normalise_by
 from scalesearch.scaling.architecture import Activation
 
 Maps = Float[Array, "n h w c"]
@@ -42,9 +38,8 @@ class BatchNorm(nnx.Module):
     def __call__(self, x: Maps, *, train: bool) -> Maps:
         """The normalised and activated maps: by the batch's statistics in training, else by its own."""
         if not train:
-            gain = self.scale[...] * lax.rsqrt(self.var[...] + EPSILON)
-            y = activate(x * gain + (self.bias[...] - self.mean[...] * gain), self.activation)
-            return y.astype(x.dtype)
+            own = (self.scale[...], self.bias[...], self.mean[...], self.var[...])
+            return normalise_by(x, *own, self.activation, self.forms)
         y, mean, variance = normalise_batch(x, self.scale[...], self.bias[...], self.activation, self.forms)
         # new variables: `nnx.merge` shares the caller's, which belong to him, and to an outer trace under `jax.grad`
         self.mean, self.var = nnx.BatchStat(mean), nnx.BatchStat(variance)
@@ -126,17 +121,14 @@ def classifier(width_in: int, num_classes: int, *, rng: np.random.Generator) -> 
 class SqueezeExcite(nnx.Module):
     """x · σ(expand(activation(reduce(mean of x over positions)))), arXiv:1709.01507."""
 
-    def __init__(self, width: int, squeezed: int, activation: Activation, *, rng: np.random.Generator) -> None:
-        self.activation = activation
+    def __init__(
+        self, width: int, squeezed: int, activation: Activation, *, forms: Forms, rng: np.random.Generator
+    ) -> None:
+        self.activation, self.forms = activation, forms
         self.reduce = squeeze_layer(width, squeezed, rng=rng)
         self.expand = squeeze_layer(squeezed, width, rng=rng)
 
     def __call__(self, x: Maps) -> Maps:
-        """The maps, each channel times its gate."""
-        with jax.named_scope("squeeze-excite"):
-            gate = self.gate(jnp.mean(x, axis=(1, 2), dtype=jnp.float32))
-            return x * gate[:, None, None].astype(x.dtype)
-
-    def gate(self, pooled: Float[Array, "n c"]) -> Float[Array, "n c"]:
-        """The factor of each channel, in (0, 1)."""
-        return jax.nn.sigmoid(self.expand(activate(self.reduce(pooled), self.activation)))
+        """The maps, each channel times its gate, a factor in (0, 1)."""
+        reduce, expand = ((layer.kernel[...], layer.bias[...]) for layer in (self.reduce, self.expand))
+        return excite(x, reduce, expand, self.activation, self.forms)

@@ -11,7 +11,7 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float
 
 from scalesearch.models.layers import ConvNorm, classifier
-from scalesearch.models.ops import Forms, max_pool
+from scalesearch.models.ops import Forms, max_pool, mean_over_positions
 from scalesearch.models.stage import Stage
 from scalesearch.scaling.architecture import ArchitectureSpec
 
@@ -70,7 +70,7 @@ class Network(nnx.Module):
             x = stage(x, train=train)
         if self.head is not None:
             x = self.head(x, train=train)
-        pooled = jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
+        pooled = mean_over_positions(x, self.forms)
         if train and self.dropout and dropout_key is not None:
             kept = jax.random.bernoulli(dropout_key, 1 - self.dropout, pooled.shape)
             pooled = jnp.where(kept, pooled / (1 - self.dropout), 0)

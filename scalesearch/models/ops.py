@@ -1,7 +1,11 @@
-"""The operations of a network in two forms, `shift` and `native`, behind one choice."""
+"""The operations of a network in three forms, `kernels`, `shift` and `native`, behind one choice."""
 
 from __future__ import annotations
 
+import math
+import warnings
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Literal
 
 import jax
@@ -9,32 +13,57 @@ from jax import lax
 from jax import numpy as jnp
 from jaxtyping import Array, Float
 
+from scalesearch.models import fused
 from scalesearch.models.dense import dense, pointwise
 from scalesearch.models.depthwise import depthwise
-from scalesearch.models.normalise import normalise, normalise_plain
+from scalesearch.models.kernels import library
+from scalesearch.models.normalise import EPSILON, activate, normalise, normalise_plain
 from scalesearch.models.taps import forward_taps, output_size, pad_map, take
 from scalesearch.scaling.architecture import Activation
 
-Forms = Literal["shift", "native"]
+Forms = Literal["kernels", "shift", "native"]
+Setting = Literal["auto", "kernels", "shift", "native"]
 Maps = Float[Array, "n h w c"]
 PerChannel = Float[Array, "c"]
 
 
-def choose_forms(setting: Literal["auto", "shift", "native"], backend: str) -> Forms:
-    """The forms for a jax `backend` ("cpu", "gpu", "tpu"): `auto` is shift on a CPU and native elsewhere.
+class FormsUnavailable(RuntimeError):
+    """The forms that were asked for cannot be had on this machine."""
 
-    Shift is many times faster on a CPU (benchmarks/); accelerators have convolution libraries of their own.
+
+def choose_forms(setting: Setting, backend: str) -> Forms:
+    """The forms for a jax `backend` ("cpu", "gpu", "tpu").
+
+    `auto` is native on an accelerator, which has a convolution library of its own; on a CPU it is kernels, and shift
+    where these cannot be built, which warns. All maps of other types than float32 take shift's forms instead of
+    kernels. Raises `FormsUnavailable` for kernels that cannot be had.
     """
-    if setting != "auto":
+    if setting in ("shift", "native"):
         return setting
-    return "shift" if backend == "cpu" else "native"
+    if backend != "cpu":
+        if setting == "kernels":
+            raise FormsUnavailable(f"the kernels are for CPUs, but jax computes on a {backend}")
+        return "native"
+    problem = library.problem()
+    if problem is None:
+        return "kernels"
+    if setting == "kernels":
+        raise FormsUnavailable(problem)
+    warnings.warn(f"networks compile and train more slowly than they could: {problem}", stacklevel=2)
+    return "shift"
+
+
+def _fused(x: jax.Array, forms: Forms) -> bool:
+    return forms == "kernels" and x.dtype == jnp.float32
 
 
 def convolve(x: Maps, kernel: Float[Array, "k k c d"], stride: int, forms: Forms) -> Float[Array, "n ho wo d"]:
     """Convolution with SAME padding of k // 2 on each side; ho = ⌈h / stride⌉."""
     if forms == "native":
         return _native(x, kernel, stride, groups=1)
-    return pointwise(x, kernel, stride) if kernel.shape[0] == 1 else dense(x, kernel, stride)
+    if kernel.shape[0] == 1:
+        return pointwise(x, kernel, stride)
+    return fused.dense(x, kernel, stride) if _fused(x, forms) else dense(x, kernel, stride)
 
 
 def convolve_depthwise(
@@ -43,7 +72,7 @@ def convolve_depthwise(
     """One k×k filter a channel, SAME padding of k // 2 on each side; ho = ⌈h / stride⌉."""
     if forms == "native":
         return _native(x, kernel, stride, groups=x.shape[3])
-    return depthwise(x, kernel, stride)
+    return fused.depthwise(x, kernel, stride) if _fused(x, forms) else depthwise(x, kernel, stride)
 
 
 def _native(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Array:
@@ -64,7 +93,53 @@ def normalise_batch(
     """activation(scale · x̂ + bias) with the statistics of the batch, and these: mean and biased variance."""
     if forms == "native":
         return normalise_plain(x, scale, bias, activation)
-    return normalise(x, scale, bias, activation)
+    return (fused.normalise if _fused(x, forms) else normalise)(x, scale, bias, activation)
+
+
+def normalise_by(
+    x: Maps,
+    scale: PerChannel,
+    bias: PerChannel,
+    mean: PerChannel,
+    variance: PerChannel,
+    activation: Activation | Literal["none"],
+    forms: Forms,
+) -> Maps:
+    """activation(scale · x̂ + bias) with the statistics that are given, for evaluation."""
+    if _fused(x, forms):
+        return fused.normalise_by(x, scale, bias, mean, variance, activation)
+    gain = scale * lax.rsqrt(variance + EPSILON)
+    return activate(x * gain + (bias - mean * gain), activation).astype(x.dtype)
+
+
+def excite(
+    x: Maps,
+    reduce: tuple[Float[Array, "c s"], Float[Array, " s"]],
+    expand: tuple[Float[Array, "s c"], PerChannel],
+    activation: Activation,
+    forms: Forms,
+) -> Maps:
+    """x · σ(expand(activation(reduce(mean of x over positions)))), both matrix and bias; the gate is float32."""
+    if _fused(x, forms):
+        return fused.excite(x, *reduce, *expand, activation)
+    with jax.named_scope("squeeze-excite"):
+        squeezed = activate(jnp.mean(x, axis=(1, 2), dtype=jnp.float32) @ reduce[0] + reduce[1], activation)
+        gates = jax.nn.sigmoid(squeezed @ expand[0] + expand[1])
+        return x * gates[:, None, None].astype(x.dtype)
+
+
+def mean_over_positions(x: Maps, forms: Forms) -> Float[Array, "n c"]:
+    """The mean of each image's channels, float32."""
+    return fused.mean_over_positions(x) if _fused(x, forms) else jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
+
+
+def repack(arrays: Sequence[jax.Array], shapes: Sequence[tuple[int, ...]], forms: Forms) -> list[jax.Array]:
+    """The numbers of float32 `arrays`, one after the other, as arrays of `shapes`: as many in all."""
+    if forms == "kernels":
+        return fused.repack(arrays, shapes)
+    line = jnp.concatenate([array.reshape(-1) for array in arrays]) if len(arrays) > 1 else arrays[0].reshape(-1)
+    ends = list(accumulate(map(math.prod, shapes)))
+    return [line[end - math.prod(shape) : end].reshape(shape) for shape, end in zip(shapes, ends, strict=True)]
 
 
 def max_pool(x: Maps, stride: int, forms: Forms) -> Float[Array, "n ho wo c"]:

@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from scalesearch.models.blocks import BLOCKS
-from scalesearch.models.ops import Forms
+from scalesearch.models.ops import Forms, repack
 from scalesearch.scaling.architecture import Activation, StageSpec
 
 Maps = Float[Array, "n h w c"]
@@ -42,7 +42,7 @@ class Stage(nnx.Module):
     ) -> None:
         block = BLOCKS[stage.block]
         self.first = block(stage, width_in, stage.stride, activation, forms=forms, rng=rng)
-        self.repeated, self.remat = stage.depth - 1, remat
+        self.repeated, self.remat, self.forms = stage.depth - 1, remat, forms
         like = [block(stage, stage.width, 1, activation, forms=forms, rng=rng) for _ in range(self.repeated)]
         self.repeats = _stack(like) if like else None
 
@@ -54,7 +54,14 @@ class Stage(nnx.Module):
         if self.repeats is None:
             return x
         run, like, params, stats = self._functional(self.repeats, train)
-        x, stats = lax.scan(run, x, (params, stats), unroll=self.repeated <= MAX_UNROLLED)
+        if self.repeated > MAX_UNROLLED:
+            x, stats = lax.scan(run, x, (params, stats))
+        else:
+            run, each = jax.jit(run), []  # traced once
+            for variables in _unstacked((params, stats), self.repeated, self.forms):
+                x, new = run(x, variables)
+                each.append(new)
+            stats = _stacked(each, self.forms)
         self.repeats = nnx.merge(like, params, stats)
         return x
 
@@ -92,6 +99,21 @@ def _recomputed(run: Step) -> Step:
 
     function.defvjp(forward, backward)
     return function
+
+
+def _unstacked(tree: Any, count: int, forms: Forms) -> list[Any]:
+    """`count` trees of what stands at each place of the leading axis."""
+    leaves, structure = jax.tree.flatten(tree)
+    flat = repack(leaves, [leaf.shape[1:] for leaf in leaves for _ in range(count)], forms)
+    return [jax.tree.unflatten(structure, flat[place::count]) for place in range(count)]
+
+
+def _stacked(trees: list[Any], forms: Forms) -> Any:
+    """One tree of what those of `trees` hold, along a leading axis."""
+    structure, flat = jax.tree.structure(trees[0]), zip(*map(jax.tree.leaves, trees), strict=True)
+    each = list(flat)
+    shapes = [(len(trees), *leaves[0].shape) for leaves in each]
+    return jax.tree.unflatten(structure, repack([leaf for leaves in each for leaf in leaves], shapes, forms))
 
 
 def _stack(blocks: list[Any]) -> Any:

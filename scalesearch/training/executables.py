@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import threading
 import warnings
 import zlib
@@ -25,7 +24,8 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from scalesearch.cores import usable_cores
 from scalesearch.files import write_whole
-from scalesearch.training.cache import folder_in_use
+from scalesearch.models.kernels.library import processor
+from scalesearch.cache import folder_in_use
 
 MOST_BYTES = 2**30
 """Of all kept programs together; those longest unused go first. A small network's take half a megabyte."""
@@ -144,25 +144,14 @@ def _circumstances() -> str:
     flags = [os.environ.get(name) for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")]
     versions = [version(package) for package in _PACKAGES]
     kind = (device.device_kind, device.client.platform_version, jax.local_device_count())
-    return _digest(_source(), versions, kind, _processor(), settings, flags)
+    return _digest(_source(), versions, kind, processor(), settings, flags)
 
 
 @cache
 def _source() -> str:
     """The code of this package."""
-    files = sorted(Path(__file__).parents[1].rglob("*.py"))
+    files = sorted(path for path in Path(__file__).parents[1].rglob("*") if path.suffix in (".py", ".cc", ".h"))
     return _digest(*(file.read_bytes() for file in files))
-
-
-@cache
-def _processor() -> str:
-    """The instructions that the processor has: home directories are shared by unlike machines."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    return f"{platform.machine()} {platform.processor()} {features}"
 
 
 def _digest(*parts: object) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from scalesearch.models.ops import Forms, repack
 
 
 class Packed(NamedTuple):
@@ -31,38 +32,35 @@ class Packing(NamedTuple):
     unpack: Callable[[Packed], Any]
 
 
-def packing_of(template: Any) -> Packing:
+def packing_of(template: Any, forms: Forms) -> Packing:
     """The packing of trees like `template` (arrays, or `jax.ShapeDtypeStruct` for them) of float32."""
     paths, structure = jax.tree.flatten_with_path(template)
     groups = [_group(path) for path, _ in paths]
-    shapes = [leaf.shape for _, leaf in paths]
+    shapes = [[leaf.shape for (_, leaf), own in zip(paths, groups, strict=True) if own == group] for group in (0, 1)]
 
     def pack(tree: Any) -> Packed:
-        return _concatenate(jax.tree.leaves(tree), groups, jnp)
+        leaves = jax.tree.leaves(tree)
+        parts = [[leaf for leaf, own in zip(leaves, groups, strict=True) if own == group] for group in (0, 1)]
+        return Packed(*(repack(part, [(_size(part),)], forms)[0] if part else jnp.zeros(0) for part in parts))
 
     def unpack(packed: Packed) -> Any:
-        starts, parts = [0, 0], []
-        for shape, group in zip(shapes, groups, strict=True):
-            size = math.prod(shape)
-            parts.append(packed[group][starts[group] : starts[group] + size].reshape(shape))
-            starts[group] += size
-        return jax.tree.unflatten(structure, parts)
+        parts = [iter(repack([vector], own, forms)) for vector, own in zip(packed, shapes, strict=True)]
+        return jax.tree.unflatten(structure, [next(parts[group]) for group in groups])
 
     return Packing(pack, unpack)
 
 
 def pack_on_host(tree: Any) -> Packed:
     """A tree of numpy arrays packed as `packing_of` of it would, in numpy."""
-    paths = jax.tree.leaves_with_path(tree)
-    return _concatenate([leaf for _, leaf in paths], [_group(path) for path, _ in paths], np)
+    parts: tuple[list[Any], list[Any]] = ([], [])
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        parts[_group(path)].append(leaf.reshape(-1))
+    return Packed(*(np.concatenate(part) if part else np.zeros(0, np.float32) for part in parts))
 
 
 def _group(path: Any) -> int:
     return int("kernel" not in jax.tree_util.keystr(path))
 
 
-def _concatenate(leaves: list[Any], groups: list[int], numpy: ModuleType) -> Packed:
-    parts: tuple[list[Any], list[Any]] = ([], [])
-    for leaf, group in zip(leaves, groups, strict=True):
-        parts[group].append(leaf.reshape(-1))
-    return Packed(*(numpy.concatenate(part) if part else numpy.zeros(0, np.float32) for part in parts))
+def _size(arrays: list[Any]) -> int:
+    return sum(math.prod(array.shape) for array in arrays)

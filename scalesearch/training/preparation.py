@@ -19,7 +19,7 @@ from jaxtyping import UInt32
 from scalesearch import interrupts
 from scalesearch.config import InputError, RuntimeSection, TrainingSection
 from scalesearch.cores import usable_cores
-from scalesearch.models.ops import choose_forms
+from scalesearch.models.ops import Forms, FormsUnavailable, choose_forms
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.training.data import Splits, check_fits
 from scalesearch.training.executables import in_background
@@ -72,11 +72,13 @@ def prepare_training(
         steps = count_steps(training, len(splits.train))
         data = prepare(splits.train, splits.validation, spec.resolution, training.batch_size)
         schedule = schedule_of(training, steps)
-        forms, available = choose_forms(runtime.convolutions, jax.default_backend()), bytes_available(runtime)
+        forms, available = _forms(runtime), bytes_available(runtime)
         for groups, plan in _ways(seeds, runtime, training.batch_size):
             interrupts.check()
             evaluated, vector = data.val_labels.shape[1], bool(groups[0].ndim)
             shardings = shardings_of(runtime.data_parallel, training.batch_size, evaluated, vector=vector)
+            if shardings is not None and forms == "kernels":
+                forms = "shift"  # XLA cannot cut the call of a kernel into parts
             program = compile_program(spec, forms, training, data, schedule, groups[0], plan, shardings)
             if program.bytes_needed <= available:
                 break
@@ -128,6 +130,13 @@ def settings_of_jax() -> Iterator[None]:
     """Settings of jax that a user may have changed, and that would change the draws or the types."""
     with jax.enable_x64(False), jax.threefry_partitionable(True):
         yield
+
+
+def _forms(runtime: RuntimeSection) -> Forms:
+    try:
+        return choose_forms(runtime.convolutions, jax.default_backend())
+    except FormsUnavailable as error:
+        raise InputError(f'`runtime.convolutions` = "{runtime.convolutions}" cannot be had: {error}') from None
 
 
 def _ways(seeds: tuple[int, ...], runtime: RuntimeSection, batch_size: int) -> Iterator[tuple[Groups, MemoryPlan]]:

@@ -73,7 +73,7 @@ def compile_program(
         precision=training.precision,
         remat=plan.remat,
     )
-    layout = layout_of(network)
+    layout = layout_of(network, forms)
     epoch = _epoch_function(training, layout, optimizer, plan.micro_batches)
     judge = partial(evaluate, layout=layout, micro_batches=plan.micro_batches)
     if seeds.ndim:
@@ -102,10 +102,10 @@ def compile_program(
     return Program(init, compiled_epoch, compiled_judge, needed)
 
 
-def layout_of(network: Network) -> Layout:
+def layout_of(network: Network, forms: Forms) -> Layout:
     """How the variables of `network` are packed, and the rest of it."""
     graphdef, *states = nnx.split(network, nnx.Param, nnx.BatchStat)
-    return Layout(graphdef, *map(packing_of, states))
+    return Layout(graphdef, *(packing_of(state, forms) for state in states))
 
 
 def init_function(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from scalesearch.training import cache
+from scalesearch import cache
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scalesearch.training import cache, executables
+from scalesearch import cache
+from scalesearch.training import executables
 
 X = np.arange(5, dtype=np.float32)
 

@@ -14,7 +14,8 @@ import pytest
 
 from scalesearch.config import DataSection, InputError, RuntimeSection, TrainingSection
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
-from scalesearch.training import cache, program
+from scalesearch import cache
+from scalesearch.training import program
 from scalesearch.training.data import Split, Splits, load_splits
 from scalesearch.training.draws import EpochDraws
 from scalesearch.training.loop import EpochReport, TrainingDiverged, TrainingResult, train

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from scalesearch.training import cache
-from scalesearch.training.cache import cache_folder, enable_compilation_cache, folder_in_use
+from scalesearch import cache
+from scalesearch.cache import cache_folder, enable_compilation_cache, folder_in_use
 
 
 @pytest.fixture(autouse=True)

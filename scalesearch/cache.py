@@ -1,4 +1,4 @@
-"""The folder of kept programs: the user's own, one for each release of jaxlib."""
+"""The folder of what was compiled: the user's own, one for each release of jaxlib."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def enable_compilation_cache() -> Path:
     _in_use.clear()
     folder = cache_folder()
     try:
-        _make_private(folder)
+        make_private(folder)
     except OSError as error:
         reason = error.strerror or str(error)
         warnings.warn(
@@ -50,7 +50,7 @@ def folder_in_use() -> Path | None:
     return _in_use[0] if _in_use else None
 
 
-def _make_private(folder: Path) -> None:
+def make_private(folder: Path) -> None:
     """Raises `OSError` unless `folder` ends up as the user's own, writable, and closed to others."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if hasattr(os, "getuid"):

@@ -1,0 +1,124 @@
+"""The compiled kernels: built once by the machine's own C++ compiler, kept, and made known to XLA.
+
+XLA:CPU compiles every fusion of every network anew, which took longer than a short training. A kernel is compiled once
+for all shapes, for just this processor, and is faster where XLA's loops are not: `docs/decisions/0010`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import jax
+
+from scalesearch.cache import cache_folder, make_private
+from scalesearch.files import write_whole
+
+COMPILERS = ("c++", "g++", "clang++")
+"""Tried in turn where `$CXX` names none."""
+
+FLAGS = (
+    *("-std=c++20", "-O3", "-fPIC", "-shared", "-pthread"),
+    *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"),  # NaN and order are kept
+)
+
+KERNELS = (
+    *("depthwise", "depthwise_gradient", "normalise", "normalise_gradient", "normalise_evaluate"),
+    *("excite", "excite_gradient", "pool", "pool_gradient", "patches", "patches_gradient", "repack"),
+)
+
+_HERE = Path(__file__).parent
+
+
+class Unavailable(RuntimeError):
+    """The kernels cannot be built or loaded here; says why."""
+
+
+@cache
+def problem() -> str | None:
+    """None once the kernels are known to XLA in this process; else why they cannot be. Builds them where need be."""
+    try:
+        library = _load()
+    except Unavailable as error:
+        return str(error)
+    for name in KERNELS:
+        symbol = f"scalesearch_{name}"
+        jax.ffi.register_ffi_target(symbol, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
+    return None
+
+
+def _load() -> ctypes.CDLL:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = cache_folder()
+        try:
+            make_private(folder)
+        except OSError:  # built for this process alone; `enable_compilation_cache` tells of the folder
+            folder = Path(temporary)
+        path = folder / f"kernels-{_digest()}.so"
+        with _alone(folder / "kernels.lock"):
+            if not path.exists():
+                write_whole(path, _build)
+        try:
+            return ctypes.CDLL(str(path))
+        except OSError as error:
+            raise Unavailable(f"the compiled kernels cannot be loaded: {error}") from None
+
+
+def _build(target: Path) -> None:
+    compiler = _compiler()
+    if compiler is None:
+        raise Unavailable(f"no C++ compiler was found (CXX, {', '.join(COMPILERS)})")
+    include = jax.ffi.include_dir()
+    sources = sorted(map(str, _HERE.glob("*.cc")))
+    told = ""
+    for native in (("-march=native",), ()):  # not every compiler knows its own processor
+        command = [compiler, *FLAGS, *native, f"-I{include}", *sources, "-o", str(target)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+        told = told or next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
+    raise Unavailable(f"{compiler} cannot build the kernels: {told}")
+
+
+def _compiler() -> str | None:
+    return next(filter(None, map(shutil.which, filter(None, (os.environ.get("CXX"), *COMPILERS)))), None)
+
+
+def _digest() -> str:
+    """Of sources, flags, compiler and processor: home directories are shared by unlike machines."""
+    sources = [path.read_bytes() for path in sorted(_HERE.iterdir()) if path.suffix in (".cc", ".h")]
+    parts = (sources, FLAGS, _compiler(), processor())
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
+
+
+@cache
+def processor() -> str:
+    """The instructions that the processor has."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return f"{platform.machine()} {platform.processor()} {features}"
+
+
+@contextlib.contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """One process at a time, where the system can lock files: workers that start together build once."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
