@@ -157,8 +157,8 @@ def _told(name: str, study: StudyConfig, records: list[TrialRecord], whole: list
 
 
 def _training(study: StudyConfig) -> Callable[..., TrialRecord]:
-    from scalesearch.search.objective import TrainingEvaluation
     from scalesearch.cache import enable_compilation_cache
+    from scalesearch.search.objective import TrainingEvaluation
     from scalesearch.training.data import load_splits
 
     enable_compilation_cache()

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import jax
 
+from scalesearch.cache import enable_compilation_cache
 from scalesearch.cores import usable_cores
+from scalesearch.models.kernels import library
 from scalesearch.models.numerics import check_forms
 from scalesearch.search.storage import StorageError, hidden, open_storage, study_names
-from scalesearch.cache import enable_compilation_cache
 
 _PACKAGES = ("scalesearch", "jax", "jaxlib", "flax", "optax", "optuna", "numpy", "pandas", "statsmodels", "plotly")
 
@@ -30,7 +31,7 @@ class Finding:
 
 def examine(storage: str | None) -> tuple[Finding, ...]:
     """Device, versions, compilation cache, numerics and, where given, the storage at an SQLAlchemy URL."""
-    return (*_machine(), _cache(), _numerics(), *([_storage(storage)] if storage else []))
+    return (*_machine(), _cache(), _kernels(), _numerics(), *([_storage(storage)] if storage else []))
 
 
 def _machine() -> list[Finding]:
@@ -52,6 +53,13 @@ def _cache() -> Finding:
         return Finding("compilation cache", str(told[0].message), good=False)
     sizes = [entry.stat().st_size for entry in os.scandir(folder) if entry.is_file()]
     return Finding("compilation cache", f"{folder}: {len(sizes)} files, {sum(sizes) / 1e6:.1f} MB", good=True)
+
+
+def _kernels() -> Finding:
+    if jax.default_backend() != "cpu":
+        return Finding("kernels", f"not needed on a {jax.default_backend()}", good=True)
+    problem = library.problem()
+    return Finding("kernels", problem or "compiled for this processor", good=problem is None)
 
 
 def _numerics() -> Finding:

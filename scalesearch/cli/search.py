@@ -150,8 +150,8 @@ def train_missing(
     if not (_missing(search) or (config.race and next_round(config, made, studies.records(study)))):
         sys.stderr.write(f"{search.label}all trials are there already: nothing to train\n")
         return
-    from scalesearch.search.objective import TrainingEvaluation
     from scalesearch.cache import enable_compilation_cache
+    from scalesearch.search.objective import TrainingEvaluation
 
     enable_compilation_cache()
     records = studies.records(study)
@@ -255,8 +255,8 @@ def _worker(arguments: argparse.Namespace) -> int:
     if arguments.data:
         data = config.data.model_copy(update={"source": arguments.data})
         config = config.model_copy(update={"data": data})
-    from scalesearch.search.objective import TrainingEvaluation
     from scalesearch.cache import enable_compilation_cache
+    from scalesearch.search.objective import TrainingEvaluation
     from scalesearch.training.data import check_fits, load_splits
 
     splits = load_splits(config.data)

@@ -15,7 +15,7 @@ import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, Float
 
-from scalesearch.models.normalise import EPSILON, activate
+from scalesearch.models.normalise import EPSILON
 from scalesearch.models.taps import output_size
 from scalesearch.scaling.architecture import Activation
 
@@ -28,10 +28,15 @@ _MILLIONTHS = round(EPSILON * 1e6)
 
 
 def _call(name: str, shapes: Any, *arrays: jax.Array, **attributes: int) -> Any:
-    results = jax.tree.map(
-        lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32), shapes, is_leaf=lambda leaf: isinstance(leaf, tuple)
+    """The results of one kernel, of `shapes`: a shape, or a list of them."""
+    ffi: Any = jax.ffi  # has no types
+    structure: Any = jax.ShapeDtypeStruct
+    results = (
+        [structure(shape, jnp.float32) for shape in shapes]
+        if isinstance(shapes, list)
+        else structure(shapes, jnp.float32)
     )
-    call = jax.ffi.ffi_call(f"scalesearch_{name}", results, vmap_method="sequential")
+    call = ffi.ffi_call(f"scalesearch_{name}", results, vmap_method="sequential")
     return call(*arrays, **{key: np.int64(value) for key, value in attributes.items()})
 
 
@@ -40,9 +45,7 @@ def _call(name: str, shapes: Any, *arrays: jax.Array, **attributes: int) -> Any:
 def depthwise(x: Maps, kernel: Float[Array, "k k 1 c"], stride: int) -> Float[Array, "n ho wo c"]:
     """As `models.depthwise.depthwise`."""
     n, h, w, c = x.shape
-    y: jax.Array = _call(
-        "depthwise", (n, output_size(h, stride), output_size(w, stride), c), x, kernel, stride=stride
-    )
+    y: jax.Array = _call("depthwise", (n, output_size(h, stride), output_size(w, stride), c), x, kernel, stride=stride)
     return y
 
 
@@ -89,7 +92,8 @@ def normalise(
 ) -> tuple[Maps, PerChannel, PerChannel]:
     """As `models.normalise.normalise`."""
     shapes = [x.shape, scale.shape, scale.shape]
-    return tuple(_call("normalise", shapes, x, scale, bias, **_constants(activation)))  # type: ignore[return-value]
+    y, mean, variance = _call("normalise", shapes, x, scale, bias, **_constants(activation))
+    return y, mean, variance
 
 
 def _constants(activation: Activation | Literal["none"]) -> dict[str, int]:
@@ -135,15 +139,16 @@ def excite(
     expand_bias: PerChannel,
     activation: Activation,
 ) -> Maps:
-    """x · σ(activation(x̄ @ reduce + bias) @ expand + bias), with the mean x̄ over positions."""
-    return _excite_forward(x, reduce, reduce_bias, expand, expand_bias, activation)[0]
+    """Each channel times its gate: x · σ(activation(x̄ @ reduce + bias) @ expand + bias), x̄ the mean over positions."""
+    y: jax.Array = _excite_forward(x, reduce, reduce_bias, expand, expand_bias, activation)[0]
+    return y
 
 
 def _excite_forward(
     x: Any, reduce: Any, reduce_bias: Any, expand: Any, expand_bias: Any, activation: Activation
 ) -> tuple[Any, Any]:
     images, channels, squeezed = x.shape[0], x.shape[3], reduce.shape[1]
-    shapes = [x.shape, (images, channels), (images, squeezed), (images, channels)]
+    shapes = [x.shape, (images, channels), (images, squeezed), (images, squeezed), (images, channels)]
     constants = _constants(activation)
     y, *kept = _call("excite", shapes, x, reduce, reduce_bias, expand, expand_bias, **constants)
     return y, (x, reduce, expand, *kept)
@@ -151,11 +156,11 @@ def _excite_forward(
 
 @jax.named_scope("squeeze-excite gradient")
 def _excite_backward(activation: Activation, saved: Any, g: jax.Array) -> tuple[jax.Array, ...]:
-    x, reduce, expand, means, squeezed, gates = saved
+    x, reduce, expand, means, squeezed, active, gates = saved
     shapes = [x.shape, squeezed.shape, gates.shape, squeezed.shape[1:], gates.shape[1:]]
     arrays = (x, reduce, expand, squeezed, gates, g)
     dx, squeezed_slopes, gate_slopes, *biases = _call("excite_gradient", shapes, *arrays, **_constants(activation))
-    return dx, means.T @ squeezed_slopes, biases[0], activate(squeezed, activation).T @ gate_slopes, biases[1]
+    return dx, means.T @ squeezed_slopes, biases[0], active.T @ gate_slopes, biases[1]
 
 
 excite.defvjp(_excite_forward, _excite_backward)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from scalesearch.models.ops import Forms, convolve, convolve_depthwise
+from scalesearch.models.ops import Forms, available_forms, convolve, convolve_depthwise
 
 Operation = Literal["depthwise", "dense", "pointwise"]
 Wide = NDArray[np.float64]
@@ -53,7 +53,7 @@ def check_forms() -> tuple[FormCheck, ...]:
     tolerance = 2e-5 if jax.default_backend() == "cpu" else 2e-2
     return tuple(
         _check(op, form, kernel_size, stride, tolerance)
-        for form in get_args(Forms)
+        for form in available_forms(jax.default_backend())
         for op, kernel_size, stride in _GEOMETRIES
     )
 

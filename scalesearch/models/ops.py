@@ -53,6 +53,11 @@ def choose_forms(setting: Setting, backend: str) -> Forms:
     return "shift"
 
 
+def available_forms(backend: str) -> tuple[Forms, ...]:
+    """Those that a jax `backend` can compute on this machine."""
+    return ("kernels", "shift", "native") if backend == "cpu" and library.problem() is None else ("shift", "native")
+
+
 def _fused(x: jax.Array, forms: Forms) -> bool:
     return forms == "kernels" and x.dtype == jnp.float32
 
@@ -119,7 +124,10 @@ def excite(
     activation: Activation,
     forms: Forms,
 ) -> Maps:
-    """x · σ(expand(activation(reduce(mean of x over positions)))), both matrix and bias; the gate is float32."""
+    """Each channel times its gate: x · σ(expand(activation(reduce(mean of x over positions)))), float32 inside.
+
+    `reduce` and `expand` are matrix and bias.
+    """
     if _fused(x, forms):
         return fused.excite(x, *reduce, *expand, activation)
     with jax.named_scope("squeeze-excite"):

@@ -22,10 +22,10 @@ import jax
 from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
 
+from scalesearch.cache import folder_in_use
 from scalesearch.cores import usable_cores
 from scalesearch.files import write_whole
 from scalesearch.models.kernels.library import processor
-from scalesearch.cache import folder_in_use
 
 MOST_BYTES = 2**30
 """Of all kept programs together; those longest unused go first. A small network's take half a megabyte."""

@@ -44,7 +44,7 @@ def packing_of(template: Any, forms: Forms) -> Packing:
         return Packed(*(repack(part, [(_size(part),)], forms)[0] if part else jnp.zeros(0) for part in parts))
 
     def unpack(packed: Packed) -> Any:
-        parts = [iter(repack([vector], own, forms)) for vector, own in zip(packed, shapes, strict=True)]
+        parts = [iter(repack([vector], own, forms) if own else []) for vector, own in zip(packed, shapes, strict=True)]
         return jax.tree.unflatten(structure, [next(parts[group]) for group in groups])
 
     return Packing(pack, unpack)
@@ -55,7 +55,8 @@ def pack_on_host(tree: Any) -> Packed:
     parts: tuple[list[Any], list[Any]] = ([], [])
     for path, leaf in jax.tree.leaves_with_path(tree):
         parts[_group(path)].append(leaf.reshape(-1))
-    return Packed(*(np.concatenate(part) if part else np.zeros(0, np.float32) for part in parts))
+    vectors: Any = (np.concatenate(part) if part else np.zeros(0, np.float32) for part in parts)
+    return Packed(*vectors)
 
 
 def _group(path: Any) -> int:

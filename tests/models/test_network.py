@@ -88,10 +88,10 @@ def test_the_variables_are_parameters_and_batch_statistics_alone() -> None:
 
 
 @pytest.mark.parametrize("block", ["mbconv", "separable", "basic", "bottleneck"])
-def test_both_forms_give_the_same_logits_gradients_and_statistics(block: str) -> None:
+def test_all_forms_give_the_same_logits_gradients_and_statistics(block: str) -> None:
     spec = tiny(block, 5 if block == "mbconv" else 3)
     results = []
-    for forms in ("shift", "native"):
+    for forms in ("kernels", "shift", "native"):
         graphdef, params, stats = nnx.split(build(spec, forms), nnx.Param, nnx.BatchStat)
 
         @jax.jit
@@ -104,9 +104,10 @@ def test_both_forms_give_the_same_logits_gradients_and_statistics(block: str) ->
             return jax.grad(loss, has_aux=True)(params)
 
         results.append(run(params, stats))
-    shift, native = (jax.tree.leaves_with_path(result) for result in results)
-    largest = max(float(jnp.abs(leaf).max()) for _, leaf in jax.tree.leaves_with_path(results[1][0]))
-    for (path, actual), (_, expected) in zip(shift, native, strict=True):
+    *others, native = (jax.tree.leaves_with_path(result) for result in results)
+    largest = max(float(jnp.abs(leaf).max()) for _, leaf in jax.tree.leaves_with_path(results[-1][0]))
+    pairs = [pair for other in others for pair in zip(other, native, strict=True)]
+    for (path, actual), (_, expected) in pairs:
         # float32 through a dozen normalised layers: 1e-4 of the leaf's size, or of the largest gradient for a
         # leaf that is zero in exact arithmetic (a bias in front of a normalisation)
         allowed = 1e-4 * max(float(jnp.abs(expected).max()), 0.01 * largest)
@@ -115,7 +116,7 @@ def test_both_forms_give_the_same_logits_gradients_and_statistics(block: str) ->
 
 def test_training_leaves_the_statistics_of_the_batch() -> None:
     spec = tiny("separable")
-    for forms in ("shift", "native"):
+    for forms in ("kernels", "shift", "native"):
         network = build(spec, forms)
         x = images(spec)
         z = jax.lax.conv_general_dilated(
@@ -166,10 +167,11 @@ def test_dropout_needs_a_key_follows_it_and_is_off_in_evaluation() -> None:
         Network(spec, forms="shift", dropout=1.0, rng=np.random.default_rng(0))
 
 
-def test_vmap_over_seeds_equals_a_loop() -> None:
+@pytest.mark.parametrize("forms", ["kernels", "shift"])
+def test_vmap_over_seeds_equals_a_loop(forms: str) -> None:
     spec = tiny("mbconv")
     x = images(spec)
-    parts = [nnx.split(build(spec, "shift", seed=seed), nnx.Param, nnx.BatchStat) for seed in (0, 1)]
+    parts = [nnx.split(build(spec, forms, seed=seed), nnx.Param, nnx.BatchStat) for seed in (0, 1)]
     graphdef = parts[0][0]
 
     def gradients(params: Any, stats: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Every operation in both forms against a float64 reference written plainly here, values and gradients."""
+"""Every operation in all forms against a float64 reference written plainly here, values and gradients."""
 
 from __future__ import annotations
 
@@ -12,9 +12,20 @@ from jax import lax
 from jax import numpy as jnp
 
 from scalesearch.models.depthwise import gradient_tile
-from scalesearch.models.ops import choose_forms, convolve, convolve_depthwise, max_pool
+from scalesearch.models.kernels import library
+from scalesearch.models.ops import (
+    FormsUnavailable,
+    available_forms,
+    choose_forms,
+    convolve,
+    convolve_depthwise,
+    excite,
+    max_pool,
+    mean_over_positions,
+    repack,
+)
 
-FORMS = ("shift", "native")
+FORMS = ("kernels", "shift", "native")
 # float32 rounds to 6e-8; the longest sum here has 2·9·9·8 terms, so 2e-5 of the largest entry is ten times
 # what rounding can do and a thousandth of what one wrong tap would.
 TOLERANCE = 2e-5
@@ -55,7 +66,7 @@ def relative(actual: Any, expected: np.ndarray) -> float:
 
 def example(kernel_size: int, stride: int, height: int, width: int, groups: int) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(kernel_size * 100 + stride * 10 + height)
-    c, d = (6, 6) if groups > 1 else (4, 5)
+    c, d = (groups, groups) if groups > 1 else (4, 5)
     x = rng.normal(size=(3, height, width, c)).astype(np.float32)
     kernel = rng.normal(size=(kernel_size, kernel_size, 1 if groups > 1 else c, d)).astype(np.float32)
     g = rng.normal(size=(3, -(-height // stride), -(-width // stride), d)).astype(np.float32)
@@ -105,6 +116,26 @@ def test_kernel_gradient_whatever_its_tile(counts: tuple[int, int, int], tile: t
         assert relative(actual, expected) < TOLERANCE
 
 
+@pytest.mark.parametrize("channels", [2, 3, 4, 7, 8, 9, 12, 16, 17, 24, 31, 40])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_kernels_of_any_number_of_channels(channels: int, stride: int) -> None:
+    """Blocks of channels overlap where their number is no multiple of a vector's."""
+    x, kernel, g = example(3, stride, 5, 11, channels)
+    results = value_and_gradients(operation(True, stride, "kernels"), x, kernel, g)
+    for actual, expected in zip(results, reference(x, kernel, stride, g, channels), strict=True):
+        assert relative(actual, expected) < TOLERANCE
+
+
+def test_kernels_of_many_images() -> None:
+    """More images than parts that threads take, and more than stay in the cache together."""
+    rng = np.random.default_rng(0)
+    x, g = (rng.normal(size=(70, 24, 24, 20)).astype(np.float32) for _ in range(2))
+    kernel = rng.normal(size=(3, 3, 1, 20)).astype(np.float32)
+    results = value_and_gradients(operation(True, 1, "kernels"), x, kernel, g)
+    for actual, expected in zip(results, reference(x, kernel, 1, g, 20), strict=True):
+        assert relative(actual, expected) < TOLERANCE
+
+
 @pytest.mark.parametrize("depthwise", [True, False], ids=["depthwise", "dense"])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_shift_forms_against_lax_convolution(depthwise: bool, stride: int) -> None:
@@ -125,11 +156,12 @@ def test_shift_forms_against_lax_convolution(depthwise: bool, stride: int) -> No
 
 @pytest.mark.parametrize("depthwise", [True, False], ids=["depthwise", "dense"])
 @pytest.mark.parametrize("shared_images", [True, False])
-def test_vmap_over_seeds_equals_a_loop(depthwise: bool, shared_images: bool) -> None:
+@pytest.mark.parametrize("forms", ["kernels", "shift"])
+def test_vmap_over_seeds_equals_a_loop(forms: str, depthwise: bool, shared_images: bool) -> None:
     seeds = [example(3, 2, 6, 7, 6 if depthwise else 1), example(3, 2, 6, 7, 6 if depthwise else 1)]
     kernels = jnp.stack([seeds[0][1], -2 * seeds[1][1]])
     images = seeds[0][0] if shared_images else jnp.stack([seeds[0][0], seeds[1][0] + 1])
-    apply = operation(depthwise, 2, "shift")
+    apply = operation(depthwise, 2, forms)
 
     def both(x: Any, kernel: Any) -> Any:
         return value_and_gradients(apply, x, kernel, seeds[0][2])
@@ -141,9 +173,10 @@ def test_vmap_over_seeds_equals_a_loop(depthwise: bool, shared_images: bool) -> 
             assert relative(actual[seed], np.asarray(expected)) < TOLERANCE
 
 
-def test_scan_over_steps_inside_jit_descends_as_a_loop_does() -> None:
+@pytest.mark.parametrize("forms", ["kernels", "shift"])
+def test_scan_over_steps_inside_jit_descends_as_a_loop_does(forms: str) -> None:
     x, kernel, g = example(3, 1, 6, 6, 6)
-    apply = operation(True, 1, "shift")
+    apply = operation(True, 1, forms)
 
     def step(kernel: Any, _: None) -> Any:
         loss, slope = jax.value_and_grad(lambda k: jnp.mean((apply(x, k) - g) ** 2))(kernel)
@@ -188,7 +221,8 @@ def test_max_pool_gives_the_gradient_of_a_tie_to_the_first_place() -> None:
 @pytest.mark.parametrize(
     ("setting", "backend", "forms"),
     [
-        ("auto", "cpu", "shift"),
+        ("auto", "cpu", "kernels"),
+        ("kernels", "cpu", "kernels"),
         ("auto", "gpu", "native"),
         ("auto", "tpu", "native"),
         ("shift", "gpu", "shift"),
@@ -197,3 +231,87 @@ def test_max_pool_gives_the_gradient_of_a_tie_to_the_first_place() -> None:
 )
 def test_forms_follow_the_setting_then_the_backend(setting: Any, backend: str, forms: str) -> None:
     assert choose_forms(setting, backend) == forms
+
+
+def test_without_kernels_a_cpu_takes_the_next_best_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "problem", lambda: "no C++ compiler was found")
+    with pytest.warns(UserWarning, match="more slowly than they could: no C\\+\\+ compiler was found"):
+        assert choose_forms("auto", "cpu") == "shift"
+    with pytest.raises(FormsUnavailable, match="no C\\+\\+ compiler"):
+        choose_forms("kernels", "cpu")
+    assert available_forms("cpu") == ("shift", "native")
+
+
+def test_kernels_are_for_cpus() -> None:
+    with pytest.raises(FormsUnavailable, match="for CPUs, but jax computes on a gpu"):
+        choose_forms("kernels", "gpu")
+    assert available_forms("gpu") == ("shift", "native")
+
+
+def test_maps_of_another_type_take_another_form() -> None:
+    x, kernel, _ = example(3, 1, 6, 6, 6)
+    narrow = operation(True, 1, "kernels")(jnp.asarray(x, jnp.bfloat16), jnp.asarray(kernel, jnp.bfloat16))
+    assert narrow.dtype == jnp.bfloat16
+    expected = operation(True, 1, "shift")(jnp.asarray(x, jnp.bfloat16), jnp.asarray(kernel, jnp.bfloat16))
+    np.testing.assert_array_equal(narrow, expected)
+
+
+SQUEEZED = [(4, 9, 8, 16, 4), (5, 3, 3, 27, 2), (40, 5, 5, 9, 3), (3, 1, 1, 2, 1), (33, 4, 4, 130, 33)]
+
+
+@pytest.mark.parametrize("activation", ["swish", "relu", "relu6"])
+@pytest.mark.parametrize(("n", "h", "w", "c", "s"), SQUEEZED)
+@pytest.mark.parametrize("forms", ["kernels", "shift"])
+def test_squeeze_excite_and_its_gradients_against_float64(
+    forms: Any, n: int, h: int, w: int, c: int, s: int, activation: Any
+) -> None:
+    rng = np.random.default_rng(c)
+    sizes = ((n, h, w, c), (c, s), (s,), (s, c), (c,), (n, h, w, c))
+    *arguments, g = (rng.normal(size=size).astype(np.float32) + 0.1 for size in sizes)
+
+    def formula(x: Any, reduce: Any, reduce_bias: Any, expand: Any, expand_bias: Any) -> Any:
+        z = x.mean((1, 2)) @ reduce + reduce_bias
+        squeezed = {"swish": z / (1 + jnp.exp(-z)), "relu": jnp.maximum(z, 0), "relu6": jnp.clip(z, 0, 6)}[activation]
+        return x * (1 / (1 + jnp.exp(-(squeezed @ expand + expand_bias))))[:, None, None]
+
+    def ours(x: Any, reduce: Any, reduce_bias: Any, expand: Any, expand_bias: Any) -> Any:
+        return excite(x, (reduce, reduce_bias), (expand, expand_bias), activation, forms)
+
+    def both(apply: Any, *arguments: Any) -> Any:
+        y, pull = jax.vjp(apply, *arguments[:-1])
+        return y, *pull(arguments[-1])
+
+    results = jax.jit(partial(both, ours))(*arguments, g)
+    with jax.enable_x64(True):
+        wide = [jnp.asarray(a, jnp.float64) for a in (*arguments, g)]
+        expected = both(formula, *wide)
+    largest = max(float(np.abs(np.asarray(each)).max()) for each in expected)
+    for actual, wanted in zip(results, expected, strict=True):
+        # sums of up to 130 · 33 products; what is small beside the largest gradient is rounded as that is
+        np.testing.assert_allclose(actual, wanted, rtol=TOLERANCE, atol=TOLERANCE * largest)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 8, 21])
+def test_mean_over_positions_and_its_gradient(channels: int) -> None:
+    rng = np.random.default_rng(channels)
+    x, g = rng.normal(size=(5, 3, 7, channels)).astype(np.float32), rng.normal(size=(5, channels)).astype(np.float32)
+    y, pull = jax.vjp(lambda x: mean_over_positions(x, "kernels"), jnp.asarray(x))
+    np.testing.assert_allclose(y, x.astype(np.float64).mean((1, 2)), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(pull(g)[0], np.broadcast_to(g[:, None, None] / 21, x.shape), rtol=1e-6)
+
+
+@pytest.mark.parametrize("forms", ["kernels", "shift"])
+def test_repacked_numbers_keep_their_order_and_so_do_their_gradients(forms: Any) -> None:
+    arrays = [jnp.arange(6.0).reshape(2, 3), jnp.arange(6.0, 7.0), jnp.arange(7.0, 12.0)]
+    shapes = [(4,), (2, 2), (1, 4)]
+
+    def weighted(*arrays: Any) -> Any:
+        flat = jnp.concatenate([each.reshape(-1) for each in repack(arrays, shapes, forms)])
+        return jnp.sum(flat * jnp.arange(100.0, 112.0)), [each.shape for each in repack(arrays, shapes, forms)]
+
+    slopes, found = jax.grad(weighted, argnums=(0, 1, 2), has_aux=True)(*arrays)
+    assert found == shapes
+    parts = repack(arrays, shapes, forms)
+    np.testing.assert_array_equal(np.concatenate([np.ravel(part) for part in parts]), np.arange(12))
+    np.testing.assert_array_equal(np.concatenate([np.ravel(slope) for slope in slopes]), np.arange(100, 112))
+    assert [slope.shape for slope in slopes] == [array.shape for array in arrays]

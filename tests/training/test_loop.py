@@ -12,9 +12,9 @@ import jax
 import numpy as np
 import pytest
 
+from scalesearch import cache
 from scalesearch.config import DataSection, InputError, RuntimeSection, TrainingSection
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
-from scalesearch import cache
 from scalesearch.training import program
 from scalesearch.training.data import Split, Splits, load_splits
 from scalesearch.training.draws import EpochDraws

@@ -17,6 +17,7 @@ from jax import numpy as jnp
 
 from scalesearch.config import DataSection, RuntimeSection, StudyConfig, TrainingSection, default_study_path, load_study
 from scalesearch.models.network import Network
+from scalesearch.models.ops import choose_forms
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
 from scalesearch.training.data import Splits, load_splits
 from scalesearch.training.draws import init_generator
@@ -29,6 +30,7 @@ from scalesearch.training.schedule import count_steps, schedule_of
 from scalesearch.training.step import TrainState, train_step
 
 SPEC = ArchitectureSpec(14, 1, 10, StemSpec(8, 3, 1), (StageSpec("mbconv", 3, 2, 3, 16, 3, 0.25),), 32, "swish")
+SMALL = ArchitectureSpec(14, 1, 10, StemSpec(8, 3, 2), (StageSpec("mbconv", 3, 2, 3, 16, 1, 0.25),), 0, "swish")
 TRAINING = TrainingSection(
     epochs=2, batch_size=32, optimizer="adamw", learning_rate=0.003, warmup_epochs=0.5, dropout=0.1, ema_decay=0.9
 )
@@ -44,15 +46,17 @@ def plain(splits: Splits) -> TrainingResult:
     return run(splits)
 
 
-def run(splits: Splits, seeds: tuple[int, ...] = (0, 1), **runtime: Any) -> TrainingResult:
-    return train(SPEC, splits, TRAINING, RuntimeSection(**runtime), seeds, lambda report: None)
+def run(
+    splits: Splits, seeds: tuple[int, ...] = (0, 1), spec: ArchitectureSpec = SPEC, **runtime: Any
+) -> TrainingResult:
+    return train(spec, splits, TRAINING, RuntimeSection(**runtime), seeds, lambda report: None)
 
 
 def compiled(splits: Splits, plan: MemoryPlan, **changes: Any) -> Program:
     training = TRAINING.model_copy(update=changes)
     data = prepare(splits.train, splits.validation, SPEC.resolution, training.batch_size)
     schedule = schedule_of(training, count_steps(training, len(splits.train)))
-    return compile_program(SPEC, "shift", training, data, schedule, np.array(0, np.uint32), plan)
+    return compile_program(SPEC, choose_forms("auto", "cpu"), training, data, schedule, np.array(0, np.uint32), plan)
 
 
 def curves(result: TrainingResult) -> list[Any]:
@@ -97,7 +101,8 @@ def test_parts_of_a_batch_add_up_to_its_step() -> None:
     """Of two equal halves each has the statistics of the whole: loss, statistics and the next weights are the same."""
     training = TRAINING.model_copy(update={"dropout": 0.0})
     optimizer = build_optimizer(training)
-    layout = layout_of(Network(SPEC, forms="shift", dropout=0.0, rng=init_generator(0)))
+    forms = choose_forms("auto", "cpu")
+    layout = layout_of(Network(SPEC, forms=forms, dropout=0.0, rng=init_generator(0)), forms)
     half = np.random.default_rng(1).normal(size=(8, 14, 14, 1)).astype(np.float32)
     images, labels = np.concatenate([half, half]), np.tile(np.arange(8, dtype=np.int32), 2)
 
@@ -165,13 +170,13 @@ PARALLEL = """
 import json, sys
 import jax
 from scalesearch.training.parallel import shardings_of
-from tests.training.test_memory import DataSection, curves, load_splits, run
+from tests.training.test_memory import SMALL, DataSection, curves, load_splits, run
 assert len(jax.devices()) == 2
 assert shardings_of("auto", 32, 32, vector=False) is not None
 assert shardings_of("auto", 33, 32, vector=False) is None
 splits = load_splits(DataSection(source="mnist-sample", train=320, validation=96, test=50))
 print(json.dumps([
-    curves(run(splits, **settings))
+    curves(run(splits, spec=SMALL, **settings))
     for settings in (dict(data_parallel=False), dict(), dict(seeds_together=True), dict(memory=1e-6))
 ]))
 """

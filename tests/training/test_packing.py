@@ -3,7 +3,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from scalesearch.models.ops import Forms
 from scalesearch.training.packing import pack_on_host, packing_of
 
 TREE = {
@@ -13,8 +15,9 @@ TREE = {
 }
 
 
-def test_there_and_back() -> None:
-    packing = packing_of(TREE)
+@pytest.mark.parametrize("forms", ["kernels", "shift"])
+def test_there_and_back(forms: Forms) -> None:
+    packing = packing_of(TREE, forms)
     packed = packing.pack(TREE)
     np.testing.assert_array_equal(packed.kernels, [*range(6), *range(20, 28)])
     np.testing.assert_array_equal(packed.vectors, [10, 11, 30])
@@ -24,8 +27,9 @@ def test_there_and_back() -> None:
     assert jax.tree.structure(back) == jax.tree.structure(TREE)
 
 
-def test_template_may_be_abstract_and_a_group_empty() -> None:
-    packing = packing_of(jax.eval_shape(lambda: {"bias": jnp.zeros(2)}))
+@pytest.mark.parametrize("forms", ["kernels", "shift"])
+def test_template_may_be_abstract_and_a_group_empty(forms: Forms) -> None:
+    packing = packing_of(jax.eval_shape(lambda: {"bias": jnp.zeros(2)}), forms)
     packed = packing.pack({"bias": jnp.array([1.0, 2.0])})
     assert packed.kernels.shape == (0,)
     np.testing.assert_array_equal(packing.unpack(packed)["bias"], [1, 2])

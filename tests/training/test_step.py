@@ -53,7 +53,7 @@ class Trained:
             epochs=2, batch_size=8, learning_rate=1, optimizer="sgd", momentum=0.0, ema_decay=ema_decay
         )
         self.train, self.validation = split(8), split(11)
-        self.layout: Layout = layout_of(Network(SPEC, forms="native", dropout=0.0, rng=RNG))
+        self.layout: Layout = layout_of(Network(SPEC, forms="native", dropout=0.0, rng=RNG), "native")
         optimizer = build_optimizer(training)
         self.state: TrainState = init_function(SPEC, training, optimizer)(np.uint32(0))
         self.data: EpochData = prepare(self.train, self.validation, 6, 4)

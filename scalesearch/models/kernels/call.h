@@ -165,21 +165,21 @@ constexpr int kLanes = 8;
 constexpr int kLanes = 4;
 #endif
 
-// body<Lanes>(first channel) until all channels are covered. The last block overlaps the one before where the count
-// is no multiple of its lanes: those channels are computed twice, and written twice with the same values.
+// body<Lanes>(first channel, lanes that the block before has covered) until all channels are. Where their count is no
+// multiple of the lanes the last block overlaps the one before: what it writes twice is the same.
 template <int Lanes = kLanes, class Body>
 void for_blocks(int64_t channels, Body&& body) {
   if constexpr (Lanes > 1) {
     if (channels < Lanes) return for_blocks<(Lanes > 4 ? Lanes / 2 : 1)>(channels, body);
   }
   int64_t c = 0;
-  for (; c + Lanes <= channels; c += Lanes) body.template operator()<Lanes>(c);
-  if (c < channels) {
-    if constexpr (Lanes > 8) {
-      if (channels - c <= Lanes / 2) return body.template operator()<Lanes / 2>(channels - Lanes / 2);
-    }
-    body.template operator()<Lanes>(channels - Lanes);
+  for (; c + Lanes <= channels; c += Lanes) body.template operator()<Lanes>(c, 0);
+  if (c == channels) return;
+  if constexpr (Lanes > 8) {
+    constexpr int kHalf = Lanes / 2;
+    if (channels - c <= kHalf) return body.template operator()<kHalf>(channels - kHalf, c - channels + kHalf);
   }
+  body.template operator()<Lanes>(channels - Lanes, c - channels + Lanes);
 }
 
 // A part of `total` as every thread count would cut it: [first, last) of part `i` of `parts`.

@@ -41,7 +41,7 @@ typename Vector<Lanes>::type sum_rows(int64_t rows, int64_t stride, const Value&
 
 // out = bias + vector · matrix (rows × columns), `bias` null for 0
 void multiply(const float* vector, const float* matrix, const float* bias, int64_t rows, int64_t columns, float* out) {
-  for_blocks(columns, [&]<int Lanes>(int64_t c) {
+  for_blocks(columns, [&]<int Lanes>(int64_t c, int64_t) {
     using V = Vector<Lanes>;
     typename V::type sum[4] = {};
     if (bias != nullptr) sum[0] = V::load(bias + c);
@@ -68,18 +68,18 @@ void multiply_transposed(const float* vector, const float* matrix, int64_t rows,
   }
 }
 
-// (x, reduce, bias, expand, bias) → (y, means, squeezed before their activation, gates)
+// (x, reduce, bias, expand, bias) → (y, means, squeezed before and after their activation, gates)
 void forward(const Call& call) {
   const Shape shape(call, 1);
   const float *x = call.in(0), *reduce = call.in(1), *reduce_bias = call.in(2), *expand = call.in(3),
               *expand_bias = call.in(4);
-  float *y = call.out(0), *means = call.out(1), *squeezed = call.out(2), *gates = call.out(3);
+  float *y = call.out(0), *means = call.out(1), *squeezed = call.out(2), *actives = call.out(3), *gates = call.out(4);
   with_activation(call, [&]<int64_t kind>() {
     shape.each(call, [&](int64_t image, int64_t) {
       const int64_t maps = image * shape.positions * shape.channels;
       float *mean = means + image * shape.channels, *hidden = squeezed + image * shape.squeezed,
-            *gate = gates + image * shape.channels;
-      for_blocks(shape.channels, [&]<int Lanes>(int64_t c) {
+            *active = actives + image * shape.squeezed, *gate = gates + image * shape.channels;
+      for_blocks(shape.channels, [&]<int Lanes>(int64_t c, int64_t) {
         using V = Vector<Lanes>;
         const float* from = x + maps + c;
         const auto sum =
@@ -87,15 +87,13 @@ void forward(const Call& call) {
         V::store(mean + c, sum * (1.0f / static_cast<float>(shape.positions)));
       });
       multiply(mean, reduce, reduce_bias, shape.channels, shape.squeezed, hidden);
-      thread_local std::vector<float> active;
-      active.resize(shape.squeezed);
-      for_blocks(shape.squeezed, [&]<int Lanes>(int64_t c) {
-        Vector<Lanes>::store(&active[c], activate<kind, Lanes>(Vector<Lanes>::load(hidden + c)));
+      for_blocks(shape.squeezed, [&]<int Lanes>(int64_t c, int64_t) {
+        Vector<Lanes>::store(active + c, activate<kind, Lanes>(Vector<Lanes>::load(hidden + c)));
       });
       thread_local std::vector<float> logits;
       logits.resize(shape.channels);
-      multiply(active.data(), expand, expand_bias, shape.squeezed, shape.channels, logits.data());
-      for_blocks(shape.channels, [&]<int Lanes>(int64_t c) {
+      multiply(active, expand, expand_bias, shape.squeezed, shape.channels, logits.data());
+      for_blocks(shape.channels, [&]<int Lanes>(int64_t c, int64_t) {
         using V = Vector<Lanes>;
         const auto factor = sigmoid<Lanes>(V::load(&logits[c]));
         V::store(gate + c, factor);
@@ -122,7 +120,7 @@ void backward(const Call& call) {
       const int64_t maps = image * shape.positions * shape.channels;
       const float *hidden = squeezed + image * shape.squeezed, *gate = gates + image * shape.channels;
       float *hidden_slope = squeezed_slopes + image * shape.squeezed, *gate_slope = gate_slopes + image * shape.channels;
-      for_blocks(shape.channels, [&]<int Lanes>(int64_t c) {
+      for_blocks(shape.channels, [&]<int Lanes>(int64_t c, int64_t) {
         using V = Vector<Lanes>;
         const float *from = x + maps + c, *slopes = g + maps + c;
         const auto sum = sum_rows<Lanes>(shape.positions, shape.channels,
@@ -133,12 +131,12 @@ void backward(const Call& call) {
       thread_local std::vector<float> slope, means;
       slope.resize(shape.squeezed), means.resize(shape.channels);
       multiply_transposed(gate_slope, expand, shape.squeezed, shape.channels, slope.data());
-      for_blocks(shape.squeezed, [&]<int Lanes>(int64_t c) {
+      for_blocks(shape.squeezed, [&]<int Lanes>(int64_t c, int64_t) {
         using V = Vector<Lanes>;
         V::store(hidden_slope + c, pull<kind, Lanes>(V::load(hidden + c), V::load(&slope[c])));
       });
       multiply_transposed(hidden_slope, reduce, shape.channels, shape.squeezed, means.data());
-      for_blocks(shape.channels, [&]<int Lanes>(int64_t c) {
+      for_blocks(shape.channels, [&]<int Lanes>(int64_t c, int64_t) {
         using V = Vector<Lanes>;
         const auto open = V::load(gate + c);
         const auto mean = V::load(&means[c]) * (1.0f / static_cast<float>(shape.positions));
@@ -169,7 +167,7 @@ void pool(const Call& call) {
   const float* x = call.in(0);
   float* means = call.out(0);
   call.parallel(images, [=](int64_t image) {
-    for_blocks(channels, [=]<int Lanes>(int64_t c) {
+    for_blocks(channels, [=]<int Lanes>(int64_t c, int64_t) {
       using V = Vector<Lanes>;
       const float* from = x + image * positions * channels + c;
       const auto sum = sum_rows<Lanes>(positions, channels, [=](int64_t at) { return V::load(from + at); });
@@ -185,7 +183,7 @@ void pool_gradient(const Call& call) {
   const float* g = call.in(0);
   float* dx = call.out(0);
   call.parallel(images, [=](int64_t image) {
-    for_blocks(channels, [=]<int Lanes>(int64_t c) {
+    for_blocks(channels, [=]<int Lanes>(int64_t c, int64_t) {
       using V = Vector<Lanes>;
       const auto slope = V::load(g + image * channels + c) * (1.0f / static_cast<float>(positions));
       for (int64_t i = 0; i < positions; ++i) V::store(dx + (image * positions + i) * channels + c, slope);

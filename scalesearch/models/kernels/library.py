@@ -15,19 +15,22 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jax
 
 from scalesearch.cache import cache_folder, make_private
+from scalesearch.cores import usable_cores
 from scalesearch.files import write_whole
 
 COMPILERS = ("c++", "g++", "clang++")
 """Tried in turn where `$CXX` names none."""
 
 FLAGS = (
-    *("-std=c++20", "-O3", "-fPIC", "-shared", "-pthread"),
+    *("-std=c++20", "-O3", "-fPIC", "-pthread"),
     *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"),  # NaN and order are kept
 )
 
@@ -50,9 +53,10 @@ def problem() -> str | None:
         library = _load()
     except Unavailable as error:
         return str(error)
+    ffi: Any = jax.ffi  # has no types
     for name in KERNELS:
         symbol = f"scalesearch_{name}"
-        jax.ffi.register_ffi_target(symbol, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
+        ffi.register_ffi_target(symbol, ffi.pycapsule(getattr(library, symbol)), platform="cpu")
     return None
 
 
@@ -77,16 +81,28 @@ def _build(target: Path) -> None:
     compiler = _compiler()
     if compiler is None:
         raise Unavailable(f"no C++ compiler was found (CXX, {', '.join(COMPILERS)})")
-    include = jax.ffi.include_dir()
-    sources = sorted(map(str, _HERE.glob("*.cc")))
     told = ""
     for native in (("-march=native",), ()):  # not every compiler knows its own processor
-        command = [compiler, *FLAGS, *native, f"-I{include}", *sources, "-o", str(target)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            return
-        told = told or next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
+        try:
+            return _compile([compiler, *FLAGS, *native, f"-I{jax.ffi.include_dir()}"], target)
+        except subprocess.CalledProcessError as error:
+            lines = error.stderr.splitlines()
+            told = told or next((line for line in lines if "error" in line), (lines or [str(error)])[0])
     raise Unavailable(f"{compiler} cannot build the kernels: {told}")
+
+
+def _compile(command: list[str], target: Path) -> None:
+    """Compiles the sources side by side, then links them to `target`."""
+    sources = sorted(_HERE.glob("*.cc"))
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(len(usable_cores())) as threads:
+        objects = [str(Path(folder) / f"{source.stem}.o") for source in sources]
+        jobs = ([*command, "-c", str(source), "-o", one] for source, one in zip(sources, objects, strict=True))
+        list(threads.map(_run, jobs))
+        _run([*command, "-shared", *objects, "-o", str(target)])
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, capture_output=True, text=True, check=True)
 
 
 def _compiler() -> str | None:

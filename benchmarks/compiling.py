@@ -1,0 +1,150 @@
+"""What compiling costs: over depth, and as a share of whole searches; and the memory of a search.
+
+    compiling.py [--study FILE ...] [--only depth search memory] [--quick]
+
+First the seconds that one process needs to trace and compile the training of a network (EfficientNet-like stages of
+like blocks) at depth × 1, 2 and 4, and its step, with like blocks unrolled and as a loop. Then `scalesearch run` on
+each study, in a process of its own, with no program kept and again into another folder with all of them kept: wall
+time, and the share of it that trials spent before they trained (their `compile_seconds`, over the workers). Last the
+largest resident memory of a search of one worker, over that of a process that trains its largest network alone. JSON
+lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import scalesearch
+from scalesearch.config import load_study
+from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.search.design import make_plan
+
+HERE = Path(__file__).parent
+STUDIES = HERE.parent / "studies"
+DEPTHS = (1, 2, 4)
+
+
+def deeper(spec: ArchitectureSpec, factor: int) -> ArchitectureSpec:
+    """`spec` with `factor` times as many blocks in every stage."""
+    stages = tuple(dataclasses.replace(stage, depth=stage.depth * factor) for stage in spec.stages)
+    return dataclasses.replace(spec, stages=stages)
+
+
+def step(spec: ArchitectureSpec, steps: int, unrolled: int | None) -> dict[str, Any]:
+    """The line of `train_step.py`, with at most `unrolled` like blocks unrolled."""
+    script = (
+        "import runpy, sys; from scalesearch.models import stage; "
+        f"stage.MAX_UNROLLED = {unrolled} if {unrolled} is not None else stage.MAX_UNROLLED; "
+        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "spec.json"
+        path.write_text(json.dumps(spec.to_json()), encoding="utf-8")
+        command = [sys.executable, "-c", script, HERE / "train_step.py", path, "--steps", str(steps)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+    line: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return line
+
+
+def over_depth(study: Path, steps: int) -> dict[str, Any]:
+    """Compile time and step of the study's baseline at several depths."""
+    baseline = load_study(study).resolved_baseline().spec
+    rows: dict[str, Any] = {}
+    for way, unrolled in (("as shipped", None), ("unrolled", 1000), ("as loops", 0)):
+        lines = [step(deeper(baseline, factor), steps, unrolled) for factor in DEPTHS]
+        rows[way] = {
+            "compile_s": [line["compile_s"] for line in lines],
+            "step_ms": [round(line["step_s"] * 1e3, 2) for line in lines],
+            "compile_at_4_over_1": round(lines[-1]["compile_s"] / lines[0]["compile_s"], 2),
+        }
+    return {"what": "depth", "study": study.stem, "depths": DEPTHS, **rows}
+
+
+def searches(study: Path, options: tuple[str, ...]) -> dict[str, Any]:
+    """Wall time and share of compiling of a search with no program kept, then with all of them."""
+    found: dict[str, Any] = {"what": "search", "study": study.stem}
+    workers = load_study(study).runtime.workers
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("cold", "warm"):
+            out = Path(folder) / name
+            command = [sys.executable, "-m", "scalesearch", "run", "--study", study, "--out", out, *options]
+            start = time.perf_counter()
+            peak(command, Path(folder) / "programs")
+            seconds = time.perf_counter() - start
+            compiling = scalesearch.load(out).trials.drop_duplicates("trial")["compile_seconds"].sum() / workers
+            share = round(float(compiling) / seconds, 3)
+            found[name] = {"wall_s": round(seconds, 1), "compiling_s": round(float(compiling), 1), "share": share}
+    return found
+
+
+ALONE = """
+import sys
+import scalesearch
+from scalesearch.config import load_study
+from scalesearch.search.design import make_plan
+from scalesearch.training.data import load_splits
+from scalesearch.training.loop import train
+study = load_study(sys.argv[1], {"runtime.workers": 1, "training.epochs": 2})
+specs = [trial.candidate.spec for trial in make_plan(study).distinct]
+train(specs[int(sys.argv[2])], load_splits(study.data), study.training, study.runtime, (0,))
+"""
+
+
+def memory(study: Path) -> dict[str, Any]:
+    """Largest resident memory of a search of one worker, and of its trials each alone in a process, in MiB."""
+    count = len(make_plan(load_study(study)).distinct)
+    with tempfile.TemporaryDirectory() as folder:
+        options = ("--workers", "1", "--seeds", "1", "--epochs", "2", "--out", Path(folder) / "run")
+        command = [sys.executable, "-m", "scalesearch", "run", "--study", study, *options]
+        whole = peak(command, Path(folder) / "programs")
+        command = [sys.executable, "-c", ALONE, study]
+        alone = max(peak([*command, str(place)], Path(folder) / f"alone-{place}") for place in range(count))
+    return {
+        "what": "memory",
+        "study": study.stem,
+        "search_mib": round(whole),
+        "largest_trial_mib": round(alone),
+        "ratio": round(whole / alone, 2),
+    }
+
+
+def peak(command: list[Any], programs: Path) -> float:
+    """The largest resident memory of a command in MiB, with kept programs in `programs`. Raises where it fails."""
+    environment = {**os.environ, "SCALESEARCH_CACHE_DIR": str(programs)}
+    nothing = subprocess.DEVNULL
+    child = subprocess.Popen(list(map(str, command)), env=environment, stdout=nothing, stderr=nothing)
+    _, status, usage = os.wait4(child.pid, 0)
+    if status:
+        raise SystemExit(f"failed with {os.waitstatus_to_exitcode(status)}: {' '.join(map(str, command))}")
+    return usage.ru_maxrss / 1024
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", type=Path, nargs="*", default=[STUDIES / "mnist_sample.toml"])
+    parser.add_argument("--only", choices=("depth", "search", "memory"), nargs="*")
+    parser.add_argument("--quick", action="store_true", help="three candidates, one seed, few epochs")
+    arguments = parser.parse_args()
+    wanted = arguments.only or (("depth", "search") if arguments.quick else ("depth", "search", "memory"))
+    options = ("--degree", "1", "--seeds", "1", "--epochs", "2") if arguments.quick else ()
+    for study in arguments.study:
+        if "depth" in wanted:
+            print(json.dumps(over_depth(study, 2 if arguments.quick else 20)), flush=True)
+        if "search" in wanted:
+            print(json.dumps(searches(study, options)), flush=True)
+        if "memory" in wanted:
+            print(json.dumps(memory(study)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
