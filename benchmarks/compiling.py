@@ -41,9 +41,9 @@ def deeper(spec: ArchitectureSpec, factor: int) -> ArchitectureSpec:
 
 def step(spec: ArchitectureSpec, steps: int, unrolled: int | None) -> dict[str, Any]:
     """The line of `train_step.py`, with at most `unrolled` like blocks unrolled."""
+    limit = "" if unrolled is None else f"limits.update(dict.fromkeys(limits, {unrolled})); "
     script = (
-        "import runpy, sys; from scalesearch.models import stage; "
-        f"stage.MAX_UNROLLED = {unrolled} if {unrolled} is not None else stage.MAX_UNROLLED; "
+        f"import runpy, sys; from scalesearch.models.stage import MAX_UNROLLED as limits; {limit}"
         "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     with tempfile.TemporaryDirectory() as folder:

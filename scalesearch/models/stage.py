@@ -18,9 +18,10 @@ from scalesearch.scaling.architecture import Activation, StageSpec
 Maps = Float[Array, "n h w c"]
 Step = Callable[[Maps, tuple[Any, Any]], tuple[Maps, Any]]
 
-MAX_UNROLLED = 8
-"""Like blocks that are unrolled, at most. Measured on 2 CPU cores (14 blocks at 8 px, 2026-11-24): as a loop they
-compile in 10.2 s instead of 11.4 s, and a step takes 1.4 times as long. A loop pays for deep stages only."""
+MAX_UNROLLED: dict[Forms, int] = {"kernels": 48, "shift": 8, "native": 8}
+"""Like blocks that are unrolled, at most. On 2 CPU cores, with kernels one more block compiles in 0.05 s, where a loop
+costs 2.9 s more than none, and makes the step 1.5 times as long (benchmarks/compiling.py, 2026-11-25); without, 14
+blocks at 8 px compile in 10.2 s as a loop and in 11.4 s unrolled, at 1.4 times the step (2026-11-24)."""
 
 
 class Stage(nnx.Module):
@@ -54,7 +55,7 @@ class Stage(nnx.Module):
         if self.repeats is None:
             return x
         run, like, params, stats = self._functional(self.repeats, train)
-        if self.repeated > MAX_UNROLLED:
+        if self.repeated > MAX_UNROLLED[self.forms]:
             x, stats = lax.scan(run, x, (params, stats))
         else:
             run, each = jax.jit(run), []  # traced once

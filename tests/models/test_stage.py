@@ -16,7 +16,7 @@ from scalesearch.scaling.architecture import StageSpec
 @pytest.mark.parametrize("most_unrolled", [0, 8])
 @pytest.mark.parametrize("forms", ["kernels", "shift"])
 def test_a_stage_is_its_blocks_in_a_row(forms: Any, most_unrolled: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages, "MAX_UNROLLED", most_unrolled)
+    monkeypatch.setitem(stages.MAX_UNROLLED, forms, most_unrolled)
     spec = StageSpec("separable", 3, 1, 1, 6, 4)
     stage = stages.Stage(spec, 6, "relu", forms=forms, rng=np.random.default_rng(0))
     x = jax.random.normal(jax.random.key(1), (4, 5, 5, 6))

@@ -9,7 +9,8 @@
 namespace scalesearch {
 namespace {
 
-constexpr int64_t kParts = 32;  // of the images: partial sums of the kernel gradient are added in their order
+constexpr int64_t kParts = 32;  // of the images at most: partial sums of the kernel gradient are added in their order
+constexpr int64_t kPartFloats = 16384;  // of the maps, at least: each part begins with weights and zeros
 constexpr int64_t kGroupFloats = 65536;  // of the maps that are kept near: what a block leaves of a cache line is next
 
 struct Shape {
@@ -20,7 +21,9 @@ struct Shape {
   const int64_t images, channels;
   const int height, width, size, stride, out_height, out_width, padding;
 
-  int64_t parts() const { return std::min(images, kParts); }
+  int64_t parts() const {
+    return std::clamp<int64_t>(images * in_floats() / kPartFloats, 1, std::min(images, kParts));
+  }
   int64_t in_floats() const { return height * width * channels; }
   int64_t out_floats() const { return out_height * out_width * channels; }
   int64_t weights() const { return size * size * channels; }
@@ -135,8 +138,10 @@ void forward(const Call& call) {
   const float *x = call.in(0), *kernel = call.in(1);
   float* y = call.out(0);
   shape.each(call, [&]<int Lanes>(int64_t, const Range& images, int64_t c, int64_t) {
-    thread_local Padded padded;
-    thread_local Taps taps;
+    thread_local Padded own_padded;
+    thread_local Taps own_taps;
+    Padded& padded = own_padded;  // the address of what is local to a thread costs a call each time
+    Taps& taps = own_taps;
     padded.clear<Lanes>(shape.height, shape.width, shape.padding, shape.padding);
     taps.clear();
     taps.per_row = shape.size;
@@ -223,6 +228,12 @@ void correlate_all(const Shape& shape, const Padded& x, const Padded& g, float* 
   }
 }
 
+struct Scratch {
+  Padded x, g;
+  std::vector<Taps> phases;
+  std::vector<float> total;
+};
+
 void backward(const Call& call) {
   const Shape shape(call);
   const float *x = call.in(0), *kernel = call.in(1), *g = call.in(2);
@@ -232,9 +243,8 @@ void backward(const Call& call) {
   const int low = (shape.size - 1 - shape.padding) / s, high = (s - 1 + shape.padding) / s;
   std::vector<float> sums(shape.parts() * shape.weights());
   shape.each(call, [&]<int Lanes>(int64_t part, const Range& images, int64_t c, int64_t covered) {
-    thread_local Padded padded_x, padded_g;
-    thread_local std::vector<Taps> phases;
-    thread_local std::vector<float> total;
+    thread_local Scratch scratch;
+    auto& [padded_x, padded_g, phases, total] = scratch;
     padded_x.clear<Lanes>(shape.height, shape.width, shape.padding, shape.padding);
     padded_g.clear<Lanes>(shape.out_height, shape.out_width, low, high);
     if (static_cast<int>(phases.size()) < s * s) phases.resize(s * s);
