@@ -226,7 +226,7 @@ def test_doctor_tells_device_versions_cache_numerics_and_storage(tmp_path: Path)
     assert done.returncode == 0, done.stdout + done.stderr
     findings = json.loads(done.stdout)["findings"]
     assert [list(finding) for finding in findings] == [["topic", "found", "good"]] * len(findings)
-    topics = ["device", "cores", "python", "versions", "compilation cache", "numerics", "storage"]
+    topics = ["device", "cores", "python", "versions", "compilation cache", "kernels", "numerics", "storage"]
     assert [finding["topic"] for finding in findings] == topics
     wrong = scalesearch("doctor", "--json", "--storage", "sqlite:////no/such/study.db")
     assert wrong.returncode == 4

@@ -177,7 +177,9 @@ assert shardings_of("auto", 33, 32, vector=False) is None
 splits = load_splits(DataSection(source="mnist-sample", train=320, validation=96, test=50))
 print(json.dumps([
     curves(run(splits, spec=SMALL, **settings))
-    for settings in (dict(data_parallel=False), dict(), dict(seeds_together=True), dict(memory=1e-6))
+    for settings in (
+        dict(data_parallel=False), dict(), dict(seeds_together=True), dict(memory=1e-6, convolutions="native"),
+    )
 ]))
 """
 

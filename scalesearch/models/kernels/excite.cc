@@ -119,7 +119,8 @@ void backward(const Call& call) {
     shape.each(call, [&](int64_t image, int64_t part) {
       const int64_t maps = image * shape.positions * shape.channels;
       const float *hidden = squeezed + image * shape.squeezed, *gate = gates + image * shape.channels;
-      float *hidden_slope = squeezed_slopes + image * shape.squeezed, *gate_slope = gate_slopes + image * shape.channels;
+      float* hidden_slope = squeezed_slopes + image * shape.squeezed;
+      float* gate_slope = gate_slopes + image * shape.channels;
       for_blocks(shape.channels, [&]<int Lanes>(int64_t c, int64_t) {
         using V = Vector<Lanes>;
         const float *from = x + maps + c, *slopes = g + maps + c;

@@ -1,7 +1,8 @@
 // Batch normalisation with its activation, on maps seen as rows of channels: y = f(z), z = (x − μ) · gain + bias, with
 // gain = scale / √(v + ε); its gradient; and the same with given statistics, for evaluation.
 //
-// Channels are few and of any number, so loops run over a period of whole rows that fills vectors. Nothing is kept from forward to backward but x and the statistics.
+// Channels are few and of any number, so loops run over a period of whole rows that fills vectors. Nothing is kept from
+// forward to backward but x and the statistics.
 
 #include "activations.h"
 
@@ -148,7 +149,8 @@ void backward(const Call& call) {
     }
     const double n = static_cast<double>(rows.count);
     const auto shifts = rows.spread([&](int64_t c) { return static_cast<float>(sums[c] / n); });
-    const auto leans = rows.spread([&](int64_t c) { return static_cast<float>(products[c] / (n * (variance[c] + eps))); });
+    const auto leans =
+        rows.spread([&](int64_t c) { return static_cast<float>(products[c] / (n * (variance[c] + eps))); });
     const float *shift = shifts.data(), *lean = leans.data(), *slopes = kind == kNone ? g : dx;
     call.parallel(rows.parts, [=, &rows](int64_t part) {
       rows.each(part, [=](int64_t first, int64_t floats) {
