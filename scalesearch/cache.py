@@ -57,6 +57,8 @@ def make_private(folder: Path) -> None:
         status = folder.stat()
         if status.st_uid != os.getuid():
             raise PermissionError(1, f"it belongs to user {status.st_uid}")
+        if stat.S_IMODE(status.st_mode) & 0o022:
+            raise PermissionError(1, "others may write to it")
         if stat.S_IMODE(status.st_mode) != 0o700:
             folder.chmod(0o700)
     with tempfile.TemporaryFile(dir=folder):

@@ -55,3 +55,14 @@ def test_a_folder_of_another_user_is_not_trusted(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(os, "getuid", lambda: other)
     with pytest.warns(UserWarning, match="it belongs to user"):
         enable_compilation_cache()
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="no user ids here")
+def test_a_folder_that_others_may_write_to_is_not_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SCALESEARCH_CACHE_DIR", str(tmp_path))
+    folder = cache_folder()
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.warns(UserWarning, match="others may write to it"):
+        enable_compilation_cache()
+    assert folder_in_use() is None

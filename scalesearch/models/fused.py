@@ -29,6 +29,8 @@ _MILLIONTHS = round(EPSILON * 1e6)
 
 def _call(name: str, shapes: Any, *arrays: jax.Array, **attributes: int) -> Any:
     """The results of one kernel, of `shapes`: a shape, or a list of them."""
+    if any(array.dtype != jnp.float32 for array in arrays):
+        raise TypeError(f"kernels compute with float32, but got {[str(array.dtype) for array in arrays]}")
     ffi: Any = jax.ffi  # has no types
     structure: Any = jax.ShapeDtypeStruct
     results = (

@@ -19,6 +19,7 @@ from jaxtyping import UInt32
 from scalesearch import interrupts
 from scalesearch.config import InputError, RuntimeSection, TrainingSection
 from scalesearch.cores import usable_cores
+from scalesearch.models.network import Precision
 from scalesearch.models.ops import Forms, FormsUnavailable, choose_forms
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.training.data import Splits, check_fits
@@ -72,13 +73,12 @@ def prepare_training(
         steps = count_steps(training, len(splits.train))
         data = prepare(splits.train, splits.validation, spec.resolution, training.batch_size)
         schedule = schedule_of(training, steps)
-        forms, available = _forms(runtime), bytes_available(runtime)
+        available = bytes_available(runtime)
         for groups, plan in _ways(seeds, runtime, training.batch_size):
             interrupts.check()
             evaluated, vector = data.val_labels.shape[1], bool(groups[0].ndim)
             shardings = shardings_of(runtime.data_parallel, training.batch_size, evaluated, vector=vector)
-            if shardings is not None and forms == "kernels":
-                forms = "shift"  # XLA cannot cut the call of a kernel into parts
+            forms = _forms(runtime, training.precision, spread=shardings is not None)
             program = compile_program(spec, forms, training, data, schedule, groups[0], plan, shardings)
             if program.bytes_needed <= available:
                 break
@@ -132,11 +132,17 @@ def settings_of_jax() -> Iterator[None]:
         yield
 
 
-def _forms(runtime: RuntimeSection) -> Forms:
+def _forms(runtime: RuntimeSection, precision: Precision, *, spread: bool) -> Forms:
+    """The forms for float32 or bfloat16 maps, of batches `spread` over devices or not."""
     try:
-        return choose_forms(runtime.convolutions, jax.default_backend())
+        forms = choose_forms(runtime.convolutions, jax.default_backend())
+        if forms != "kernels" or (precision == "float32" and not spread):
+            return forms
+        if runtime.convolutions == "kernels":
+            raise FormsUnavailable("kernels compute whole batches in float32 (`training.precision`, `data_parallel`)")
     except FormsUnavailable as error:
         raise InputError(f'`runtime.convolutions` = "{runtime.convolutions}" cannot be had: {error}') from None
+    return "shift"  # XLA cannot cut the call of a kernel into parts
 
 
 def _ways(seeds: tuple[int, ...], runtime: RuntimeSection, batch_size: int) -> Iterator[tuple[Groups, MemoryPlan]]:

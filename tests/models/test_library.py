@@ -81,23 +81,38 @@ def test_the_next_compiler_is_taken_unless_one_is_named(monkeypatch: pytest.Monk
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    assert library._compiler() == str(tmp_path / "g++")
-    monkeypatch.setenv("CXX", "mine")
-    assert library._compiler() == str(tmp_path / "mine")
+    assert library._compiler() == [str(tmp_path / "g++")]
+    monkeypatch.setenv("CXX", "mine -m64")
+    assert library._compiler() == [str(tmp_path / "mine"), "-m64"]
+    monkeypatch.setenv("CXX", "missing")
+    with pytest.raises(library.Unavailable, match=r"no C\+\+ compiler was found \(\$CXX: missing\)"):
+        library._compiler()
 
 
 def test_no_compiler_or_a_broken_one_is_a_reason_and_no_error(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(library, "problem", library.problem.__wrapped__)
+    monkeypatch.setattr(library, "_problem", library._problem.__wrapped__)
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert library.problem() == "no C++ compiler was found (CXX, c++, g++, clang++)"
+    assert library.problem() == "no C++ compiler was found (c++, g++, clang++)"
     (tmp_path / "c++").write_text("#!/bin/sh\necho 'one.cc:1: fatal error: nothing works' >&2\nexit 1\n")
     (tmp_path / "c++").chmod(0o755)
     problem: Any = library.problem()
     assert problem == f"{tmp_path}/c++ cannot build the kernels: one.cc:1: fatal error: nothing works"
+    (tmp_path / "c++").write_bytes(b"not a program")
+    assert "cannot build the kernels" in str(library.problem())
     assert not list(folder.glob("kernels-*.so"))
+
+
+def test_a_library_that_cannot_be_loaded_is_built_for_the_process(
+    folder: Path, builds: list[Path], source: Path
+) -> None:
+    del source
+    library.make_private(folder)
+    (folder / f"kernels-{library._digest()}.so").write_bytes(b"cut short")
+    assert library._load().answer() == 42
+    assert len(builds) == 1
 
 
 RESULTS = """

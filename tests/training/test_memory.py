@@ -178,7 +178,10 @@ splits = load_splits(DataSection(source="mnist-sample", train=320, validation=96
 print(json.dumps([
     curves(run(splits, spec=SMALL, **settings))
     for settings in (
-        dict(data_parallel=False), dict(), dict(seeds_together=True), dict(memory=1e-6, convolutions="native"),
+        dict(data_parallel=False),
+        dict(),
+        dict(seeds_together=True, convolutions="native"),
+        dict(memory=1e-6, convolutions="native"),
     )
 ]))
 """

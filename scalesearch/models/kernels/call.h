@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <cstring>
 #include <exception>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -57,7 +58,9 @@ class Call {
     work->take();
     // What others took they are computing: there is nothing to wait for in a queue, and so no deadlock.
     while (work->done.load(std::memory_order_acquire) < count) std::this_thread::yield();
+    const bool failed = work->failed.load();
     work->release();
+    if (failed) throw std::bad_alloc();  // nothing else is thrown here
   }
 
  private:
@@ -67,7 +70,13 @@ class Call {
         : count(parts), references(users), body(what), run(how) {}
 
     void take() {
-      for (int64_t i; (i = next.fetch_add(1)) < count; done.fetch_add(1, std::memory_order_release)) run(body, i);
+      for (int64_t i; (i = next.fetch_add(1)) < count; done.fetch_add(1, std::memory_order_release)) {
+        try {
+          run(body, i);
+        } catch (...) {  // the caller tells, once all have let go of what it owns
+          failed.store(true);
+        }
+      }
     }
     void release() {
       if (references.fetch_sub(1) == 1) delete this;
@@ -78,6 +87,7 @@ class Call {
     const void* body;
     void (*run)(const void*, int64_t);
     std::atomic<int64_t> next{0}, done{0};
+    std::atomic<bool> failed{false};
   };
 
   const XLA_FFI_Buffer* argument(int i) const { return static_cast<const XLA_FFI_Buffer*>(frame_->args.args[i]); }

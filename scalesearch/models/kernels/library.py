@@ -11,9 +11,11 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -30,7 +32,7 @@ COMPILERS = ("c++", "g++", "clang++")
 """Tried in turn where `$CXX` names none."""
 
 FLAGS = (
-    *("-std=c++20", "-O3", "-fPIC", "-pthread"),
+    *("-fno-fast-math", "-std=c++2a", "-O3", "-fPIC", "-pthread"),
     *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"),  # NaN and order are kept
 )
 
@@ -46,12 +48,20 @@ class Unavailable(RuntimeError):
     """The kernels cannot be built or loaded here; says why."""
 
 
-@cache
+_one_at_a_time = threading.Lock()
+
+
 def problem() -> str | None:
     """None once the kernels are known to XLA in this process; else why they cannot be. Builds them where need be."""
+    with _one_at_a_time:
+        return _problem()
+
+
+@cache
+def _problem() -> str | None:
     try:
         library = _load()
-    except Unavailable as error:
+    except (Unavailable, OSError) as error:
         return str(error)
     ffi: Any = jax.ffi  # has no types
     for name in KERNELS:
@@ -61,34 +71,34 @@ def problem() -> str | None:
 
 
 def _load() -> ctypes.CDLL:
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = cache_folder()
-        try:
-            make_private(folder)
-        except OSError:  # built for this process alone; `enable_compilation_cache` tells of the folder
-            folder = Path(temporary)
+    folder = cache_folder()
+    try:
+        make_private(folder)
         path = folder / f"kernels-{_digest()}.so"
         with _alone(folder / "kernels.lock"):
             if not path.exists():
                 write_whole(path, _build)
-        try:
+        if hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
+            raise PermissionError(f"{path} belongs to another user")
+        return ctypes.CDLL(str(path))
+    except OSError:  # a folder that is read-only, that knows no locks, or whose library was built on another system
+        with tempfile.TemporaryDirectory() as temporary:
+            path = Path(temporary) / "kernels.so"
+            _build(path)
             return ctypes.CDLL(str(path))
-        except OSError as error:
-            raise Unavailable(f"the compiled kernels cannot be loaded: {error}") from None
 
 
 def _build(target: Path) -> None:
-    compiler = _compiler()
-    if compiler is None:
-        raise Unavailable(f"no C++ compiler was found (CXX, {', '.join(COMPILERS)})")
-    told = ""
+    compiler, told = _compiler(), ""
     for native in (("-march=native",), ()):  # not every compiler knows its own processor
         try:
-            return _compile([compiler, *FLAGS, *native, f"-I{jax.ffi.include_dir()}"], target)
+            return _compile([*compiler, *FLAGS, *native, f"-I{jax.ffi.include_dir()}"], target)
         except subprocess.CalledProcessError as error:
             lines = error.stderr.splitlines()
             told = told or next((line for line in lines if "error" in line), (lines or [str(error)])[0])
-    raise Unavailable(f"{compiler} cannot build the kernels: {told}")
+        except OSError as error:
+            told = told or str(error)
+    raise Unavailable(f"{' '.join(compiler)} cannot build the kernels: {told}")
 
 
 def _compile(command: list[str], target: Path) -> None:
@@ -102,11 +112,17 @@ def _compile(command: list[str], target: Path) -> None:
 
 
 def _run(command: list[str]) -> None:
-    subprocess.run(command, capture_output=True, text=True, check=True)
+    subprocess.run(command, capture_output=True, text=True, errors="replace", check=True)
 
 
-def _compiler() -> str | None:
-    return next(filter(None, map(shutil.which, filter(None, (os.environ.get("CXX"), *COMPILERS)))), None)
+def _compiler() -> list[str]:
+    """The command that compiles: `$CXX`, which may hold options, else the first of `COMPILERS` that is there."""
+    named = shlex.split(os.environ.get("CXX", ""))
+    candidates = named[:1] or COMPILERS
+    found = next(filter(None, map(shutil.which, candidates)), None)
+    if found is None:
+        raise Unavailable(f"no C++ compiler was found ({'$CXX: ' * bool(named)}{', '.join(candidates)})")
+    return [found, *named[1:]]
 
 
 def _digest() -> str:
