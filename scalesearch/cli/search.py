@@ -151,9 +151,12 @@ def train_missing(
         sys.stderr.write(f"{search.label}all trials are there already: nothing to train\n")
         return
     from scalesearch.cache import enable_compilation_cache
+    from scalesearch.models.kernels.library import build_ahead
     from scalesearch.search.objective import TrainingEvaluation
 
     enable_compilation_cache()
+    if config.runtime.convolutions in ("auto", "kernels"):
+        build_ahead(sys.stderr.write)
     records = studies.records(study)
     progress = SearchProgress(
         config, _trials(search), _predicted(config, made), records, search.label, later_seconds, search.measured

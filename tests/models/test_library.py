@@ -115,6 +115,31 @@ def test_a_library_that_cannot_be_loaded_is_built_for_the_process(
     assert len(builds) == 1
 
 
+def test_built_ahead_it_is_told_once_and_found_later(folder: Path, builds: list[Path], source: Path) -> None:
+    del source
+    told: list[str] = []
+    library.build_ahead(told.append)
+    library.build_ahead(told.append)
+    assert told == ["compiling the kernels for this processor: some ten seconds, once\n"]
+    assert library._load().answer() == 42
+    assert len(builds) == 1
+    assert len(list(folder.glob("kernels-*.so"))) == 1
+
+
+def test_nothing_is_built_ahead_for_an_accelerator_or_without_a_compiler(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(library, "entry_points", lambda group: [group])
+        library.build_ahead(told.append)
+        assert told == []
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    library.build_ahead(told.append)  # says nothing: `problem` does
+    assert not list(folder.glob("kernels-*.so"))
+
+
 RESULTS = """
 import hashlib, sys
 from scalesearch.cores import use_cores

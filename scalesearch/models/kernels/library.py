@@ -16,9 +16,11 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +72,32 @@ def _problem() -> str | None:
     return None
 
 
-def _load() -> ctypes.CDLL:
+def build_ahead(tell: Callable[[str], object]) -> None:
+    """Builds and keeps the kernels where that is still to be done, which `tell` is told.
+
+    For a process whose workers will each have a part of the cores: here the compiler has them all. Leaves it where jax
+    may compute on an accelerator, and where it cannot be done: `problem` says why.
+    """
+    if entry_points(group="jax_plugins") or find_spec("libtpu"):
+        return
+    with contextlib.suppress(Unavailable, OSError):
+        _kept(tell)
+
+
+def _kept(tell: Callable[[str], object]) -> Path:
     folder = cache_folder()
+    make_private(folder)
+    path = folder / f"kernels-{_digest()}.so"
+    with _alone(folder / "kernels.lock"):
+        if not path.exists():
+            tell("compiling the kernels for this processor: some ten seconds, once\n")
+            write_whole(path, _build)
+    return path
+
+
+def _load() -> ctypes.CDLL:
     try:
-        make_private(folder)
-        path = folder / f"kernels-{_digest()}.so"
-        with _alone(folder / "kernels.lock"):
-            if not path.exists():
-                write_whole(path, _build)
+        path = _kept(lambda told: None)
         if hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
             raise PermissionError(f"{path} belongs to another user")
         return ctypes.CDLL(str(path))
