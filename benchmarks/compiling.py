@@ -88,14 +88,14 @@ def searches(study: Path, options: tuple[str, ...]) -> dict[str, Any]:
 
 ALONE = """
 import sys
-import scalesearch
+from pathlib import Path
 from scalesearch.config import load_study
 from scalesearch.search.design import make_plan
 from scalesearch.training.data import load_splits
 from scalesearch.training.loop import train
-study = load_study(sys.argv[1], {"runtime.workers": 1, "training.epochs": 2})
+study = load_study(Path(sys.argv[1]), {"runtime.workers": 1, "training.epochs": 2})
 specs = [trial.candidate.spec for trial in make_plan(study).distinct]
-train(specs[int(sys.argv[2])], load_splits(study.data), study.training, study.runtime, (0,))
+train(specs[int(sys.argv[2])], load_splits(study.data), study.training, study.runtime, (0,), lambda report: None)
 """
 
 
