@@ -10,9 +10,9 @@ namespace {
 constexpr int64_t kParts = 32;  // of the images: partial sums of the biases' gradients are added in their order
 
 struct Shape {
-  Shape(const Call& call, int squeezed_argument)
+  explicit Shape(const Call& call)
       : images(call.in_dim(0, 0)), positions(call.in_dim(0, 1) * call.in_dim(0, 2)), channels(call.in_dim(0, 3)),
-        squeezed(call.in_dim(squeezed_argument, 1)) {}
+        squeezed(call.in_dim(1, 1)) {}
   const int64_t images, positions, channels, squeezed;
 
   int64_t parts() const { return std::min(images, kParts); }
@@ -39,12 +39,12 @@ typename Vector<Lanes>::type sum_rows(int64_t rows, int64_t stride, const Value&
   return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
-// out = bias + vector · matrix (rows × columns), `bias` null for 0
+// out = bias + vector · matrix (rows × columns)
 void multiply(const float* vector, const float* matrix, const float* bias, int64_t rows, int64_t columns, float* out) {
   for_blocks(columns, [&]<int Lanes>(int64_t c, int64_t) {
     using V = Vector<Lanes>;
     typename V::type sum[4] = {};
-    if (bias != nullptr) sum[0] = V::load(bias + c);
+    sum[0] = V::load(bias + c);
     int64_t i = 0;
     for (; i + 4 <= rows; i += 4)
 #pragma GCC unroll 4
@@ -70,7 +70,7 @@ void multiply_transposed(const float* vector, const float* matrix, int64_t rows,
 
 // (x, reduce, bias, expand, bias) → (y, means, squeezed before and after their activation, gates)
 void forward(const Call& call) {
-  const Shape shape(call, 1);
+  const Shape shape(call);
   const float *x = call.in(0), *reduce = call.in(1), *reduce_bias = call.in(2), *expand = call.in(3),
               *expand_bias = call.in(4);
   float *y = call.out(0), *means = call.out(1), *squeezed = call.out(2), *actives = call.out(3), *gates = call.out(4);
@@ -109,7 +109,7 @@ void forward(const Call& call) {
 // (x, reduce, expand, squeezed, gates, g) → (dx, slopes before the first activation (n, squeezed), before σ (n, c), and
 // the gradients of both biases)
 void backward(const Call& call) {
-  const Shape shape(call, 1);
+  const Shape shape(call);
   const float *x = call.in(0), *reduce = call.in(1), *expand = call.in(2), *squeezed = call.in(3),
               *gates = call.in(4), *g = call.in(5);
   float *dx = call.out(0), *squeezed_slopes = call.out(1), *gate_slopes = call.out(2);
