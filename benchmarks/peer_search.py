@@ -2,12 +2,13 @@
 
     peer_search.py [--study FILE] [--degree M] [--seeds S] [--quick]
 
-Both train the same plan with the same seeds, schedule, optimiser, augmentation, weight averaging and data, and measure
-the validation loss after every epoch; PyTorch in its fastest plain form on a CPU (eager, channels-last, fused AdamW,
+Both train the same plan with the same schedule, optimiser, augmentation, weight averaging and data, each seed from the
+same initial values through the same batches, moved alike, and measure the validation loss after every epoch: what is
+left between their losses is arithmetic. PyTorch in its fastest plain form on a CPU (eager, channels-last, fused AdamW,
 as many threads as are fastest for the baseline; `torch.compile` takes a minute a network, more than all its seeds).
 Then `scalesearch run` does the same in a process of its own, first with an empty folder of kept programs, then again
 with the folder full. One JSON line: seconds of each, their ratios, and of each candidate the mean loss and its
-deviation over the seeds in both.
+deviation over the seeds in both, and the mean and deviation of ours less theirs, seed by seed.
 
 Needs torch (`pip install torch`), which is no dependency of the package, and a study of `mbconv` blocks.
 """
@@ -24,19 +25,24 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import optuna
 import tomli_w
+from flax import nnx
 from peer_torch import build, functional, nn, torch
 
-from scalesearch.analysis.tables import read_table
+import scalesearch
 from scalesearch.config import StudyConfig, TrainingSection, default_study_path, load_study
+from scalesearch.models.network import Network
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.search.design import make_plan
 from scalesearch.training.data import Splits, load_splits
+from scalesearch.training.draws import draws_of_epoch, init_generator
 from scalesearch.training.optimizer import ADAM_BETAS, ADAM_EPSILON
 from scalesearch.training.pipeline import channel_statistics
 from scalesearch.training.schedule import count_steps
@@ -56,25 +62,64 @@ def prepared(split: Split, resolution: int, mean: np.ndarray, std: np.ndarray) -
     return images.contiguous(memory_format=torch.channels_last), torch.from_numpy(split.labels).long()
 
 
-def augmented(images: torch.Tensor, training: TrainingSection) -> torch.Tensor:
-    """Moved by up to `shift` of their size, between pixels, the border repeated; mirrored half of the time."""
+def start(network: nn.Module, spec: ArchitectureSpec, seed: int) -> None:
+    """Gives `network` the initial values that ours has."""
+    own = nnx.to_pure_dict(nnx.state(Network(spec, forms="native", dropout=0.0, rng=init_generator(seed)), nnx.Param))
+    values = iter(_values(own))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            value = next(values)
+            parameter.copy_(torch.from_numpy(value).reshape(parameter.shape))
+    assert next(values, None) is None
+
+
+def _values(own: dict[str, Any]) -> Iterator[np.ndarray]:
+    """Our parameters in the order and the layout of the peer's."""
+    yield from _convolution(own["stem"])
+    for _, stage in sorted(own["stages"].items()):
+        like = jax.tree.leaves(stage.get("repeats"))
+        each = [jax.tree.map(lambda leaf, i=i: leaf[i], stage["repeats"]) for i in range(len(like[0]))] if like else []
+        for block in (stage["first"], *each):
+            for name in ("expand", "depthwise", "excite", "project"):
+                if name == "excite" and name in block:
+                    yield from (*_affine(block[name]["reduce"]), *_affine(block[name]["expand"]))
+                elif name in block:
+                    yield from _convolution(block[name])
+    if "head" in own:
+        yield from _convolution(own["head"])
+    yield from _affine(own["classifier"])
+
+
+def _convolution(layer: dict[str, Any]) -> tuple[np.ndarray, ...]:
+    return np.transpose(layer["kernel"], (3, 2, 0, 1)).copy(), layer["norm"]["scale"], layer["norm"]["bias"]
+
+
+def _affine(layer: dict[str, Any]) -> tuple[np.ndarray, ...]:
+    return layer["kernel"].T.copy(), layer["bias"]
+
+
+def augmented(
+    images: torch.Tensor, offsets: np.ndarray, mirrored: np.ndarray, training: TrainingSection
+) -> torch.Tensor:
+    """Moved by `offsets` of up to `shift` of their size, between pixels, the border repeated; some mirrored."""
     if training.shift:
         move = torch.eye(2, 3).repeat(len(images), 1, 1)
-        move[:, :, 2] = (torch.rand(len(images), 2) * 2 - 1) * training.shift * 2  # of a grid that is 2 wide
+        # x before y, of a grid that is 2 wide
+        move[:, :, 2] = torch.from_numpy(offsets[:, ::-1].copy()) * training.shift * 2
         grid = functional.affine_grid(move, list(images.shape), align_corners=False)
         images = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
     if training.flip:
-        images = torch.where(torch.rand(len(images), 1, 1, 1) < 0.5, images.flip(3), images)
+        images = torch.where(torch.from_numpy(mirrored)[:, None, None, None], images.flip(3), images)
     return images.contiguous(memory_format=torch.channels_last)
 
 
 def train(spec: ArchitectureSpec, splits: Splits, training: TrainingSection, seed: int, most: int = 0) -> list[float]:
     """Validation losses after each epoch; `most` steps and no evaluation where it is given."""
-    torch.manual_seed(seed)
     mean, std = channel_statistics(splits.train.images)
     images, labels = prepared(splits.train, spec.resolution, mean, std)
     validation = prepared(splits.validation, spec.resolution, mean, std)
     network, steps = build(spec), count_steps(training, len(images))
+    start(network, spec, seed)
     averaged = copy.deepcopy(network) if training.ema_decay else network
     kernels = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim == 1]
@@ -85,15 +130,14 @@ def train(spec: ArchitectureSpec, splits: Splits, training: TrainingSection, see
     for norm in norms:
         norm.momentum = 1.0
     losses, step = [], 0
-    for _ in range(training.epochs):
+    for epoch in range(training.epochs):
         network.train()
-        order = torch.randperm(len(images))
-        for start in range(0, steps.per_epoch * training.batch_size, training.batch_size):
-            rows = order[start : start + training.batch_size]
+        draws = draws_of_epoch(np.array(seed, np.uint32), epoch, images=len(images), batch_size=training.batch_size)
+        for rows, offsets, mirrored in zip(draws.order, draws.offsets, draws.mirrored, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = rate(training, steps.warmup, steps.total, step)
             optimizer.zero_grad(set_to_none=True)
-            logits = network(augmented(images[rows], training))
+            logits = network(augmented(images[rows], offsets, mirrored, training))
             functional.cross_entropy(logits, labels[rows], label_smoothing=training.label_smoothing).backward()
             optimizer.step()
             step += 1
@@ -159,27 +203,19 @@ def peer(study: StudyConfig, specs: list[ArchitectureSpec]) -> tuple[float, int,
     return time.perf_counter() - start, threads, found
 
 
-def ours(study: StudyConfig, folder: Path) -> tuple[float, Any]:
-    """Seconds of `scalesearch run` in a process of its own, and its table of candidates."""
-    (folder / "study.toml").write_text(
-        tomli_w.dumps(study.model_dump(mode="json", exclude_none=True)), encoding="utf-8"
-    )
-    with tempfile.TemporaryDirectory() as run:
+def ours(study: StudyConfig, folder: Path) -> tuple[float, dict[ArchitectureSpec, list[float]]]:
+    """Seconds of `scalesearch run` in a process of its own, and the last loss of each candidate and seed."""
+    asked = folder / "study.toml"
+    asked.write_text(tomli_w.dumps(study.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
+    with tempfile.TemporaryDirectory() as temporary:
+        out = Path(temporary) / "run"
         start = time.perf_counter()
-        command = [
-            sys.executable,
-            "-m",
-            "scalesearch",
-            "run",
-            "--study",
-            folder / "study.toml",
-            "--out",
-            Path(run) / "run",
-        ]
+        command = [sys.executable, "-m", "scalesearch", "run", "--study", asked, "--out", out]
         environment = {**os.environ, "SCALESEARCH_CACHE_DIR": str(folder / "programs")}
         subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         seconds = time.perf_counter() - start
-        return seconds, read_table(Path(run) / "run" / "candidates.parquet")
+        records = scalesearch.load(out).records
+    return seconds, {record.candidate.spec: [seed.val_loss for seed in record.seeds] for record in records}
 
 
 def main() -> None:
@@ -201,12 +237,11 @@ def main() -> None:
     specs = [trial.candidate.spec for trial in make_plan(study).distinct]
     peer_seconds, threads, losses = peer(study, specs)
     with tempfile.TemporaryDirectory() as folder:
-        cold, table = ours(study, Path(folder))
+        cold, found = ours(study, Path(folder))
         warm, _ = ours(study, Path(folder))
-    rows = table.to_dict("records")
-    own = {(row["depths"], row["widths"], row["resolution"]): (row["val_loss"], row["val_loss_sd"]) for row in rows}
-    keys = [(" ".join(map(str, s.depths)), " ".join(map(str, s.widths)), s.resolution) for s in specs]
-    pairs = [(*_mean_and_sd(theirs), *own[key]) for theirs, key in zip(losses, keys, strict=True)]
+    own = [found[spec] for spec in specs]
+    columns = zip(losses, own, np.subtract(own, losses), strict=True)
+    rows = [[round(value, 4) for part in row for value in _mean_and_sd(part)] for row in columns]
     result = {
         "study": study.name,
         "candidates": len(specs),
@@ -218,15 +253,15 @@ def main() -> None:
         "warm_s": round(warm, 1),
         "ratio_cold": round(peer_seconds / cold, 2),
         "ratio_warm": round(peer_seconds / warm, 2),
-        "val_loss_peer": round(statistics.mean(pair[0] for pair in pairs), 4),
-        "val_loss_ours": round(statistics.mean(pair[2] for pair in pairs), 4),
-        "peer_mean_sd_ours_mean_sd": [[round(value, 4) for value in pair] for pair in pairs],
+        "val_loss_peer": round(float(np.mean(losses)), 4),
+        "val_loss_ours": round(float(np.mean(own)), 4),
+        "mean_sd_of_peer_ours_difference": rows,
     }
     print(json.dumps(result))
 
 
-def _mean_and_sd(values: list[float]) -> tuple[float, float]:
-    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else math.nan
+def _mean_and_sd(values: Any) -> tuple[float, float]:
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
 if __name__ == "__main__":
