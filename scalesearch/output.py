@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import tomli_w
 
-from scalesearch.analysis.tables import write_tables
 from scalesearch.config import StudyConfig
 from scalesearch.files import write_text
-from scalesearch.results import Run
 from scalesearch.search import dashboard
 from scalesearch.search.storage import sqlite_url
+
+if TYPE_CHECKING:
+    from scalesearch.results import Run
 
 
 def save_study(folder: Path, study: StudyConfig) -> None:
@@ -28,6 +29,9 @@ def study_text(study: StudyConfig) -> str:
 
 def finish(run: Run, storage: str | None = None) -> None:
     """Write the run's tables, coefficients.json and report.html, as far as its trials go; and `publish`."""
+    import pandas as pd
+
+    from scalesearch.analysis.tables import write_tables
     from scalesearch.report.html import render
 
     write_tables(run.folder, run.trials, run.candidates)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -81,6 +81,27 @@ class TrialRecord:
         if not self.seeds:
             return math.nan
         return math.fsum(getattr(seed, metric) for seed in self.seeds) / len(self.seeds)
+
+
+def merged_records(records: Sequence[TrialRecord]) -> dict[int, TrialRecord]:
+    """Number of the candidate, as in the tables → its record, with the seeds of all its trials.
+
+    Where its last trial failed, that one's record; else of a seed that was trained twice the later result stays.
+    """
+    merged: dict[int, TrialRecord] = {}
+    for number, record in zip(candidate_numbers(records), records, strict=True):
+        earlier = merged.get(number)
+        seeds = {seed.seed: seed for seed in record.seeds}
+        if earlier is not None and earlier.failure is None and record.failure is None:
+            seeds = {seed.seed: seed for seed in earlier.seeds} | seeds
+        merged[number] = dataclasses.replace(record, seeds=tuple(seeds[seed] for seed in sorted(seeds)))
+    return merged
+
+
+def candidate_numbers(records: Sequence[TrialRecord]) -> list[int]:
+    """For each record the number of its network, counted from 0 by first appearance."""
+    numbers: dict[ArchitectureSpec, int] = {}
+    return [numbers.setdefault(record.candidate.spec, len(numbers)) for record in records]
 
 
 def candidate_to_json(candidate: Candidate) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,7 @@ import pandas as pd
 from scalesearch.analysis.comparison import compare, finished_runs, two_way
 from scalesearch.analysis.metrics import METRICS, metric_of
 from scalesearch.files import write_whole
-from scalesearch.records import DONE, FAILED, PARTIAL, PRUNED, TrialRecord
-from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.records import DONE, FAILED, PARTIAL, PRUNED, TrialRecord, candidate_numbers, merged_records
 from scalesearch.scaling.feasible import Candidate
 from scalesearch.scaling.markup import count_of
 
@@ -107,7 +105,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {"trials": TRIAL_COLUMNS, "candidates"
 def trials_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
     """One row a (candidate, seed), and one for each pruned or failed trial; columns are `TRIAL_COLUMNS`."""
     rows: list[tuple[Any, ...]] = []
-    for trial, (record, number) in enumerate(zip(records, _numbers(records), strict=True)):
+    for trial, (record, number) in enumerate(zip(records, candidate_numbers(records), strict=True)):
         where, shares, ratio = (trial, number, record.phi), record.candidate.shares.values, record.candidate.macs_ratio
         speed = (record.images_per_second, record.compile_seconds, record.device)
         failure = _failure(record)
@@ -207,27 +205,6 @@ def seeds_note(candidates: pd.DataFrame) -> str:
     if candidates.loc[candidates["status"].eq(DONE), "seeds"].nunique() > 1:
         told += ["Not every candidate has every seed: means are adjusted for what a seed does to all candidates."]
     return " ".join(told)
-
-
-def merged_records(records: Sequence[TrialRecord]) -> dict[int, TrialRecord]:
-    """Number of the candidate, as in the tables → its record, with the seeds of all its trials.
-
-    Where its last trial failed, that one's record; else of a seed that was trained twice the later result stays.
-    """
-    merged: dict[int, TrialRecord] = {}
-    for number, record in zip(_numbers(records), records, strict=True):
-        earlier = merged.get(number)
-        seeds = {seed.seed: seed for seed in record.seeds}
-        if earlier is not None and earlier.failure is None and record.failure is None:
-            seeds = {seed.seed: seed for seed in earlier.seeds} | seeds
-        merged[number] = replace(record, seeds=tuple(seeds[seed] for seed in sorted(seeds)))
-    return merged
-
-
-def _numbers(records: Sequence[TrialRecord]) -> list[int]:
-    """For each record the number of its network, counted from 0 by first appearance."""
-    numbers: dict[ArchitectureSpec, int] = {}
-    return [numbers.setdefault(record.candidate.spec, len(numbers)) for record in records]
 
 
 def _typed(rows: Sequence[tuple[Any, ...]], columns: Mapping[str, str]) -> pd.DataFrame:

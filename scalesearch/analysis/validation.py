@@ -17,10 +17,10 @@ from scipy.stats import t as student
 from scalesearch.analysis.comparison import finished_runs, two_way
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.surface import FloatArray
-from scalesearch.analysis.tables import merged_records, trials_table
+from scalesearch.analysis.tables import trials_table
 from scalesearch.config import InputError
 from scalesearch.files import write_text
-from scalesearch.records import TrialRecord
+from scalesearch.records import TrialRecord, merged_records
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.markup import markup
 from scalesearch.scaling.simplex import NAMES

@@ -12,10 +12,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 
-from scalesearch.analysis.tables import merged_records
 from scalesearch.cli.display import duration, failure, multipliers, network, table
 from scalesearch.config import StudyConfig
-from scalesearch.records import FAILED, PRUNED, TrialRecord
+from scalesearch.records import FAILED, PRUNED, TrialRecord, merged_records
 
 LEADERS = 5
 _PREDICTED_TRIALS = 2

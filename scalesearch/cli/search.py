@@ -23,16 +23,15 @@ from scalesearch.cli.scaling import print_json, study_of
 from scalesearch.config import InputError, StudyConfig
 from scalesearch.cores import usable_cores, use_cores
 from scalesearch.output import finish, save_study, study_text
-from scalesearch.results import Run, load
 from scalesearch.search import study as studies
 from scalesearch.search.design import Plan, make_plan, planned_size
 from scalesearch.search.parts import Part, parts_of
-from scalesearch.search.racing import next_round
 from scalesearch.search.storage import copy_to_folder, open_storage, sqlite_url
 from scalesearch.search.timing import predicted_seconds
 from scalesearch.search.worker import Finished, work
 
 if TYPE_CHECKING:
+    from scalesearch.results import Run
     from scalesearch.training.data import Splits
 
 _POLL_SECONDS = 0.1
@@ -54,6 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
                 later = sum(_predicted(later.config, later.plan) or 0.0 for later in searches[place + 1 :])
                 train_missing(search, splits, arguments.storage or sqlite_url(folder), deadline, later)
             missing = sum(map(_missing, searches))
+        from scalesearch.results import load  # with pandas and scipy, of which training has no need
+
         done = load(folder)
         finish(done, arguments.storage)
     code = _show(done, arguments.json)
@@ -147,7 +148,7 @@ def train_missing(
     planned = made.distinct
     studies.check_plan(study, planned)
     studies.enqueue_missing(study, planned)
-    if not (_missing(search) or (config.race and next_round(config, made, studies.records(study)))):
+    if not (_missing(search) or (config.race and _race_goes_on(search))):
         sys.stderr.write(f"{search.label}all trials are there already: nothing to train\n")
         return
     from scalesearch.cache import enable_compilation_cache
@@ -174,6 +175,12 @@ def train_missing(
     with _helpers(url, config.name, config.runtime.workers, deadline), progress:
         work(study, config, made, evaluate, told, on_wait, deadline, evaluate.expect)
         told()  # the last trials of other workers
+
+
+def _race_goes_on(search: Search) -> bool:
+    from scalesearch.search.racing import next_round
+
+    return bool(next_round(search.config, search.plan, studies.records(search.study)))
 
 
 def _trials(search: Search) -> int:
@@ -281,6 +288,8 @@ def _worker(arguments: argparse.Namespace) -> int:
 
 def status(arguments: argparse.Namespace) -> int:
     """How far a run is, and who leads."""
+    from scalesearch.results import load
+
     found = load(arguments.folder, arguments.storage)
     if arguments.json:
         print_json(found.status())
@@ -291,6 +300,8 @@ def status(arguments: argparse.Namespace) -> int:
 
 def report(arguments: argparse.Namespace) -> int:
     """Write the tables, the rule and the report of what there is so far."""
+    from scalesearch.results import load
+
     found = load(arguments.folder, arguments.storage)
     try:
         finish(found, arguments.storage)

@@ -11,8 +11,7 @@ import plotly.graph_objects as go
 
 from scalesearch.analysis.comparison import finished_runs, two_way
 from scalesearch.analysis.metrics import metric_of
-from scalesearch.analysis.tables import merged_records
-from scalesearch.records import TrialRecord
+from scalesearch.records import TrialRecord, merged_records
 from scalesearch.report.cost import accuracy_over, cost
 from scalesearch.report.rivals import validation, validation_over_macs
 from scalesearch.report.style import (

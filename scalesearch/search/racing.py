@@ -10,9 +10,9 @@ from scipy.spatial import KDTree
 
 from scalesearch.analysis.selection import Choice, choose
 from scalesearch.analysis.surface import FloatArray, InsufficientTrials
-from scalesearch.analysis.tables import SHARE_COLUMNS, candidates_table, merged_records, trials_table
+from scalesearch.analysis.tables import SHARE_COLUMNS, candidates_table, trials_table
 from scalesearch.config import StudyConfig
-from scalesearch.records import TrialRecord
+from scalesearch.records import TrialRecord, merged_records
 from scalesearch.scaling.feasible import Candidate, feasible_set
 from scalesearch.search.design import Plan, PlannedTrial
 

@@ -22,7 +22,6 @@ from scalesearch.scaling.simplex import Shares, from_search_space
 from scalesearch.search import study as studies
 from scalesearch.search.design import Plan, first_seeds, log_distances, planned_size
 from scalesearch.search.pruning import Watch, goes_on, pruner_of, watch_of
-from scalesearch.search.racing import next_round
 from scalesearch.search.storage import GRACE_SECONDS, start_clock
 
 
@@ -173,6 +172,8 @@ def _go_on(study: optuna.Study, config: StudyConfig, plan: Plan) -> bool:
     Every worker that finds the queue empty does; what they decide follows from the records alone, and of trials
     queued twice one is dropped.
     """
+    from scalesearch.search.racing import next_round  # with pandas and scipy, which no other search needs
+
     records = studies.records(study)
     wanted = next_round(config, plan, records)
     states = studies.count_states(study)
