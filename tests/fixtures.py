@@ -21,9 +21,14 @@ import sqlalchemy
 
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Whatever a developer's own cache holds must not change a test; child processes inherit the setting."""
+    """Whatever a developer's own cache holds must not change a test; child processes inherit the setting.
+
+    Processes that test side by side share it: the kernels are built once.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SCALESEARCH_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("SCALESEARCH_CACHE_DIR", str(shared / "cache"))
         yield
 
 

@@ -14,7 +14,8 @@ from scalesearch.scaling.feasible import Candidate
 from scalesearch.search.pruning import Watch, goes_on
 from scalesearch.training.data import Splits
 from scalesearch.training.loop import EpochReport, TrainingDiverged, train
-from scalesearch.training.preparation import Ahead
+from scalesearch.training.memory import release
+from scalesearch.training.preparation import Ahead, prepare_training
 
 # What a result can depend on.
 _PACKAGES = ("scalesearch", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -52,8 +53,11 @@ class TrainingEvaluation:
             return watch(report)
 
         try:
-            prepared = None if self._ahead is None else self._ahead.take(spec, seeds)
-            result = train(spec, self._splits, study.training, study.runtime, seeds, after_epoch, prepared)
+            arguments = (spec, self._splits, study.training, study.runtime, seeds)
+            prepared = (self._ahead and self._ahead.take(spec, seeds)) or prepare_training(*arguments)
+            if not prepared.program.kept:
+                release()
+            result = train(*arguments, after_epoch, prepared)
         except TrainingDiverged as error:
             return failed("diverged", str(error))
         except jax.errors.JaxRuntimeError as error:

@@ -1,7 +1,8 @@
-"""How a step is laid out in memory: the plainest way that fits."""
+"""How a step is laid out in memory: the plainest way that fits; and what compiling leaves behind."""
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 from typing import Any, NamedTuple
@@ -55,3 +56,14 @@ def bytes_available(runtime: RuntimeSection) -> float:
     if jax.default_backend() == "cpu" and "SC_PHYS_PAGES" in os.sysconf_names:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / runtime.workers
     return math.inf
+
+
+def release() -> None:
+    """Gives back what tracing and compiling left in memory, for a process that trains one network after the other.
+
+    What is compiled already stays usable; the caller's own jitted functions compile again when they are called next.
+    """
+    jax.clear_caches()  # type: ignore[no-untyped-call]  # jax has no types here
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's: it keeps what is freed
+    if trim is not None:
+        trim(0)

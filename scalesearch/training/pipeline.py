@@ -50,14 +50,13 @@ def prepare(train: Split, validation: Split, resolution: int, batch_size: int) -
     mean, std = channel_statistics(train.images)
     size = min(batch_size, len(validation))
     batches = -(-len(validation) // size)
-    val_labels = np.full(batches * size, PADDING_LABEL, np.int32)
-    val_labels[: len(validation)] = validation.labels
-    val_images = resize(validation.images, resolution)
-    val_images = jnp.pad(val_images, ((0, batches * size - len(validation)), (0, 0), (0, 0), (0, 0)))
+    missing = batches * size - len(validation)
+    val_images = np.pad(validation.images, ((0, missing), (0, 0), (0, 0), (0, 0)))
+    val_labels = np.pad(validation.labels.astype(np.int32), (0, missing), constant_values=PADDING_LABEL)
     return EpochData(
         images=resize(train.images, resolution),
         labels=jnp.asarray(train.labels),
-        val_images=val_images.reshape(batches, size, *val_images.shape[1:]),
+        val_images=resize(val_images, resolution, (batches, size)),
         val_labels=jnp.asarray(val_labels.reshape(batches, size)),
         mean=jnp.asarray(mean),
         std=jnp.asarray(std),
@@ -80,14 +79,20 @@ def channel_statistics(images: UInt8[np.ndarray, "n h w c"]) -> tuple[Float[np.n
     return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
 
 
-def resize(images: UInt8[np.ndarray, "n h w c"], resolution: int) -> UInt8[Array, "n r r c"]:
-    """Square images resampled by a triangle filter, widened when shrinking (antialiasing), rounded to grey levels."""
+def resize(
+    images: UInt8[np.ndarray, "n h w c"], resolution: int, shape: tuple[int, ...] | None = None
+) -> UInt8[Array, "*shape r r c"]:
+    """Square images resampled by a triangle filter, widened when shrinking (antialiasing), rounded to grey levels.
+
+    `shape` is how the n images are arranged, (n,) by default. Nothing but the resampling is compiled.
+    """
     count, native, _, channels = images.shape
+    shape = shape or (count,)
     if native == resolution:
-        return jnp.asarray(images)
+        return jnp.asarray(images.reshape(*shape, *images.shape[1:]))
     per_image = max(native, resolution) ** 2 * channels
     chunk = min(count, max(1, _CHUNK_VALUES // per_image))
-    resized = jnp.zeros((count, resolution, resolution, channels), jnp.uint8)
+    resized = jnp.asarray(np.zeros((*shape, resolution, resolution, channels), np.uint8))
     # The last chunk overlaps the one before: one shape, one compilation.
     into = None
     for start in (*range(0, count - chunk, chunk), count - chunk):
@@ -99,13 +104,14 @@ def resize(images: UInt8[np.ndarray, "n h w c"], resolution: int) -> UInt8[Array
 
 @partial(jax.jit, donate_argnums=0)
 def _resize_into(
-    resized: UInt8[Array, "n r r c"], images: UInt8[np.ndarray, "m h w c"], start: Int[Array, ""]
-) -> UInt8[Array, "n r r c"]:
-    """`resized` with `images` written to it from row `start` on, in place."""
-    shape = (len(images), *resized.shape[1:])
+    resized: UInt8[Array, "*shape r r c"], images: UInt8[np.ndarray, "m h w c"], start: Int[Array, ""]
+) -> UInt8[Array, "*shape r r c"]:
+    """`resized` with `images` written to it from image `start` on, in place."""
+    shape = (len(images), *resized.shape[-3:])
     part = jax.image.resize(images.astype(jnp.float32), shape, "linear", antialias=True)
     part = jnp.clip(jnp.round(part), 0, 255).astype(jnp.uint8)
-    return jax.lax.dynamic_update_slice_in_dim(resized, part, start, axis=0)
+    rows = jax.lax.dynamic_update_slice_in_dim(resized.reshape(-1, *shape[1:]), part, start, axis=0)
+    return rows.reshape(resized.shape)
 
 
 def standardise(

@@ -41,13 +41,14 @@ class Program:
     `init(seeds) -> state`; `epoch(state, data, draws, schedule) -> (state, mean training loss)`, which
     consumes the state that it is given; `evaluate(state, data) -> Evaluation`. Seeds, draws, schedule and
     data are arguments, so one program serves them all. `seeds` is a scalar, or (S,): then states, draws and
-    results have that leading axis.
+    results have that leading axis. `kept` tells that a former process has compiled it.
     """
 
     init: Callable[..., TrainState]
     epoch: Callable[..., tuple[TrainState, Float[Array, "*s"]]]
     evaluate: Callable[..., Evaluation]
     bytes_needed: int
+    kept: bool
 
 
 def compile_program(
@@ -96,10 +97,11 @@ def compile_program(
     )
     determinants = (spec, forms, training.model_dump(exclude=_ARGUMENTS), plan, shardings)
     futures = [obtain((name, *determinants), function, takes, returns) for name, function, takes, returns in jobs]
+    kept = all(future.done() for future in futures)
     wait(futures)
     compiled_epoch, compiled_judge = (future.result() for future in futures)
     needed = max(map(bytes_needed, (compiled_epoch, compiled_judge)))
-    return Program(init, compiled_epoch, compiled_judge, needed)
+    return Program(init, compiled_epoch, compiled_judge, needed, kept)
 
 
 def layout_of(network: Network, forms: Forms) -> Layout:
@@ -117,18 +119,23 @@ def init_function(
         network = Network(spec, forms="native", dropout=training.dropout, rng=init_generator(seed))
         return Weights(*(pack_on_host(nnx.state(network, kind)) for kind in (nnx.Param, nnx.BatchStat)))
 
-    def rest(weights: Weights) -> TrainState:
+    def begin(weights: Weights) -> TrainState:
+        weights = jax.tree.map(jnp.copy, weights)  # the epoch consumes its state, which must not be numpy's memory
         blank = jax.tree.map(jnp.zeros_like, weights)
         start = Weights(weights.params, blank.stats)
         return TrainState(jnp.int32(0), start, optimizer.init(weights.params), blank if training.ema_decay else None)
 
-    alone, together = jax.jit(rest), jax.jit(jax.vmap(rest))
+    settings = training.model_dump(exclude=_ARGUMENTS)
+    programs: dict[int, jax.stages.Compiled] = {}  # by the number of leading axes
 
     def init(seeds: UInt32[np.ndarray, "*s"]) -> TrainState:
         drawn = [draw(seed) for seed in np.atleast_1d(seeds).tolist()]
-        # jnp.array copies: the epoch consumes its state, which must not be numpy's memory
-        weights = jax.tree.map(lambda *each: jnp.array(np.stack(each) if seeds.ndim else each[0]), *drawn)
-        state: TrainState = (together if seeds.ndim else alone)(weights)
+        weights = jax.tree.map(lambda *each: np.stack(each) if seeds.ndim else each[0], *drawn)
+        if seeds.ndim not in programs:
+            function = jax.vmap(begin) if seeds.ndim else begin
+            takes, returns = (weights,), jax.eval_shape(function, weights)
+            programs[seeds.ndim] = obtain(("init", settings), jax.jit(function), takes, returns).result()
+        state: TrainState = programs[seeds.ndim](weights)
         return state
 
     return init

@@ -34,7 +34,7 @@ def fitted(surface: PlantedSurface, key: int = 0, noise_sd: float = 0.01) -> Sur
 def covered(surface: PlantedSurface, truth: tuple[float, float, float], noise_sd: float = 0.01) -> int:
     """In how many of 200 studies the 95 % region holds the planted optimum."""
     return sum(
-        p_optimum(fitted(surface, key, noise_sd), np.array([truth]), maximise=False)[0] >= 0.05 for key in range(200)
+        p_optimum(fitted(surface, key, noise_sd), np.array([truth]), maximise=False)[0] >= 0.05 for key in range(100)
     )
 
 
@@ -58,12 +58,12 @@ def _inside(surface: PlantedSurface) -> tuple[float, float, float]:
     ],
 )
 def test_it_covers_as_often_as_it_states(surface, truth):
-    """95 % of 200 is 190, with a standard deviation of 3.1; 178 to 199 is within about four of them."""
-    assert 178 <= covered(surface, truth) <= 199
+    """95 % of 100 is 95, with a standard deviation of 2.2; benchmarks/planted_truth.py has more repetitions."""
+    assert 88 <= covered(surface, truth) <= 99
 
 
 def test_a_corner_that_is_clearly_best_is_covered_always():
-    assert covered(CORNER, (0.0, 1.0, 0.0), noise_sd=0.002) == 200
+    assert covered(CORNER, (0.0, 1.0, 0.0), noise_sd=0.002) == 100
 
 
 def _slopes(fit: SurfaceFit, point: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -168,16 +168,16 @@ def test_the_worst_point_of_an_edge_is_out_though_it_is_level_there():
 
 @pytest.mark.parametrize(("surface", "truth"), [(INTERIOR, _inside(INTERIOR)), (EDGE, (0.0, 0.5, 0.5))])
 def test_what_the_optimum_loses_is_within_its_bound(surface, truth):
-    """95 % of 100 is 95, with a standard deviation of 2.2; one-sided bounds hold for 88 to 93 % of them."""
+    """95 % of 50 is 47.5, with a standard deviation of 1.5."""
     least = surface.at(Shares(*truth), 2.0)
     held = 0
-    for key in range(100):
+    for key in range(50):
         fit = fitted(surface, key, noise_sd=0.008)
         best = optimum(fit, maximise=False)
         region = confidence_region(fit, best, maximise=False)
         held += surface.at(best.shares, 2.0) - least <= region.regret
         assert 0 <= region.regret < region.range
-    assert held >= 91
+    assert held >= 44
 
 
 def test_a_region_that_falls_apart_has_the_best_point_of_each_piece():

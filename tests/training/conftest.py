@@ -1,4 +1,4 @@
-"""Compiled programs of these tests are kept for the length of the session, in a folder of their own."""
+"""Programs that these tests compile are kept for the length of the session; the kernels are known to XLA."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 from scalesearch import cache
+from scalesearch.models.kernels import library
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _session_cache(compilation_cache: None) -> Iterator[None]:
+    del compilation_cache  # whose folder it is
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cache, "_in_use", [])
-        patch.setenv("SCALESEARCH_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
         cache.enable_compilation_cache()
+        assert library.problem() is None
         yield

@@ -22,7 +22,7 @@ from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSp
 from scalesearch.training.data import Splits, load_splits
 from scalesearch.training.draws import init_generator
 from scalesearch.training.loop import TrainingResult, train
-from scalesearch.training.memory import MemoryPlan, memory_plans
+from scalesearch.training.memory import MemoryPlan, memory_plans, release
 from scalesearch.training.optimizer import build_optimizer
 from scalesearch.training.pipeline import prepare
 from scalesearch.training.program import Program, compile_program, init_function, layout_of
@@ -64,7 +64,7 @@ def curves(result: TrainingResult) -> list[Any]:
 
 
 def test_every_plan_needs_less_than_the_one_before(splits: Splits) -> None:
-    needed = [compiled(splits, plan).bytes_needed for plan in memory_plans(TRAINING.batch_size)[:4]]
+    needed = [compiled(splits, plan).bytes_needed for plan in memory_plans(TRAINING.batch_size)[:3]]
     assert needed == sorted(needed, reverse=True)
     assert needed[1] < 0.7 * needed[0]
     assert needed[2] < 0.8 * needed[1]
@@ -134,12 +134,30 @@ def test_parts_of_a_batch_add_up_to_its_step() -> None:
     assert np.quantile(moved, 0.98) < 1e-5
 
 
+def test_what_compiling_left_is_given_back_and_compiled_programs_stay() -> None:
+    traced: list[int] = []
+
+    @jax.jit
+    def function(x: Any) -> Any:
+        traced.append(1)
+        return x + 1
+
+    compiled = function.lower(jnp.float32(1)).compile()
+    function(jnp.float32(1))
+    before = len(traced)
+    release()
+    assert compiled(jnp.float32(1)) == 2
+    assert len(traced) == before
+    assert function(jnp.float32(1)) == 2
+    assert len(traced) == before + 1
+
+
 def test_bfloat16_computes_in_half_the_bits_and_keeps_its_variables_in_all(splits: Splits) -> None:
     """Training goes on as in float32 to the 8 bits of a product; what is kept is float32."""
     result = {}
     for precision in ("float32", "bfloat16"):
         training = TRAINING.model_copy(update={"precision": precision, "dropout": 0.0})
-        result[precision] = train(SPEC, splits, training, RuntimeSection(), (0,), lambda report: None).seeds[0]
+        result[precision] = train(SMALL, splits, training, RuntimeSection(), (0,), lambda report: None).seeds[0]
     assert result["bfloat16"].train_loss != result["float32"].train_loss
     np.testing.assert_allclose(result["bfloat16"].val_loss_curve, result["float32"].val_loss_curve, rtol=0.03)
     program = compiled(splits, MemoryPlan(), precision="bfloat16")
@@ -169,21 +187,19 @@ def test_studies_from_before_bfloat16_go_on(splits: Splits) -> None:
 PARALLEL = """
 import json, sys
 import jax
+from scalesearch.training import preparation
+from scalesearch.training.memory import MemoryPlan
 from scalesearch.training.parallel import shardings_of
 from tests.training.test_memory import SMALL, DataSection, curves, load_splits, run
 assert len(jax.devices()) == 2
 assert shardings_of("auto", 32, 32, vector=False) is not None
 assert shardings_of("auto", 33, 32, vector=False) is None
 splits = load_splits(DataSection(source="mnist-sample", train=320, validation=96, test=50))
-print(json.dumps([
-    curves(run(splits, spec=SMALL, **settings))
-    for settings in (
-        dict(data_parallel=False),
-        dict(),
-        dict(seeds_together=True, convolutions="native"),
-        dict(memory=1e-6, convolutions="native"),
-    )
-]))
+several = (dict(data_parallel=False), dict(), dict(seeds_together=True, convolutions="native"))
+results = [run(splits, spec=SMALL, **settings) for settings in several]
+preparation.memory_plans = lambda batch_size: (MemoryPlan(remat=True, micro_batches=2),)
+results.append(run(splits, spec=SMALL, convolutions="native"))
+print(json.dumps(list(map(curves, results))))
 """
 
 

@@ -38,6 +38,16 @@ def test_resize_in_several_chunks_equals_one_by_one(monkeypatch: pytest.MonkeyPa
     np.testing.assert_array_equal(np.asarray(resize(images, 4)), alone)
 
 
+def test_images_are_arranged_as_asked_whatever_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = RNG.integers(0, 256, (6, 6, 6, 1)).astype(np.uint8)
+    for side in (4, 6):
+        flat = np.asarray(resize(images, side))
+        with monkeypatch.context() as patch:
+            patch.setattr("scalesearch.training.pipeline._CHUNK_VALUES", 4 * 36)  # four images, then the last four
+            arranged = np.asarray(resize(images, side, (2, 3)))
+        np.testing.assert_array_equal(arranged, flat.reshape(2, 3, side, side, 1))
+
+
 def test_constant_and_ramp_survive_and_native_size_is_untouched() -> None:
     constant = np.full((1, 28, 28, 1), 77, np.uint8)
     assert (np.asarray(resize(constant, 11)) == 77).all()

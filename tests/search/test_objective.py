@@ -1,0 +1,43 @@
+"""The evaluation that trains: what it leaves behind in its process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from scalesearch import cache
+from scalesearch.config import parse_study
+from scalesearch.search.design import make_plan
+from scalesearch.search.objective import TrainingEvaluation
+from scalesearch.training.data import load_splits
+from tests.cli.tiny import ROOT, TINY
+
+
+def test_memory_is_given_back_where_something_was_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SCALESEARCH_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(cache, "_in_use", [])
+    cache.enable_compilation_cache()
+    released: list[str] = []
+    monkeypatch.setattr("scalesearch.search.objective.release", lambda: released.append("so"))
+    study = parse_study(tomllib.loads(TINY), "TINY")
+    evaluate = TrainingEvaluation(study, load_splits(study.data), lambda report: None)
+    candidate = make_plan(study).distinct[0].candidate
+    first = evaluate(candidate, (0,))
+    assert released == ["so"]
+    again = evaluate(candidate, (0,))  # its programs are kept now
+    assert released == ["so"]
+    assert first.seeds[0].val_loss_curve == again.seeds[0].val_loss_curve
+
+
+def test_a_process_that_trains_imports_nothing_of_the_analysis() -> None:
+    """Each worker would hold another 130 MiB, and begin seconds later."""
+    asked = (
+        "import sys, scalesearch.cli.search, scalesearch.search.objective;"
+        "print(*{'pandas', 'pyarrow', 'scipy', 'sklearn', 'statsmodels'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
