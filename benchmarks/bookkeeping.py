@@ -118,6 +118,7 @@ def analysis(records: list[TrialRecord]) -> dict[str, object]:
             states={"waiting": 0, "running": 0, "complete": len(records), "pruned": 0, "failed": 0},
             rule=rule,
             choice=choice,
+            trials=trials,
             candidates=candidates,
             records=records,
             validations=(),

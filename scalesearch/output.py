@@ -42,6 +42,7 @@ def finish(run: Run, storage: str | None = None) -> None:
         states=run.states,
         rule=run.rule if run.has_result else None,
         choice=run.choice if run.has_result else None,
+        trials=run.trials,
         candidates=run.candidates,
         records=run.records,
         validations=run.validations,

@@ -105,8 +105,10 @@ TABLES: Mapping[str, Mapping[str, str]] = {"trials": TRIAL_COLUMNS, "candidates"
 def trials_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
     """One row a (candidate, seed), and one for each pruned or failed trial; columns are `TRIAL_COLUMNS`."""
     rows: list[tuple[Any, ...]] = []
+    known: dict[int, tuple[float, ...]] = {}
     for trial, (record, number) in enumerate(zip(records, candidate_numbers(records), strict=True)):
-        where, shares, ratio = (trial, number, record.phi), record.candidate.shares.values, record.candidate.macs_ratio
+        where, ratio = (trial, number, record.phi), record.candidate.macs_ratio
+        shares = known.get(number) or known.setdefault(number, record.candidate.shares.values)
         speed = (record.images_per_second, record.compile_seconds, record.device)
         failure = _failure(record)
         status = PARTIAL if record.failure else DONE

@@ -15,7 +15,6 @@ from plotly.offline import get_plotlyjs
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.schedule import warning
 from scalesearch.analysis.selection import Choice
-from scalesearch.analysis.tables import trials_table
 from scalesearch.analysis.validation import Validation
 from scalesearch.config import StudyConfig
 from scalesearch.records import DONE, FAILED, PRUNED, TrialRecord
@@ -45,6 +44,7 @@ def render(
     states: Mapping[str, int],
     rule: ScalingRule | None,
     choice: Choice | None,
+    trials: pd.DataFrame,
     candidates: pd.DataFrame,
     records: Sequence[TrialRecord],
     validations: Sequence[Validation],
@@ -53,7 +53,7 @@ def render(
     """The report of `study` as a page, finished or not; every string that comes from outside is escaped.
 
     `states` counts trials waiting, running, complete and failed. `rule` and `choice` are None where no candidate
-    finished. `candidates` has `tables.CANDIDATE_COLUMNS`; `schedule` has
+    finished. `trials` and `candidates` have the columns of `tables.TABLES`; `schedule` has
     `analysis.schedule.COLUMNS`, a row a shorter schedule.
     """
     facts = {
@@ -70,7 +70,7 @@ def render(
     else:
         head += _answer(rule, choice, warning(schedule))
         head += [_figure(figures.triangle(candidates, choice, study.metric, study.budget), "triangle")]
-        sections += _sections(rule, choice, candidates, records, validations, schedule)
+        sections += _sections(rule, choice, trials, candidates, records, validations, schedule)
     sections += [("provenance", "Provenance", facts_table("What it was made with", facts))]
     return _page(study.name, head, sections)
 
@@ -121,6 +121,7 @@ def answer(rule: ScalingRule, choice: Choice) -> str:
 def _sections(
     rule: ScalingRule,
     choice: Choice,
+    trials: pd.DataFrame,
     candidates: pd.DataFrame,
     records: Sequence[TrialRecord],
     validations: Sequence[Validation],
@@ -138,7 +139,7 @@ def _sections(
         told = _paragraph(one.verdict) + _paragraph(one.reading, "soft")
         content = f"{told}{content}{validation_table(one.phi, one.table, metric)}"
         yield f"validation-at-{one.phi:g}", f"Validation at φ = {one.phi:g}, on the test split", content
-    content = _figure(figures.leaderboard(candidates, trials_table(records), metric), "leaderboard")
+    content = _figure(figures.leaderboard(candidates, trials, metric), "leaderboard")
     yield "candidates", "Candidates", content + candidates_table(candidates) + _failures(candidates)
     if choice.surface is not None:
         yield "fit", "How well the surface fits", fit_tables(choice.surface, choice.signal, candidates)

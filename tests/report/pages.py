@@ -37,6 +37,7 @@ def report(
             "states": FINISHED,
             "rule": choice and rule_of(choice, study, {"device": where, "versions": {"scalesearch": "0.1.0"}}),
             "choice": choice,
+            "trials": trials_table(records),
             "candidates": candidates,
             "records": records,
             "validations": validations(metric),
