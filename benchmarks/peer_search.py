@@ -4,8 +4,8 @@
 
 Both train the same plan with the same schedule, optimiser, augmentation, weight averaging and data, each seed from the
 same initial values through the same batches, moved alike, and measure the validation loss after every epoch: what is
-left between their losses is arithmetic. PyTorch in its fastest plain form on a CPU (eager, channels-last, fused AdamW,
-as many threads as are fastest for the baseline; `torch.compile` takes a minute a network, more than all its seeds).
+left between their losses is arithmetic, and the running variance, which is unbiased in PyTorch. PyTorch in its
+fastest plain form on a CPU (eager, channels-last, fused AdamW, as many threads as are fastest for the baseline; `torch.compile` takes a minute a network, more than all its seeds).
 Then `scalesearch run` does the same in a process of its own, first with an empty folder of kept programs, then again
 with the folder full. One JSON line: seconds of each, their ratios, and of each candidate the mean loss and its
 deviation over the seeds in both, and the mean and deviation of ours less theirs, seed by seed.
@@ -234,6 +234,8 @@ def main() -> None:
             changes[key] = value
     study = load_study(arguments.study, changes)
     study = study.model_copy(update={"rungs": ()})
+    if study.training.dropout or study.training.optimizer != "adamw":
+        raise SystemExit("the peer knows AdamW without dropout alone")
     specs = [trial.candidate.spec for trial in make_plan(study).distinct]
     peer_seconds, threads, losses = peer(study, specs)
     with tempfile.TemporaryDirectory() as folder:

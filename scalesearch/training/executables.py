@@ -35,11 +35,12 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax")
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where one program is kept, and the structures of what it takes and returns."""
+    """Where one program is kept, the structures of what it takes and returns, and the devices that it runs on."""
 
     path: Path
     takes: Any
     returns: Any
+    devices: list[jax.Device]
 
     def load(self) -> jax.stages.Compiled | None:
         """The program, or None where it is not kept. Warns where it is kept for other circumstances alone."""
@@ -51,7 +52,7 @@ class _Place:
         try:
             os.utime(self.path)  # the last use, for `_prune`
             program: jax.stages.Compiled = serialize_executable.deserialize_and_load(
-                zlib.decompress(found), self.takes, self.returns
+                zlib.decompress(found), self.takes, self.returns, execution_devices=self.devices
             )
         except Exception as error:  # a damaged file, in any of the ways of pickle and XLA
             warnings.warn(f"a kept program cannot be read and is compiled again: {_first_line(error)}", stacklevel=2)
@@ -80,14 +81,15 @@ class _Place:
 
 
 def obtain(
-    determinants: tuple[object, ...], function: Any, takes: tuple[Any, ...], returns: Any
+    determinants: tuple[object, ...], function: Any, takes: tuple[Any, ...], returns: Any, *, spread: bool = False
 ) -> Future[jax.stages.Compiled]:
     """The jitted `function` compiled for the shapes of `takes`: as it is kept, else compiled, and then kept.
 
     `determinants` are what it depends on beside these shapes and the code (their `repr` counts); `returns` is
-    anything of the structure of its result. Lowering, which is Python, is done at once; compiling in a thread.
+    anything of the structure of its result. `spread`: it runs on all local devices, not on the first alone. Lowering,
+    which is Python, is done at once; compiling in a thread.
     """
-    place = _place(determinants, takes, returns)
+    place = _place(determinants, takes, returns, jax.local_devices() if spread else jax.local_devices()[:1])
     kept = place.load() if place is not None else None
     if kept is not None:
         future: Future[jax.stages.Compiled] = Future()
@@ -121,7 +123,9 @@ def in_background(function: Callable[[], Any]) -> Future[Any]:
     return future
 
 
-def _place(determinants: tuple[object, ...], takes: tuple[Any, ...], returns: Any) -> _Place | None:
+def _place(
+    determinants: tuple[object, ...], takes: tuple[Any, ...], returns: Any, devices: list[jax.Device]
+) -> _Place | None:
     """Where the program is kept; None where none is: the cache is off, or the user has turned JAX's own on.
 
     What JAX takes from its own cache cannot be saved again (jaxlib 0.10: "Function … not found" when it runs).
@@ -133,7 +137,7 @@ def _place(determinants: tuple[object, ...], takes: tuple[Any, ...], returns: An
     shapes = [(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(takes)]
     what = _digest(determinants, shapes, len(usable_cores()))
     path = folder / f"{what}-{_circumstances()}.program"
-    return _Place(path, jax.tree.structure((takes, {})), jax.tree.structure(returns))
+    return _Place(path, jax.tree.structure((takes, {})), jax.tree.structure(returns), devices)
 
 
 def _circumstances() -> str:

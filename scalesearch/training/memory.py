@@ -62,6 +62,7 @@ def release() -> None:
     """Gives back what tracing and compiling left in memory, for a process that trains one network after the other.
 
     What is compiled already stays usable; the caller's own jitted functions compile again when they are called next.
+    A network that another thread traces meanwhile is traced in more parts, to the same numbers.
     """
     jax.clear_caches()  # type: ignore[no-untyped-call]  # jax has no types here
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's: it keeps what is freed

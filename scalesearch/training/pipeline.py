@@ -51,7 +51,9 @@ def prepare(train: Split, validation: Split, resolution: int, batch_size: int) -
     size = min(batch_size, len(validation))
     batches = -(-len(validation) // size)
     missing = batches * size - len(validation)
-    val_images = np.pad(validation.images, ((0, missing), (0, 0), (0, 0), (0, 0)))
+    val_images = validation.images
+    if missing:
+        val_images = np.pad(val_images, ((0, missing), (0, 0), (0, 0), (0, 0)))
     val_labels = np.pad(validation.labels.astype(np.int32), (0, missing), constant_values=PADDING_LABEL)
     return EpochData(
         images=resize(train.images, resolution),
@@ -84,7 +86,7 @@ def resize(
 ) -> UInt8[Array, "*shape r r c"]:
     """Square images resampled by a triangle filter, widened when shrinking (antialiasing), rounded to grey levels.
 
-    `shape` is how the n images are arranged, (n,) by default. Nothing but the resampling is compiled.
+    `shape` is how the n images are arranged, (n,) by default.
     """
     count, native, _, channels = images.shape
     shape = shape or (count,)
@@ -92,7 +94,8 @@ def resize(
         return jnp.asarray(images.reshape(*shape, *images.shape[1:]))
     per_image = max(native, resolution) ** 2 * channels
     chunk = min(count, max(1, _CHUNK_VALUES // per_image))
-    resized = jnp.asarray(np.zeros((*shape, resolution, resolution, channels), np.uint8))
+    # Zeros of the host compile nothing, those of the device take no memory of the host.
+    resized = jnp.asarray((np if chunk == count else jnp).zeros((*shape, resolution, resolution, channels), np.uint8))
     # The last chunk overlaps the one before: one shape, one compilation.
     into = None
     for start in (*range(0, count - chunk, chunk), count - chunk):

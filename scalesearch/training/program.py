@@ -41,7 +41,7 @@ class Program:
     `init(seeds) -> state`; `epoch(state, data, draws, schedule) -> (state, mean training loss)`, which
     consumes the state that it is given; `evaluate(state, data) -> Evaluation`. Seeds, draws, schedule and
     data are arguments, so one program serves them all. `seeds` is a scalar, or (S,): then states, draws and
-    results have that leading axis. `kept` tells that a former process has compiled it.
+    results have that leading axis. `kept` tells that nothing had to be compiled for it.
     """
 
     init: Callable[..., TrainState]
@@ -96,7 +96,11 @@ def compile_program(
         ("evaluate", jax.jit(judge, **where[1]), (state, data), Evaluation(leaf, leaf)),
     )
     determinants = (spec, forms, training.model_dump(exclude=_ARGUMENTS), plan, shardings)
-    futures = [obtain((name, *determinants), function, takes, returns) for name, function, takes, returns in jobs]
+    spread = shardings is not None
+    futures = [
+        obtain((name, *determinants), function, takes, returns, spread=spread)
+        for name, function, takes, returns in jobs
+    ]
     kept = all(future.done() for future in futures)
     wait(futures)
     compiled_epoch, compiled_judge = (future.result() for future in futures)
@@ -126,16 +130,16 @@ def init_function(
         return TrainState(jnp.int32(0), start, optimizer.init(weights.params), blank if training.ema_decay else None)
 
     settings = training.model_dump(exclude=_ARGUMENTS)
-    programs: dict[int, jax.stages.Compiled] = {}  # by the number of leading axes
+    programs: dict[tuple[int, ...], jax.stages.Compiled] = {}  # by the shape of the seeds
 
     def init(seeds: UInt32[np.ndarray, "*s"]) -> TrainState:
         drawn = [draw(seed) for seed in np.atleast_1d(seeds).tolist()]
         weights = jax.tree.map(lambda *each: np.stack(each) if seeds.ndim else each[0], *drawn)
-        if seeds.ndim not in programs:
+        if seeds.shape not in programs:
             function = jax.vmap(begin) if seeds.ndim else begin
             takes, returns = (weights,), jax.eval_shape(function, weights)
-            programs[seeds.ndim] = obtain(("init", settings), jax.jit(function), takes, returns).result()
-        state: TrainState = programs[seeds.ndim](weights)
+            programs[seeds.shape] = obtain(("init", settings), jax.jit(function), takes, returns).result()
+        state: TrainState = programs[seeds.shape](weights)
         return state
 
     return init

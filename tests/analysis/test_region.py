@@ -32,7 +32,7 @@ def fitted(surface: PlantedSurface, key: int = 0, noise_sd: float = 0.01) -> Sur
 
 
 def covered(surface: PlantedSurface, truth: tuple[float, float, float], noise_sd: float = 0.01) -> int:
-    """In how many of 200 studies the 95 % region holds the planted optimum."""
+    """In how many of 100 studies the 95 % region holds the planted optimum."""
     return sum(
         p_optimum(fitted(surface, key, noise_sd), np.array([truth]), maximise=False)[0] >= 0.05 for key in range(100)
     )

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -30,7 +31,7 @@ from scalesearch.training.schedule import count_steps, schedule_of
 from scalesearch.training.step import TrainState, train_step
 
 SPEC = ArchitectureSpec(14, 1, 10, StemSpec(8, 3, 1), (StageSpec("mbconv", 3, 2, 3, 16, 3, 0.25),), 32, "swish")
-SMALL = ArchitectureSpec(14, 1, 10, StemSpec(8, 3, 2), (StageSpec("mbconv", 3, 2, 3, 16, 1, 0.25),), 0, "swish")
+SMALL = ArchitectureSpec(10, 1, 10, StemSpec(8, 3, 2), (StageSpec("mbconv", 3, 2, 3, 16, 1, 0.25),), 0, "swish")
 TRAINING = TrainingSection(
     epochs=2, batch_size=32, optimizer="adamw", learning_rate=0.003, warmup_epochs=0.5, dropout=0.1, ema_decay=0.9
 )
@@ -187,6 +188,7 @@ def test_studies_from_before_bfloat16_go_on(splits: Splits) -> None:
 PARALLEL = """
 import json, sys
 import jax
+from scalesearch import cache
 from scalesearch.training import preparation
 from scalesearch.training.memory import MemoryPlan
 from scalesearch.training.parallel import shardings_of
@@ -195,16 +197,20 @@ assert len(jax.devices()) == 2
 assert shardings_of("auto", 32, 32, vector=False) is not None
 assert shardings_of("auto", 33, 32, vector=False) is None
 splits = load_splits(DataSection(source="mnist-sample", train=320, validation=96, test=50))
+cache.enable_compilation_cache()
 several = (dict(data_parallel=False), dict(), dict(seeds_together=True, convolutions="native"))
 results = [run(splits, spec=SMALL, **settings) for settings in several]
+again = [run(splits, spec=SMALL, **settings) for settings in several]
+assert list(map(curves, again)) == list(map(curves, results))  # by kept programs
 preparation.memory_plans = lambda batch_size: (MemoryPlan(remat=True, micro_batches=2),)
 results.append(run(splits, spec=SMALL, convolutions="native"))
 print(json.dumps(list(map(curves, results))))
 """
 
 
-def test_two_devices_give_the_losses_of_one() -> None:
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+def test_two_devices_give_the_losses_of_one_by_kept_programs_too(tmp_path: Path) -> None:
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, **flags, "SCALESEARCH_CACHE_DIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", PARALLEL], env=environment, capture_output=True, text=True, check=False
     )
