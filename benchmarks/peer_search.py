@@ -2,13 +2,14 @@
 
     peer_search.py [--study FILE] [--degree M] [--seeds S] [--quick]
 
-Both train the same plan with the same schedule, optimiser, augmentation, weight averaging and data, each seed from the
-same initial values through the same batches, moved alike, and measure the validation loss after every epoch: what is
-left between their losses is arithmetic, and the running variance, which is unbiased in PyTorch. PyTorch in its
-fastest plain form on a CPU (eager, channels-last, fused AdamW, as many threads as are fastest for the baseline; `torch.compile` takes a minute a network, more than all its seeds).
-Then `scalesearch run` does the same in a process of its own, first with an empty folder of kept programs, then again
-with the folder full. One JSON line: seconds of each, their ratios, and of each candidate the mean loss and its
-deviation over the seeds in both, and the mean and deviation of ours less theirs, seed by seed.
+Both train the same plan with the same schedule, optimiser, augmentation, weight averaging and data, each seed from
+the same initial values through the same batches, moved alike, and measure the validation loss after every epoch: what
+is left between their losses is arithmetic, and the running variance, which is unbiased in PyTorch. PyTorch in its
+fastest plain form on a CPU (eager, channels-last, fused AdamW, as many threads as are fastest for the baseline;
+`torch.compile` takes a minute a network, more than all its seeds). Then `scalesearch run` does the same in a process
+of its own, first with an empty folder of kept programs, then again with the folder full. One JSON line: seconds of
+each, their ratios, and of each candidate the mean loss and its deviation over the seeds in both, and the mean and
+deviation of ours less theirs, seed by seed.
 
 Needs torch (`pip install torch`), which is no dependency of the package, and a study of `mbconv` blocks.
 """
