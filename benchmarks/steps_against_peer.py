@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20, help="steps of an epoch; the median of several counts")
-    parser.add_argument("--networks", nargs="*", default=None, help=f"of: {', '.join(networks())}")
+    parser.add_argument("--networks", nargs="*", choices=tuple(networks()))
     parser.add_argument("--compiled", action="store_true", help="torch.compile too: minutes a network")
     parser.add_argument("--native", action="store_true", help="our network with lax convolutions too")
     parser.add_argument("--quick", action="store_true", help="one round of a few steps of the smallest network")
