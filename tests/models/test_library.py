@@ -100,6 +100,8 @@ def test_no_compiler_or_a_broken_one_is_a_reason_and_no_error(
     (tmp_path / "c++").chmod(0o755)
     problem: Any = library.problem()
     assert problem == f"{tmp_path}/c++ cannot build the kernels: one.cc:1: fatal error: nothing works"
+    (tmp_path / "c++").write_text("#!/bin/sh\nexit 3\n")
+    assert library.problem() == f"{tmp_path}/c++ cannot build the kernels: it ended with exit code 3"
     (tmp_path / "c++").write_bytes(b"not a program")
     assert "cannot build the kernels" in str(library.problem())
     assert not list(folder.glob("kernels-*.so"))

@@ -114,8 +114,8 @@ def _build(target: Path) -> None:
         try:
             return _compile([*compiler, *FLAGS, *native, f"-I{jax.ffi.include_dir()}"], target)
         except subprocess.CalledProcessError as error:
-            lines = error.stderr.splitlines()
-            told = told or next((line for line in lines if "error" in line), (lines or [str(error)])[0])
+            lines = error.stderr.splitlines() or [f"it ended with exit code {error.returncode}"]
+            told = told or next((line for line in lines if "error" in line), lines[0])
         except OSError as error:
             told = told or str(error)
     raise Unavailable(f"{' '.join(compiler)} cannot build the kernels: {told}")
