@@ -1,10 +1,17 @@
-"""The tiny study as a file."""
+"""The tiny study as a file; the kernels are built before any command, which would tell of it."""
 
 from pathlib import Path
 
 import pytest
 
+from scalesearch.models.kernels.library import build_ahead
 from tests.cli.tiny import TINY
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernels(compilation_cache: None) -> None:
+    del compilation_cache  # whose folder they are kept in
+    build_ahead(lambda told: None)
 
 
 @pytest.fixture
