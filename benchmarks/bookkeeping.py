@@ -5,8 +5,9 @@
 Prints one JSON line of seconds. A million networks of EfficientNet-B0 are counted, and the feasible set is that of
 EfficientNet-B7 at four times its macs. The tables, the choice with its surface and region, and the report are those
 of one planted study of so many finished trials of one seed, nothing computed before. Optuna's share of a trial is
-that of a worker whose objective takes no time, on top of a study that holds so many: the mean of some twenty further
-trials. It is measured on SQLite, and on the storage at `--storage` (a PostgreSQL database that may be filled).
+that of a worker whose objective takes no time, with the progress that `run` shows, on top of a study that holds so
+many: the mean of some twenty further trials. It is measured on SQLite, and on the storage at `--storage` (a PostgreSQL
+database that may be filled).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import pandas as pd
 
 from scalesearch.analysis.selection import choose, rule_of
 from scalesearch.analysis.tables import candidates_table, trials_table
+from scalesearch.cli.progress import SearchProgress
 from scalesearch.records import TrialRecord, candidate_to_json, record_to_json
 from scalesearch.report.html import render
 from scalesearch.scaling.baselines import baseline
@@ -107,9 +109,8 @@ def planted(trials: int) -> list[TrialRecord]:
 def analysis(records: list[TrialRecord]) -> dict[str, object]:
     """What `finish` computes from records, without writing it."""
     study = planted_study(seeds=1, tolerance=0.05)
-    tables, (trials, candidates) = timed(
-        lambda: (trials_table(records), candidates_table(records, study.budget, study.metric))
-    )
+    first, trials = timed(lambda: trials_table(records))
+    second, candidates = timed(lambda: candidates_table(records, study.budget, study.metric, trials))
     choosing, choice = timed(lambda: choose(trials, candidates, study.budget, study.metric))
     rule = rule_of(choice, study, {})
     reporting, page = timed(
@@ -127,7 +128,7 @@ def analysis(records: list[TrialRecord]) -> dict[str, object]:
     )
     return {
         "candidates": len(candidates),
-        "tables_s": round(tables, 3),
+        "tables_s": round(first + second, 3),
         "choice_s": round(choosing, 3),
         "report_s": round(reporting, 3),
         "report_bytes": len(page.encode()),
@@ -164,7 +165,17 @@ def overhead(url: str, records: list[TrialRecord]) -> float:
         begun.append(time.perf_counter())
         return by_task[candidate.spec, seeds]
 
-    work(study, config, dataclasses.replace(plan, trials=tuple(asked)), evaluate, lambda _: None, lambda _: None)
+    reader = studies.Reader()
+    progress = SearchProgress(config, len(records) + len(asked), None, reader.new(study.get_trials(deepcopy=False)))
+    work(
+        study,
+        config,
+        dataclasses.replace(plan, trials=tuple(asked)),
+        evaluate,
+        lambda _: progress.finished(),
+        progress.waiting,
+        on_look=lambda seen: progress.seen(reader.new(seen), len(records) + len(asked)),
+    )
     return (begun[-1] - begun[0]) / (len(begun) - 1)
 
 

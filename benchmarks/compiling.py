@@ -93,6 +93,8 @@ from scalesearch.config import load_study
 from scalesearch.search.design import make_plan
 from scalesearch.training.data import load_splits
 from scalesearch.training.loop import train
+from scalesearch.training.memory import tune_allocator
+tune_allocator()  # as a search does
 study = load_study(Path(sys.argv[1]), {"runtime.workers": 1, "training.epochs": 2})
 specs = [trial.candidate.spec for trial in make_plan(study).distinct]
 train(specs[int(sys.argv[2])], load_splits(study.data), study.training, study.runtime, (0,), lambda report: None)

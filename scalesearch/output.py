@@ -29,15 +29,21 @@ def study_text(study: StudyConfig) -> str:
 
 def finish(run: Run, storage: str | None = None) -> None:
     """Write the run's tables, coefficients.json and report.html, as far as its trials go; and `publish`."""
-    import pandas as pd
-
     from scalesearch.analysis.tables import write_tables
-    from scalesearch.report.html import render
 
     write_tables(run.folder, run.trials, run.candidates)
     if run.has_result:
         write_text(run.folder / "coefficients.json", json.dumps(run.rule.to_json(), indent=2) + "\n")
-    page = render(
+    write_text(run.folder / "report.html", _page(run))
+    publish(run, storage)
+
+
+def _page(run: Run) -> str:
+    import pandas as pd
+
+    from scalesearch.report.html import render
+
+    return render(
         study=run.study,
         states=run.states,
         rule=run.rule if run.has_result else None,
@@ -48,8 +54,6 @@ def finish(run: Run, storage: str | None = None) -> None:
         validations=run.validations,
         schedule=run.schedule if run.has_result else pd.DataFrame(),
     )
-    write_text(run.folder / "report.html", page)
-    publish(run, storage)
 
 
 def publish(run: Run, storage: str | None = None) -> None:

@@ -64,7 +64,7 @@ class Run:
     @cached_property
     def candidates(self) -> pd.DataFrame:
         """One row a candidate, best first; columns as `analysis.tables.CANDIDATE_COLUMNS`."""
-        return candidates_table(self.records, self.study.budget, self.study.metric)
+        return candidates_table(self.records, self.study.budget, self.study.metric, self.trials)
 
     @cached_property
     def choice(self) -> Choice:

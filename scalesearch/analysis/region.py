@@ -37,6 +37,8 @@ _ENOUGH = 300
 _STEPS = (60, 180, 540, 1620)
 # Pieces of a region that are so far apart in shares are two places, not one with holes.
 _APART = 0.1
+# So many points are judged at a time: their conditions are some 4 KiB a point, in several copies.
+_AT_ONCE = 256
 # The points that no optimum may be worse than.
 _RIVALS = np.array([point.values for point in lattice(8)])
 
@@ -139,6 +141,11 @@ def in_region(fit: Surface, points: FloatArray, maximise: bool, level: float = L
 @in_region.register
 def _(fit: SurfaceFit, points: FloatArray, maximise: bool, level: float = LEVEL) -> NDArray[np.bool_]:
     """A polynomial's: those of a p value of at least 1 − level, most others being left out by a bound of it."""
+    parts = np.array_split(points, range(_AT_ONCE, len(points), _AT_ONCE))
+    return np.concatenate([_in_polynomials(fit, part, maximise, level) for part in parts])
+
+
+def _in_polynomials(fit: SurfaceFit, points: FloatArray, maximise: bool, level: float) -> NDArray[np.bool_]:
     conditions, estimate = _conditions(fit, points, maximise)
     most = len(estimate) - 1  # the conditions say nothing about a constant
     farthest = np.maximum(-(conditions @ estimate).min(axis=1), 0.0)

@@ -121,14 +121,17 @@ def trials_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
     return _typed(rows, TRIAL_COLUMNS)
 
 
-def candidates_table(records: Sequence[TrialRecord], budget: float, metric: str) -> pd.DataFrame:
+def candidates_table(
+    records: Sequence[TrialRecord], budget: float, metric: str, trials: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """One row a candidate, the best of a level by `metric` first, pruned ones behind them, failed ones last.
 
     Columns are `CANDIDATE_COLUMNS`. `budget` is the multiple of the baseline's macs that candidates were meant to cost.
-    Raises `ValueError` for an unknown metric.
+    `trials` is the trials' table of the records, made here where it is not given. Raises `ValueError` for an unknown
+    metric.
     """
     better = metric_of(metric)
-    trials = trials_table(records)
+    trials = trials_table(records) if trials is None else trials
     compared = compare(trials, metric).to_dict("index")
     merged = merged_records(records)
     rows = [_candidate_row(number, record, budget, compared.get(number, {})) for number, record in merged.items()]

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import heapq
 import sys
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 
 from scalesearch.cli.display import duration, failure, multipliers, network, table
 from scalesearch.config import StudyConfig
 from scalesearch.records import FAILED, PRUNED, TrialRecord, merged_records
+from scalesearch.scaling.architecture import ArchitectureSpec
 
 LEADERS = 5
 _PREDICTED_TRIALS = 2
@@ -43,8 +46,12 @@ class SearchProgress:
         self._measured = measured or study.metric
         self._study, self._trials, self._predicted = study, trials, predicted_seconds
         self._label, self._later = label, later_seconds
-        self._records, self._begun = list(records), len(records)
-        self._fraction = 0.0
+        self._tasks = set[tuple[object, ...]]()
+        self._merged: dict[ArchitectureSpec, TrialRecord] = {}  # one a candidate
+        self._ended = Counter[str]()  # by status
+        for record in records:
+            self._add(record)
+        self._begun, self._fraction = len(self._tasks), 0.0
         self._started = time.monotonic()
         self._console = Console(stderr=True, highlight=False)
         self._bar = Progress(
@@ -52,6 +59,7 @@ class SearchProgress:
         )
         self._task = self._bar.add_task("", total=trials, left="")
         self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+        self._leaders = self._leaderboard()
         self._update()
 
     def __enter__(self) -> Self:
@@ -70,24 +78,35 @@ class SearchProgress:
         self._fraction += part
         self._update()
 
-    def finished(self, records: Sequence[TrialRecord], trials: int) -> None:
-        """The trial at hand ended; `records` are those of all workers so far, of `trials` there are now."""
-        self._fraction, self._trials = 0.0, trials
-        self._take(records)
+    def finished(self) -> None:
+        """The trial at hand ended, or was taken away."""
+        self._fraction = 0.0
+
+    def seen(self, records: Iterable[TrialRecord], trials: int) -> None:
+        """These `records` of any worker are there now, of `trials` in all; those known already change nothing."""
+        self._trials, known = trials, len(self._tasks)
+        for record in records:
+            if self._add(record) and not self._console.is_terminal:
+                self._line(record)
+        if len(self._tasks) > known:
+            self._leaders = self._leaderboard()
         self._update()
 
-    def waiting(self, running: int, records: Sequence[TrialRecord]) -> None:
+    def waiting(self, running: int) -> None:
         """Nothing is left to start, but other workers, or ones that died, still hold `running` trials."""
-        self._take(records)
         self._update(f"waiting for {running} trial{'s' * (running > 1)} elsewhere")
 
-    def _take(self, records: Sequence[TrialRecord]) -> None:
-        known = set(map(_task, self._records))
-        for record in records:
-            if _task(record) not in known:
-                self._records.append(record)
-                if not self._console.is_terminal:
-                    self._line(record)
+    def _add(self, record: TrialRecord) -> bool:
+        """Whether the record is a new one."""
+        spec = record.candidate.spec
+        task = (spec, *(seed.seed for seed in record.seeds))
+        if task in self._tasks:
+            return False
+        self._tasks.add(task)
+        self._ended[record.status] += 1
+        earlier = [self._merged[spec]] if spec in self._merged else []
+        self._merged[spec] = merged_records([*earlier, record])[0]
+        return True
 
     def seconds_left(self) -> float | None:
         """At the pace since the start (all candidates cost the same macs), and what was predicted.
@@ -95,7 +114,7 @@ class SearchProgress:
         The prediction counts as much as `_PREDICTED_TRIALS` trials: the first ones say little, with start-up in them
         and others under way.
         """
-        done = len(self._records) + self._fraction
+        done = len(self._tasks) + self._fraction
         gained, left = done - self._begun, max(0.0, self._trials - done)
         seconds = time.monotonic() - self._started
         if self._predicted is not None:
@@ -108,28 +127,30 @@ class SearchProgress:
         return "time left not known yet" if seconds is None else f"{duration(seconds)} left"
 
     def _update(self, doing: str = "") -> None:
-        done = len(self._records)
+        done = len(self._tasks)
         self._bar.update(
             self._task,
             description=self._label + (doing or f"trial {min(done + 1, self._trials)} of {self._trials}"),
             completed=done + self._fraction,
             left=self._left(),
         )
-        self._live.update(self._group())
+        self._live.update(Group(self._bar, *self._leaders))
 
     def _line(self, record: TrialRecord) -> None:
         if record.failure is not None:
             result = failure(record.failure)
         else:
             result = f"{self._measured} {record.mean(self._study.metric):.4f}"
-        place = f"{self._label}[{len(self._records)}/{self._trials}]"
+        place = f"{self._label}[{len(self._tasks)}/{self._trials}]"
         sys.stderr.write(f"{place} {network(record.candidate.spec)}: {result}; {self._left()}\n")
         sys.stderr.flush()
 
-    def _group(self) -> Group:
+    def _leaderboard(self) -> list[RenderableType]:
+        """The best candidates, and how many trials were pruned or failed; on a terminal."""
+        if not self._console.is_terminal:
+            return []
         metric, sign = self._study.metric, 1 if self._study.metric == "val_loss" else -1
-        merged = merged_records(self._records).values()
-        good = sorted((r for r in merged if r.failure is None), key=lambda r: sign * r.mean(metric))
+        good = (record for record in self._merged.values() if record.failure is None)
         rows = [
             {
                 "": str(place),
@@ -137,12 +158,9 @@ class SearchProgress:
                 self._measured: f"{record.mean(metric):.4f}",
                 "network": network(record.candidate.spec),
             }
-            for place, record in enumerate(good[:LEADERS], start=1)
+            for place, record in enumerate(
+                heapq.nsmallest(LEADERS, good, key=lambda record: sign * record.mean(metric)), start=1
+            )
         ]
-        counts = {status: sum(r.status == status for r in self._records) for status in (PRUNED, FAILED)}
-        note = [f"{count} {status}" for status, count in counts.items() if count]
-        return Group(self._bar, *([table(rows, self._console.width, ())] if rows else []), *note)
-
-
-def _task(record: TrialRecord) -> tuple[object, ...]:
-    return (record.candidate.spec, *(seed.seed for seed in record.seeds))
+        notes = [f"{self._ended[status]} {status}" for status in (PRUNED, FAILED) if self._ended[status]]
+        return [*([table(rows, self._console.width, ())] if rows else []), *notes]

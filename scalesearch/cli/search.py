@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -31,6 +31,8 @@ from scalesearch.search.timing import predicted_seconds
 from scalesearch.search.worker import Finished, work
 
 if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
     from scalesearch.results import Run
     from scalesearch.training.data import Splits
 
@@ -48,11 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         _check_is_own(folder, config, arguments.storage)
         if not arguments.json:
             display.show_plan_head(parts)
-        with _searches(config, parts, folder, arguments.storage) as (searches, splits):
-            for place, search in enumerate(searches):
-                later = sum(_predicted(later.config, later.plan) or 0.0 for later in searches[place + 1 :])
-                train_missing(search, splits, arguments.storage or sqlite_url(folder), deadline, later)
-            missing = sum(map(_missing, searches))
+        missing = _train(config, parts, folder, arguments.storage, deadline)
         from scalesearch.results import load  # with pandas and scipy, of which training has no need
 
         done = load(folder)
@@ -67,6 +65,17 @@ def run(arguments: argparse.Namespace) -> int:
         )
         return 5
     return code
+
+
+def _train(
+    config: StudyConfig, parts: Sequence[tuple[Part, Plan]], folder: Path, server: str | None, deadline: float
+) -> int:
+    """Train what the searches still lack; how many trials have no result even so."""
+    with _searches(config, parts, folder, server) as (searches, splits):
+        for place, search in enumerate(searches):
+            later = sum(_predicted(later.config, later.plan) or 0.0 for later in searches[place + 1 :])
+            train_missing(search, splits, server or sqlite_url(folder), deadline, later)
+        return sum(map(_missing, searches))
 
 
 def _check_is_own(folder: Path, config: StudyConfig, server: str | None) -> None:
@@ -154,27 +163,40 @@ def train_missing(
     from scalesearch.cache import enable_compilation_cache
     from scalesearch.models.kernels.library import build_ahead
     from scalesearch.search.objective import TrainingEvaluation
+    from scalesearch.training.memory import release
 
     enable_compilation_cache()
     if config.runtime.convolutions in ("auto", "kernels"):
         build_ahead(sys.stderr.write)
-    records = studies.records(study)
+    reader, trials = studies.Reader(), study.get_trials(deepcopy=False)
     progress = SearchProgress(
-        config, _trials(search), _predicted(config, made), records, search.label, later_seconds, search.measured
+        config,
+        _total(search, studies.states_of(trials)),
+        _predicted(config, made),
+        reader.new(trials),
+        search.label,
+        later_seconds,
+        search.measured,
     )
 
-    def told(finished: Finished | None = None) -> None:
-        del finished
-        progress.finished(studies.records(study), _trials(search))
-
-    def on_wait(running: int) -> None:
-        progress.waiting(running, studies.records(study))
+    def on_look(trials: Sequence[FrozenTrial]) -> None:
+        progress.seen(reader.new(trials), _total(search, studies.states_of(trials)))
 
     evaluate = TrainingEvaluation(config, splits, lambda report: progress.epoch(report.share))
     interrupts.check()
     with _helpers(url, config.name, config.runtime.workers, deadline), progress:
-        work(study, config, made, evaluate, told, on_wait, deadline, evaluate.expect)
-        told()  # the last trials of other workers
+        work(
+            study,
+            config,
+            made,
+            evaluate,
+            lambda _: progress.finished(),
+            progress.waiting,
+            deadline,
+            evaluate.expect,
+            on_look,
+        )
+    release()  # tables and figures need as much again
 
 
 def _race_goes_on(search: Search) -> bool:
@@ -183,9 +205,8 @@ def _race_goes_on(search: Search) -> bool:
     return bool(next_round(search.config, search.plan, studies.records(search.study)))
 
 
-def _trials(search: Search) -> int:
+def _total(search: Search, states: Mapping[str, int]) -> int:
     """How many trials there are to be, as far as is known."""
-    states = studies.count_states(search.study)
     return max(planned_size(search.config, search.plan), sum(states.values()))
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -18,6 +19,7 @@ from scalesearch.config import StudyConfig, parse_study
 from scalesearch.records import TrialRecord, candidate_from_json, candidate_to_json, record_from_json
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.feasible import Candidate
+from scalesearch.scaling.simplex import Shares, from_search_space
 from scalesearch.search.design import PlannedTrial
 from scalesearch.search.storage import StorageError, hidden, study_names
 
@@ -25,6 +27,11 @@ Study = optuna.Study
 
 _STUDY, _FINGERPRINT, _DATA = "study", "fingerprint", "data_digest"
 _CANDIDATE, _SEEDS, _PLANNED, _RECORD = "candidate", "seeds", "planned", "record"
+
+SEARCH_SPACE: dict[str, BaseDistribution] = dict.fromkeys(
+    ("depth_share", "width_fraction"), FloatDistribution(0.0, 1.0)
+)
+"""The parameters, in the order in which `scaling.simplex.from_search_space` takes them."""
 
 Task = tuple[ArchitectureSpec, tuple[int, ...]]
 """What a queued trial stands for: a network to train for some seeds."""
@@ -136,11 +143,18 @@ def enqueue_missing(study: optuna.Study, wanted: Sequence[PlannedTrial], *, plan
 
 
 def enqueue(study: optuna.Study, candidate: Candidate, seeds: tuple[int, ...], *, planned: bool) -> None:
-    """Queue a trial at the realised shares of its candidate; `planned`: it is one of the design's."""
-    shares = candidate.shares
-    study.enqueue_trial(
-        {"depth_share": shares.depth_share, "width_fraction": shares.width_fraction},
-        user_attrs={**_attributes(candidate), _SEEDS: list(seeds), _PLANNED: planned},
+    """Queue a trial at the realised shares of its candidate; `planned`: it is one of the design's.
+
+    Its parameters are there from the start, which spares whoever claims it a transaction each.
+    """
+    shares = (candidate.shares.depth_share, candidate.shares.width_fraction)
+    study.add_trial(
+        optuna.create_trial(
+            state=TrialState.WAITING,
+            params=dict(zip(SEARCH_SPACE, shares, strict=True)),
+            distributions=SEARCH_SPACE,
+            user_attrs={**_attributes(candidate), _SEEDS: list(seeds), _PLANNED: planned},
+        )
     )
 
 
@@ -173,6 +187,11 @@ def seeds_of(trial: FrozenTrial | optuna.Trial) -> tuple[int, ...]:
     return tuple(trial.user_attrs[_SEEDS])
 
 
+def suggested(trial: optuna.Trial) -> Shares:
+    """The shares that the study's sampler suggests."""
+    return from_search_space(*(trial.suggest_float(name, 0.0, 1.0) for name in SEARCH_SPACE))
+
+
 def set_candidate(trial: optuna.Trial, candidate: Candidate, seeds: tuple[int, ...]) -> None:
     """Say what a trial that a sampler proposed stands for."""
     trial.set_user_attr(_SEEDS, list(seeds))
@@ -203,17 +222,26 @@ def next_waiting(trials: Sequence[FrozenTrial], claimed: optuna.Trial) -> tuple[
     return None
 
 
-def twins(trials: Sequence[FrozenTrial], trial: optuna.Trial) -> list[FrozenTrial]:
-    """The others of `trials` that stand for the network and seeds of `trial`, which has a candidate."""
-    own = trial.user_attrs  # once: each look at it copies all of it
-    seeds, spec = own[_SEEDS], own[_CANDIDATE]["spec"]
-    return [
-        other
-        for other in trials
-        if other.user_attrs.get(_SEEDS) == seeds
-        and other.user_attrs[_CANDIDATE]["spec"] == spec
-        and other.number != trial.number
-    ]
+class Twins:
+    """Finds trials that stand for the same network and seeds; looks at each trial of a study once."""
+
+    def __init__(self) -> None:
+        self._alike: dict[tuple[int, ...], list[int]] = {}  # numbers of trials, by what is quick to compare
+        self._known = 0
+
+    def of(self, trials: Sequence[FrozenTrial], trial: optuna.Trial) -> list[FrozenTrial]:
+        """The others of `trials`, all of a study, that stand for what `trial` does, which has a candidate."""
+        for other in trials[self._known :]:
+            if _CANDIDATE in other.user_attrs:
+                self._alike.setdefault(self._key(other.user_attrs), []).append(other.number)
+        self._known = len(trials)
+        own = trial.user_attrs  # once: each look at it copies all of it
+        alike = (trials[number] for number in self._alike.get(self._key(own), ()) if number != trial.number)
+        return [other for other in alike if other.user_attrs[_CANDIDATE]["spec"] == own[_CANDIDATE]["spec"]]
+
+    @staticmethod
+    def _key(attributes: Mapping[str, Any]) -> tuple[int, ...]:
+        return (attributes[_CANDIDATE]["macs"], *attributes[_SEEDS])
 
 
 def task_of(trial: FrozenTrial | optuna.Trial) -> Task | None:
@@ -272,6 +300,19 @@ def snapshot(study: optuna.Study) -> Snapshot:
 def records(study: optuna.Study) -> tuple[TrialRecord, ...]:
     """Records of all finished trials, in their order."""
     return snapshot(study).records
+
+
+class Reader:
+    """Reads the records of a study's trials, each once."""
+
+    def __init__(self) -> None:
+        self._read = set[int]()
+
+    def new(self, trials: Sequence[FrozenTrial]) -> list[TrialRecord]:
+        """Those of `trials`, all of a study, that were not read before."""
+        ended = [trial for trial in trials if trial.number not in self._read and has_record(trial)]
+        self._read.update(trial.number for trial in ended)
+        return [record_of(trial) for trial in ended]
 
 
 def count_states(study: optuna.Study) -> Mapping[str, int]:

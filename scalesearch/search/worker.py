@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,7 +18,6 @@ from scalesearch.config import StudyConfig
 from scalesearch.records import PRUNED, TrialRecord, record_to_json
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.feasible import Candidate, FeasibleSet, feasible_set
-from scalesearch.scaling.simplex import Shares, from_search_space
 from scalesearch.search import study as studies
 from scalesearch.search.design import Plan, first_seeds, log_distances, planned_size
 from scalesearch.search.pruning import Watch, goes_on, pruner_of, watch_of
@@ -61,6 +60,7 @@ def work(
     on_wait: Callable[[int], None],
     deadline: float = math.inf,
     expect: Callable[[Candidate, tuple[int, ...]], None] | None = None,
+    on_look: Callable[[Sequence[FrozenTrial]], None] = lambda trials: None,
 ) -> None:
     """Evaluate trials until none is left, here or elsewhere.
 
@@ -68,7 +68,8 @@ def work(
     worker died comes back to the queue. An interrupted trial goes back at once. In a race the queue is filled again
     when it is empty, until the choice is resolved or nothing is left to find out. After `deadline` (of
     `time.monotonic`) no trial begins, nor one that by the mean of those before would end after it. Before a trial is
-    evaluated `expect` gets the one that is next in the queue, if there is one.
+    evaluated `expect` gets the one that is next in the queue, if there is one. `on_look` gets all trials of the study
+    before each trial, while it waits, and in the end.
     """
     planned = plan.distinct
     studies.check_plan(study, planned)
@@ -80,6 +81,7 @@ def work(
     taken_away: list[int] = []
     finished: list[Finished] = []
     seen: list[FrozenTrial] = []
+    twins = studies.Twins()
     waited, started = 0.0, set[int]()
 
     def objective(trial: optuna.Trial) -> float:
@@ -94,13 +96,11 @@ def work(
 
     def attempt(trial: optuna.Trial) -> float:
         study.sampler = studies.sampler_for(config, trial.number)
-        depth_share = trial.suggest_float("depth_share", 0.0, 1.0)
-        width_fraction = trial.suggest_float("width_fraction", 0.0, 1.0)
         if adaptive is not None:
             seeds = first_seeds(config)
-            candidate = adaptive.candidate(trial, from_search_space(depth_share, width_fraction), seeds)
+            candidate = adaptive.candidate(trial, seeds)
         else:
-            candidate, seeds = _claimed(study, trial, seen)
+            candidate, seeds = _claimed(study, trial, seen, twins)
             if expect is not None and (following := studies.next_waiting(seen, trial)) is not None:
                 expect(*following)
         more = (watch_of(study, trial, config, seeds),) if config.prune else ()
@@ -115,8 +115,9 @@ def work(
         return record.mean(config.metric)
 
     while True:
-        interrupts.check()
         seen = study.get_trials(deepcopy=False)
+        on_look(seen)
+        interrupts.check()
         states = studies.states_of(seen)
         begun = sum(states.values()) - states["waiting"]
         left = states["waiting"] if adaptive is None else size - begun
@@ -182,7 +183,9 @@ def _go_on(study: optuna.Study, config: StudyConfig, plan: Plan) -> bool:
     return True  # another worker was faster
 
 
-def _claimed(study: optuna.Study, trial: optuna.Trial, seen: list[FrozenTrial]) -> tuple[Candidate, tuple[int, ...]]:
+def _claimed(
+    study: optuna.Study, trial: optuna.Trial, seen: list[FrozenTrial], twins: studies.Twins
+) -> tuple[Candidate, tuple[int, ...]]:
     """The candidate and the seeds of a queued trial. Raises `TrialPruned` for one too many.
 
     That is a trial that nobody queued, since another worker took the last one between the look and the
@@ -194,7 +197,7 @@ def _claimed(study: optuna.Study, trial: optuna.Trial, seen: list[FrozenTrial]) 
         raise optuna.TrialPruned
     if trial.number >= len(seen):
         seen = study.get_trials(deepcopy=False)
-    for other in studies.twins(seen, trial):
+    for other in twins.of(seen, trial):
         if studies.holds(other) and (other.number < trial.number or studies.has_record(other)):
             raise optuna.TrialPruned
     return candidate, studies.seeds_of(trial)
@@ -209,8 +212,12 @@ class _Adaptive:
         found = feasible_set(baseline.spec, baseline.rounding, config.budget, config.tolerance)
         self._found: FeasibleSet = found.without_twins()
 
-    def candidate(self, trial: optuna.Trial, target: Shares, seeds: tuple[int, ...]) -> Candidate:
-        """The nearest free candidate, marked as taken. Raises `TrialPruned` for a trial too many."""
+    def candidate(self, trial: optuna.Trial, seeds: tuple[int, ...]) -> Candidate:
+        """The free candidate nearest to what the sampler suggests, marked as taken.
+
+        Raises `TrialPruned` for a trial too many.
+        """
+        target = studies.suggested(trial)
         order = log_distances(self._found, target, self._budget).argsort(kind="stable").tolist()
         while True:
             others = [t for t in self._study.get_trials(deepcopy=False) if t.number != trial.number]

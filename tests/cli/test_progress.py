@@ -34,7 +34,8 @@ def test_time_left_is_as_predicted_at_first_and_then_at_the_pace_seen(clock: Clo
     progress = SearchProgress(planted_study(), 15, 300.0, [])
     assert progress.seconds_left() == 300
     clock.now += 30
-    progress.finished(RECORDS[:1], 15)
+    progress.finished()
+    progress.seen(RECORDS[:1], 15)
     assert progress.seconds_left() == pytest.approx(14 * (2 * 20 + 30) / 3)  # the prediction counts as two trials
     # Two seeds of three epochs: half a trial is three of them.
     clock.now += 15
@@ -47,7 +48,7 @@ def test_a_resumed_search_counts_its_own_pace(clock: Clock) -> None:
     progress = SearchProgress(planted_study(), 15, 300.0, RECORDS[:10])
     assert progress.seconds_left() == pytest.approx(5 * 20)
     clock.now += 40
-    progress.finished(RECORDS[:11], 15)
+    progress.seen(RECORDS[:11], 15)
     assert progress.seconds_left() == pytest.approx(4 * (2 * 20 + 40) / 3)
 
 
@@ -58,9 +59,10 @@ def test_off_a_terminal_each_trial_that_ends_anywhere_is_one_line(capsys: pytest
         fail=lambda c: Failure("diverged", "loss must stay finite"),
     )
     with SearchProgress(planted_study(), 15, 300.0, []) as progress:
-        progress.finished([RECORDS[0]], 15)
-        progress.finished([failed[0], RECORDS[0], RECORDS[2]], 15)  # two ended elsewhere; the order is the trials'
-        progress.waiting(1, [failed[0], RECORDS[0], RECORDS[2], RECORDS[3]])
+        progress.seen([RECORDS[0]], 15)
+        progress.seen([failed[0], RECORDS[0], RECORDS[2]], 15)  # two ended elsewhere; the order is the trials'
+        progress.waiting(1)
+        progress.seen([RECORDS[3]], 15)
     out, err = capsys.readouterr()
     assert out == ""
     lines = err.splitlines()
@@ -70,9 +72,22 @@ def test_off_a_terminal_each_trial_that_ends_anywhere_is_one_line(capsys: pytest
     assert all(line.endswith(" left") for line in lines)
 
 
+def test_seeds_that_come_one_by_one_lead_by_their_mean(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    alone = [planted_records(PlantedSurface(), seeds=(seed,))[:3] for seed in (0, 1)]
+    with SearchProgress(planted_study(), 6, 300.0, alone[0]) as progress:
+        progress.seen(alone[1], 6)
+        progress._live.refresh()
+    both = sorted(record.mean("val_loss") for record in planted_records(PlantedSurface(), seeds=(0, 1))[:3])
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err).replace("\r", "\n")
+    assert re.findall(r"^\d .* (\d\.\d{4}) ", shown, re.MULTILINE)[-3:] == [f"{value:.4f}" for value in both]
+
+
 def test_a_validation_names_what_it_measures(capsys: pytest.CaptureFixture[str]) -> None:
     with SearchProgress(planted_study(), 15, 300.0, [], measured="test loss") as progress:
-        progress.finished(RECORDS[:1], 15)
+        progress.seen(RECORDS[:1], 15)
     told = capsys.readouterr().err
     assert "test loss 0." in told
     assert "val_loss" not in told
@@ -87,7 +102,7 @@ def test_on_a_terminal_a_bar_with_the_time_left_and_the_leaders(
         progress._live.refresh()
         first = capsys.readouterr().err
         clock.now += 60
-        progress.finished(RECORDS[:8], 15)
+        progress.seen(RECORDS[:8], 15)
         progress._live.refresh()
         later = capsys.readouterr().err
     first, later = (re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text) for text in (first, later))

@@ -10,7 +10,7 @@ import optuna
 import pytest
 
 from scalesearch.config import StudyConfig
-from scalesearch.records import Failure
+from scalesearch.records import Failure, TrialRecord
 from scalesearch.search import study as studies
 from scalesearch.search.design import make_plan
 from scalesearch.search.storage import StorageError, open_storage, sqlite_url
@@ -132,6 +132,9 @@ def test_planned_trials_are_queued_once(tmp_path: Path) -> None:
     study = studies.open_study(storage, config, "digest")
     assert studies.enqueue_missing(study, planned) == 15
     assert studies.enqueue_missing(study, planned) == 0
+    shares = [trial.candidate.shares for trial in planned]
+    parameters = [{"depth_share": own.depth_share, "width_fraction": own.width_fraction} for own in shares]
+    assert [trial.params for trial in study.trials] == parameters  # nobody who claims one has to write them
     again = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest")
     assert studies.enqueue_missing(again, planned) == 0
     assert studies.count_states(study) == {"waiting": 15, "running": 0, "complete": 0, "pruned": 0, "failed": 0}
@@ -144,6 +147,25 @@ def test_planned_trials_are_queued_once(tmp_path: Path) -> None:
     assert studies.enqueue_missing(study, planned) == 1
     tasks = [(trial.candidate.spec, (0, 1)) for trial in planned]
     assert [studies.task_of(trial) for trial in study.trials] == [*tasks, tasks[0]]
+
+
+def test_a_reader_gives_each_record_once(tmp_path: Path) -> None:
+    config = planted_study()
+    plan = make_plan(config)
+    study = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest")
+    studies.enqueue_missing(study, plan.trials)
+    reader, found = studies.Reader(), list[list[TrialRecord]]()
+    work(
+        study,
+        config,
+        plan,
+        planted_evaluate(PlantedSurface()),
+        lambda finished: None,
+        lambda running: None,
+        on_look=lambda trials: found.append(reader.new(trials)),
+    )
+    assert [len(records) for records in found] == [0, *[1] * 15]  # before each trial, and in the end
+    assert [record for records in found for record in records] == list(studies.records(study))
 
 
 def test_networks_that_another_version_planned_are_a_mismatch(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import subprocess
@@ -151,6 +152,54 @@ def test_what_compiling_left_is_given_back_and_compiled_programs_stay() -> None:
     assert len(traced) == before
     assert function(jnp.float32(1)) == 2
     assert len(traced) == before + 1
+
+
+FROM_THREADS = """
+import ctypes, sys, tempfile, threading
+from pathlib import Path
+from scalesearch.training.memory import tune_allocator
+if sys.argv[1] == "tuned":
+    tune_allocator()
+glibc = ctypes.CDLL(None)
+glibc.malloc.restype, glibc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+glibc.fopen.restype, glibc.fopen.argtypes = ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_char_p]
+glibc.malloc_info.argtypes, glibc.fclose.argtypes = [ctypes.c_int, ctypes.c_void_p], [ctypes.c_void_p]
+barrier = threading.Barrier(40)
+
+def allocate():
+    glibc.malloc(2000)
+    barrier.wait()
+
+threads = [threading.Thread(target=allocate) for _ in range(40)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+large = glibc.malloc(2**24)  # once one is freed, glibc takes blocks up to that size from its heap
+glibc.free(ctypes.c_void_p(large))
+glibc.malloc(2**21)
+with tempfile.NamedTemporaryFile() as file:
+    stream = glibc.fopen(file.name.encode(), b"w")
+    glibc.malloc_info(0, stream)
+    glibc.fclose(stream)
+    told = Path(file.name).read_text()
+print(told.count("<heap nr="), told.split('<total type="mmap" count="')[1].split('"')[0])
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="the allocator is not glibc's")
+def test_threads_share_a_few_arenas_and_large_blocks_are_memory_of_their_own() -> None:
+    cores = sorted(os.sched_getaffinity(0))[:1]  # on one core glibc has eight arenas, a tuned process two
+    arenas, blocks = {}, {}
+    for how in ("tuned", "plain"):
+        done = subprocess.run(
+            [sys.executable, "-c", FROM_THREADS, how],
+            capture_output=True,
+            text=True,
+            check=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        )
+        arenas[how], blocks[how] = map(int, done.stdout.split())
+    assert arenas["tuned"] <= 2 < arenas["plain"]
+    assert blocks["tuned"] == blocks["plain"] + 1
 
 
 def test_bfloat16_computes_in_half_the_bits_and_keeps_its_variables_in_all(splits: Splits) -> None:
