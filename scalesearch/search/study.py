@@ -229,15 +229,15 @@ class Twins:
         self._alike: dict[tuple[int, ...], list[int]] = {}  # numbers of trials, by what is quick to compare
         self._known = 0
 
-    def of(self, trials: Sequence[FrozenTrial], trial: optuna.Trial) -> list[FrozenTrial]:
+    def of(self, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> list[FrozenTrial]:
         """The others of `trials`, all of a study, that stand for what `trial` does, which has a candidate."""
         for other in trials[self._known :]:
             if _CANDIDATE in other.user_attrs:
                 self._alike.setdefault(self._key(other.user_attrs), []).append(other.number)
         self._known = len(trials)
-        own = trial.user_attrs  # once: each look at it copies all of it
-        alike = (trials[number] for number in self._alike.get(self._key(own), ()) if number != trial.number)
-        return [other for other in alike if other.user_attrs[_CANDIDATE]["spec"] == own[_CANDIDATE]["spec"]]
+        alike = (trials[number] for number in self._alike[self._key(trial.user_attrs)] if number != trial.number)
+        spec = trial.user_attrs[_CANDIDATE]["spec"]
+        return [other for other in alike if other.user_attrs[_CANDIDATE]["spec"] == spec]
 
     @staticmethod
     def _key(attributes: Mapping[str, Any]) -> tuple[int, ...]:

@@ -192,15 +192,16 @@ def _claimed(
     claim; or one of two that stand for the same network and seeds, as when two runs fill the queue at once.
     `seen` is the look: where it shows the trial, it shows all that were queued before it.
     """
-    candidate = studies.candidate_of(trial)
-    if candidate is None:
-        raise optuna.TrialPruned
     if trial.number >= len(seen):
         seen = study.get_trials(deepcopy=False)
-    for other in twins.of(seen, trial):
-        if studies.holds(other) and (other.number < trial.number or studies.has_record(other)):
+    own = seen[trial.number]
+    candidate = studies.candidate_of(own)
+    if candidate is None:
+        raise optuna.TrialPruned
+    for other in twins.of(seen, own):
+        if studies.holds(other) and (other.number < own.number or studies.has_record(other)):
             raise optuna.TrialPruned
-    return candidate, studies.seeds_of(trial)
+    return candidate, studies.seeds_of(own)
 
 
 class _Adaptive:

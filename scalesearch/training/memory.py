@@ -64,12 +64,12 @@ def bytes_available(runtime: RuntimeSection) -> float:
 def tune_allocator() -> None:
     """Has glibc keep less of what is freed, for a process that trains one network after the other.
 
-    It serves threads from two arenas a core at most: each keeps what was freed in it, and XLA compiles every network
-    in new threads, which would be spread over eight a core. And from a mebibyte on a block is memory of its own that
+    It serves threads from an arena a core at most: each keeps what was freed in it, and XLA compiles every network in
+    new threads, which would be spread over eight a core. And from a mebibyte on a block is memory of its own that
     goes back when freed: else that size grows with the blocks that were, and they leave gaps. Comes before other
     threads; does nothing where the allocator is another.
     """
-    _call_of_glibc("mallopt", _M_ARENA_MAX, 2 * len(usable_cores()))
+    _call_of_glibc("mallopt", _M_ARENA_MAX, len(usable_cores()))
     _call_of_glibc("mallopt", _M_MMAP_THRESHOLD, _MEBIBYTE)
 
 
