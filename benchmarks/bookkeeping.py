@@ -172,7 +172,7 @@ def overhead(url: str, records: list[TrialRecord]) -> float:
         config,
         dataclasses.replace(plan, trials=tuple(asked)),
         evaluate,
-        lambda _: progress.finished(),
+        lambda finished: None,
         progress.waiting,
         on_look=lambda seen: progress.seen(reader.new(seen), len(records) + len(asked)),
     )

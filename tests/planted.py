@@ -141,7 +141,7 @@ def watched(record: TrialRecord, watch: Callable[[Any], bool] | None, *, togethe
                 cut = [{curve: getattr(seed, curve)[:epoch] for curve in curves} for seed in group]
                 kept += [dataclasses.replace(seed, **own) for seed, own in zip(group, cut, strict=True)]
                 trained = sum(len(seed.train_loss) for seed in kept)
-                failure = Failure("pruned", f"after {trained} of {epochs * len(record.seeds)} epochs")
+                failure = Failure("pruned", f"after {trained} epochs of {len(record.seeds)} seeds × {epochs} epochs")
                 return dataclasses.replace(record, seeds=tuple(kept), failure=failure)
         kept += group
     return record

@@ -329,6 +329,9 @@ def test_a_wrong_override_says_that_it_is_not_in_the_file(tmp_path: Path) -> Non
     assert str(unknown.value).endswith("precision (on the command line)")
     with pytest.raises(StudyFileError, match=r"`phi\[0\]` must be greater than 0.*\(on the command line\)"):
         load_study(path, {"phi": [0]})
+    with pytest.raises(StudyFileError, match=r"`training.warmup_epochs` must be below `epochs` \(1\)") as beside:
+        load_study(path, {"training.epochs": 1, "seeds": 2})
+    assert str(beside.value).endswith("(with `training.epochs` from the command line)")
 
 
 def test_a_study_does_not_change() -> None:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import NoReturn, TextIO
 
 from scalesearch import interrupts
-from scalesearch.cli.arguments import build_parser, words_of
 
 INTERRUPTED = 130
 
@@ -43,18 +42,21 @@ _EXIT_CODES = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command of `argv` (default: the process's) and return its exit code."""
-    arguments = build_parser().parse_args(words_of(sys.argv[1:] if argv is None else argv))
     interrupts.immediate()
     warnings.showwarning = _note
     warnings.filterwarnings("once", module="scalesearch")
+    debug = resumes = False
     try:
+        from scalesearch.cli.arguments import build_parser, words_of  # where an interrupt is one line
+
+        arguments = build_parser().parse_args(words_of(sys.argv[1:] if argv is None else argv))
+        debug, resumes = arguments.debug, arguments.command in ("run", "validate")
         module = importlib.import_module(f"scalesearch.cli.{_COMMANDS[arguments.command]}")
         code: int = getattr(module, arguments.command)(arguments)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
         with contextlib.suppress(OSError):  # stderr may be closed by the same signal
-            resumes = arguments.command in ("run", "validate")
             _say("interrupted; run the same command again to resume" if resumes else "interrupted")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output went away
@@ -63,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # the one place that catches: no user sees a traceback unless asked for
         names = {kind.__name__ for kind in type(error).__mro__}
         code = next((code for name, code in _EXIT_CODES.items() if name in names), 1)
-        if arguments.debug:
+        if debug:
             raise
         if code == 1:
             _say(f"unexpected {type(error).__name__}: {_line(error)} (scalesearch --debug … shows where)")

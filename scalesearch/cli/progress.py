@@ -78,13 +78,9 @@ class SearchProgress:
         self._fraction += part
         self._update()
 
-    def finished(self) -> None:
-        """The trial at hand ended, or was taken away."""
-        self._fraction = 0.0
-
     def seen(self, records: Iterable[TrialRecord], trials: int) -> None:
-        """These `records` of any worker are there now, of `trials` in all; those known already change nothing."""
-        self._trials, known = trials, len(self._tasks)
+        """Between trials: these `records` of any worker are there, of `trials` in all; known ones change nothing."""
+        self._fraction, self._trials, known = 0.0, trials, len(self._tasks)
         for record in records:
             if self._add(record) and not self._console.is_terminal:
                 self._line(record)

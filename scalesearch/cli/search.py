@@ -190,7 +190,7 @@ def train_missing(
             config,
             made,
             evaluate,
-            lambda _: progress.finished(),
+            lambda finished: None,
             progress.waiting,
             deadline,
             evaluate.expect,

@@ -11,6 +11,7 @@ import jax
 from scalesearch.config import StudyConfig
 from scalesearch.records import Failure, FailureKind, TrialRecord
 from scalesearch.scaling.feasible import Candidate
+from scalesearch.scaling.markup import count_of
 from scalesearch.search.pruning import Watch, goes_on
 from scalesearch.training.data import Splits
 from scalesearch.training.loop import EpochReport, TrainingDiverged, train
@@ -69,5 +70,6 @@ class TrainingEvaluation:
         failure = None
         if result.stopped:
             trained = sum(len(seed.train_loss) for seed in result.seeds)
-            failure = Failure("pruned", f"after {trained} of {len(seeds) * study.training.epochs} epochs")
+            whole = f"{count_of(len(seeds), 'seed')} × {count_of(study.training.epochs, 'epoch')}"
+            failure = Failure("pruned", f"after {count_of(trained, 'epoch')} of {whole}")
         return TrialRecord(candidate, result.seeds, failure, *speed, self._versions)

@@ -21,7 +21,7 @@ class Part:
     def label(self) -> str:
         """What tells it from the others; empty for the whole schedule at φ = 1."""
         if self.rung:
-            return f"{self.rung} epoch{'s' * (self.rung > 1)}"
+            return f"{self.rung}-epoch schedule"
         return "" if self.phi == 1 else f"φ = {self.phi:g}"
 
 

@@ -24,7 +24,7 @@ def test_levels_and_rungs_are_searches_of_one_run(
     assert main(flags) == 0
     out, err = capsys.readouterr()
     begun = [line.partition("[")[0] for line in err.splitlines()]
-    assert begun == [""] * 3 + ["φ = 2: "] * (len(begun) - 6) + ["1 epoch: "] * 3
+    assert begun == [""] * 3 + ["φ = 2: "] * (len(begun) - 6) + ["1-epoch schedule: "] * 3
     assert "Schedule: the order of the candidates against that after 2 epochs" in out
     run = load(folder)
     assert {record.phi for record in run.records} == {1.0, 2.0}
@@ -37,7 +37,7 @@ def test_levels_and_rungs_are_searches_of_one_run(
 
     assert main([*flags, "--json"]) == 0
     again, err = capsys.readouterr()
-    assert err.splitlines() == [DONE, f"φ = 2: {DONE}", f"1 epoch: {DONE}"]
+    assert err.splitlines() == [DONE, f"φ = 2: {DONE}", f"1-epoch schedule: {DONE}"]
     assert json.loads(again)["rule"] == document
 
 
@@ -76,7 +76,7 @@ def test_a_pruned_candidate_is_shown_as_pruned_and_not_trained_again(
     run = load(folder)
     assert run.states["complete"] + run.states["pruned"] == 3
     pruned = [record for record in run.records if record.status == "pruned"]
-    assert len(pruned) == err.count("pruned after 2 of 4 epochs") == run.states["pruned"] > 0
+    assert len(pruned) == err.count("pruned after 2 epochs of 2 seeds × 2 epochs") == run.states["pruned"] > 0
     # Cut short as it would have gone on: the curve of its seed is that of the whole schedule.
     assert [[len(seed.train_loss) for seed in record.seeds] for record in pruned] == [[2]] * len(pruned)
     assert main(["run", "--study", str(tiny), "--out", str(tmp_path / "whole")]) == 0

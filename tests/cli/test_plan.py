@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -171,3 +172,14 @@ def test_bad_study_file(capsys: pytest.CaptureFixture[str], tmp_path: Path, befo
 def test_missing_study_file_and_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "no such study file" in complaint(capsys, "plan", "--study", str(tmp_path / "nowhere.toml"))
     assert "cannot be read" in complaint(capsys, "plan", "--study", str(tmp_path))
+
+
+def test_an_interrupt_before_the_command_begins_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted() -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scalesearch.cli.arguments.build_parser", interrupted)
+    assert main(["plan"]) == 130
+    assert capsys.readouterr().err == "scalesearch: interrupted\n"

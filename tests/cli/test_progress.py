@@ -34,7 +34,6 @@ def test_time_left_is_as_predicted_at_first_and_then_at_the_pace_seen(clock: Clo
     progress = SearchProgress(planted_study(), 15, 300.0, [])
     assert progress.seconds_left() == 300
     clock.now += 30
-    progress.finished()
     progress.seen(RECORDS[:1], 15)
     assert progress.seconds_left() == pytest.approx(14 * (2 * 20 + 30) / 3)  # the prediction counts as two trials
     # Two seeds of three epochs: half a trial is three of them.
@@ -42,6 +41,8 @@ def test_time_left_is_as_predicted_at_first_and_then_at_the_pace_seen(clock: Clo
     progress.epoch(1 / 6)
     progress.epoch(2 / 6)
     assert progress.seconds_left() == pytest.approx(13.5 * (2 * 20 + 45) / 3.5)
+    progress.seen(RECORDS[:1], 15)  # it was taken away
+    assert progress.seconds_left() == pytest.approx(14 * (2 * 20 + 45) / 3)
 
 
 def test_a_resumed_search_counts_its_own_pace(clock: Clock) -> None:

@@ -44,7 +44,7 @@ def test_parts_have_budgets_schedules_and_names_of_their_own() -> None:
     assert [part.study.training.epochs for part in parts] == [3, 3, 1, 2]
     assert [part.study.training.warmup_epochs for part in parts] == [1.5, 1.5, 0.5, 1.0]
     assert all(part.study.phi == (1.0,) and part.study.rungs == () for part in parts)
-    assert [part.label for part in parts] == ["", "φ = 2", "1 epoch", "2 epochs"]
+    assert [part.label for part in parts] == ["", "φ = 2", "1-epoch schedule", "2-epoch schedule"]
 
 
 def test_more_parts_are_no_other_study() -> None:

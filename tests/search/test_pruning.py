@@ -67,7 +67,10 @@ def test_it_halves_twice_and_keeps_what_was_trained(run: Run) -> None:
     assert UNPRUNED <= run.states["complete"] <= size / 2
     assert sum(map(epochs, run.records)) < 0.7 * size * 4 * EPOCHS
     pruned = [record for record in run.records if record.status == "pruned"]
-    assert all(record.failure and record.failure.reason == f"after {epochs(record)} of 12 epochs" for record in pruned)
+    assert all(
+        record.failure and record.failure.reason == f"after {epochs(record)} epochs of 4 seeds × 3 epochs"
+        for record in pruned
+    )
     assert run.failed == 0
 
 
