@@ -259,6 +259,7 @@ def _helpers(url: str, name: str, workers: int, deadline: float) -> Iterator[Non
                 if helper.returncode:
                     _tell_of(helper, told)
         finally:
+            use_cores(cores)  # a search that follows shares them out anew
             for helper, _ in helpers:
                 helper.terminate()
             for helper, _ in helpers:
