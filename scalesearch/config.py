@@ -331,7 +331,7 @@ def _validated(document: Mapping[str, Any], where: str, overridden: Collection[s
     except ValidationError as error:
         fault = first_fault(error, StudyConfig)
         given = any(fault.key == key or fault.key.startswith((f"{key}[", f"{key}.")) for key in overridden)
-        beside = [key for key in overridden if key.partition(".")[0] == fault.key.partition(".")[0] and "." in key]
+        beside = [key for key in overridden if fault.key and key.rpartition(".")[0] == fault.key]
         told = ", ".join(f"`{key}`" for key in beside)
         note = " (on the command line)" if given else f" (with {told} from the command line)" if beside else ""
         raise StudyFileError(f"{where}: {fault.message}{note}") from None

@@ -332,6 +332,11 @@ def test_a_wrong_override_says_that_it_is_not_in_the_file(tmp_path: Path) -> Non
     with pytest.raises(StudyFileError, match=r"`training.warmup_epochs` must be below `epochs` \(1\)") as beside:
         load_study(path, {"training.epochs": 1, "seeds": 2})
     assert str(beside.value).endswith("(with `training.epochs` from the command line)")
+    wrong = _file(tmp_path, PUBLISHED.replace("epochs = 3", "epoch = 3"))
+    with pytest.raises(StudyFileError) as elsewhere:
+        load_study(wrong, {"training.batch_size": 9})
+    assert "unknown key `training.epoch`" in str(elsewhere.value)
+    assert "command line" not in str(elsewhere.value)
 
 
 def test_a_study_does_not_change() -> None:

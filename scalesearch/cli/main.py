@@ -45,12 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     interrupts.immediate()
     warnings.showwarning = _note
     warnings.filterwarnings("once", module="scalesearch")
-    debug = resumes = False
+    words, resumes = sys.argv[1:] if argv is None else argv, False
     try:
         from scalesearch.cli.arguments import build_parser, words_of  # where an interrupt is one line
 
-        arguments = build_parser().parse_args(words_of(sys.argv[1:] if argv is None else argv))
-        debug, resumes = arguments.debug, arguments.command in ("run", "validate")
+        arguments = build_parser().parse_args(words_of(words))
+        resumes = arguments.command in ("run", "validate")
         module = importlib.import_module(f"scalesearch.cli.{_COMMANDS[arguments.command]}")
         code: int = getattr(module, arguments.command)(arguments)
         sys.stdout.flush()
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # the one place that catches: no user sees a traceback unless asked for
         names = {kind.__name__ for kind in type(error).__mro__}
         code = next((code for name, code in _EXIT_CODES.items() if name in names), 1)
-        if debug:
+        if "--debug" in words:
             raise
         if code == 1:
             _say(f"unexpected {type(error).__name__}: {_line(error)} (scalesearch --debug … shows where)")

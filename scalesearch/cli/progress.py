@@ -6,7 +6,7 @@ import heapq
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -46,12 +46,11 @@ class SearchProgress:
         self._measured = measured or study.metric
         self._study, self._trials, self._predicted = study, trials, predicted_seconds
         self._label, self._later = label, later_seconds
-        self._tasks = set[tuple[object, ...]]()
         self._merged: dict[ArchitectureSpec, TrialRecord] = {}  # one a candidate
         self._ended = Counter[str]()  # by status
         for record in records:
             self._add(record)
-        self._begun, self._fraction = len(self._tasks), 0.0
+        self._begun, self._fraction = self._done, 0.0
         self._started = time.monotonic()
         self._console = Console(stderr=True, highlight=False)
         self._bar = Progress(
@@ -78,13 +77,14 @@ class SearchProgress:
         self._fraction += part
         self._update()
 
-    def seen(self, records: Iterable[TrialRecord], trials: int) -> None:
-        """Between trials: these `records` of any worker are there, of `trials` in all; known ones change nothing."""
-        self._fraction, self._trials, known = 0.0, trials, len(self._tasks)
+    def seen(self, records: Sequence[TrialRecord], trials: int) -> None:
+        """Between trials: these `records` of any worker are new, of `trials` in all."""
+        self._fraction, self._trials = 0.0, trials
         for record in records:
-            if self._add(record) and not self._console.is_terminal:
+            self._add(record)
+            if not self._console.is_terminal:
                 self._line(record)
-        if len(self._tasks) > known:
+        if records:
             self._leaders = self._leaderboard()
         self._update()
 
@@ -92,17 +92,15 @@ class SearchProgress:
         """Nothing is left to start, but other workers, or ones that died, still hold `running` trials."""
         self._update(f"waiting for {running} trial{'s' * (running > 1)} elsewhere")
 
-    def _add(self, record: TrialRecord) -> bool:
-        """Whether the record is a new one."""
+    def _add(self, record: TrialRecord) -> None:
         spec = record.candidate.spec
-        task = (spec, *(seed.seed for seed in record.seeds))
-        if task in self._tasks:
-            return False
-        self._tasks.add(task)
         self._ended[record.status] += 1
         earlier = [self._merged[spec]] if spec in self._merged else []
         self._merged[spec] = merged_records([*earlier, record])[0]
-        return True
+
+    @property
+    def _done(self) -> int:
+        return self._ended.total()
 
     def seconds_left(self) -> float | None:
         """At the pace since the start (all candidates cost the same macs), and what was predicted.
@@ -110,7 +108,7 @@ class SearchProgress:
         The prediction counts as much as `_PREDICTED_TRIALS` trials: the first ones say little, with start-up in them
         and others under way.
         """
-        done = len(self._tasks) + self._fraction
+        done = self._done + self._fraction
         gained, left = done - self._begun, max(0.0, self._trials - done)
         seconds = time.monotonic() - self._started
         if self._predicted is not None:
@@ -123,7 +121,7 @@ class SearchProgress:
         return "time left not known yet" if seconds is None else f"{duration(seconds)} left"
 
     def _update(self, doing: str = "") -> None:
-        done = len(self._tasks)
+        done = self._done
         self._bar.update(
             self._task,
             description=self._label + (doing or f"trial {min(done + 1, self._trials)} of {self._trials}"),
@@ -137,7 +135,7 @@ class SearchProgress:
             result = failure(record.failure)
         else:
             result = f"{self._measured} {record.mean(self._study.metric):.4f}"
-        place = f"{self._label}[{len(self._tasks)}/{self._trials}]"
+        place = f"{self._label}[{self._done}/{self._trials}]"
         sys.stderr.write(f"{place} {network(record.candidate.spec)}: {result}; {self._left()}\n")
         sys.stderr.flush()
 

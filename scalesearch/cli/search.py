@@ -153,8 +153,7 @@ def train_missing(
     search: Search, splits: Splits, url: str, deadline: float = math.inf, later_seconds: float = 0.0
 ) -> None:
     """Train what the search still lacks; `later_seconds` more are to come after it."""
-    config, made, study = search.config, search.plan, search.study
-    planned = made.distinct
+    config, study, planned = search.config, search.study, search.plan.distinct
     studies.check_plan(study, planned)
     studies.enqueue_missing(study, planned)
     if not (_missing(search) or (config.race and _race_goes_on(search))):
@@ -162,12 +161,21 @@ def train_missing(
         return
     from scalesearch.cache import enable_compilation_cache
     from scalesearch.models.kernels.library import build_ahead
-    from scalesearch.search.objective import TrainingEvaluation
-    from scalesearch.training.memory import release
+    from scalesearch.training.memory import release, tune_allocator
 
+    tune_allocator()
     enable_compilation_cache()
     if config.runtime.convolutions in ("auto", "kernels"):
         build_ahead(sys.stderr.write)
+    _train_here(search, splits, url, deadline, later_seconds)
+    release()  # tables and figures need as much again
+
+
+def _train_here(search: Search, splits: Splits, url: str, deadline: float, later_seconds: float) -> None:
+    """Train what the search lacks in this process and its helpers, with progress."""
+    from scalesearch.search.objective import TrainingEvaluation
+
+    config, made, study = search.config, search.plan, search.study
     reader, trials = studies.Reader(), study.get_trials(deepcopy=False)
     progress = SearchProgress(
         config,
@@ -196,7 +204,6 @@ def train_missing(
             evaluate.expect,
             on_look,
         )
-    release()  # tables and figures need as much again
 
 
 def _race_goes_on(search: Search) -> bool:
@@ -290,6 +297,9 @@ def _worker(arguments: argparse.Namespace) -> int:
     from scalesearch.cache import enable_compilation_cache
     from scalesearch.search.objective import TrainingEvaluation
     from scalesearch.training.data import check_fits, load_splits
+    from scalesearch.training.memory import tune_allocator
+
+    tune_allocator()
 
     splits = load_splits(config.data)
     if splits.digest != studies.data_digest(study):

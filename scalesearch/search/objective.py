@@ -15,7 +15,7 @@ from scalesearch.scaling.markup import count_of
 from scalesearch.search.pruning import Watch, goes_on
 from scalesearch.training.data import Splits
 from scalesearch.training.loop import EpochReport, TrainingDiverged, train
-from scalesearch.training.memory import release, tune_allocator
+from scalesearch.training.memory import release
 from scalesearch.training.preparation import Ahead, prepare_training
 
 # What a result can depend on.
@@ -29,7 +29,6 @@ class TrainingEvaluation:
         self._study, self._splits, self._on_epoch = study, splits, on_epoch
         installed = [(name, importlib.metadata.version(name)) for name in _PACKAGES]
         self._versions = (("python", platform.python_version()), *installed)
-        tune_allocator()
         runtime = study.runtime
         self._ahead = Ahead(splits, study.training, runtime) if Ahead.pays(runtime.compile_ahead) else None
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.distributions import FloatDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -28,7 +28,7 @@ Study = optuna.Study
 _STUDY, _FINGERPRINT, _DATA = "study", "fingerprint", "data_digest"
 _CANDIDATE, _SEEDS, _PLANNED, _RECORD = "candidate", "seeds", "planned", "record"
 
-SEARCH_SPACE: dict[str, BaseDistribution] = dict.fromkeys(
+_SEARCH_SPACE: Mapping[str, FloatDistribution] = dict.fromkeys(
     ("depth_share", "width_fraction"), FloatDistribution(0.0, 1.0)
 )
 """The parameters, in the order in which `scaling.simplex.from_search_space` takes them."""
@@ -151,8 +151,8 @@ def enqueue(study: optuna.Study, candidate: Candidate, seeds: tuple[int, ...], *
     study.add_trial(
         optuna.create_trial(
             state=TrialState.WAITING,
-            params=dict(zip(SEARCH_SPACE, shares, strict=True)),
-            distributions=SEARCH_SPACE,
+            params=dict(zip(_SEARCH_SPACE, shares, strict=True)),
+            distributions={**_SEARCH_SPACE},
             user_attrs={**_attributes(candidate), _SEEDS: list(seeds), _PLANNED: planned},
         )
     )
@@ -188,8 +188,10 @@ def seeds_of(trial: FrozenTrial | optuna.Trial) -> tuple[int, ...]:
 
 
 def suggested(trial: optuna.Trial) -> Shares:
-    """The shares that the study's sampler suggests."""
-    return from_search_space(*(trial.suggest_float(name, 0.0, 1.0) for name in SEARCH_SPACE))
+    """The shares that the study's sampler suggests, or that the trial was queued with."""
+    return from_search_space(
+        *(trial.suggest_float(name, bounds.low, bounds.high) for name, bounds in _SEARCH_SPACE.items())
+    )
 
 
 def set_candidate(trial: optuna.Trial, candidate: Candidate, seeds: tuple[int, ...]) -> None:

@@ -201,6 +201,8 @@ def _claimed(
     for other in twins.of(seen, own):
         if studies.holds(other) and (other.number < own.number or studies.has_record(other)):
             raise optuna.TrialPruned
+    if not own.params:  # queued by `enqueue_trial`, which leaves them to whoever claims it
+        studies.suggested(trial)
     return candidate, studies.seeds_of(own)
 
 

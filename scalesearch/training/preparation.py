@@ -101,9 +101,9 @@ class Ahead:
     def __init__(self, splits: Splits, training: TrainingSection, runtime: RuntimeSection) -> None:
         self._arguments = (splits, training, runtime)
         self._expected: dict[Task, Future[Prepared]] = {}
-        self._begun: weakref.WeakSet[Future[Prepared]] = weakref.WeakSet()
+        self._begun = begun = weakref.WeakSet[Future[Prepared]]()
         # an interpreter that ends while jax traces in another thread aborts
-        atexit.register(lambda: wait(list(self._begun), timeout=EXIT_SECONDS))
+        atexit.register(lambda: wait(list(begun), timeout=EXIT_SECONDS))
 
     @staticmethod
     def pays(setting: bool | Literal["auto"]) -> bool:

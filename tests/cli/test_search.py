@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from scalesearch.cli.main import main
+from scalesearch.cli.search import _helpers
+from scalesearch.cores import usable_cores
 from scalesearch.results import load
 from scalesearch.scaling.rule import ScalingRule
 from scalesearch.search import study as studies
@@ -24,6 +27,16 @@ FILES = [
     "candidates.csv", "candidates.parquet", "coefficients.json", "report.html", "study.db", "study.toml",
     "trials.csv", "trials.parquet",
 ]  # fmt: skip
+
+
+def test_each_search_of_a_run_shares_out_all_cores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, own = usable_cores(), []
+    for _ in range(2):
+        with _helpers(sqlite_url(tmp_path), "nothing", 2, math.inf):  # whose other worker finds no study
+            own.append(usable_cores())
+    assert own == [before[::2]] * 2
+    assert usable_cores() == before
+    assert capsys.readouterr().err.count("a worker ended early with exit code 4") == 2
 
 
 # A SIGINT that is ignored, as in a job in the background, would be inherited.

@@ -315,6 +315,47 @@ def test_a_twin_queued_and_claimed_after_the_look_is_pruned(tmp_path: Path) -> N
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 4 + [TrialState.PRUNED]
 
 
+def test_a_trial_queued_without_its_parameters_ends_with_them(tmp_path: Path) -> None:
+    """As the ones that wait in a study of an earlier version, or of Optuna's own `enqueue_trial`."""
+    config = planted_study(design={"degree": 1})
+    study, plan = begin(sqlite_url(tmp_path), config)
+    study.tell(claim(study), state=TrialState.FAIL)
+    first = study.trials[0]
+    study.enqueue_trial(first.params, user_attrs=first.user_attrs)
+    assert study.trials[-1].params == {}
+    work(study, config, plan, Counting(), lambda finished: None, lambda running: None)
+    assert study.trials[-1].state == TrialState.COMPLETE
+    assert study.trials[-1].params == first.params
+    assert study.trials[-1].distributions == SEARCH_SPACE
+
+
+def test_what_ended_is_told_before_an_interrupt_ends_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+        asked.append(1)
+        return planted_evaluate(PlantedSurface())(candidate, seeds)
+
+    def check() -> None:
+        if asked:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(workers.interrupts, "check", check)
+    study, plan = begin(sqlite_url(tmp_path), planted_study())
+    ended: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        work(
+            study,
+            planted_study(),
+            plan,
+            evaluate,
+            lambda finished: None,
+            lambda running: None,
+            on_look=lambda trials: ended.append(studies.states_of(trials)["complete"]),
+        )
+    assert ended == [0, 1]
+
+
 def test_a_trial_that_nobody_queued_is_pruned(tmp_path: Path) -> None:
     """Another worker took the last queued trial between this one's look and its claim."""
     study, plan = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))

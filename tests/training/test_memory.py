@@ -155,7 +155,8 @@ def test_what_compiling_left_is_given_back_and_compiled_programs_stay() -> None:
 
 
 FROM_THREADS = """
-import ctypes, sys, tempfile, threading
+import ctypes, os, sys, tempfile, threading
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])  # where glibc has eight arenas, a tuned process one
 from pathlib import Path
 from scalesearch.training.memory import tune_allocator
 if sys.argv[1] == "tuned":
@@ -187,16 +188,11 @@ print(told.count("<heap nr="), told.split('<total type="mmap" count="')[1].split
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="the allocator is not glibc's")
 def test_threads_share_a_few_arenas_and_large_blocks_are_memory_of_their_own() -> None:
-    cores = sorted(os.sched_getaffinity(0))[:1]  # where glibc has eight arenas, a tuned process one
+    own = {key: value for key, value in os.environ.items() if not key.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
     arenas, blocks = {}, {}
     for how in ("tuned", "plain"):
-        done = subprocess.run(
-            [sys.executable, "-c", FROM_THREADS, how],
-            capture_output=True,
-            text=True,
-            check=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, cores),
-        )
+        command = [sys.executable, "-c", FROM_THREADS, how]
+        done = subprocess.run(command, env=own, capture_output=True, text=True, check=True)
         arenas[how], blocks[how] = map(int, done.stdout.split())
     assert arenas["tuned"] == 1 < arenas["plain"]
     assert blocks["tuned"] == blocks["plain"] + 1
