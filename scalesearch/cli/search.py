@@ -31,8 +31,6 @@ from scalesearch.search.timing import predicted_seconds
 from scalesearch.search.worker import Finished, work
 
 if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
-
     from scalesearch.results import Run
     from scalesearch.training.data import Splits
 
@@ -187,7 +185,7 @@ def _train_here(search: Search, splits: Splits, url: str, deadline: float, later
         search.measured,
     )
 
-    def on_look(trials: Sequence[FrozenTrial]) -> None:
+    def on_look(trials: studies.Trials) -> None:
         progress.seen(reader.new(trials), _total(search, studies.states_of(trials)))
 
     evaluate = TrainingEvaluation(config, splits, lambda report: progress.epoch(report.share))

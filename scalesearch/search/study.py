@@ -24,6 +24,7 @@ from scalesearch.search.design import PlannedTrial
 from scalesearch.search.storage import StorageError, hidden, study_names
 
 Study = optuna.Study
+Trials = Sequence[FrozenTrial]
 
 _STUDY, _FINGERPRINT, _DATA = "study", "fingerprint", "data_digest"
 _CANDIDATE, _SEEDS, _PLANNED, _RECORD = "candidate", "seeds", "planned", "record"
