@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(autouse=True)
 def handlers_restored() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests are a job in the background it is ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
