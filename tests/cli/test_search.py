@@ -11,17 +11,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from scalesearch.cli.main import main
-from scalesearch.cli.search import _helpers
+from scalesearch.cli.search import Search, _helpers, train_missing
 from scalesearch.cores import usable_cores
 from scalesearch.results import load
 from scalesearch.scaling.rule import ScalingRule
 from scalesearch.search import study as studies
+from scalesearch.search.design import make_plan
 from scalesearch.search.storage import open_storage, sqlite_url
 from tests.cli.tiny import ROOT, TINY, complaint, environment, scalesearch
+from tests.planted import planted_study
 
 FILES = [
     "candidates.csv", "candidates.parquet", "coefficients.json", "report.html", "study.db", "study.toml",
@@ -37,6 +40,22 @@ def test_each_search_of_a_run_shares_out_all_cores(tmp_path: Path, capsys: pytes
     assert own == [before[::2]] * 2
     assert usable_cores() == before
     assert capsys.readouterr().err.count("a worker ended early with exit code 4") == 2
+
+
+def test_an_allocator_is_tuned_before_training_and_memory_released_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = planted_study(design={"degree": 1})
+    study = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest")
+    done: list[str] = []
+    for place in ("training.memory.tune_allocator", "training.memory.release", "cli.search._train_here"):
+        name = place.rpartition(".")[2]
+        monkeypatch.setattr(f"scalesearch.{place}", lambda *_, name=name: done.append(name))
+    for place in ("cache.enable_compilation_cache", "models.kernels.library.build_ahead"):
+        monkeypatch.setattr(f"scalesearch.{place}", lambda *_: None)
+    splits: Any = None
+    train_missing(Search(config, make_plan(config), study), splits, "")
+    assert done == ["tune_allocator", "_train_here", "release"]
 
 
 # A SIGINT that is ignored, as in a job in the background, would be inherited.
