@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -57,10 +58,14 @@ def begin(url: str, config: StudyConfig) -> tuple[optuna.Study, Plan]:
 
 
 def run(
-    url: str, config: StudyConfig, evaluate: Evaluate, on_finished: Callable[[Finished], None] | None = None
+    url: str,
+    config: StudyConfig,
+    evaluate: Evaluate,
+    on_finished: Callable[[Finished], None] = lambda finished: None,
+    **options: Any,
 ) -> optuna.Study:
     study, plan = begin(url, config)
-    work(study, config, plan, evaluate, on_finished or (lambda finished: None), lambda running: None)
+    work(study, config, plan, evaluate, on_finished, lambda running: None, **options)
     return study
 
 
@@ -330,29 +335,20 @@ def test_a_trial_queued_without_its_parameters_ends_with_them(tmp_path: Path) ->
 
 
 def test_what_ended_is_told_before_an_interrupt_ends_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-
-    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
-        asked.append(1)
-        return planted_evaluate(PlantedSurface())(candidate, seeds)
+    evaluate = Counting()
 
     def check() -> None:
-        if asked:
+        if evaluate.candidates:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(workers.interrupts, "check", check)
-    study, plan = begin(sqlite_url(tmp_path), planted_study())
     ended: list[int] = []
+
+    def on_look(trials: Sequence[FrozenTrial]) -> None:
+        ended.append(studies.states_of(trials)["complete"])
+
     with pytest.raises(KeyboardInterrupt):
-        work(
-            study,
-            planted_study(),
-            plan,
-            evaluate,
-            lambda finished: None,
-            lambda running: None,
-            on_look=lambda trials: ended.append(studies.states_of(trials)["complete"]),
-        )
+        run(sqlite_url(tmp_path), planted_study(), evaluate, on_look=on_look)
     assert ended == [0, 1]
 
 
@@ -463,7 +459,6 @@ def test_threads_share_the_queue_too(storage_url: str) -> None:
 
 
 def test_the_next_in_the_queue_is_told_before_a_trial_is_evaluated(tmp_path: Path) -> None:
-    study, plan = begin(sqlite_url(tmp_path), planted_study())
     told: list[tuple[Candidate, tuple[int, ...]] | None] = []
 
     def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
@@ -471,14 +466,6 @@ def test_the_next_in_the_queue_is_told_before_a_trial_is_evaluated(tmp_path: Pat
         return planted_evaluate(PlantedSurface())(candidate, seeds)
 
     expected: list[tuple[Candidate, tuple[int, ...]]] = []
-    work(
-        study,
-        planted_study(),
-        plan,
-        evaluate,
-        lambda finished: None,
-        lambda running: None,
-        expect=lambda *following: expected.append(following),
-    )
+    run(sqlite_url(tmp_path), planted_study(), evaluate, expect=lambda *following: expected.append(following))
     assert len(expected) == len(told) - 1 > 3  # after the last there is none
     assert expected == told[1:]
