@@ -174,7 +174,7 @@ def overhead(url: str, records: list[TrialRecord]) -> float:
         evaluate,
         lambda finished: None,
         progress.waiting,
-        on_look=lambda seen: progress.seen(reader.new(seen), len(records) + len(asked)),
+        on_look=lambda seen, states: progress.seen(reader.new(seen), len(records) + len(asked)),
     )
     return (begun[-1] - begun[0]) / (len(begun) - 1)
 

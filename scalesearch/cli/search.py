@@ -185,8 +185,8 @@ def _train_here(search: Search, splits: Splits, url: str, deadline: float, later
         search.measured,
     )
 
-    def on_look(trials: studies.Trials) -> None:
-        progress.seen(reader.new(trials), _total(search, studies.states_of(trials)))
+    def on_look(trials: studies.Trials, states: Mapping[str, int]) -> None:
+        progress.seen(reader.new(trials), _total(search, states))
 
     evaluate = TrainingEvaluation(config, splits, lambda report: progress.epoch(report.share))
     interrupts.check()

@@ -21,7 +21,7 @@ from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.feasible import Candidate
 from scalesearch.scaling.simplex import Shares, from_search_space
 from scalesearch.search.design import PlannedTrial
-from scalesearch.search.storage import StorageError, hidden, study_names
+from scalesearch.search.storage import OneLook, StorageError, hidden, study_names
 
 Study = optuna.Study
 Trials = Sequence[FrozenTrial]
@@ -91,7 +91,7 @@ def open_study(storage: RDBStorage, config: StudyConfig, data_digest: str) -> op
 def join_study(storage: RDBStorage, name: str) -> optuna.Study:
     """The stored study called `name`. Raises `StorageError` where there is none, or another tool's."""
     try:
-        study = optuna.load_study(storage=storage, study_name=name)
+        study = optuna.load_study(storage=OneLook(storage), study_name=name)
     except KeyError:
         raise StorageError(
             f"no study called {name!r} in {hidden(storage.url)}; there: {', '.join(study_names(storage)) or 'none'}"
@@ -309,13 +309,15 @@ class Reader:
     """Reads the records of a study's trials, each once."""
 
     def __init__(self) -> None:
-        self._read = set[int]()
+        self._unfinished: list[int] = []
+        self._known = 0
 
     def new(self, trials: Sequence[FrozenTrial]) -> list[TrialRecord]:
         """Those of `trials`, all of a study, that were not read before."""
-        ended = [trial for trial in trials if trial.number not in self._read and has_record(trial)]
-        self._read.update(trial.number for trial in ended)
-        return [record_of(trial) for trial in ended]
+        news = [trials[number] for number in self._unfinished] + list(trials[self._known :])
+        self._unfinished = [trial.number for trial in news if not trial.state.is_finished()]
+        self._known = len(trials)
+        return [record_of(trial) for trial in news if has_record(trial)]
 
 
 def count_states(study: optuna.Study) -> Mapping[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -60,7 +60,7 @@ def work(
     on_wait: Callable[[int], None],
     deadline: float = math.inf,
     expect: Callable[[Candidate, tuple[int, ...]], None] | None = None,
-    on_look: Callable[[Sequence[FrozenTrial]], None] = lambda trials: None,
+    on_look: Callable[[Sequence[FrozenTrial], Mapping[str, int]], None] = lambda trials, states: None,
 ) -> None:
     """Evaluate trials until none is left, here or elsewhere.
 
@@ -69,7 +69,7 @@ def work(
     when it is empty, until the choice is resolved or nothing is left to find out. After `deadline` (of
     `time.monotonic`) no trial begins, nor one that by the mean of those before would end after it. Before a trial is
     evaluated `expect` gets the one that is next in the queue, if there is one. `on_look` gets all trials of the study
-    before each trial, while it waits, and in the end.
+    and their `studies.states_of` before each trial, while it waits, and in the end.
     """
     planned = plan.distinct
     studies.check_plan(study, planned)
@@ -116,9 +116,9 @@ def work(
 
     while True:
         seen = study.get_trials(deepcopy=False)
-        on_look(seen)
-        interrupts.check()
         states = studies.states_of(seen)
+        on_look(seen, states)
+        interrupts.check()
         begun = sum(states.values()) - states["waiting"]
         left = states["waiting"] if adaptive is None else size - begun
         if clock.is_up:

@@ -7,11 +7,14 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
 
+from scalesearch.search import storage
 from scalesearch.search import study as studies
 from scalesearch.search.design import make_plan
 from scalesearch.search.storage import StorageError, copy_to_folder, hidden, open_storage, sqlite_url, study_names
@@ -145,3 +148,47 @@ def test_a_copy_holds_the_study_without_what_runs_and_keeps_its_neighbours(tmp_p
     ]
     assert study_names(storage) == ["neighbour", "planted"]
     assert sorted(path.name for path in here.iterdir()) == ["study.db"]
+
+
+def test_a_claim_goes_by_the_look_before_it_and_takes_what_no_other_worker_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = planted_study(design={"degree": 1})
+    own = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest")
+    other = studies.join_study(open_storage(sqlite_url(tmp_path)), config.name)
+    studies.enqueue_missing(own, make_plan(config).trials)
+    reads: list[int] = []
+    read = RDBStorage._get_trials
+
+    def counted(self: RDBStorage, *arguments: Any, **options: Any) -> list[FrozenTrial]:
+        reads.append(1)
+        return read(self, *arguments, **options)
+
+    monkeypatch.setattr(RDBStorage, "_get_trials", counted)
+    own.get_trials(deepcopy=False)
+    assert claim(other).number == 0
+    reads.clear()
+    assert claim(own).number == 1
+    assert len(reads) == 0
+    assert claim(own).number == 2  # with no look since: Optuna looks itself
+    assert len(reads) == 1
+
+
+def test_a_trial_queued_after_the_look_can_be_claimed(tmp_path: Path) -> None:
+    config = planted_study(design={"degree": 1})
+    study = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest")
+    study.get_trials(deepcopy=False)
+    studies.enqueue_missing(study, make_plan(config).trials)
+    assert studies.is_queued(claim(study))
+
+
+def test_who_died_is_asked_at_most_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = studies.open_study(open_storage(sqlite_url(tmp_path)), planted_study(), "digest")
+    asked: list[int] = []
+    monkeypatch.setattr(RDBStorage, "_get_stale_trial_ids", lambda storage, key: asked.append(key) or [])
+    clock = [100.0]
+    monkeypatch.setattr(storage.time, "monotonic", lambda: clock[0])
+    for clock[0] in (100.0, 100.5, 100.9, 101.1, 101.2):
+        with pytest.warns(optuna.exceptions.ExperimentalWarning):
+            optuna.storages.fail_stale_trials(study)
+    assert len(asked) == 2

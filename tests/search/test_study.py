@@ -162,7 +162,7 @@ def test_a_reader_gives_each_record_once(tmp_path: Path) -> None:
         planted_evaluate(PlantedSurface()),
         lambda finished: None,
         lambda running: None,
-        on_look=lambda trials: found.append(reader.new(trials)),
+        on_look=lambda trials, states: found.append(reader.new(trials)),
     )
     assert [len(records) for records in found] == [0, *[1] * 15]  # before each trial, and in the end
     assert [record for records in found for record in records] == list(studies.records(study))

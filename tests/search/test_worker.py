@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ SEARCH_SPACE = {"depth_share": FloatDistribution(0.0, 1.0), "width_fraction": Fl
 @pytest.fixture(autouse=True)
 def _waits_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(storages, "STALE_SECONDS", 0.0)
 
 
 class Counting:
@@ -344,8 +345,8 @@ def test_what_ended_is_told_before_an_interrupt_ends_the_work(tmp_path: Path, mo
     monkeypatch.setattr(workers.interrupts, "check", check)
     ended: list[int] = []
 
-    def on_look(trials: Sequence[FrozenTrial]) -> None:
-        ended.append(studies.states_of(trials)["complete"])
+    def on_look(trials: Sequence[FrozenTrial], states: Mapping[str, int]) -> None:
+        ended.append(states["complete"])
 
     with pytest.raises(KeyboardInterrupt):
         run(sqlite_url(tmp_path), planted_study(), evaluate, on_look=on_look)
