@@ -1,9 +1,9 @@
 """Training steps of several networks against PyTorch and against our own network with plain `lax` convolutions.
 
-    steps_against_peer.py [--rounds 3] [--networks NAME ...] [--compiled] [--native] [--quick]
+    steps_against_peer.py [--rounds 3] [--batch 128] [--networks NAME ...] [--compiled] [--native] [--quick]
 
 The default study's baseline and that of the Fashion-MNIST study, the candidate nearest to equal shares at 2× and 4× of
-each, and EfficientNet-B0 at 64 px; batch 128, two threads. In every round ours and PyTorch's are measured in turn, each
+each, and EfficientNet-B0 at 64 px; two threads. In every round ours and PyTorch's are measured in turn, each
 in a process of its own (`train_step.py`, `peer_torch.py`); `--compiled` adds `torch.compile`, `--native` our network
 with `lax` convolutions. One JSON line a network: the medians over the rounds, and the median of the rounds' ratios.
 """
@@ -52,6 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20, help="steps of an epoch; the median of several counts")
+    parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--networks", nargs="*", choices=tuple(networks()))
     parser.add_argument("--compiled", action="store_true", help="torch.compile too: minutes a network")
     parser.add_argument("--native", action="store_true", help="our network with lax convolutions too")
@@ -62,12 +63,13 @@ def main() -> None:
         chosen = {name: chosen[name] for name in arguments.networks}
     if arguments.quick:
         chosen, arguments.rounds, arguments.steps = dict([next(iter(chosen.items()))]), 1, 3
-    steps = ("--steps", str(arguments.steps))
+    batch = ("--batch", str(arguments.batch))
+    steps = (*batch, "--steps", str(arguments.steps))
     variants = {"ours": ("train_step.py", *steps), "torch": ("peer_torch.py", *steps)}
     if arguments.compiled:
         variants["torch.compile"] = ("peer_torch.py", *steps, "--compile")
     if arguments.native:
-        variants["native"] = ("train_step.py", "--steps", "2", "--epochs", "2", "--convolutions", "native")
+        variants["native"] = ("train_step.py", *batch, "--steps", "2", "--epochs", "2", "--convolutions", "native")
     for name, spec in chosen.items():
         print(json.dumps({"network": name, **compare(spec, variants, arguments.rounds)}), flush=True)
 

@@ -16,7 +16,8 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, _CachedStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DisconnectionError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from scalesearch.files import write_whole
 
@@ -28,6 +29,8 @@ GRACE_SECONDS = 60
 MAX_RETRIES = 3
 # Whether a worker died is asked at most so often.
 STALE_SECONDS = 1.0
+# A connection unused for so long is tried before it is used again.
+REST_SECONDS = 1.0
 # How long a process waits for the others that write to the same SQLite file.
 _LOCK_SECONDS = 60
 
@@ -43,7 +46,7 @@ def open_storage(url: str, *, read_only: bool = False) -> RDBStorage:
     """
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # progress and errors are told by the command line
     sqlite = url.startswith("sqlite")
-    options: dict[str, Any] = {"connect_args": {"timeout": _LOCK_SECONDS}} if sqlite else {"pool_pre_ping": True}
+    options: dict[str, Any] = {"connect_args": {"timeout": _LOCK_SECONDS}} if sqlite else {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
@@ -63,7 +66,9 @@ def open_storage(url: str, *, read_only: bool = False) -> RDBStorage:
         ) from error
     except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
         raise StorageError(f"the storage {hidden(url)} cannot be opened ({brief(error)})") from error
-    if sqlite and not read_only:
+    if not sqlite:
+        _ping_after_a_rest(storage.engine)
+    elif not read_only:
         _take_turns(storage.engine)
     weakref.finalize(storage, storage.engine.dispose)  # the storage has no close of its own
     return storage
@@ -86,6 +91,28 @@ def _take_turns(engine: Engine) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     engine.dispose()  # connections made before the listeners
+
+
+def _ping_after_a_rest(engine: Engine) -> None:
+    """Try a connection that rested before it is used again, and open another where it is broken.
+
+    A server may have gone and come back during a long training. SQLAlchemy's own `pool_pre_ping` asks before each
+    transaction, of which a trial has several in a row.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def note(connection: Any, record: ConnectionPoolEntry) -> None:
+        del connection
+        record.info["used"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def ping(connection: Any, record: ConnectionPoolEntry, proxy: Any) -> None:
+        del proxy
+        if time.monotonic() - record.info.get("used", -math.inf) > REST_SECONDS:
+            try:
+                engine.dialect.do_ping(connection)
+            except engine.dialect.loaded_dbapi.Error as error:
+                raise DisconnectionError from error
 
 
 class OneLook(_CachedStorage):

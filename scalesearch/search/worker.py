@@ -81,7 +81,7 @@ def work(
     taken_away: list[int] = []
     finished: list[Finished] = []
     seen: list[FrozenTrial] = []
-    twins = studies.Twins()
+    twins, tally = studies.Twins(), studies.Tally()
     waited, started = 0.0, set[int]()
 
     def objective(trial: optuna.Trial) -> float:
@@ -116,7 +116,7 @@ def work(
 
     while True:
         seen = study.get_trials(deepcopy=False)
-        states = studies.states_of(seen)
+        states = tally.states_of(seen)
         on_look(seen, states)
         interrupts.check()
         begun = sum(states.values()) - states["waiting"]

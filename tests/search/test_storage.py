@@ -13,6 +13,7 @@ import optuna
 import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import create_engine, text
 
 from scalesearch.search import storage
 from scalesearch.search import study as studies
@@ -192,3 +193,32 @@ def test_who_died_is_asked_at_most_once_a_second(tmp_path: Path, monkeypatch: py
         with pytest.warns(optuna.exceptions.ExperimentalWarning):
             optuna.storages.fail_stale_trials(study)
     assert len(asked) == 2
+
+
+def test_a_connection_that_broke_while_it_rested_is_replaced(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a restart of the server during a training. One that did not rest is not tried."""
+    opened = open_storage(postgresql_url)
+    pings: list[int] = []
+    dialect = opened.engine.dialect
+    ping = dialect.do_ping
+    monkeypatch.setattr(dialect, "do_ping", lambda connection: pings.append(1) or ping(connection))
+    monkeypatch.setattr(storage, "REST_SECONDS", 3600.0)
+    for _ in range(3):  # each connection of the pool
+        study_names(opened)
+    pings.clear()
+    study_names(opened)
+    assert pings == []
+    other = create_engine(postgresql_url)
+    with other.begin() as connection:
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
+    other.dispose()
+    monkeypatch.setattr(storage, "REST_SECONDS", 0.0)
+    assert study_names(opened) == []
+    assert pings

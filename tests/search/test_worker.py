@@ -298,10 +298,10 @@ def test_a_twin_queued_and_claimed_after_the_look_is_pruned(tmp_path: Path) -> N
     config = planted_study(design={"degree": 1})
     study, plan = begin(sqlite_url(tmp_path), config)
     planted, again = planted_evaluate(PlantedSurface()), plan.trials[0].candidate
-    original = studies.states_of
+    original = studies.Tally.states_of
 
-    def look(trials: Sequence[FrozenTrial]) -> dict[str, int]:
-        states = original(trials)
+    def look(tally: studies.Tally, trials: Sequence[FrozenTrial]) -> dict[str, int]:
+        states = original(tally, trials)
         if states["waiting"] == 1 and len(trials) == 3:
             for _ in range(2):
                 studies.enqueue(study, again, (99,), planned=False)
@@ -315,7 +315,7 @@ def test_a_twin_queued_and_claimed_after_the_look_is_pruned(tmp_path: Path) -> N
 
     evaluate = Counting()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(studies, "states_of", look)
+        patch.setattr(studies.Tally, "states_of", look)
         work(study, config, plan, evaluate, lambda finished: None, lambda running: None)
     assert len(evaluate.candidates) == 2
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 4 + [TrialState.PRUNED]
@@ -361,15 +361,15 @@ def test_a_trial_that_nobody_queued_is_pruned(tmp_path: Path) -> None:
     def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
         return planted_evaluate(PlantedSurface())(candidate, seeds)
 
-    original = studies.states_of
+    original = studies.Tally.states_of
     looks: list[int] = []
 
-    def stale_look(trials: Sequence[FrozenTrial]) -> dict[str, int]:
+    def stale_look(tally: studies.Tally, trials: Sequence[FrozenTrial]) -> dict[str, int]:
         looks.append(1)
-        return {**original(trials), "waiting": 1} if len(looks) <= 4 else original(trials)
+        return {**original(tally, trials), "waiting": 1} if len(looks) <= 4 else original(tally, trials)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(studies, "states_of", stale_look)
+        patch.setattr(studies.Tally, "states_of", stale_look)
         work(study, config, plan, evaluate, lambda finished: None, lambda running: None)
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 3 + [TrialState.PRUNED]
     assert len(studies.records(study)) == 3
