@@ -166,7 +166,7 @@ def overhead(study: studies.Study, records: list[TrialRecord], seed: int) -> flo
     config = studies.config_of(study)
     plan = make_plan(config)
     asked = [dataclasses.replace(one, seeds=(seed,)) for one in plan.distinct]
-    studies.enqueue_missing(study, asked)
+    studies.enqueue_missing(study, asked, planned=False)  # more than the plan of the round after
     by_task = {(one.candidate.spec, one.seeds): record for one, record in zip(asked, records, strict=False)}
     begun: list[float] = []
 

@@ -16,7 +16,7 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, _CachedStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import ArgumentError, DisconnectionError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, InvalidatePoolError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from scalesearch.files import write_whole
@@ -46,7 +46,7 @@ def open_storage(url: str, *, read_only: bool = False) -> RDBStorage:
     """
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # progress and errors are told by the command line
     sqlite = url.startswith("sqlite")
-    options: dict[str, Any] = {"connect_args": {"timeout": _LOCK_SECONDS}} if sqlite else {}
+    options: dict[str, Any] = {"connect_args": {"timeout": _LOCK_SECONDS}} if sqlite else {"pool_pre_ping": False}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
@@ -94,25 +94,25 @@ def _take_turns(engine: Engine) -> None:
 
 
 def _ping_after_a_rest(engine: Engine) -> None:
-    """Try a connection that rested before it is used again, and open another where it is broken.
+    """Try a connection that rested before it is used again, and open others where it is broken.
 
     A server may have gone and come back during a long training. SQLAlchemy's own `pool_pre_ping` asks before each
-    transaction, of which a trial has several in a row.
+    transaction, of which a trial has several in a row. The clock is one that goes on while the machine sleeps.
     """
 
     @event.listens_for(engine, "checkin")
     def note(connection: Any, record: ConnectionPoolEntry) -> None:
         del connection
-        record.info["used"] = time.monotonic()
+        record.info["used"] = time.time()
 
     @event.listens_for(engine, "checkout")
     def ping(connection: Any, record: ConnectionPoolEntry, proxy: Any) -> None:
         del proxy
-        if time.monotonic() - record.info.get("used", -math.inf) > REST_SECONDS:
+        if not 0 <= time.time() - record.info.get("used", -math.inf) <= REST_SECONDS:
             try:
                 engine.dialect.do_ping(connection)
             except engine.dialect.loaded_dbapi.Error as error:
-                raise DisconnectionError from error
+                raise InvalidatePoolError from error
 
 
 class OneLook(_CachedStorage):
@@ -137,13 +137,15 @@ class OneLook(_CachedStorage):
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """The trials of a study, in their order."""
-        looked, self._looked = self._looked, study_id if states is None else None
+        looked, self._looked = self._looked, None
         if states == (TrialState.WAITING,) and looked == study_id and not deepcopy:
             study = self._studies[study_id]
             unfinished = [self._trial_id_to_study_id_and_number[key][1] for key in study.unfinished_trial_ids]
             trials = [study.trials[number] for number in sorted(unfinished)]
             return [trial for trial in trials if trial.state == TrialState.WAITING]
-        return super().get_all_trials(study_id, deepcopy, states)
+        trials = super().get_all_trials(study_id, deepcopy, states)
+        self._looked = study_id if states is None else None
+        return trials
 
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:
         now = time.monotonic()

@@ -220,5 +220,6 @@ def test_a_connection_that_broke_while_it_rested_is_replaced(
         )
     other.dispose()
     monkeypatch.setattr(storage, "REST_SECONDS", 0.0)
-    assert study_names(opened) == []
+    for _ in range(3):
+        assert study_names(opened) == []
     assert pings
