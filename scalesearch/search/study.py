@@ -27,7 +27,7 @@ Study = optuna.Study
 Trials = Sequence[FrozenTrial]
 
 _STUDY, _FINGERPRINT, _DATA = "study", "fingerprint", "data_digest"
-_CANDIDATE, _SEEDS, _PLANNED, _RECORD = "candidate", "seeds", "planned", "record"
+_CANDIDATE, _SEEDS, _PLANNED, _REPLACES, _RECORD = "candidate", "seeds", "planned", "replaces", "record"
 
 _SEARCH_SPACE: Mapping[str, FloatDistribution] = dict.fromkeys(
     ("depth_share", "width_fraction"), FloatDistribution(0.0, 1.0)
@@ -143,10 +143,13 @@ def enqueue_missing(study: optuna.Study, wanted: Sequence[PlannedTrial], *, plan
     return len(missing)
 
 
-def enqueue(study: optuna.Study, candidate: Candidate, seeds: tuple[int, ...], *, planned: bool) -> None:
+def enqueue(
+    study: optuna.Study, candidate: Candidate, seeds: tuple[int, ...], *, planned: bool, replaces: int | None = None
+) -> None:
     """Queue a trial at the realised shares of its candidate; `planned`: it is one of the design's.
 
-    Its parameters are there from the start, which spares whoever claims it a transaction each.
+    `replaces` is the number of an interrupted trial that it stands in for. Its parameters are there from the start,
+    which spares whoever claims it a transaction each.
     """
     shares = (candidate.shares.depth_share, candidate.shares.width_fraction)
     study.add_trial(
@@ -154,7 +157,12 @@ def enqueue(study: optuna.Study, candidate: Candidate, seeds: tuple[int, ...], *
             state=TrialState.WAITING,
             params=dict(zip(_SEARCH_SPACE, shares, strict=True)),
             distributions={**_SEARCH_SPACE},
-            user_attrs={**_attributes(candidate), _SEEDS: list(seeds), _PLANNED: planned},
+            user_attrs={
+                **_attributes(candidate),
+                _SEEDS: list(seeds),
+                _PLANNED: planned,
+                **({} if replaces is None else {_REPLACES: replaces}),
+            },
         )
     )
 
@@ -163,7 +171,7 @@ def enqueue_again(study: optuna.Study, trial: optuna.Trial) -> None:
     """Queue what an interrupted trial stands for; nothing for one that a sampler proposed."""
     if is_queued(trial):
         candidate = candidate_from_json(trial.user_attrs[_CANDIDATE])
-        enqueue(study, candidate, seeds_of(trial), planned=trial.user_attrs[_PLANNED])
+        enqueue(study, candidate, seeds_of(trial), planned=trial.user_attrs[_PLANNED], replaces=trial.number)
 
 
 def check_plan(study: optuna.Study, planned: Sequence[PlannedTrial]) -> None:
@@ -233,12 +241,16 @@ class Twins:
         self._known = 0
 
     def of(self, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> list[FrozenTrial]:
-        """The others of `trials`, all of a study, that stand for what `trial` does, which has a candidate."""
+        """The others of `trials`, all of a study, that stand for what `trial` does, which has a candidate.
+
+        Not the one that it replaces, which may not have ended yet.
+        """
         for other in trials[self._known :]:
             if _CANDIDATE in other.user_attrs:
                 self._alike.setdefault(self._key(other.user_attrs), []).append(other.number)
         self._known = len(trials)
-        alike = (trials[number] for number in self._alike[self._key(trial.user_attrs)] if number != trial.number)
+        not_these = (trial.number, trial.user_attrs.get(_REPLACES))
+        alike = (trials[number] for number in self._alike[self._key(trial.user_attrs)] if number not in not_these)
         spec = trial.user_attrs[_CANDIDATE]["spec"]
         return [other for other in alike if other.user_attrs[_CANDIDATE]["spec"] == spec]
 

@@ -144,6 +144,20 @@ def test_a_recorded_failure_is_kept_and_not_tried_again(tmp_path: Path) -> None:
     assert studies.records(study)[4].failure == failure
 
 
+def test_an_interrupted_trial_that_another_worker_claims_before_it_has_ended_is_not_lost(tmp_path: Path) -> None:
+    config = planted_study(design={"degree": 1})
+    study, plan = begin(sqlite_url(tmp_path), config)
+    interrupted = claim(study)
+    studies.enqueue_again(study, interrupted)
+
+    def on_wait(running: int) -> None:
+        study.tell(interrupted, state=TrialState.FAIL)
+
+    evaluate = Counting()
+    work(study, config, plan, evaluate, lambda finished: None, on_wait)
+    assert len({candidate.spec for candidate in evaluate.candidates}) == len(evaluate.candidates) == 3
+
+
 def test_a_defect_ends_the_work_and_its_trial_is_missing(tmp_path: Path) -> None:
     def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
         raise ValueError("a defect")
