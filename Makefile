@@ -1,4 +1,5 @@
-# Everything lives in .venv; nothing is installed outside it. `make run` and `make test` set up what they need.
+# Everything is installed into .venv. `make run` and `make test` set up what they need; compiled programs are kept in the
+# user's cache folder (`scalesearch doctor` names it).
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:

@@ -74,8 +74,8 @@ class _Place:
         what = self.path.name.split("-")[0]
         if any(self.path.parent.glob(f"{what}-*")):
             warnings.warn(
-                "programs that were compiled before do not fit and are compiled again: scalesearch, jax, the device "
-                "or settings of XLA are others now",
+                "the programs kept from earlier runs are for another version of scalesearch or jax, another device or "
+                "other settings of XLA; they are compiled anew",
                 stacklevel=2,
             )
 

@@ -70,7 +70,7 @@ def test_other_circumstances_compile_again_and_say_so(change: str, monkeypatch: 
             monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
         case "processor":
             monkeypatch.setattr(executables, "processor", lambda: "without AVX")
-    told = pytest.warns(UserWarning, match="do not fit and are compiled again")
+    told = pytest.warns(UserWarning, match="they are compiled anew")
     with jax.default_matmul_precision("highest" if change == "setting" else None), told:
         function.obtain()
     assert function.traced == 2
