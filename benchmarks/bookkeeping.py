@@ -184,7 +184,7 @@ def overhead(study: studies.Study, records: list[TrialRecord], seed: int) -> flo
         evaluate,
         lambda finished: None,
         progress.waiting,
-        on_look=lambda seen, *_: progress.seen(reader.new(seen), len(stored) + len(asked)),
+        on_look=lambda seen, states: progress.seen(reader.new(seen), len(stored) + len(asked)),
     )
     return (begun[-1] - begun[0]) / (len(begun) - 1)
 
