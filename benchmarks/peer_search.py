@@ -6,10 +6,11 @@ Both train the same plan with the same schedule, optimiser, augmentation, weight
 the same initial values through the same batches, moved alike, and measure the validation loss after every epoch: what
 is left between their losses is arithmetic, and the running variance, which is unbiased in PyTorch. PyTorch in its
 fastest plain form on a CPU (eager, channels-last, fused AdamW, as many threads as are fastest for the baseline;
-`torch.compile` takes a minute a network, more than all its seeds). Then `scalesearch run` does the same in a process
-of its own, first with an empty folder of kept programs, then again with the folder full. One JSON line: seconds of
-each, their ratios, and of each candidate the mean loss and its deviation over the seeds in both, and the mean and
-deviation of ours less theirs, seed by seed.
+`torch.compile` takes a minute a network, more than all its seeds). `scalesearch run` does the same twice, with nothing
+compiled before and with programs and kernels kept (by a run before, which does not count). The three searches take
+turns of a few seconds, in proportion to what they need, while the others stand still (SIGSTOP): a machine whose speed
+changes changes it for all of them. One JSON line: seconds of each in its own turns, their ratios, and of each candidate
+the mean loss and its deviation over the seeds in both, and the mean and deviation of ours less theirs, seed by seed.
 
 Needs torch (`pip install torch`), which is no dependency of the package, and a study of `mbconv` blocks.
 """
@@ -21,6 +22,7 @@ import copy
 import json
 import math
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -51,6 +53,9 @@ from scalesearch.training.sources import Split
 from scalesearch.training.step import STATISTICS_DECAY
 
 EVALUATED_TOGETHER = 500
+
+TURN = 10.0
+"""Seconds of a turn of the peer; those of ours are as much shorter as it is expected to be done sooner."""
 
 
 def prepared(split: Split, resolution: int, mean: np.ndarray, std: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
@@ -183,11 +188,9 @@ def fastest_threads(study: StudyConfig, splits: Splits) -> int:
     return min(seconds, key=seconds.__getitem__)
 
 
-def peer(study: StudyConfig, specs: list[ArchitectureSpec]) -> tuple[float, int, list[list[float]]]:
-    """Seconds of the whole search, threads, and the last loss of each candidate and seed."""
-    start = time.perf_counter()
+def peer(study: StudyConfig, specs: list[ArchitectureSpec], threads: int) -> list[list[float]]:
+    """The last loss of each candidate and seed, by a search in Optuna and PyTorch."""
     splits = load_splits(study.data)
-    threads = fastest_threads(study, splits)
     torch.set_num_threads(threads)
     found: list[list[float]] = []
 
@@ -201,22 +204,70 @@ def peer(study: StudyConfig, specs: list[ArchitectureSpec]) -> tuple[float, int,
     for place in range(len(specs)):
         search.enqueue_trial({"candidate": place})
     search.optimize(objective, n_trials=len(specs))
-    return time.perf_counter() - start, threads, found
+    return found
 
 
-def ours(study: StudyConfig, folder: Path) -> tuple[float, dict[ArchitectureSpec, list[float]]]:
-    """Seconds of `scalesearch run` in a process of its own, and the last loss of each candidate and seed."""
-    asked = folder / "study.toml"
-    asked.write_text(tomli_w.dumps(study.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
-    with tempfile.TemporaryDirectory() as temporary:
-        out = Path(temporary) / "run"
+class Runner:
+    """A command that runs in turns of `turn` seconds, with all its processes; `seconds` is the sum of its turns."""
+
+    def __init__(self, command: list[str], turn: float, **environment: str) -> None:
+        self.command, self.turn, self.environment = command, turn, {**os.environ, **environment}
+        self.seconds, self.process = 0.0, None
+
+    def take_turn(self) -> bool:
+        """Runs for a turn, or to its end; whether it has more to do."""
         start = time.perf_counter()
-        command = [sys.executable, "-m", "scalesearch", "run", "--study", asked, "--out", out]
-        environment = {**os.environ, "SCALESEARCH_CACHE_DIR": str(folder / "programs")}
-        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        seconds = time.perf_counter() - start
-        records = scalesearch.load(out).records
-    return seconds, {record.candidate.spec: [seed.val_loss for seed in record.seeds] for record in records}
+        if self.process is None:
+            quiet: Any = {"stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+            self.process = subprocess.Popen(self.command, env=self.environment, start_new_session=True, **quiet)
+        else:
+            os.killpg(self.process.pid, signal.SIGCONT)
+        try:
+            code = self.process.wait(self.turn)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGSTOP)
+            self.seconds += time.perf_counter() - start
+            return True
+        self.seconds += time.perf_counter() - start
+        if code:
+            raise SystemExit(f"{' '.join(self.command)} ended with exit code {code}")
+        return False
+
+    def run(self) -> None:
+        """All turns, one after the other."""
+        while self.take_turn():
+            pass
+
+
+def by_turns(runners: list[Runner]) -> None:
+    """Lets them take turns until the last has ended; if this fails, none is left behind."""
+    try:
+        going = list(runners)
+        while going:
+            going = [runner for runner in going if runner.take_turn()]
+    finally:
+        for runner in runners:
+            if runner.process is not None and runner.process.poll() is None:
+                os.killpg(runner.process.pid, signal.SIGKILL)
+
+
+def searches(study: StudyConfig, options: list[str], threads: int, folder: Path) -> tuple[list[float], Any, Any]:
+    """Seconds of the peer, of a first run and of a run with all kept; losses of the peer, and ours by network."""
+    asked, losses = folder / "study.toml", folder / "losses.json"
+    asked.write_text(tomli_w.dumps(study.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
+    again = [sys.executable, str(Path(__file__).resolve()), *options, "--threads", str(threads)]
+
+    def ours(name: str, turn: float) -> Runner:
+        command = [sys.executable, "-m", "scalesearch", "run", "--study", str(asked), "--out", str(folder / name)]
+        kept = "cold" if name == "cold" else "kept"
+        return Runner(command, turn, SCALESEARCH_CACHE_DIR=str(folder / "programs" / kept))
+
+    ours("before", math.inf).run()
+    runners = [Runner([*again, "--peer-to", str(losses)], TURN), ours("cold", TURN / 2.5), ours("warm", TURN / 4)]
+    by_turns(runners)
+    records = [record for name in ("cold", "warm") for record in scalesearch.load(folder / name).records]
+    found = {record.candidate.spec: [seed.val_loss for seed in record.seeds] for record in records}
+    return [runner.seconds for runner in runners], json.loads(losses.read_text(encoding="utf-8")), found
 
 
 def main() -> None:
@@ -226,6 +277,8 @@ def main() -> None:
     parser.add_argument("--degree", type=int, help="of the lattice: fewer candidates")
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--quick", action="store_true", help="three candidates, one seed, one epoch")
+    parser.add_argument("--threads", type=int, help="of PyTorch; those that are fastest for the baseline if not given")
+    parser.add_argument("--peer-to", type=Path, help="only search with PyTorch, and write the losses there")
     arguments = parser.parse_args()
     changes: dict[str, Any] = {}
     if arguments.quick:
@@ -238,10 +291,16 @@ def main() -> None:
     if study.training.dropout or study.training.optimizer != "adamw":
         raise SystemExit("the peer knows AdamW without dropout alone")
     specs = [trial.candidate.spec for trial in make_plan(study).distinct]
-    peer_seconds, threads, losses = peer(study, specs)
+    if arguments.peer_to is not None:
+        losses = peer(study, specs, arguments.threads)
+        arguments.peer_to.write_text(json.dumps(losses), encoding="utf-8")
+        return
+    threads = arguments.threads or fastest_threads(study, load_splits(study.data))
+    options = ["--study", str(arguments.study), *(["--quick"] if arguments.quick else [])]
+    for key, value in (("--degree", arguments.degree), ("--seeds", arguments.seeds)):
+        options += [] if value is None else [key, str(value)]
     with tempfile.TemporaryDirectory() as folder:
-        cold, found = ours(study, Path(folder))
-        warm, _ = ours(study, Path(folder))
+        (peer_seconds, cold, warm), losses, found = searches(study, options, threads, Path(folder))
     own = [found[spec] for spec in specs]
     columns = zip(losses, own, np.subtract(own, losses), strict=True)
     rows = [[round(value, 4) for part in row for value in _mean_and_sd(part)] for row in columns]

@@ -124,6 +124,7 @@ def main() -> None:
 def measure(spec: ArchitectureSpec, arguments: argparse.Namespace) -> dict[str, object]:
     """The figures of one network: the median step, the first five left out."""
     device = torch.device(arguments.device)
+    torch.backends.cudnn.benchmark = True
     network = build(spec).to(device, memory_format=torch.channels_last).train()
     shape = (arguments.batch, spec.in_channels, spec.resolution, spec.resolution)
     images = torch.randn(shape, device=device).to(memory_format=torch.channels_last)

@@ -188,15 +188,15 @@ class TrainingSection(_Section):
 class RuntimeSection(_Section):
     """How the work is carried out; changes speed, never what is compared, so it is not in the fingerprint.
 
-    `convolutions`: `auto` picks the forms that are fast on the backend. `seeds_together`: `auto` trains
-    the seeds of a candidate side by side where that is faster (GPU, TPU). `workers` is how many processes
-    `run` trains in, each on its part of the cores. `memory` in GiB is what a network may take while it trains, all
-    that the device has where it is not given: one that needs more trains in another way (`training/memory.py`).
-    `data_parallel`: `auto` spreads each batch over all local devices that divide it. `compile_ahead`: `auto` prepares
-    the next candidate while one trains, where a process has four cores.
+    `convolutions`: `auto` picks the forms that are fast on the backend, `kernels` on a CPU and `pallas` on a GPU.
+    `seeds_together`: `auto` trains the seeds of a candidate side by side where that is faster (GPU, TPU). `workers` is
+    how many processes `run` trains in, each on its part of the cores. `memory` in GiB is what a network may take while
+    it trains, all that the device has where it is not given: one that needs more trains in another way
+    (`training/memory.py`). `data_parallel`: `auto` spreads each batch over all local devices that divide it.
+    `compile_ahead`: `auto` prepares the next candidate while one trains, where a process has four cores.
     """
 
-    convolutions: Literal["auto", "kernels", "shift", "native"] = "auto"
+    convolutions: Literal["auto", "kernels", "pallas", "shift", "native"] = "auto"
     seeds_together: bool | Literal["auto"] = "auto"
     workers: Count = 1
     memory: Annotated[float, Field(gt=0)] | None = None

@@ -105,12 +105,24 @@ def _backward(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     x, scale, bias, mean, variance = saved
     g, _, _ = gradients  # none flows into the statistics
-    inverse = lax.rsqrt(variance + EPSILON)
-    gain = scale * inverse
+    gain = scale * lax.rsqrt(variance + EPSILON)
     # written once: two sums and dx read it, and each would compute the exponential anew
     dz = _as_array(g * activation_slope(x * gain + (bias - mean * gain), activation))
-    bias_gradient = jnp.sum(dz, axis=_AXES)
-    scale_gradient = (jnp.sum(dz * x, axis=_AXES) - mean * bias_gradient) * inverse
+    return gradients_of(x, dz, (jnp.sum(dz, axis=_AXES), jnp.sum(dz * x, axis=_AXES)), scale, mean, variance)
+
+
+def gradients_of(
+    x: Maps,
+    dz: Maps,
+    sums: tuple[PerChannel, PerChannel],
+    scale: PerChannel,
+    mean: PerChannel,
+    variance: PerChannel,
+) -> tuple[Maps, PerChannel, PerChannel]:
+    """dx, and the gradients of scale and bias, from dz before the activation and the `sums` of dz and dz · x."""
+    inverse = lax.rsqrt(variance + EPSILON)
+    gain, bias_gradient = scale * inverse, sums[0]
+    scale_gradient = (sums[1] - mean * bias_gradient) * inverse
     count = x.shape[0] * x.shape[1] * x.shape[2]
     pull = gain * inverse * scale_gradient / count
     dx = gain * dz - pull * x + (pull * mean - gain * bias_gradient / count)

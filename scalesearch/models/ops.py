@@ -1,4 +1,4 @@
-"""The operations of a network in three forms, `kernels`, `shift` and `native`, behind one choice."""
+"""The operations of a network in four forms, `kernels`, `pallas`, `shift` and `native`, behind one choice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jax import lax
 from jax import numpy as jnp
 from jaxtyping import Array, Float
 
-from scalesearch.models import fused
+from scalesearch.models import fused, pallas_kernels
 from scalesearch.models.dense import dense, pointwise
 from scalesearch.models.depthwise import depthwise
 from scalesearch.models.kernels import library
@@ -21,10 +21,17 @@ from scalesearch.models.normalise import EPSILON, activate, normalise, normalise
 from scalesearch.models.taps import forward_taps, output_size, pad_map, take
 from scalesearch.scaling.architecture import Activation
 
-Forms = Literal["kernels", "shift", "native"]
-Setting = Literal["auto", "kernels", "shift", "native"]
+Forms = Literal["kernels", "pallas", "shift", "native"]
+Setting = Literal["auto", "kernels", "pallas", "shift", "native"]
 Maps = Float[Array, "n h w c"]
 PerChannel = Float[Array, "c"]
+
+
+FEW_CHANNELS = 4
+"""Of images: where the form is `pallas`, a convolution of so few is one matrix product, of more it is cuDNN's."""
+
+_OWN_FORMS: dict[str, Literal["kernels", "pallas"]] = {"cpu": "kernels", "gpu": "pallas"}
+"""Those written for one backend."""
 
 
 class FormsUnavailable(RuntimeError):
@@ -34,28 +41,35 @@ class FormsUnavailable(RuntimeError):
 def choose_forms(setting: Setting, backend: str) -> Forms:
     """The forms for a jax `backend` ("cpu", "gpu", "tpu").
 
-    `auto` is native on an accelerator, which has a convolution library of its own; on a CPU it is kernels, and shift
-    where these cannot be built, which warns. All maps of other types than float32 take shift's forms instead of
-    kernels. Raises `FormsUnavailable` for kernels that cannot be had.
+    `auto` is kernels on a CPU and pallas on a GPU; where these cannot be had, which warns, shift and native; and native
+    on other backends. All maps of other types than float32 take shift's forms instead of kernels. Raises
+    `FormsUnavailable` for what cannot be had.
     """
     if setting in ("shift", "native"):
         return setting
-    if backend != "cpu":
-        if setting == "kernels":
-            raise FormsUnavailable(f"the kernels are for CPUs, but jax computes on a {backend}")
+    own = _OWN_FORMS.get(backend)
+    if setting not in ("auto", own):
+        whose = "kernels are for CPUs" if setting == "kernels" else "pallas is for GPUs"
+        raise FormsUnavailable(f"{whose}, but jax computes on a {backend}")
+    if own is None:
         return "native"
-    problem = library.problem()
+    problem = _problem(own)
     if problem is None:
-        return "kernels"
-    if setting == "kernels":
+        return own
+    if setting == own:
         raise FormsUnavailable(problem)
     warnings.warn(f"networks compile and train more slowly than they could: {problem}", stacklevel=2)
-    return "shift"
+    return "shift" if backend == "cpu" else "native"
 
 
 def available_forms(backend: str) -> tuple[Forms, ...]:
     """Those that a jax `backend` can compute on this machine."""
-    return ("kernels", "shift", "native") if backend == "cpu" and library.problem() is None else ("shift", "native")
+    own = _OWN_FORMS.get(backend)
+    return ("shift", "native") if own is None or _problem(own) is not None else (own, "shift", "native")
+
+
+def _problem(own: Literal["kernels", "pallas"]) -> str | None:
+    return library.problem() if own == "kernels" else pallas_kernels.problem()
 
 
 def _fused(x: jax.Array, forms: Forms) -> bool:
@@ -64,7 +78,8 @@ def _fused(x: jax.Array, forms: Forms) -> bool:
 
 def convolve(x: Maps, kernel: Float[Array, "k k c d"], stride: int, forms: Forms) -> Float[Array, "n ho wo d"]:
     """Convolution with SAME padding of k // 2 on each side; ho = ⌈h / stride⌉."""
-    if forms == "native":
+    wide = forms == "pallas" and kernel.shape[0] > 1 and kernel.shape[2] > FEW_CHANNELS
+    if forms == "native" or wide:
         return _native(x, kernel, stride, groups=1)
     if kernel.shape[0] == 1:
         return pointwise(x, kernel, stride)
@@ -75,8 +90,10 @@ def convolve_depthwise(
     x: Maps, kernel: Float[Array, "k k 1 c"], stride: int, forms: Forms
 ) -> Float[Array, "n ho wo c"]:
     """One k×k filter a channel, SAME padding of k // 2 on each side; ho = ⌈h / stride⌉."""
-    if forms == "native":
+    if forms == "native" or (forms == "pallas" and x.size > pallas_kernels.MOST_VALUES):
         return _native(x, kernel, stride, groups=x.shape[3])
+    if forms == "pallas":
+        return pallas_kernels.depthwise(x, kernel, stride)
     return fused.depthwise(x, kernel, stride) if _fused(x, forms) else depthwise(x, kernel, stride)
 
 
@@ -98,6 +115,8 @@ def normalise_batch(
     """activation(scale · x̂ + bias) with the statistics of the batch, and these: mean and biased variance."""
     if forms == "native":
         return normalise_plain(x, scale, bias, activation)
+    if forms == "pallas" and x.size <= pallas_kernels.MOST_VALUES:
+        return pallas_kernels.normalise(x, scale, bias, activation)
     return (fused.normalise if _fused(x, forms) else normalise)(x, scale, bias, activation)
 
 
@@ -152,7 +171,7 @@ def repack(arrays: Sequence[jax.Array], shapes: Sequence[tuple[int, ...]], forms
 
 def max_pool(x: Maps, stride: int, forms: Forms) -> Float[Array, "n ho wo c"]:
     """Largest value of each 3×3 window, padded by 1 as in torchvision's ResNet; ho = ⌈h / stride⌉."""
-    if forms == "native":
+    if forms in ("native", "pallas"):
         window, strides, edges = (1, 3, 3, 1), (1, stride, stride, 1), ((0, 0), (1, 1), (1, 1), (0, 0))
         pooled: jax.Array = lax.reduce_window(x, -jnp.inf, lax.max, window, strides, edges)
         return pooled

@@ -136,13 +136,19 @@ def _forms(runtime: RuntimeSection, precision: Precision, *, spread: bool) -> Fo
     """The forms for float32 or bfloat16 maps, of batches `spread` over devices or not."""
     try:
         forms = choose_forms(runtime.convolutions, jax.default_backend())
-        if forms != "kernels" or (precision == "float32" and not spread):
-            return forms
-        if runtime.convolutions == "kernels":
-            raise FormsUnavailable("kernels compute whole batches in float32 (`training.precision`, `data_parallel`)")
+        if forms == "kernels" and (spread or precision != "float32"):
+            if runtime.convolutions == "kernels":
+                raise FormsUnavailable(
+                    "kernels compute whole batches in float32 (`training.precision`, `data_parallel`)"
+                )
+            return "shift"
+        if forms == "pallas" and spread:  # XLA cannot cut the call of a kernel into parts
+            if runtime.convolutions == "pallas":
+                raise FormsUnavailable("pallas computes whole batches (`data_parallel`)")
+            return "native"
+        return forms
     except FormsUnavailable as error:
         raise InputError(f'`runtime.convolutions` = "{runtime.convolutions}" cannot be had: {error}') from None
-    return "shift"  # XLA cannot cut the call of a kernel into parts
 
 
 def _ways(seeds: tuple[int, ...], runtime: RuntimeSection, batch_size: int) -> Iterator[tuple[Groups, MemoryPlan]]:

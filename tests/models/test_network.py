@@ -89,7 +89,7 @@ def test_the_variables_are_parameters_and_batch_statistics_alone() -> None:
 
 @pytest.mark.parametrize("block", ["mbconv", "separable", "basic", "bottleneck"])
 def test_all_forms_give_the_same_logits_gradients_and_statistics(block: str) -> None:
-    spec = tiny(block, 5 if block == "mbconv" else 3)
+    spec = tiny(block)
     results = []
     for forms in ("kernels", "shift", "native"):
         graphdef, params, stats = nnx.split(build(spec, forms), nnx.Param, nnx.BatchStat)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import Any
 
@@ -223,7 +224,8 @@ def test_max_pool_gives_the_gradient_of_a_tie_to_the_first_place() -> None:
     [
         ("auto", "cpu", "kernels"),
         ("kernels", "cpu", "kernels"),
-        ("auto", "gpu", "native"),
+        ("auto", "gpu", "pallas"),
+        ("pallas", "gpu", "pallas"),
         ("auto", "tpu", "native"),
         ("shift", "gpu", "shift"),
         ("native", "cpu", "native"),
@@ -242,10 +244,22 @@ def test_without_kernels_a_cpu_takes_the_next_best_and_says_so(monkeypatch: pyte
     assert available_forms("cpu") == ("shift", "native")
 
 
-def test_kernels_are_for_cpus() -> None:
-    with pytest.raises(FormsUnavailable, match="for CPUs, but jax computes on a gpu"):
-        choose_forms("kernels", "gpu")
+def test_without_pallas_a_gpu_takes_the_library_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jax.experimental.pallas.triton", None)
+    with pytest.warns(UserWarning, match="more slowly than they could: jax .* has no Pallas for Triton"):
+        assert choose_forms("auto", "gpu") == "native"
+    with pytest.raises(FormsUnavailable, match="no Pallas"):
+        choose_forms("pallas", "gpu")
     assert available_forms("gpu") == ("shift", "native")
+
+
+def test_each_backend_has_forms_of_its_own() -> None:
+    with pytest.raises(FormsUnavailable, match="kernels are for CPUs, but jax computes on a gpu"):
+        choose_forms("kernels", "gpu")
+    with pytest.raises(FormsUnavailable, match="pallas is for GPUs, but jax computes on a cpu"):
+        choose_forms("pallas", "cpu")
+    assert available_forms("gpu") == ("pallas", "shift", "native")
+    assert available_forms("tpu") == ("shift", "native")
 
 
 def test_maps_of_another_type_take_another_form() -> None:

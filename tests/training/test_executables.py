@@ -143,3 +143,17 @@ def test_what_jax_kept_before_is_not_kept_again(folder: Path, tmp_path_factory: 
     assert len(list(folder.glob("*.program"))) == 1
     np.testing.assert_allclose(function.obtain()(X)["sin"], np.sin(X), rtol=1e-6)  # from what was kept
     assert function.traced == 2
+
+
+@pytest.mark.parametrize("backend", executables.OPTIONS)
+def test_this_xla_knows_the_options_of_every_backend(backend: str) -> None:
+    compiled = jax.jit(jnp.sin).lower(X).compile(compiler_options=executables.OPTIONS[backend])
+    np.testing.assert_array_equal(compiled(X), jnp.sin(X))
+    with pytest.raises(Exception, match="No such compile option"):
+        jax.jit(jnp.sin).lower(X).compile(compiler_options={"xla_gpu_no_such": False})
+
+
+def test_a_program_is_compiled_with_the_options_of_its_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(executables.OPTIONS, jax.default_backend(), {"xla_gpu_no_such": False})
+    with pytest.raises(Exception, match="No such compile option: 'xla_gpu_no_such'"):
+        Function().obtain()

@@ -40,7 +40,7 @@ TRAINING = TrainingSection(
 
 @pytest.fixture(scope="module")
 def splits() -> Splits:
-    return load_splits(DataSection(source="mnist-sample", train=320, validation=96, test=50))
+    return load_splits(DataSection(source="mnist-sample", train=160, validation=64, test=50))
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +241,7 @@ from tests.training.test_memory import SMALL, DataSection, curves, load_splits, 
 assert len(jax.devices()) == 2
 assert shardings_of("auto", 32, 32, vector=False) is not None
 assert shardings_of("auto", 33, 32, vector=False) is None
-splits = load_splits(DataSection(source="mnist-sample", train=320, validation=96, test=50))
+splits = load_splits(DataSection(source="mnist-sample", train=160, validation=64, test=50))
 cache.enable_compilation_cache()
 several = (dict(data_parallel=False), dict(), dict(seeds_together=True, convolutions="native"))
 results = [run(splits, spec=SMALL, **settings) for settings in several]

@@ -1,0 +1,154 @@
+"""The kernels for GPUs, interpreted: against float64 references and against the forms of XLA."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from jax import numpy as jnp
+
+from scalesearch.models import normalise as plain
+from scalesearch.models import pallas_kernels
+from scalesearch.models.network import Network
+from scalesearch.models.numerics import _reference
+from scalesearch.models.ops import Forms, convolve_depthwise, normalise_batch
+from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
+
+TOLERANCE = 2e-6  # of the largest entry: float32 sums of at most a thousand terms
+
+# kernel, stride, images, height, width, channels: whole vectors of channels, halves and single ones, strips of 16 and
+# 32 that are not full, a stride above the kernel, maps below a tile
+SHAPES = [
+    (3, 1, 4, 9, 8, 16),
+    (5, 1, 3, 7, 7, 40),
+    (3, 2, 2, 10, 11, 70),
+    (3, 3, 2, 7, 9, 20),
+    (1, 2, 2, 5, 6, 8),
+    (5, 2, 2, 1, 1, 3),
+    (3, 1, 2, 5, 4, 33),
+]
+
+
+def example(k: int, stride: int, n: int, h: int, w: int, c: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(k * 100 + stride * 10 + c)
+    x, kernel, g = (n, h, w, c), (k, k, 1, c), (n, -(-h // stride), -(-w // stride), c)
+    first, second, third = (rng.normal(size=shape).astype(np.float32) for shape in (x, kernel, g))
+    return first, second, third
+
+
+def value_and_gradients(stride: int, x: Any, kernel: Any, g: Any, forms: Forms = "pallas") -> Any:
+    y, pull = jax.vjp(lambda x, kernel: convolve_depthwise(x, kernel, stride, forms), x, kernel)
+    return y, *pull(g)
+
+
+def worst(actual: Any, expected: Any) -> float:
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    assert actual.shape == expected.shape
+    return float(np.abs(actual - expected).max() / np.abs(expected).max())
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_depthwise_and_both_gradients_against_float64(shape: tuple[int, ...]) -> None:
+    arrays, stride = example(*shape), shape[1]
+    results = value_and_gradients(stride, *arrays)
+    expected = _reference(*(array.astype(np.float64) for array in arrays), stride)
+    for actual, wanted in zip(results, expected, strict=True):
+        assert worst(actual, wanted) < TOLERANCE
+
+
+def test_depthwise_of_bfloat16_sums_in_float32() -> None:
+    x, kernel, g = (jnp.asarray(array, jnp.bfloat16) for array in example(3, 1, 3, 9, 9, 16))
+    wide = _reference(*(np.asarray(array, np.float64) for array in (x, kernel, g)), 1)
+    for actual, wanted in zip(value_and_gradients(1, x, kernel, g), wide, strict=True):
+        assert actual.dtype == jnp.bfloat16
+        assert worst(actual, wanted) < 2**-8  # one rounding to eight bits
+
+
+def test_depthwise_of_several_seeds_side_by_side() -> None:
+    seeds = [example(1, 2, 3, 7, 6, 20), tuple(2 * array for array in example(1, 2, 3, 7, 6, 20))]
+    together = jax.vmap(partial(value_and_gradients, 2))(*map(np.stack, zip(*seeds, strict=True)))
+    for place, arrays in enumerate(seeds):
+        for actual, wanted in zip(together, value_and_gradients(2, *arrays), strict=True):
+            assert worst(actual[place], wanted) < TOLERANCE
+
+
+@pytest.mark.parametrize("transposed", [False, True], ids=["convolution", "transposed"])
+@pytest.mark.parametrize(("kernel_size", "stride"), [(1, 1), (3, 1), (5, 1), (3, 2), (5, 2), (3, 3), (1, 2)])
+def test_each_output_of_a_tile_meets_each_of_its_taps_once(kernel_size: int, stride: int, transposed: bool) -> None:
+    """Outputs of a convolution have k² taps; those of its gradient as many on average, a stride² of them each."""
+    own = pallas_kernels.geometry(kernel_size, stride, transposed=transposed)
+    uses = [use for some in own.uses.values() for use in some]
+    outputs = math.prod(own.tile)
+    assert len(set(uses)) == len(uses) == outputs * kernel_size**2 // (stride**2 if transposed else 1)
+    assert {use.tap for use in uses} == set(range(kernel_size**2))
+    columns = [column for _, column in own.uses]
+    assert columns == sorted(columns)
+
+
+@pytest.mark.parametrize("activation", ["swish", "relu", "relu6", "none"])
+@pytest.mark.parametrize("shape", [(3, 7, 7, 40), (2, 5, 5, 3)], ids=str)
+def test_normalisation_and_its_gradient_are_those_of_the_plain_form(shape: tuple[int, ...], activation: Any) -> None:
+    rng = np.random.default_rng(shape[3])
+    x, g = (rng.normal(size=shape).astype(np.float32) for _ in range(2))
+    scale, bias = (rng.normal(size=shape[3:]).astype(np.float32) for _ in range(2))
+
+    def outcome(forms: Forms) -> Any:
+        def run(x: Any, scale: Any, bias: Any) -> Any:
+            y, *statistics = normalise_batch(x, scale, bias, activation, forms)
+            return y, statistics
+
+        y, pull, statistics = jax.vjp(run, x, scale, bias, has_aux=True)
+        return y, *statistics, *pull(g)
+
+    for actual, wanted in zip(outcome("pallas"), outcome("native"), strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=2e-5, atol=2e-5)
+
+
+def test_slope_far_from_zero_is_that_of_a_line() -> None:
+    slopes = pallas_kernels._slope(jnp.asarray([-1e4, -100.0, 0.0, 100.0, 1e4]), "swish")
+    np.testing.assert_allclose(slopes, [0, 0, 0.5, 1, 1], atol=1e-12)
+    z = jnp.linspace(-8, 8, 101)
+    np.testing.assert_allclose(pallas_kernels._slope(z, "swish"), plain.activation_slope(z, "swish"), atol=1e-6)
+
+
+def test_maps_too_large_for_the_kernels_take_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*arguments: Any) -> Any:
+        raise AssertionError(arguments)
+
+    x, kernel, g = example(3, 1, 2, 5, 4, 8)
+    wanted = value_and_gradients(1, x, kernel, g, "native")
+    monkeypatch.setattr(pallas_kernels, "MOST_VALUES", x.size - 1)
+    monkeypatch.setattr(pallas_kernels, "_call", never)
+    for actual, expected in zip(value_and_gradients(1, x, kernel, g), wanted, strict=True):
+        np.testing.assert_array_equal(actual, expected)
+    normalise_batch(jnp.asarray(x), jnp.ones(8), jnp.ones(8), "swish", "pallas")
+    monkeypatch.setattr(pallas_kernels, "MOST_VALUES", x.size)
+    with pytest.raises(AssertionError):
+        value_and_gradients(1, x, kernel, g)
+
+
+def test_a_network_of_pallas_forms_is_that_of_native_forms() -> None:
+    """Images of one channel, whose convolution is a product, and a block with all operations."""
+    stage = StageSpec(block="mbconv", kernel_size=3, stride=2, expand_ratio=2, width=8, depth=1, se_ratio=0.25)
+    spec = ArchitectureSpec(
+        resolution=6, in_channels=1, num_classes=3, stem=StemSpec(8, 3, 1, 1), stages=(stage,), head_width=8
+    )
+    images = np.random.default_rng(0).normal(size=(4, 6, 6, 1)).astype(np.float32)
+
+    def outcome(forms: Forms) -> Any:
+        from flax import nnx
+
+        network = Network(spec, forms=forms, dropout=0.0, rng=np.random.default_rng(1))
+        graphdef, params, stats = nnx.split(network, nnx.Param, nnx.BatchStat)
+        return jax.jit(
+            jax.value_and_grad(lambda params: (nnx.merge(graphdef, params, stats)(images, train=True) ** 2).sum())
+        )(params)
+
+    ours, library = (jax.tree.leaves(outcome(forms)) for forms in ("pallas", "native"))
+    scale = max(float(np.abs(leaf).max()) for leaf in library)  # those of a few parameters are 0 but for rounding
+    for actual, wanted in zip(ours, library, strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=1e-4, atol=1e-5 * scale)
