@@ -13,6 +13,7 @@ import jax
 
 from scalesearch.cache import enable_compilation_cache
 from scalesearch.cores import usable_cores
+from scalesearch.models import pallas_kernels
 from scalesearch.models.kernels import library
 from scalesearch.models.numerics import check_forms
 from scalesearch.search.storage import StorageError, hidden, open_storage, study_names
@@ -56,10 +57,14 @@ def _cache() -> Finding:
 
 
 def _kernels() -> Finding:
-    if jax.default_backend() != "cpu":
-        return Finding("kernels", f"not needed on a {jax.default_backend()}", good=True)
-    problem = library.problem()
-    return Finding("kernels", problem or "compiled for this processor", good=problem is None)
+    match jax.default_backend():
+        case "cpu":
+            problem, fine = library.problem(), "compiled for this processor"
+        case "gpu":
+            problem, fine = pallas_kernels.problem(), "in Pallas, compiled with each network"
+        case other:
+            problem, fine = None, f"not needed on a {other}"
+    return Finding("kernels", problem or fine, good=problem is None)
 
 
 def _numerics() -> Finding:

@@ -223,7 +223,8 @@ class _Parts(NamedTuple):
 
     def at(self, step: Any) -> jax.Array:
         """(lanes,): the items of a step."""
-        return (pl.program_id(1) * self.steps + step) * self.lanes + jnp.arange(self.lanes)
+        items: jax.Array = (pl.program_id(1) * self.steps + step) * self.lanes + jnp.arange(self.lanes)
+        return items
 
 
 def _kernel_gradient(x: jax.Array, g: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
