@@ -18,6 +18,7 @@ Needs torch (`pip install torch`), which is no dependency of the package, and a 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import json
 import math
@@ -210,33 +211,60 @@ def peer(study: StudyConfig, specs: list[ArchitectureSpec], threads: int) -> lis
 class Runner:
     """A command that runs in turns of `turn` seconds, with all its processes; `seconds` is the sum of its turns."""
 
-    def __init__(self, command: list[str], turn: float, **environment: str) -> None:
-        self.command, self.turn, self.environment = command, turn, {**os.environ, **environment}
-        self.seconds, self.process = 0.0, None
+    def __init__(self, command: list[str], turn: float, log: Path, **environment: str) -> None:
+        self.command, self.turn, self.log, self.environment = command, turn, log, {**os.environ, **environment}
+        self.seconds = 0.0
+        self.process: subprocess.Popen[bytes] | None = None
 
     def take_turn(self) -> bool:
         """Runs for a turn, or to its end; whether it has more to do."""
         start = time.perf_counter()
         if self.process is None:
-            quiet: Any = {"stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-            self.process = subprocess.Popen(self.command, env=self.environment, start_new_session=True, **quiet)
+            with self.log.open("wb") as log:
+                self.process = subprocess.Popen(self.command, env=self.environment, stdout=log, stderr=log)
         else:
-            os.killpg(self.process.pid, signal.SIGCONT)
+            _send(family(self.process.pid), signal.SIGCONT)
         try:
             code = self.process.wait(self.turn)
         except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGSTOP)
             self.seconds += time.perf_counter() - start
+            self.halt(signal.SIGSTOP)
             return True
         self.seconds += time.perf_counter() - start
         if code:
-            raise SystemExit(f"{' '.join(self.command)} ended with exit code {code}")
+            last = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+            raise SystemExit(f"{' '.join(self.command)} ended with exit code {code}: {' '.join(last)}")
         return False
 
-    def run(self) -> None:
-        """All turns, one after the other."""
-        while self.take_turn():
-            pass
+    def halt(self, number: signal.Signals) -> None:
+        """Sends the signal to all processes of the command, those included that begin meanwhile."""
+        reached: set[int] = set()
+        while self.process is not None and (new := family(self.process.pid) - reached):
+            _send(new, number)
+            reached |= new
+
+
+def family(pid: int) -> set[int]:
+    """The process, if it runs, and all that descend from it, whatever their sessions."""
+    children: dict[int, list[int]] = {}
+    alive = set()
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, parent = entry.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[:2]
+            if state != "Z":
+                alive.add(int(entry.parent.name))
+                children.setdefault(int(parent), []).append(int(entry.parent.name))
+    found, new = set(), {pid} & alive
+    while new:
+        found |= new
+        new = {child for parent in new for child in children.get(parent, [])} - found
+    return found
+
+
+def _send(processes: set[int], number: signal.Signals) -> None:
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, number)
 
 
 def by_turns(runners: list[Runner]) -> None:
@@ -247,8 +275,9 @@ def by_turns(runners: list[Runner]) -> None:
             going = [runner for runner in going if runner.take_turn()]
     finally:
         for runner in runners:
-            if runner.process is not None and runner.process.poll() is None:
-                os.killpg(runner.process.pid, signal.SIGKILL)
+            if runner.process is not None:
+                runner.halt(signal.SIGKILL)
+                runner.process.wait()
 
 
 def searches(study: StudyConfig, options: list[str], threads: int, folder: Path) -> tuple[list[float], Any, Any]:
@@ -260,10 +289,11 @@ def searches(study: StudyConfig, options: list[str], threads: int, folder: Path)
     def ours(name: str, turn: float) -> Runner:
         command = [sys.executable, "-m", "scalesearch", "run", "--study", str(asked), "--out", str(folder / name)]
         kept = "cold" if name == "cold" else "kept"
-        return Runner(command, turn, SCALESEARCH_CACHE_DIR=str(folder / "programs" / kept))
+        return Runner(command, turn, folder / f"{name}.log", SCALESEARCH_CACHE_DIR=str(folder / "programs" / kept))
 
-    ours("before", math.inf).run()
-    runners = [Runner([*again, "--peer-to", str(losses)], TURN), ours("cold", TURN / 2.5), ours("warm", TURN / 4)]
+    by_turns([ours("before", math.inf)])
+    theirs = Runner([*again, "--peer-to", str(losses)], TURN, folder / "peer.log")
+    runners = [theirs, ours("cold", TURN / 2.5), ours("warm", TURN / 4)]
     by_turns(runners)
     records = [record for name in ("cold", "warm") for record in scalesearch.load(folder / name).records]
     found = {record.candidate.spec: [seed.val_loss for seed in record.seeds] for record in records}
@@ -295,6 +325,7 @@ def main() -> None:
         losses = peer(study, specs, arguments.threads)
         arguments.peer_to.write_text(json.dumps(losses), encoding="utf-8")
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what runs is ended
     threads = arguments.threads or fastest_threads(study, load_splits(study.data))
     options = ["--study", str(arguments.study), *(["--quick"] if arguments.quick else [])]
     for key, value in (("--degree", arguments.degree), ("--seeds", arguments.seeds)):

@@ -90,10 +90,10 @@ def convolve_depthwise(
     x: Maps, kernel: Float[Array, "k k 1 c"], stride: int, forms: Forms
 ) -> Float[Array, "n ho wo c"]:
     """One k×k filter a channel, SAME padding of k // 2 on each side; ho = ⌈h / stride⌉."""
-    if forms == "native" or (forms == "pallas" and x.size > pallas_kernels.MOST_VALUES):
-        return _native(x, kernel, stride, groups=x.shape[3])
-    if forms == "pallas":
+    if forms == "pallas" and pallas_kernels.serves(x, kernel, stride):
         return pallas_kernels.depthwise(x, kernel, stride)
+    if forms in ("native", "pallas"):
+        return _native(x, kernel, stride, groups=x.shape[3])
     return fused.depthwise(x, kernel, stride) if _fused(x, forms) else depthwise(x, kernel, stride)
 
 

@@ -7,6 +7,7 @@ uses it for all. Sums are float32 whatever the maps are. On a CPU the kernels ar
 from __future__ import annotations
 
 import math
+import re
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -33,6 +34,11 @@ _TILE = (2, 2)
 _VALUES = 1024
 """Values that a program reads at a time: a warp's thread eight of them, neighbouring channels."""
 
+_LARGEST_KERNEL, _LARGEST_STRIDE = 7, 4
+
+_LEAST_CAPABILITY = 8.0
+"""Of XLA's Triton: Ampere."""
+
 _VECTOR = 8
 _WARPS = 4
 
@@ -46,7 +52,20 @@ def problem() -> str | None:
         from jax.experimental.pallas import triton  # noqa: F401
     except ImportError:
         return f"jax {jax.__version__} has no Pallas for Triton"
-    return None
+    if jax.default_backend() != "gpu":
+        return None
+    device = jax.local_devices()[0]
+    capability = str(getattr(device, "compute_capability", None))  # "9.0" of NVIDIA, "gfx942" of AMD
+    if re.fullmatch(r"\d+\.\d+", capability) and float(capability) >= _LEAST_CAPABILITY:
+        return None
+    return (
+        f"the kernels need compute capability {_LEAST_CAPABILITY} of NVIDIA, but {device.device_kind} has {capability}"
+    )
+
+
+def serves(x: Maps, kernel: Kernel, stride: int) -> bool:
+    """Whether `depthwise` is for these: larger kernels and strides would not stay in registers."""
+    return x.size <= MOST_VALUES and kernel.shape[0] <= _LARGEST_KERNEL and stride <= _LARGEST_STRIDE
 
 
 class Use(NamedTuple):
@@ -261,7 +280,7 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, kernel: jax.Array, stride: int)
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 @jax.named_scope("depthwise")
 def depthwise(x: Maps, kernel: Kernel, stride: int) -> Float[Array, "n ho wo c"]:
-    """As `models.depthwise.depthwise`; `x` holds at most `MOST_VALUES` values."""
+    """As `models.depthwise.depthwise`, for what `serves` admits."""
     n, h, w, c = x.shape
     return _gather(x, kernel, (n, output_size(h, stride), output_size(w, stride), c), stride, transposed=False)
 

@@ -21,8 +21,8 @@ Step = Callable[[Maps, tuple[Any, Any]], tuple[Maps, Any]]
 MAX_UNROLLED: dict[Forms, int] = {"kernels": 48, "pallas": 48, "shift": 8, "native": 8}
 """Like blocks that are unrolled, at most. On 2 CPU cores, with kernels one more block compiles in 0.05 s, where a loop
 costs 2.9 s more than none, and makes the step 1.5 times as long (benchmarks/compiling.py, 2026-11-25); without, 14
-blocks at 8 px compile in 10.2 s as a loop and in 11.4 s unrolled, at 1.4 times the step (2026-11-24). On a GPU the
-16 blocks of EfficientNet-B0, nine of them like others, compile unrolled in 12 s (H100, 2026-11-26)."""
+blocks at 8 px compile in 10.2 s as a loop and in 11.4 s unrolled, at 1.4 times the step (2026-11-24). On a GPU
+EfficientNet-B0, unrolled, compiles in 12 to 30 s (H100, 2026-11-26); more like blocks were not tried there."""
 
 
 class Stage(nnx.Module):

@@ -30,10 +30,10 @@ from scalesearch.models.kernels.library import processor
 MOST_BYTES = 2**30
 """Of all kept programs together; those longest unused go first. A small network's take half a megabyte."""
 
-OPTIONS: dict[str, dict[str, bool]] = {
+OPTIONS: dict[str, dict[str, str | bool]] = {
     "gpu": {
         # Tries some thirty kernels for each matrix product of each network. Without, the default study's baseline
-        # compiles in 3.1 s instead of 8.0, and its step takes 0.65 ms instead of 0.56 (H100, 2026-11-26).
+        # compiles in 3.1 s instead of 8.0, in a process that has compiled before (H100, 2026-11-26).
         "xla_gpu_enable_triton_gemm": False,
         # Hands parts of a packed vector to cuBLAS where they lie; it refuses those that begin at no multiple of 16
         # bytes ("the requested functionality is not supported", H100, 2026-11-26).
@@ -110,12 +110,23 @@ def obtain(
     lowered = function.lower(*takes)
 
     def compile_and_keep() -> jax.stages.Compiled:
-        compiled: jax.stages.Compiled = lowered.compile(compiler_options=OPTIONS.get(jax.default_backend()))
+        compiled = _compile(lowered)
         if place is not None:
             place.save(compiled)
         return compiled
 
     return in_background(compile_and_keep)
+
+
+def _compile(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    """`lowered` compiled with the backend's options; without, and with a warning, by an XLA that lacks one."""
+    try:
+        return lowered.compile(compiler_options=OPTIONS.get(jax.default_backend()))
+    except jax.errors.JaxRuntimeError as error:
+        if "No such compile option" not in str(error):
+            raise
+        warnings.warn(f"programs are compiled without the options that they should have: {error}", stacklevel=2)
+        return lowered.compile()
 
 
 def in_background(function: Callable[[], Any]) -> Future[Any]:

@@ -246,6 +246,7 @@ def test_without_kernels_a_cpu_takes_the_next_best_and_says_so(monkeypatch: pyte
 
 def test_without_pallas_a_gpu_takes_the_library_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jax.experimental.pallas.triton", None)
+    monkeypatch.delattr("jax.experimental.pallas.triton", raising=False)
     with pytest.warns(UserWarning, match="more slowly than they could: jax .* has no Pallas for Triton"):
         assert choose_forms("auto", "gpu") == "native"
     with pytest.raises(FormsUnavailable, match="no Pallas"):

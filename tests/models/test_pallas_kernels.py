@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -115,20 +116,53 @@ def test_slope_far_from_zero_is_that_of_a_line() -> None:
     np.testing.assert_allclose(pallas_kernels._slope(z, "swish"), plain.activation_slope(z, "swish"), atol=1e-6)
 
 
-def test_maps_too_large_for_the_kernels_take_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_kernels_do_not_serve_takes_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*arguments: Any) -> Any:
         raise AssertionError(arguments)
 
-    x, kernel, g = example(3, 1, 2, 5, 4, 8)
-    wanted = value_and_gradients(1, x, kernel, g, "native")
-    monkeypatch.setattr(pallas_kernels, "MOST_VALUES", x.size - 1)
     monkeypatch.setattr(pallas_kernels, "_call", never)
-    for actual, expected in zip(value_and_gradients(1, x, kernel, g), wanted, strict=True):
-        np.testing.assert_array_equal(actual, expected)
-    normalise_batch(jnp.asarray(x), jnp.ones(8), jnp.ones(8), "swish", "pallas")
-    monkeypatch.setattr(pallas_kernels, "MOST_VALUES", x.size)
-    with pytest.raises(AssertionError):
-        value_and_gradients(1, x, kernel, g)
+    x, kernel, g = example(3, 1, 2, 5, 4, 8)
+    for other in (example(9, 1, 2, 5, 4, 8), example(3, 5, 2, 5, 4, 8)):
+        value_and_gradients(other[0].shape[1] // other[2].shape[1], *other)
+    one = jnp.ones(8)
+
+    def slope() -> Any:
+        return jax.grad(lambda x: normalise_batch(x, one, one, "swish", "pallas")[0].sum())(jnp.asarray(x))
+
+    for needs in (lambda: value_and_gradients(1, x, kernel, g), slope):
+        monkeypatch.setattr(pallas_kernels, "MOST_VALUES", x.size - 1)
+        needs()
+        monkeypatch.setattr(pallas_kernels, "MOST_VALUES", x.size)
+        with pytest.raises(AssertionError):
+            needs()
+
+
+@pytest.mark.parametrize("channels", [64, 33])
+def test_sums_of_many_steps(monkeypatch: pytest.MonkeyPatch, channels: int) -> None:
+    """As on a GPU: few programs, each of which sums many parts of the images."""
+    monkeypatch.setattr(pallas_kernels, "_PROGRAMS", 2)
+    arrays = example(1, 1, 4, 9, 8, channels)
+    assert pallas_kernels._Parts.of(4 * 9 * 8, channels, 1024).steps > 2
+    expected = _reference(*(array.astype(np.float64) for array in arrays), 1)
+    for actual, wanted in zip(value_and_gradients(1, *arrays), expected, strict=True):
+        assert worst(actual, wanted) < TOLERANCE
+    x, g, gain = arrays[0], arrays[2], np.ones(channels, np.float32)
+    sums = pallas_kernels._slope_sums(jnp.asarray(x), jnp.asarray(g), gain, gain, "relu")
+    dz = np.where(x.astype(np.float64) + 1 > 0, g, 0)
+    for actual, wanted in zip(sums, (dz.sum((0, 1, 2)), (dz * x).sum((0, 1, 2))), strict=True):
+        assert worst(actual, wanted) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("capability", "problem"), [("9.0", None), ("8.0", None), ("7.5", "has 7.5"), ("gfx942", "gfx")]
+)
+def test_which_gpus_the_kernels_are_for(monkeypatch: pytest.MonkeyPatch, capability: str, problem: str | None) -> None:
+    device = SimpleNamespace(compute_capability=capability, device_kind="some GPU")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
+    told = pallas_kernels.problem()
+    assert (told is None) == (problem is None)
+    assert problem is None or problem in str(told)
 
 
 def test_a_network_of_pallas_forms_is_that_of_native_forms() -> None:

@@ -153,7 +153,8 @@ def test_this_xla_knows_the_options_of_every_backend(backend: str) -> None:
         jax.jit(jnp.sin).lower(X).compile(compiler_options={"xla_gpu_no_such": False})
 
 
-def test_a_program_is_compiled_with_the_options_of_its_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_is_compiled_with_the_options_of_its_backend_or_else_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(executables.OPTIONS, jax.default_backend(), {"xla_gpu_no_such": False})
-    with pytest.raises(Exception, match="No such compile option: 'xla_gpu_no_such'"):
-        Function().obtain()
+    with pytest.warns(UserWarning, match="without the options that they should have: .*'xla_gpu_no_such'"):
+        compiled = Function().obtain()
+    np.testing.assert_array_equal(compiled(X)["sin"], jnp.sin(X))

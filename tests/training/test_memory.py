@@ -17,10 +17,20 @@ import pytest
 from flax import nnx
 from jax import numpy as jnp
 
-from scalesearch.config import DataSection, RuntimeSection, StudyConfig, TrainingSection, default_study_path, load_study
+from scalesearch.config import (
+    DataSection,
+    InputError,
+    RuntimeSection,
+    StudyConfig,
+    TrainingSection,
+    default_study_path,
+    load_study,
+)
+from scalesearch.models import pallas_kernels
 from scalesearch.models.network import Network
 from scalesearch.models.ops import choose_forms
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
+from scalesearch.training import preparation
 from scalesearch.training.data import Splits, load_splits
 from scalesearch.training.draws import init_generator
 from scalesearch.training.loop import TrainingResult, train
@@ -266,3 +276,27 @@ def test_two_devices_give_the_losses_of_one_by_kept_programs_too(tmp_path: Path)
             assert one[0] == two[0]
             np.testing.assert_allclose(one[1:], two[1:], rtol=2e-3)
     assert np.isfinite([seed[2] for seed in parts]).all()
+
+
+@pytest.mark.parametrize(
+    ("backend", "setting", "spread", "forms"),
+    [
+        ("gpu", "auto", False, "pallas"),
+        ("gpu", "auto", True, "native"),
+        ("cpu", "auto", True, "shift"),
+        ("gpu", "pallas", True, "pallas computes whole batches"),
+        ("cpu", "kernels", True, "kernels compute whole batches"),
+        ("cpu", "pallas", False, "pallas is for GPUs"),
+    ],
+)
+def test_forms_for_batches_spread_over_devices(
+    monkeypatch: pytest.MonkeyPatch, backend: str, setting: Any, spread: bool, forms: str
+) -> None:
+    monkeypatch.setattr(preparation.jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(pallas_kernels, "problem", lambda: None)
+    runtime = RuntimeSection(convolutions=setting)
+    if " " not in forms:
+        assert preparation._forms(runtime, "float32", spread=spread) == forms
+        return
+    with pytest.raises(InputError, match=f'`runtime.convolutions` = "{setting}" cannot be had: {forms}'):
+        preparation._forms(runtime, "float32", spread=spread)
