@@ -119,14 +119,17 @@ def obtain(
 
 
 def _compile(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
-    """`lowered` compiled with the backend's options; without, and with a warning, by an XLA that lacks one."""
-    try:
-        return lowered.compile(compiler_options=OPTIONS.get(jax.default_backend()))
-    except jax.errors.JaxRuntimeError as error:
-        if "No such compile option" not in str(error):
-            raise
-        warnings.warn(f"programs are compiled without the options that they should have: {error}", stacklevel=2)
-        return lowered.compile()
+    """`lowered` compiled with the backend's options, less those that this XLA does not know, which warns."""
+    options = dict(OPTIONS.get(jax.default_backend(), {}))
+    while True:
+        try:
+            return lowered.compile(compiler_options=options or None)
+        except jax.errors.JaxRuntimeError as error:
+            unknown = [name for name in options if f"No such compile option: '{name}'" in str(error)]
+            if not unknown:
+                raise
+            warnings.warn(f"this XLA does not know `{unknown[0]}`: programs are compiled without it", stacklevel=2)
+            del options[unknown[0]]
 
 
 def in_background(function: Callable[[], Any]) -> Future[Any]:
