@@ -13,7 +13,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 from jax import numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from scalesearch.models.normalise import EPSILON
 from scalesearch.models.taps import output_size
@@ -29,7 +29,7 @@ _MILLIONTHS = round(EPSILON * 1e6)
 
 def _call(name: str, shapes: Any, *arrays: jax.Array, **attributes: int) -> Any:
     """The results of one kernel, of `shapes`: a shape, or a list of them."""
-    if any(array.dtype != jnp.float32 for array in arrays):
+    if any(array.dtype not in (jnp.float32, jnp.int32) for array in arrays):
         raise TypeError(f"kernels compute with float32, but got {[str(array.dtype) for array in arrays]}")
     ffi: Any = jax.ffi  # has no types
     structure: Any = jax.ShapeDtypeStruct
@@ -180,6 +180,23 @@ def _mean_backward(shape: tuple[int, ...], g: jax.Array) -> tuple[jax.Array]:
 
 
 mean_over_positions.defvjp(lambda x: (mean_over_positions(x), x.shape), _mean_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+@jax.named_scope("cross-entropy")
+def cross_entropy(logits: Float[Array, "n k"], labels: Int[Array, " n"], smoothing: float) -> Float[Array, " n"]:
+    """As `ops.cross_entropy`."""
+    losses: jax.Array = _cross_entropy_forward(logits, labels, smoothing)[0]
+    return losses
+
+
+def _cross_entropy_forward(logits: jax.Array, labels: jax.Array, smoothing: float) -> tuple[jax.Array, jax.Array]:
+    shapes = [labels.shape, logits.shape]
+    losses, slopes = _call("cross_entropy", shapes, logits, labels, jnp.float32(smoothing))
+    return losses, slopes
+
+
+cross_entropy.defvjp(_cross_entropy_forward, lambda smoothing, slopes, g: (g[:, None] * slopes, None))
 
 
 def repack(arrays: Sequence[jax.Array], shapes: Sequence[tuple[int, ...]]) -> list[jax.Array]:

@@ -11,7 +11,7 @@ from typing import Literal
 import jax
 from jax import lax
 from jax import numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from scalesearch.models import fused, pallas_kernels
 from scalesearch.models.dense import dense, pointwise
@@ -167,6 +167,19 @@ def repack(arrays: Sequence[jax.Array], shapes: Sequence[tuple[int, ...]], forms
     line = jnp.concatenate([array.reshape(-1) for array in arrays]) if len(arrays) > 1 else arrays[0].reshape(-1)
     ends = list(accumulate(map(math.prod, shapes)))
     return [line[end - math.prod(shape) : end].reshape(shape) for shape, end in zip(shapes, ends, strict=True)]
+
+
+def cross_entropy(
+    logits: Float[Array, "n k"], labels: Int[Array, " n"], smoothing: float, forms: Forms
+) -> Float[Array, " n"]:
+    """−Σ q log p of each image in nats, q = (1 − ε)·onehot + ε/K (arXiv:1512.00567 §7)."""
+    if forms == "kernels":
+        return fused.cross_entropy(logits, labels, smoothing)
+    log_probabilities = jax.nn.log_softmax(logits)
+    picked = jnp.take_along_axis(log_probabilities, labels[:, None], axis=1)[:, 0]
+    if not smoothing:
+        return -picked
+    return -(1 - smoothing) * picked - smoothing * log_probabilities.mean(1)
 
 
 def max_pool(x: Maps, stride: int, forms: Forms) -> Float[Array, "n ho wo c"]:

@@ -111,7 +111,8 @@ def compile_program(
 def layout_of(network: Network, forms: Forms) -> Layout:
     """How the variables of `network` are packed, and the rest of it."""
     graphdef, *states = nnx.split(network, nnx.Param, nnx.BatchStat)
-    return Layout(graphdef, *(packing_of(state, forms) for state in states))
+    params, stats = (packing_of(state, forms) for state in states)
+    return Layout(graphdef, params, stats, forms)
 
 
 def init_function(

@@ -11,6 +11,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
+from scalesearch.models.ops import Forms, cross_entropy
 from scalesearch.training.average import update_average
 from scalesearch.training.packing import Packed, Packing
 from scalesearch.training.pipeline import EpochData, standardise
@@ -43,11 +44,12 @@ class TrainState:
 
 
 class Layout(NamedTuple):
-    """How weights become a network: its static graph, and the packing of its two kinds of variables."""
+    """How weights become a network: its static graph, the packing of its two kinds of variables, its forms."""
 
     graphdef: nnx.GraphDef[Any]
     params: Packing
     stats: Packing
+    forms: Forms
 
 
 class Evaluation(NamedTuple):
@@ -55,15 +57,6 @@ class Evaluation(NamedTuple):
 
     loss: Float[Array, ""]
     accuracy: Float[Array, ""]
-
-
-def cross_entropy(logits: Float[Array, "n k"], labels: Int[Array, " n"], smoothing: float) -> Float[Array, " n"]:
-    """−Σ q log p of each image in nats, q = (1 − ε)·onehot + ε/K (arXiv:1512.00567 §7)."""
-    log_probabilities = jax.nn.log_softmax(logits)
-    picked = jnp.take_along_axis(log_probabilities, labels[:, None], axis=1)[:, 0]
-    if not smoothing:
-        return -picked
-    return -(1 - smoothing) * picked - smoothing * log_probabilities.mean(1)
 
 
 def evaluated_weights(state: TrainState) -> Weights:
@@ -95,7 +88,7 @@ def train_step(
     def loss_of(params: Any, images: Array, labels: Array, key: Any) -> tuple[Float[Array, ""], Any]:
         network = nnx.merge(layout.graphdef, params, stats)
         logits = network(images, train=True, dropout_key=key)
-        return cross_entropy(logits, labels, label_smoothing).mean(), nnx.state(network, nnx.BatchStat)
+        return cross_entropy(logits, labels, label_smoothing, layout.forms).mean(), nnx.state(network, nnx.BatchStat)
 
     def gradient(images: Any, labels: Any, key: Any) -> tuple[Float[Array, ""], Packed, Packed]:
         # The gradient is taken by the tree and then packed: through `unpack` it would be a sum of padded vectors.
@@ -137,7 +130,7 @@ def evaluate(state: TrainState, data: EpochData, *, layout: Layout, micro_batche
         network = nnx.merge(layout.graphdef, params, stats)
         logits = network(standardise(images, data.mean, data.std), train=False)
         real = labels >= 0
-        loss = jnp.where(real, cross_entropy(logits, jnp.maximum(labels, 0), 0.0), 0).sum()
+        loss = jnp.where(real, cross_entropy(logits, jnp.maximum(labels, 0), 0.0, layout.forms), 0).sum()
         right = (real & (logits.argmax(1) == labels)).sum()
         return (totals[0] + loss, totals[1] + right), None
 

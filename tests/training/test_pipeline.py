@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from scalesearch.training import pipeline
 from scalesearch.training.pipeline import channel_statistics, prepare, resize, standardise
 from scalesearch.training.sources import Split
 
@@ -18,6 +19,13 @@ def reference_weights(native: int, resolution: int) -> np.ndarray:
     centres = (np.arange(resolution) + 0.5) * scale - 0.5
     weights = np.maximum(0, 1 - np.abs(np.arange(native)[None] - centres[:, None]) / radius)
     return weights / weights.sum(1, keepdims=True)
+
+
+@pytest.fixture(autouse=True, params=["host", "device"])
+def _resized_on(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All tests here, resized as on a CPU, then as on an accelerator."""
+    if request.param == "device":
+        monkeypatch.setattr(pipeline, "_resize_on_host", pipeline._resize_on_device)
 
 
 @pytest.mark.parametrize(("native", "resolution"), [(28, 12), (28, 14), (9, 5), (8, 13)])

@@ -19,12 +19,13 @@
 
 namespace scalesearch {
 
-// One call: float32 arrays in and out, whole numbers as attributes.
+// One call: arrays in, float32 unless said otherwise, float32 arrays out, whole numbers as attributes.
 class Call {
  public:
   explicit Call(XLA_FFI_CallFrame* frame) : frame_(frame) {}
 
-  const float* in(int i) const { return static_cast<const float*>(argument(i)->data); }
+  template <class Number = float>
+  const Number* in(int i) const { return static_cast<const Number*>(argument(i)->data); }
   float* out(int i) const { return static_cast<float*>(result(i)->data); }
   int64_t in_dim(int i, int axis) const { return argument(i)->dims[axis]; }
   int64_t out_dim(int i, int axis) const { return result(i)->dims[axis]; }

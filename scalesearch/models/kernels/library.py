@@ -40,7 +40,7 @@ FLAGS = (
 
 KERNELS = (
     *("depthwise", "depthwise_gradient", "normalise", "normalise_gradient", "normalise_evaluate"),
-    *("excite", "excite_gradient", "pool", "pool_gradient", "patches", "patches_gradient", "repack"),
+    *("excite", "excite_gradient", "pool", "pool_gradient", "patches", "patches_gradient", "repack", "cross_entropy"),
 )
 
 _HERE = Path(__file__).parent
