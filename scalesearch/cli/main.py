@@ -77,14 +77,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def entry() -> NoReturn:
-    """The console command. An interrupted process ends at once: threads of a library may still be at work in it."""
+    """The console command. The process ends at once: jax and what it compiled take a second or more to take down.
+
+    And in an interrupted one threads of a library may still be at work.
+    """
     code = main()
-    if code == INTERRUPTED:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError):
-                stream.flush()
-        os._exit(code)
-    sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 def _note(

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -32,7 +32,9 @@ from scalesearch.search.worker import Finished, work
 
 if TYPE_CHECKING:
     from scalesearch.results import Run
+    from scalesearch.search.objective import TrainingEvaluation
     from scalesearch.training.data import Splits
+    from scalesearch.training.loop import EpochReport
 
 _POLL_SECONDS = 0.1
 STOPPING = "scalesearch: stopping when the epoch or compilation at hand ends"
@@ -157,22 +159,18 @@ def train_missing(
     if not (_missing(search) or (config.race and _race_goes_on(search))):
         sys.stderr.write(f"{search.label}all trials are there already: nothing to train\n")
         return
-    from scalesearch.cache import enable_compilation_cache
     from scalesearch.models.kernels.library import build_ahead
-    from scalesearch.training.memory import release, tune_allocator
 
-    tune_allocator()
-    enable_compilation_cache()
     if config.runtime.convolutions in ("auto", "kernels"):
         build_ahead(sys.stderr.write)
     _train_here(search, splits, url, deadline, later_seconds)
+    from scalesearch.training.memory import release
+
     release()  # tables and figures need as much again
 
 
 def _train_here(search: Search, splits: Splits, url: str, deadline: float, later_seconds: float) -> None:
     """Train what the search lacks in this process and its helpers, with progress."""
-    from scalesearch.search.objective import TrainingEvaluation
-
     config, made, study = search.config, search.plan, search.study
     reader, trials = studies.Reader(), study.get_trials(deepcopy=False)
     progress = SearchProgress(
@@ -188,9 +186,9 @@ def _train_here(search: Search, splits: Splits, url: str, deadline: float, later
     def on_look(trials: studies.Trials, states: Mapping[str, int]) -> None:
         progress.seen(reader.new(trials), _total(search, states))
 
-    evaluate = TrainingEvaluation(config, splits, lambda report: progress.epoch(report.share))
     interrupts.check()
     with _helpers(url, config.name, config.runtime.workers, deadline), progress:
+        evaluate = _evaluation(config, splits, lambda report: progress.epoch(report.share))
         work(
             study,
             config,
@@ -202,6 +200,17 @@ def _train_here(search: Search, splits: Splits, url: str, deadline: float, later
             evaluate.expect,
             on_look,
         )
+
+
+def _evaluation(config: StudyConfig, splits: Splits, on_epoch: Callable[[EpochReport], None]) -> TrainingEvaluation:
+    """What trains, in a process that has its cores. Imports jax: two seconds, in which its helpers do the same."""
+    from scalesearch.cache import enable_compilation_cache
+    from scalesearch.search.objective import TrainingEvaluation
+    from scalesearch.training.memory import tune_allocator
+
+    tune_allocator()
+    enable_compilation_cache()
+    return TrainingEvaluation(config, splits, on_epoch)
 
 
 def _race_goes_on(search: Search) -> bool:
@@ -292,26 +301,20 @@ def _worker(arguments: argparse.Namespace) -> int:
     if arguments.data:
         data = config.data.model_copy(update={"source": arguments.data})
         config = config.model_copy(update={"data": data})
-    from scalesearch.cache import enable_compilation_cache
-    from scalesearch.search.objective import TrainingEvaluation
     from scalesearch.training.data import check_fits, load_splits
-    from scalesearch.training.memory import tune_allocator
-
-    tune_allocator()
 
     splits = load_splits(config.data)
     if splits.digest != studies.data_digest(study):
         raise studies.StudyMismatch(f"the data of {config.data.source} are not those that the study was made with")
     made = make_plan(config)
     check_fits(made.baseline.spec, splits, config.training.batch_size)
-    enable_compilation_cache()
 
     def on_finished(finished: Finished) -> None:
         record = finished.record
         told = f"{record.mean(config.metric):.4f}" if record.failure is None else display.failure(record.failure)
         sys.stderr.write(f"trial {finished.number}: {display.network(record.candidate.spec)}: {told}\n")
 
-    evaluate = TrainingEvaluation(config, splits, lambda report: None)
+    evaluate = _evaluation(config, splits, lambda report: None)
     work(study, config, made, evaluate, on_finished, lambda running: None, deadline, evaluate.expect)
     return 0
 

@@ -36,7 +36,7 @@ class Evaluate(Protocol):
         ...
 
 
-POLL_SECONDS = 2.0
+POLL_SECONDS = 0.5
 
 
 class TrialFailed(Exception):

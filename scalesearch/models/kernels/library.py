@@ -24,7 +24,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import jax
+import jaxlib
 
 from scalesearch.cache import cache_folder, make_private
 from scalesearch.cores import usable_cores
@@ -34,7 +34,9 @@ COMPILERS = ("c++", "g++", "clang++")
 """Tried in turn where `$CXX` names none."""
 
 FLAGS = (
-    *("-fno-fast-math", "-std=c++2a", "-O3", "-fPIC", "-pthread"),
+    # Not C++20, whose headers take twice as long. Of it the kernels have templates of lambdas, which both GCC and Clang
+    # know in C++17.
+    *("-fno-fast-math", "-std=c++17", "-O3", "-fPIC", "-pthread"),
     *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"),  # NaN and order are kept
 )
 
@@ -44,6 +46,7 @@ KERNELS = (
 )
 
 _HERE = Path(__file__).parent
+_INCLUDE = Path(jaxlib.__file__).parent / "include"
 
 
 class Unavailable(RuntimeError):
@@ -65,6 +68,8 @@ def _problem() -> str | None:
         library = _load()
     except (Unavailable, OSError) as error:
         return str(error)
+    import jax  # a second, in which the compiler can be at work already
+
     ffi: Any = jax.ffi  # has no types
     for name in KERNELS:
         symbol = f"scalesearch_{name}"
@@ -73,31 +78,41 @@ def _problem() -> str | None:
 
 
 def build_ahead(tell: Callable[[str], object]) -> None:
-    """Builds and keeps the kernels where that is still to be done, which `tell` is told.
+    """Begins to build and keep the kernels where that is still to be done, which `tell` is told.
 
-    For a process whose workers will each have a part of the cores: here the compiler has them all. Leaves it where jax
-    may compute on an accelerator, and where it cannot be done: `problem` says why.
+    For a process that has much to import meanwhile, and whose workers will each have a part of the cores: here the
+    compiler has them all. `problem` waits for it, in any process. Leaves it where jax may compute on an accelerator,
+    and where it cannot be done: `problem` says why.
     """
     if entry_points(group="jax_plugins") or find_spec("libtpu"):
         return
-    with contextlib.suppress(Unavailable, OSError):
-        _kept(tell)
-
-
-def _kept(tell: Callable[[str], object]) -> Path:
-    folder = cache_folder()
-    make_private(folder)
-    path = folder / f"kernels-{_digest()}.so"
-    with _alone(folder / "kernels.lock"):
-        if not path.exists():
+    with contextlib.suppress(Unavailable):
+        if not _path().exists():
             tell("compiling the kernels for this processor: some ten seconds, once\n")
+            threading.Thread(target=_build_and_keep, daemon=True).start()
+
+
+def _build_and_keep() -> None:
+    with contextlib.suppress(Unavailable, OSError):
+        _kept()
+
+
+def _kept() -> Path:
+    path = _path()
+    make_private(path.parent)
+    with _alone(path.parent / "kernels.lock"):
+        if not path.exists():
             write_whole(path, _build)
     return path
 
 
+def _path() -> Path:
+    return cache_folder() / f"kernels-{_digest()}.so"
+
+
 def _load() -> ctypes.CDLL:
     try:
-        path = _kept(lambda told: None)
+        path = _kept()
         if hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
             raise PermissionError(f"{path} belongs to another user")
         return ctypes.CDLL(str(path))
@@ -112,7 +127,7 @@ def _build(target: Path) -> None:
     compiler, told = _compiler(), ""
     for native in (("-march=native",), ()):  # not every compiler knows its own processor
         try:
-            return _compile([*compiler, *FLAGS, *native, f"-I{jax.ffi.include_dir()}"], target)
+            return _compile([*compiler, *FLAGS, *native, f"-I{_INCLUDE}"], target)
         except subprocess.CalledProcessError as error:
             lines = error.stderr.splitlines() or [f"it ended with exit code {error.returncode}"]
             told = told or next((line for line in lines if "error" in line), lines[0])
@@ -122,8 +137,8 @@ def _build(target: Path) -> None:
 
 
 def _compile(command: list[str], target: Path) -> None:
-    """Compiles the sources side by side, then links them to `target`."""
-    sources = sorted(_HERE.glob("*.cc"))
+    """Compiles the sources side by side, the largest first, then links them to `target`."""
+    sources = sorted(_HERE.glob("*.cc"), key=lambda source: -source.stat().st_size)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(len(usable_cores())) as threads:
         objects = [str(Path(folder) / f"{source.stem}.o") for source in sources]
         jobs = ([*command, "-c", str(source), "-o", one] for source, one in zip(sources, objects, strict=True))
