@@ -13,9 +13,9 @@ import jax
 
 from scalesearch.cache import enable_compilation_cache
 from scalesearch.cores import usable_cores
-from scalesearch.models import pallas_kernels
 from scalesearch.models.kernels import library
 from scalesearch.models.numerics import check_forms
+from scalesearch.models.pallas import program as pallas
 from scalesearch.search.storage import StorageError, hidden, open_storage, study_names
 
 _PACKAGES = ("scalesearch", "jax", "jaxlib", "flax", "optax", "optuna", "numpy", "pandas", "statsmodels", "plotly")
@@ -61,7 +61,7 @@ def _kernels() -> Finding:
         case "cpu":
             problem, fine = library.problem(), "compiled for this processor"
         case "gpu":
-            problem, fine = pallas_kernels.problem(), "in Pallas, compiled with each network"
+            problem, fine = pallas.problem(), "in Pallas, compiled with each network"
         case other:
             problem, fine = None, f"not needed on a {other}"
     return Finding("kernels", problem or fine, good=problem is None)

@@ -13,11 +13,14 @@ from jax import lax
 from jax import numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from scalesearch.models import fused, pallas_kernels
+from scalesearch.models import fused
 from scalesearch.models.dense import dense, pointwise
 from scalesearch.models.depthwise import depthwise
 from scalesearch.models.kernels import library
 from scalesearch.models.normalise import EPSILON, activate, normalise, normalise_plain
+from scalesearch.models.pallas import depthwise as pallas_depthwise
+from scalesearch.models.pallas import normalise as pallas_normalise
+from scalesearch.models.pallas import program as pallas
 from scalesearch.models.taps import forward_taps, output_size, pad_map, take
 from scalesearch.scaling.architecture import Activation
 
@@ -69,7 +72,7 @@ def available_forms(backend: str) -> tuple[Forms, ...]:
 
 
 def _problem(own: Literal["kernels", "pallas"]) -> str | None:
-    return library.problem() if own == "kernels" else pallas_kernels.problem()
+    return library.problem() if own == "kernels" else pallas.problem()
 
 
 def _fused(x: jax.Array, forms: Forms) -> bool:
@@ -90,8 +93,8 @@ def convolve_depthwise(
     x: Maps, kernel: Float[Array, "k k 1 c"], stride: int, forms: Forms
 ) -> Float[Array, "n ho wo c"]:
     """One k×k filter a channel, SAME padding of k // 2 on each side; ho = ⌈h / stride⌉."""
-    if forms == "pallas" and pallas_kernels.serves(x, kernel, stride):
-        return pallas_kernels.depthwise(x, kernel, stride)
+    if forms == "pallas" and pallas_depthwise.serves(x, kernel, stride):
+        return pallas_depthwise.depthwise(x, kernel, stride)
     if forms in ("native", "pallas"):
         return _native(x, kernel, stride, groups=x.shape[3])
     return fused.depthwise(x, kernel, stride) if _fused(x, forms) else depthwise(x, kernel, stride)
@@ -115,8 +118,8 @@ def normalise_batch(
     """activation(scale · x̂ + bias) with the statistics of the batch, and these: mean and biased variance."""
     if forms == "native":
         return normalise_plain(x, scale, bias, activation)
-    if forms == "pallas" and x.size <= pallas_kernels.MOST_VALUES:
-        return pallas_kernels.normalise(x, scale, bias, activation)
+    if forms == "pallas" and pallas.countable(x):
+        return pallas_normalise.normalise(x, scale, bias, activation)
     return (fused.normalise if _fused(x, forms) else normalise)(x, scale, bias, activation)
 
 

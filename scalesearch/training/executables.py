@@ -34,8 +34,8 @@ INDISPENSABLE = frozenset({"xla_gpu_enable_dynamic_slice_fusion"})
 """Options without which some programs fail; what the others do is to compile sooner."""
 
 
-def options_of(backend: str) -> dict[str, str | bool]:
-    """What XLA is told for a jax `backend` ("cpu", "gpu", "tpu")."""
+def options_of(backend: str, *, brief: bool) -> dict[str, str | bool]:
+    """What XLA is told for a jax `backend` ("cpu", "gpu", "tpu"); `brief` as for `obtain`."""
     if backend == "gpu":
         return {
             # Tries some thirty kernels for each matrix product of each network. Without, the default study's baseline
@@ -45,10 +45,11 @@ def options_of(backend: str) -> dict[str, str | bool]:
             # bytes ("the requested functionality is not supported", H100, 2026-11-26).
             "xla_gpu_enable_dynamic_slice_fusion": False,
         }
-    if backend == "cpu":
+    if backend == "cpu" and brief:
         return {
             # Sets MLIR up anew for each loop, some 40 ms. Without, and with no more parts than can be compiled side by
-            # side (XLA's default is 32), a network is ready in half the time and its epoch takes 0.8 to 0.9 of it.
+            # side (XLA's default is 32), programs compile in half the time. What else there was emits an update in
+            # place as a loop of single numbers, not of vectors.
             "xla_cpu_use_fusion_emitters": False,
             "xla_cpu_parallel_codegen_split_count": str(len(usable_cores())),
         }
@@ -106,15 +107,21 @@ class _Place:
 
 
 def obtain(
-    determinants: tuple[object, ...], function: Any, takes: tuple[Any, ...], returns: Any, *, spread: bool = False
+    determinants: tuple[object, ...],
+    function: Any,
+    takes: tuple[Any, ...],
+    returns: Any,
+    *,
+    spread: bool = False,
+    brief: bool = False,
 ) -> Future[jax.stages.Compiled]:
     """The jitted `function` compiled for the shapes of `takes`: as it is kept, else compiled, and then kept.
 
     `determinants` are what it depends on beside these shapes and the code (their `repr` counts); `returns` is
-    anything of the structure of its result. `spread`: it runs on all local devices, not on the first alone. Lowering,
-    which is Python, is done at once; compiling in a thread.
+    anything of the structure of its result. `spread`: it runs on all local devices, not on the first alone. `brief`: to
+    compile soon counts for more than to run fast. Lowering, which is Python, is done at once; compiling in a thread.
     """
-    place = _place(determinants, takes, returns, jax.local_devices() if spread else jax.local_devices()[:1])
+    place = _place((*determinants, brief), takes, returns, jax.local_devices() if spread else jax.local_devices()[:1])
     kept = place.load() if place is not None else None
     if kept is not None:
         future: Future[jax.stages.Compiled] = Future()
@@ -123,7 +130,7 @@ def obtain(
     lowered = function.lower(*takes)
 
     def compile_and_keep() -> jax.stages.Compiled:
-        compiled = _compile(lowered)
+        compiled = _compile(lowered, options_of(jax.default_backend(), brief=brief))
         if place is not None:
             place.save(compiled)
         return compiled
@@ -131,12 +138,12 @@ def obtain(
     return in_background(compile_and_keep)
 
 
-def _compile(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
-    """`lowered` compiled with the backend's options, less those that this XLA does not know.
+def _compile(lowered: jax.stages.Lowered, options: dict[str, str | bool]) -> jax.stages.Compiled:
+    """`lowered` compiled with `options`, less those that this XLA does not know.
 
     Warns where that is one of the `INDISPENSABLE`.
     """
-    options = options_of(jax.default_backend())
+    options = dict(options)
     while True:
         try:
             return lowered.compile(compiler_options=options or None)

@@ -60,6 +60,36 @@ def test_an_allocator_is_tuned_before_training_and_memory_released_after_it(
     assert done == ["tune_allocator", "work", "release"]
 
 
+HELPERS_FIRST = """
+import sys
+from scalesearch.cli import search
+from scalesearch.cli.main import main
+
+def helpers(*_):
+    print(*{"flax", "jax", "optax", "pandas"} & set(sys.modules))
+    raise SystemExit(9)
+
+search._helpers = helpers
+main(sys.argv[1:])
+"""
+
+
+def test_helpers_start_before_a_run_imports_what_takes_long(tiny: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        HELPERS_FIRST,
+        "run",
+        "--json",
+        "--study",
+        str(tiny),
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (9, "\n"), done.stderr
+
+
 # A SIGINT that is ignored, as in a job in the background, would be inherited.
 HEEDS_INTERRUPTS = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "

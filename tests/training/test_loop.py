@@ -272,3 +272,30 @@ def test_preparing_ahead_is_off_on_few_cores(monkeypatch: pytest.MonkeyPatch) ->
         assert Ahead.pays("auto") is expected
         assert Ahead.pays(False) is False
         assert Ahead.pays(True) is True
+
+
+@pytest.mark.parametrize(
+    ("convolutions", "most", "epoch", "evaluate"),
+    [("kernels", 1e9, True, True), ("kernels", 1e3, False, True), ("shift", 1e9, False, False)],
+)
+def test_short_trainings_by_kernels_are_compiled_to_be_ready_soon(
+    splits: Splits, monkeypatch: pytest.MonkeyPatch, convolutions: Any, most: float, epoch: bool, evaluate: bool
+) -> None:
+    brief: dict[str, bool] = {}
+    obtain = program.obtain
+
+    def noted(determinants: tuple[Any, ...], *arguments: Any, **options: Any) -> Any:
+        brief[determinants[0]] = options["brief"]
+        return obtain(determinants, *arguments, **options)
+
+    monkeypatch.setattr(program, "obtain", noted)
+    monkeypatch.setattr(program, "BRIEF", most)
+    runtime = RuntimeSection(seeds_together=False, convolutions=convolutions)
+    found = run(splits, seeds=(0,), runtime=runtime, epochs=1)
+    assert brief == {"init": True, "epoch": epoch, "evaluate": evaluate}
+    monkeypatch.setattr(
+        program, "obtain", lambda *arguments, **options: obtain(*arguments, **{**options, "brief": False})
+    )
+    (one,), (other,) = found.seeds, run(splits, seeds=(0,), runtime=runtime, epochs=1).seeds
+    np.testing.assert_allclose(one.train_loss, other.train_loss, rtol=1e-5)
+    np.testing.assert_allclose(one.val_loss, other.val_loss, rtol=1e-5)

@@ -26,9 +26,9 @@ from scalesearch.config import (
     default_study_path,
     load_study,
 )
-from scalesearch.models import pallas_kernels
 from scalesearch.models.network import Network
 from scalesearch.models.ops import choose_forms
+from scalesearch.models.pallas import program as pallas
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
 from scalesearch.training import preparation
 from scalesearch.training.data import Splits, load_splits
@@ -293,7 +293,7 @@ def test_forms_for_batches_spread_over_devices(
     monkeypatch: pytest.MonkeyPatch, backend: str, setting: Any, spread: bool, forms: str
 ) -> None:
     monkeypatch.setattr(preparation.jax, "default_backend", lambda: backend)
-    monkeypatch.setattr(pallas_kernels, "problem", lambda: None)
+    monkeypatch.setattr(pallas, "problem", lambda: None)
     runtime = RuntimeSection(convolutions=setting)
     if " " not in forms:
         assert preparation._forms(runtime, "float32", spread=spread) == forms

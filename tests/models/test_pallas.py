@@ -13,10 +13,10 @@ import pytest
 from jax import numpy as jnp
 
 from scalesearch.models import normalise as plain
-from scalesearch.models import pallas_kernels
 from scalesearch.models.network import Network
 from scalesearch.models.numerics import _reference
 from scalesearch.models.ops import Forms, convolve_depthwise, normalise_batch
+from scalesearch.models.pallas import depthwise, normalise, program
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
 
 TOLERANCE = 2e-6  # of the largest entry: float32 sums of at most a thousand terms
@@ -81,7 +81,7 @@ def test_depthwise_of_several_seeds_side_by_side() -> None:
 @pytest.mark.parametrize(("kernel_size", "stride"), [(1, 1), (3, 1), (5, 1), (3, 2), (5, 2), (3, 3), (1, 2)])
 def test_each_output_of_a_tile_meets_each_of_its_taps_once(kernel_size: int, stride: int, transposed: bool) -> None:
     """Outputs of a convolution have k² taps; those of its gradient as many on average, a stride² of them each."""
-    own = pallas_kernels.geometry(kernel_size, stride, transposed=transposed)
+    own = depthwise.geometry(kernel_size, stride, transposed=transposed)
     uses = [use for some in own.uses.values() for use in some]
     outputs = math.prod(own.tile)
     assert len(set(uses)) == len(uses) == outputs * kernel_size**2 // (stride**2 if transposed else 1)
@@ -110,17 +110,17 @@ def test_normalisation_and_its_gradient_are_those_of_the_plain_form(shape: tuple
 
 
 def test_slope_far_from_zero_is_that_of_a_line() -> None:
-    slopes = pallas_kernels._slope(jnp.asarray([-1e4, -100.0, 0.0, 100.0, 1e4]), "swish")
+    slopes = normalise._slope(jnp.asarray([-1e4, -100.0, 0.0, 100.0, 1e4]), "swish")
     np.testing.assert_allclose(slopes, [0, 0, 0.5, 1, 1], atol=1e-12)
     z = jnp.linspace(-8, 8, 101)
-    np.testing.assert_allclose(pallas_kernels._slope(z, "swish"), plain.activation_slope(z, "swish"), atol=1e-6)
+    np.testing.assert_allclose(normalise._slope(z, "swish"), plain.activation_slope(z, "swish"), atol=1e-6)
 
 
 def test_what_the_kernels_do_not_serve_takes_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(*arguments: Any) -> Any:
-        raise AssertionError(arguments)
+    def never(*arguments: Any, **options: Any) -> Any:
+        raise AssertionError(arguments, options)
 
-    monkeypatch.setattr(pallas_kernels, "_call", never)
+    monkeypatch.setattr("jax.experimental.pallas.pallas_call", never)
     x, kernel, g = example(3, 1, 2, 5, 4, 8)
     for other in (example(9, 1, 2, 5, 4, 8), example(3, 5, 2, 5, 4, 8)):
         value_and_gradients(other[0].shape[1] // other[2].shape[1], *other)
@@ -130,9 +130,9 @@ def test_what_the_kernels_do_not_serve_takes_the_library(monkeypatch: pytest.Mon
         return jax.grad(lambda x: normalise_batch(x, one, one, "swish", "pallas")[0].sum())(jnp.asarray(x))
 
     for needs in (lambda: value_and_gradients(1, x, kernel, g), slope):
-        monkeypatch.setattr(pallas_kernels, "MOST_VALUES", x.size - 1)
+        monkeypatch.setattr(program, "MOST_VALUES", x.size - 1)
         needs()
-        monkeypatch.setattr(pallas_kernels, "MOST_VALUES", x.size)
+        monkeypatch.setattr(program, "MOST_VALUES", x.size)
         with pytest.raises(AssertionError):
             needs()
 
@@ -140,14 +140,14 @@ def test_what_the_kernels_do_not_serve_takes_the_library(monkeypatch: pytest.Mon
 def test_sums_of_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU: few programs, each of which sums many parts of the images."""
     channels = 64
-    monkeypatch.setattr(pallas_kernels, "_PROGRAMS", 2)
+    monkeypatch.setattr(program, "_PROGRAMS", 2)
     arrays = example(1, 1, 4, 9, 8, channels)
-    assert pallas_kernels._Parts.of(4 * 9 * 8, channels, 1024).steps > 2
+    assert program.Parts.of(4 * 9 * 8, channels, 1024).steps > 2
     expected = _reference(*(array.astype(np.float64) for array in arrays), 1)
     for actual, wanted in zip(value_and_gradients(1, *arrays), expected, strict=True):
         assert worst(actual, wanted) < TOLERANCE
     x, g, gain = arrays[0], arrays[2], np.ones(channels, np.float32)
-    sums = pallas_kernels._slope_sums(jnp.asarray(x), jnp.asarray(g), gain, gain, "relu")
+    sums = normalise.slope_sums(jnp.asarray(x), jnp.asarray(g), gain, gain, "relu")
     dz = np.where(x.astype(np.float64) + 1 > 0, g, 0)
     for actual, wanted in zip(sums, (dz.sum((0, 1, 2)), (dz * x).sum((0, 1, 2))), strict=True):
         assert worst(actual, wanted) < TOLERANCE
@@ -160,7 +160,7 @@ def test_which_gpus_the_kernels_are_for(monkeypatch: pytest.MonkeyPatch, capabil
     device = SimpleNamespace(compute_capability=capability, device_kind="some GPU")
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax, "local_devices", lambda: [device])
-    told = pallas_kernels.problem()
+    told = program.problem()
     assert (told is None) == (problem is None)
     assert problem is None or problem in str(told)
 
