@@ -3,7 +3,8 @@
     compiling.py [--study FILE ...] [--only depth search memory] [--quick]
 
 First the seconds that one process needs to trace and compile the training of a network (EfficientNet-like stages of
-like blocks) at depth × 1, 2 and 4, and its step, with like blocks unrolled and as a loop. Then `scalesearch run` on
+like blocks) at depth × 1, 2 and 4, and its step, with like blocks unrolled, as shipped, and as loops: medians of rounds
+in turn. Then `scalesearch run` on
 each study, in a process of its own, with no program kept and again into another folder with all of them kept: wall
 time, and the share of it that trials spent before they trained (their `compile_seconds`, over the workers). Last the
 largest resident memory of a search of one worker, over that of a process that trains its largest network alone. JSON
@@ -22,6 +23,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import scalesearch
 from scalesearch.config import load_study
@@ -55,16 +58,18 @@ def step(spec: ArchitectureSpec, steps: int, unrolled: int | None) -> dict[str, 
     return line
 
 
-def over_depth(study: Path, steps: int) -> dict[str, Any]:
+def over_depth(study: Path, steps: int, rounds: int) -> dict[str, Any]:
     """Compile time and step of the study's baseline at several depths."""
     baseline = load_study(study).resolved_baseline().spec
     rows: dict[str, Any] = {}
-    for way, unrolled in (("as shipped", None), ("unrolled", 1000), ("as loops", 0)):
-        lines = [step(deeper(baseline, factor), steps, unrolled) for factor in DEPTHS]
+    for way, unrolled in (("as shipped", None), ("as loops", 0)):
+        lines = [[step(deeper(baseline, factor), steps, unrolled) for factor in DEPTHS] for _ in range(rounds)]
+        seconds = np.array([[line["compile_s"] for line in row] for row in lines])
+        steps_ms = 1e3 * np.array([[line["step_s"] for line in row] for row in lines])
         rows[way] = {
-            "compile_s": [line["compile_s"] for line in lines],
-            "step_ms": [round(line["step_s"] * 1e3, 2) for line in lines],
-            "compile_at_4_over_1": round(lines[-1]["compile_s"] / lines[0]["compile_s"], 2),
+            "compile_s": np.median(seconds, 0).round(2).tolist(),
+            "step_ms": np.median(steps_ms, 0).round(2).tolist(),
+            "compile_at_4_over_1": round(float(np.median(seconds[:, -1] / seconds[:, 0])), 2),
         }
     return {"what": "depth", "study": study.stem, "depths": DEPTHS, **rows}
 
@@ -141,7 +146,7 @@ def main() -> None:
     options = ("--degree", "1", "--seeds", "1", "--epochs", "2") if arguments.quick else ()
     for study in arguments.study:
         if "depth" in wanted:
-            print(json.dumps(over_depth(study, 2 if arguments.quick else 20)), flush=True)
+            print(json.dumps(over_depth(study, *((2, 1) if arguments.quick else (20, 5)))), flush=True)
         if "search" in wanted:
             print(json.dumps(searches(study, options)), flush=True)
         if "memory" in wanted:

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from scalesearch.models.layers import ConvNorm, DepthwiseNorm, SqueezeExcite
 from scalesearch.models.normalise import activate
-from scalesearch.models.ops import Forms
+from scalesearch.models.ops import Forms, beside
 from scalesearch.scaling.architecture import Activation, StageSpec
 from scalesearch.scaling.complexity import squeeze_width
 
@@ -36,15 +36,18 @@ class MBConv(nnx.Module):
         squeezed = int(squeeze_width(np.asarray(width_in), stage.se_ratio))
         self.excite = SqueezeExcite(inner, squeezed, activation, forms=forms, rng=rng) if stage.se_ratio else None
         self.project = ConvNorm(1, inner, stage.width, 1, "none", forms=forms, rng=rng)
-        self.skip = stride == 1 and width_in == stage.width
+        self.skip, self.forms = stride == 1 and width_in == stage.width, forms
 
     def __call__(self, x: Maps, *, train: bool) -> Float[Array, "n ho wo d"]:
         """Maps of the stage's width; ho = ⌈h / stride⌉, wo likewise."""
-        y = x if self.expand is None else self.expand(x, train=train)
-        y = self.depthwise(y, train=train)
-        y = y if self.excite is None else self.excite(y)
-        y = self.project(y, train=train)
-        return x + y if self.skip else y
+
+        def branch(x: Maps) -> Maps:
+            y = x if self.expand is None else self.expand(x, train=train)
+            y = self.depthwise(y, train=train)
+            y = y if self.excite is None else self.excite(y)
+            return self.project(y, train=train)
+
+        return beside(x, branch, self.forms) if self.skip else branch(x)
 
 
 class Separable(nnx.Module):

@@ -182,6 +182,25 @@ def _mean_backward(shape: tuple[int, ...], g: jax.Array) -> tuple[jax.Array]:
 mean_over_positions.defvjp(lambda x: (mean_over_positions(x), x.shape), _mean_backward)
 
 
+@jax.custom_vjp
+def add(x: Maps, y: Maps) -> Maps:
+    """The sum."""
+    total: jax.Array = _call("sum", x.shape, x, y)
+    return total
+
+
+add.defvjp(lambda x, y: (add(x, y), None), lambda _, g: (g, g))
+
+
+@jax.custom_vjp
+def fork(x: Maps) -> tuple[Maps, Maps]:
+    """The maps for two uses, whose gradients are added."""
+    return x, x
+
+
+fork.defvjp(lambda x: (fork(x), None), lambda _, gradients: (add(*gradients),))
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 @jax.named_scope("cross-entropy")
 def cross_entropy(logits: Float[Array, "n k"], labels: Int[Array, " n"], smoothing: float) -> Float[Array, " n"]:

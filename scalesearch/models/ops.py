@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Literal
 
@@ -156,6 +156,14 @@ def excite(
         squeezed = activate(jnp.mean(x, axis=(1, 2), dtype=jnp.float32) @ reduce[0] + reduce[1], activation)
         gates = jax.nn.sigmoid(squeezed @ expand[0] + expand[1])
         return x * gates[:, None, None].astype(x.dtype)
+
+
+def beside(x: Maps, branch: Callable[[Maps], Maps], forms: Forms) -> Maps:
+    """Maps that pass a branch by: x + branch(x)."""
+    if not _fused(x, forms):
+        return x + branch(x)
+    first, second = fused.fork(x)
+    return fused.add(first, branch(second))
 
 
 def mean_over_positions(x: Maps, forms: Forms) -> Float[Array, "n c"]:

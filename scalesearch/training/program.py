@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -84,8 +84,7 @@ def compile_program(
     if seeds.ndim:
         epoch = jax.vmap(epoch, in_axes=(0, None, 0, None))
         judge = jax.vmap(judge, in_axes=(0, None))
-    init = init_function(spec, training, optimizer)
-    state = init(seeds)
+    init, begin, state = init_function(spec, training, optimizer, weights_of(network), seeds.shape)
     draws = draws_of_epoch(seeds, 0, images=len(data.labels), batch_size=training.batch_size)
     leaf: Any = 0  # stands for an array of a result
     where: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
@@ -116,10 +115,11 @@ def compile_program(
             spread=spread,
             brief=own,
         ),
+        begin,
     ]
     kept = all(future.done() for future in futures)
     wait(futures)
-    compiled_epoch, compiled_judge = (future.result() for future in futures)
+    compiled_epoch, compiled_judge, _ = (future.result() for future in futures)
     needed = max(map(bytes_needed, (compiled_epoch, compiled_judge)))
     return Program(init, compiled_epoch, compiled_judge, needed, kept)
 
@@ -131,14 +131,23 @@ def layout_of(network: Network, forms: Forms) -> Layout:
     return Layout(graphdef, params, stats, forms)
 
 
-def init_function(
-    spec: ArchitectureSpec, training: TrainingSection, optimizer: optax.GradientTransformationExtraArgs
-) -> Callable[[UInt32[np.ndarray, "*s"]], TrainState]:
-    """What builds the state before the first step; vector `seeds` give every array that leading axis."""
+def weights_of(network: Network) -> Weights:
+    """The initial values of `network`, packed, in the host's memory."""
+    return Weights(*(pack_on_host(nnx.state(network, kind)) for kind in (nnx.Param, nnx.BatchStat)))
 
-    def draw(seed: int) -> Weights:
-        network = Network(spec, forms="native", dropout=training.dropout, rng=init_generator(seed))
-        return Weights(*(pack_on_host(nnx.state(network, kind)) for kind in (nnx.Param, nnx.BatchStat)))
+
+def init_function(
+    spec: ArchitectureSpec,
+    training: TrainingSection,
+    optimizer: optax.GradientTransformationExtraArgs,
+    like: Weights,
+    shape: tuple[int, ...] = (),
+) -> tuple[Callable[[UInt32[np.ndarray, "*s"]], TrainState], Future[jax.stages.Compiled], TrainState]:
+    """What builds the state before the first step for seeds of `shape`, its program, and the shapes of that state.
+
+    A vector of seeds gives every array that leading axis. `like` are weights of a network of `spec`, whatever their
+    values.
+    """
 
     def begin(weights: Weights) -> TrainState:
         weights = jax.tree.map(jnp.copy, weights)  # the epoch consumes its state, which must not be numpy's memory
@@ -146,20 +155,21 @@ def init_function(
         start = Weights(weights.params, blank.stats)
         return TrainState(jnp.int32(0), start, optimizer.init(weights.params), blank if training.ema_decay else None)
 
+    function = jax.vmap(begin) if shape else begin
+    structure: Any = jax.ShapeDtypeStruct
+    takes = jax.tree.map(lambda each: structure((*shape, *each.shape), each.dtype), like)
+    state = jax.eval_shape(function, takes)
     settings = training.model_dump(exclude=_ARGUMENTS)
-    programs: dict[tuple[int, ...], jax.stages.Compiled] = {}  # by the shape of the seeds
+    program = obtain(("init", settings), jax.jit(function), (takes,), state, brief=True)
 
     def init(seeds: UInt32[np.ndarray, "*s"]) -> TrainState:
-        drawn = [draw(seed) for seed in np.atleast_1d(seeds).tolist()]
-        weights = jax.tree.map(lambda *each: np.stack(each) if seeds.ndim else each[0], *drawn)
-        if seeds.shape not in programs:
-            function = jax.vmap(begin) if seeds.ndim else begin
-            takes, returns = (weights,), jax.eval_shape(function, weights)
-            programs[seeds.shape] = obtain(("init", settings), jax.jit(function), takes, returns, brief=True).result()
-        state: TrainState = programs[seeds.shape](weights)
-        return state
+        generators = map(init_generator, np.atleast_1d(seeds).tolist())
+        drawn = [weights_of(Network(spec, forms="native", dropout=training.dropout, rng=rng)) for rng in generators]
+        weights = jax.tree.map(lambda *each: np.stack(each) if shape else each[0], *drawn)
+        begun: TrainState = program.result()(weights)
+        return begun
 
-    return init
+    return init, program, state
 
 
 def _epoch_function(

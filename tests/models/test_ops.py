@@ -17,6 +17,7 @@ from scalesearch.models.kernels import library
 from scalesearch.models.ops import (
     FormsUnavailable,
     available_forms,
+    beside,
     choose_forms,
     convolve,
     convolve_depthwise,
@@ -357,3 +358,13 @@ def test_cross_entropy_shows_what_is_not_finite_and_bears_what_is_far_off() -> N
     for forms in ("kernels", "native"):
         found = cross_entropy(jnp.asarray(rows), labels, 0.0, forms)
         np.testing.assert_allclose(found, [nan, nan, nan, nan, 0, np.log(2)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 3, 5), (9, 40, 40, 7)], ids=str)  # one part, and several
+@pytest.mark.parametrize("forms", ["kernels", "native"])
+def test_maps_that_pass_a_branch_by_are_added_and_so_are_gradients(forms: Any, shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    x, g = (rng.normal(size=shape).astype(np.float32) for _ in range(2))
+    found, pull = jax.vjp(lambda x: beside(x, lambda x: x * x, forms), jnp.asarray(x))
+    np.testing.assert_allclose(found, x + x * x, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(pull(g)[0], g + 2 * x * g, rtol=1e-6, atol=1e-5)

@@ -37,7 +37,7 @@ from scalesearch.training.loop import TrainingResult, train
 from scalesearch.training.memory import MemoryPlan, memory_plans, release
 from scalesearch.training.optimizer import build_optimizer
 from scalesearch.training.pipeline import prepare
-from scalesearch.training.program import Program, compile_program, init_function, layout_of
+from scalesearch.training.program import Program, compile_program, init_function, layout_of, weights_of
 from scalesearch.training.schedule import count_steps, schedule_of
 from scalesearch.training.step import TrainState, train_step
 
@@ -114,12 +114,14 @@ def test_parts_of_a_batch_add_up_to_its_step() -> None:
     training = TRAINING.model_copy(update={"dropout": 0.0})
     optimizer = build_optimizer(training)
     forms = choose_forms("auto", "cpu")
-    layout = layout_of(Network(SPEC, forms=forms, dropout=0.0, rng=init_generator(0)), forms)
+    network = Network(SPEC, forms=forms, dropout=0.0, rng=init_generator(0))
+    layout = layout_of(network, forms)
     half = np.random.default_rng(1).normal(size=(8, 14, 14, 1)).astype(np.float32)
     images, labels = np.concatenate([half, half]), np.tile(np.arange(8, dtype=np.int32), 2)
 
     def step(parts: int) -> tuple[TrainState, Any]:
-        state = init_function(SPEC, training, optimizer)(np.array(0, np.uint32))
+        init, _, _ = init_function(SPEC, training, optimizer, weights_of(network))
+        state = init(np.array(0, np.uint32))
         function = jax.jit(
             lambda state: train_step(
                 state,

@@ -14,7 +14,7 @@ from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSp
 from scalesearch.training.optimizer import build_optimizer
 from scalesearch.training.packing import Packed
 from scalesearch.training.pipeline import EpochData, prepare, standardise
-from scalesearch.training.program import init_function, layout_of
+from scalesearch.training.program import init_function, layout_of, weights_of
 from scalesearch.training.sources import Split
 from scalesearch.training.step import (
     STATISTICS_DECAY,
@@ -42,9 +42,11 @@ class Trained:
             epochs=2, batch_size=8, learning_rate=1, optimizer="sgd", momentum=0.0, ema_decay=ema_decay
         )
         self.train, self.validation = split(8), split(11)
-        self.layout: Layout = layout_of(Network(SPEC, forms="native", dropout=0.0, rng=RNG), "native")
+        network = Network(SPEC, forms="native", dropout=0.0, rng=RNG)
+        self.layout: Layout = layout_of(network, "native")
         optimizer = build_optimizer(training)
-        self.state: TrainState = init_function(SPEC, training, optimizer)(np.uint32(0))
+        init, _, _ = init_function(SPEC, training, optimizer, weights_of(network))
+        self.state: TrainState = init(np.uint32(0))
         self.data: EpochData = prepare(self.train, self.validation, 6, 4)
         images = standardise(self.data.images.astype(jnp.float32), self.data.mean, self.data.std)
         step = jax.jit(

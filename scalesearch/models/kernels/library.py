@@ -42,7 +42,17 @@ FLAGS = (
 
 KERNELS = (
     *("depthwise", "depthwise_gradient", "normalise", "normalise_gradient", "normalise_evaluate"),
-    *("excite", "excite_gradient", "pool", "pool_gradient", "patches", "patches_gradient", "repack", "cross_entropy"),
+    *(
+        "excite",
+        "excite_gradient",
+        "pool",
+        "pool_gradient",
+        "patches",
+        "patches_gradient",
+        "repack",
+        "sum",
+        "cross_entropy",
+    ),
 )
 
 _HERE = Path(__file__).parent
