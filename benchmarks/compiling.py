@@ -3,12 +3,11 @@
     compiling.py [--study FILE ...] [--only depth search memory] [--quick]
 
 First the seconds that one process needs to trace and compile the training of a network (EfficientNet-like stages of
-like blocks) at depth × 1, 2 and 4, and its step, with like blocks unrolled, as shipped, and as loops: medians of rounds
-in turn. Then `scalesearch run` on
-each study, in a process of its own, with no program kept and again into another folder with all of them kept: wall
-time, and the share of it that trials spent before they trained (their `compile_seconds`, over the workers). Last the
-largest resident memory of a search of one worker, over that of a process that trains its largest network alone. JSON
-lines.
+like blocks) at depth × 1, 2 and 4, and its step, with like blocks unrolled, as shipped, and as loops: medians of
+rounds, in each of which all take their turn. Then `scalesearch run` on each study, in a process of its own, with no
+program kept and again into another folder with all of them kept: wall time, and the share of it that trials spent
+before they trained (their `compile_seconds`, over the workers). Last the largest resident memory of a search of one
+worker, over that of a process that trains its largest network alone. JSON lines.
 """
 
 from __future__ import annotations
@@ -62,8 +61,13 @@ def over_depth(study: Path, steps: int, rounds: int) -> dict[str, Any]:
     """Compile time and step of the study's baseline at several depths."""
     baseline = load_study(study).resolved_baseline().spec
     rows: dict[str, Any] = {}
-    for way, unrolled in (("as shipped", None), ("as loops", 0)):
-        lines = [[step(deeper(baseline, factor), steps, unrolled) for factor in DEPTHS] for _ in range(rounds)]
+    ways = {"as shipped": None, "as loops": 0}
+    found = [
+        {way: [step(deeper(baseline, factor), steps, unrolled) for factor in DEPTHS] for way, unrolled in ways.items()}
+        for _ in range(rounds)
+    ]
+    for way in ways:
+        lines = [one[way] for one in found]
         seconds = np.array([[line["compile_s"] for line in row] for row in lines])
         steps_ms = 1e3 * np.array([[line["step_s"] for line in row] for row in lines])
         rows[way] = {
@@ -98,8 +102,8 @@ from scalesearch.config import load_study
 from scalesearch.search.design import make_plan
 from scalesearch.training.data import load_splits
 from scalesearch.training.loop import train
-from scalesearch.training.memory import tune_allocator
-tune_allocator()  # as a search does
+from scalesearch import allocator
+allocator.tune()  # as a search does
 study = load_study(Path(sys.argv[1]), {"runtime.workers": 1, "training.epochs": 2})
 specs = [trial.candidate.spec for trial in make_plan(study).distinct]
 train(specs[int(sys.argv[2])], load_splits(study.data), study.training, study.runtime, (0,), lambda report: None)

@@ -82,7 +82,7 @@ def entry() -> NoReturn:
     And in an interrupted one threads of a library may still be at work.
     """
     code = main()
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None where it is closed
         with contextlib.suppress(OSError):
             stream.flush()
     os._exit(code)

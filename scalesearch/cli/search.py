@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from scalesearch import interrupts
+from scalesearch import allocator, interrupts
 from scalesearch.cli import display
 from scalesearch.cli.progress import SearchProgress
 from scalesearch.cli.scaling import print_json, study_of
@@ -161,6 +161,7 @@ def train_missing(
         return
     from scalesearch.models.kernels.library import build_ahead
 
+    allocator.tune()
     if config.runtime.convolutions in ("auto", "kernels"):
         build_ahead(sys.stderr.write)
     _train_here(search, splits, url, deadline, later_seconds)
@@ -206,9 +207,7 @@ def _evaluation(config: StudyConfig, splits: Splits, on_epoch: Callable[[EpochRe
     """What trains, in a process that has its cores. Imports jax: two seconds, in which its helpers do the same."""
     from scalesearch.cache import enable_compilation_cache
     from scalesearch.search.objective import TrainingEvaluation
-    from scalesearch.training.memory import tune_allocator
 
-    tune_allocator()
     enable_compilation_cache()
     return TrainingEvaluation(config, splits, on_epoch)
 
@@ -296,6 +295,7 @@ def _worker(arguments: argparse.Namespace) -> int:
     deadline = time.monotonic() + (arguments.time or math.inf)
     if arguments.cores:
         use_cores(arguments.cores)
+    allocator.tune()
     study = studies.join_study(open_storage(arguments.storage), arguments.study_name)
     config = studies.config_of(study)
     if arguments.data:

@@ -29,8 +29,12 @@ _MILLIONTHS = round(EPSILON * 1e6)
 
 def _call(name: str, shapes: Any, *arrays: jax.Array, **attributes: int) -> Any:
     """The results of one kernel, of `shapes`: a shape, or a list of them."""
-    if any(array.dtype not in (jnp.float32, jnp.int32) for array in arrays):
+    if any(array.dtype != jnp.float32 for array in arrays):
         raise TypeError(f"kernels compute with float32, but got {[str(array.dtype) for array in arrays]}")
+    return _call_unchecked(name, shapes, *arrays, **attributes)
+
+
+def _call_unchecked(name: str, shapes: Any, *arrays: jax.Array, **attributes: int) -> Any:
     ffi: Any = jax.ffi  # has no types
     structure: Any = jax.ShapeDtypeStruct
     results = (
@@ -210,8 +214,10 @@ def cross_entropy(logits: Float[Array, "n k"], labels: Int[Array, " n"], smoothi
 
 
 def _cross_entropy_forward(logits: jax.Array, labels: jax.Array, smoothing: float) -> tuple[jax.Array, jax.Array]:
+    if (logits.dtype, labels.dtype) != (jnp.float32, jnp.int32):
+        raise TypeError(f"logits must be float32 and labels int32, but got {logits.dtype} and {labels.dtype}")
     shapes = [labels.shape, logits.shape]
-    losses, slopes = _call("cross_entropy", shapes, logits, labels, jnp.float32(smoothing))
+    losses, slopes = _call_unchecked("cross_entropy", shapes, logits, labels, jnp.float32(smoothing))
     return losses, slopes
 
 

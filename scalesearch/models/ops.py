@@ -183,7 +183,7 @@ def repack(arrays: Sequence[jax.Array], shapes: Sequence[tuple[int, ...]], forms
 def cross_entropy(
     logits: Float[Array, "n k"], labels: Int[Array, " n"], smoothing: float, forms: Forms
 ) -> Float[Array, " n"]:
-    """−Σ q log p of each image in nats, q = (1 − ε)·onehot + ε/K (arXiv:1512.00567 §7)."""
+    """−Σ q log p of each image in nats, q = (1 − ε)·onehot + ε/K (arXiv:1512.00567 §7); labels are 0 to K − 1."""
     if forms == "kernels":
         return fused.cross_entropy(logits, labels, smoothing)
     log_probabilities = jax.nn.log_softmax(logits)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 import warnings
 import zlib
 from collections.abc import Callable
@@ -56,6 +57,7 @@ def options_of(backend: str, *, brief: bool) -> dict[str, str | bool]:
     return {}
 
 
+_ABANDONED_SECONDS = 3600.0
 _PACKAGES = ("jax", "jaxlib", "flax", "optax")
 
 
@@ -213,7 +215,10 @@ def _digest(*parts: object) -> str:
 
 
 def _prune(folder: Path) -> None:
-    """Delete the programs longest unused beyond `MOST_BYTES`."""
+    """Delete the programs longest unused beyond `MOST_BYTES`, and what processes that ended had not written whole."""
+    for begun in folder.glob(".*"):
+        if begun.stat().st_mtime < time.time() - _ABANDONED_SECONDS:
+            begun.unlink(missing_ok=True)
     total = 0
     for status, path in sorted(((path.stat(), path) for path in folder.glob("*.program")), key=_last_use, reverse=True):
         total += status.st_size

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
 from typing import Any, NamedTuple
 
 import jax
 
+from scalesearch import allocator
 from scalesearch.config import RuntimeSection
-from scalesearch.cores import usable_cores
 
 _GIBIBYTE = 2**30
-_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of glibc's malloc.h
-_MEBIBYTE = 2**20
 
 
 class MemoryPlan(NamedTuple):
@@ -61,18 +58,6 @@ def bytes_available(runtime: RuntimeSection) -> float:
     return math.inf
 
 
-def tune_allocator() -> None:
-    """Has glibc keep less of what is freed, for a process that trains one network after the other.
-
-    It serves threads from an arena a core at most: each keeps what was freed in it, and XLA compiles every network in
-    new threads, which would be spread over eight a core. And from a mebibyte on a block is memory of its own that
-    goes back when freed: else that size grows with the blocks that were, and they leave gaps. Comes before other
-    threads; does nothing where the allocator is another.
-    """
-    _call_of_glibc("mallopt", _M_ARENA_MAX, len(usable_cores()))
-    _call_of_glibc("mallopt", _M_MMAP_THRESHOLD, _MEBIBYTE)
-
-
 def release() -> None:
     """Gives back what tracing and compiling left in memory, for a process that trains one network after the other.
 
@@ -80,10 +65,4 @@ def release() -> None:
     A network that another thread traces meanwhile is traced in more parts, to the same numbers.
     """
     jax.clear_caches()  # type: ignore[no-untyped-call]  # jax has no types here
-    _call_of_glibc("malloc_trim", 0)
-
-
-def _call_of_glibc(name: str, *arguments: int) -> None:
-    function = getattr(ctypes.CDLL(None), name, None)
-    if function is not None:
-        function(*arguments)
+    allocator.trim()

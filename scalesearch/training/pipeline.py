@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from scalesearch.training.executables import obtain
 from scalesearch.training.sources import Split
 
 _CHUNK_VALUES = 2**22  # values resized at a time: bounds the float32 copy to 16 MiB each way
+_ALIGNMENT = 64  # bytes, of XLA's own arrays on a CPU
 PADDING_LABEL = -1
 
 
@@ -120,10 +122,19 @@ def _resample(xp: Any, images: Any, weights: Any) -> Any:
 def _resize_on_host(
     images: UInt8[np.ndarray, "n h w c"], weights: Float[np.ndarray, "r h"], chunk: int, size: tuple[int, ...]
 ) -> UInt8[Array, "*shape r r c"]:
-    resized = np.empty((len(images), *size[-3:]), np.uint8)
+    resized = _aligned(size)
+    rows = resized.reshape(-1, *size[-3:])
     for start in range(0, len(images), chunk):
-        resized[start : start + chunk] = _resample(np, images[start : start + chunk], weights)
-    return jnp.asarray(resized.reshape(size))
+        rows[start : start + chunk] = _resample(np, images[start : start + chunk], weights)
+    placed: jax.Array = jax.device_put(resized)  # `jnp.asarray` would copy it
+    return placed
+
+
+def _aligned(shape: tuple[int, ...]) -> UInt8[np.ndarray, ...]:
+    """Memory that XLA:CPU takes over as it is; what begins elsewhere it copies."""
+    buffer = np.empty(math.prod(shape) + _ALIGNMENT, np.uint8)
+    start = -buffer.ctypes.data % _ALIGNMENT
+    return buffer[start : start + math.prod(shape)].reshape(shape)
 
 
 def _resize_on_device(

@@ -84,7 +84,8 @@ def compile_program(
     if seeds.ndim:
         epoch = jax.vmap(epoch, in_axes=(0, None, 0, None))
         judge = jax.vmap(judge, in_axes=(0, None))
-    init, begin, state = init_function(spec, training, optimizer, weights_of(network), seeds.shape)
+    weights = weights_of(network)
+    init, begin, state = init_function(spec, training, optimizer, weights, seeds.shape)
     draws = draws_of_epoch(seeds, 0, images=len(data.labels), batch_size=training.batch_size)
     leaf: Any = 0  # stands for an array of a result
     where: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
@@ -97,7 +98,7 @@ def compile_program(
     determinants = (spec, forms, training.model_dump(exclude=_ARGUMENTS), plan, shardings)
     spread = shardings is not None
     own = forms == "kernels"  # which do what runs long, however the rest is compiled; other forms live by XLA's loops
-    updates = sum(vector.size for vector in state.weights.params) * draws.order.shape[-2] * training.epochs
+    updates = sum(vector.size for vector in weights.params) * draws.order.shape[-2] * training.epochs
     futures = [  # the longest first
         obtain(
             ("epoch", *determinants),

@@ -122,7 +122,8 @@ def test_built_ahead_it_is_told_once_and_found_later(folder: Path, builds: list[
     del source
     told: list[str] = []
     library.build_ahead(told.append)
-    while not builds:  # it has begun, and `_load` waits for its end
+    deadline = time.monotonic() + 10
+    while not builds and time.monotonic() < deadline:  # once it has begun `_load` waits for its end
         time.sleep(0.001)
     assert library._load().answer() == 42
     library.build_ahead(told.append)
@@ -142,6 +143,33 @@ def test_nothing_is_built_ahead_for_an_accelerator_or_without_a_compiler(
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     library.build_ahead(told.append)  # says nothing: `problem` does
+    assert not list(folder.glob("kernels-*.so"))
+
+
+def test_a_folder_that_may_not_be_used_is_not_told_of_nor_built_in(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, builds: list[Path], source: Path
+) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, f"{folder} belongs to another user")
+
+    monkeypatch.setenv("SCALESEARCH_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(library, "make_private", refuse)
+    told: list[str] = []
+    library.build_ahead(told.append)
+    assert (told, builds) == ([], [])
+    assert library._load().answer() == 42
+
+
+def test_a_compiler_that_a_signal_ends_is_not_asked_again_for_less(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: Path
+) -> None:
+    compiler = tmp_path / "killed"
+    compiler.write_text(f"#!/bin/sh\necho once >> {tmp_path}/asked\nkill -INT $$\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    with pytest.raises(library.Unavailable, match="was ended by signal 2"):
+        library._load()
+    assert (tmp_path / "asked").read_text() == "once\n"
     assert not list(folder.glob("kernels-*.so"))
 
 

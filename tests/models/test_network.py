@@ -17,6 +17,7 @@ from scalesearch.models.normalise import EPSILON
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
 from scalesearch.scaling.baselines import NAMES, baseline
 from scalesearch.scaling.complexity import complexity
+from tests.haste import HASTE
 
 
 def tiny(block: str, kernel_size: int = 3) -> ArchitectureSpec:
@@ -94,8 +95,7 @@ def test_all_forms_give_the_same_logits_gradients_and_statistics(block: str) -> 
     for forms in ("kernels", "shift", "native"):
         graphdef, params, stats = nnx.split(build(spec, forms), nnx.Param, nnx.BatchStat)
 
-        # compiled in haste: what the forms compute is compared, not how fast
-        @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+        @functools.partial(jax.jit, compiler_options=HASTE)
         def run(params: Any, stats: Any, graphdef: Any = graphdef) -> Any:
             def loss(params: Any) -> Any:
                 network = nnx.merge(graphdef, params, stats)
@@ -183,9 +183,9 @@ def test_vmap_over_seeds_equals_a_loop(forms: str) -> None:
         return jax.value_and_grad(loss, has_aux=True)(params)
 
     stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[(params, stats) for _, params, stats in parts])
-    together = jax.jit(jax.vmap(gradients))(*stack)
+    together = jax.jit(jax.vmap(gradients), compiler_options=HASTE)(*stack)
     for seed, (_, params, stats) in enumerate(parts):
-        alone = jax.jit(gradients)(params, stats)
+        alone = jax.jit(gradients, compiler_options=HASTE)(params, stats)
         for actual, expected in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
             np.testing.assert_allclose(actual[seed], expected, rtol=1e-3, atol=1e-5)  # sums of another order
 

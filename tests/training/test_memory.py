@@ -40,6 +40,7 @@ from scalesearch.training.pipeline import prepare
 from scalesearch.training.program import Program, compile_program, init_function, layout_of, weights_of
 from scalesearch.training.schedule import count_steps, schedule_of
 from scalesearch.training.step import TrainState, train_step
+from tests.haste import EMITTERS
 
 SPEC = ArchitectureSpec(14, 1, 10, StemSpec(8, 3, 1), (StageSpec("mbconv", 3, 2, 3, 16, 3, 0.25),), 32, "swish")
 SMALL = ArchitectureSpec(10, 1, 10, StemSpec(8, 3, 2), (StageSpec("mbconv", 3, 2, 3, 16, 1, 0.25),), 0, "swish")
@@ -170,9 +171,9 @@ FROM_THREADS = """
 import ctypes, os, sys, tempfile, threading
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])  # where glibc has eight arenas, a tuned process one
 from pathlib import Path
-from scalesearch.training.memory import tune_allocator
+from scalesearch import allocator
 if sys.argv[1] == "tuned":
-    tune_allocator()
+    allocator.tune()
 glibc = ctypes.CDLL(None)
 glibc.malloc.restype, glibc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 glibc.fopen.restype, glibc.fopen.argtypes = ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_char_p]
@@ -266,8 +267,9 @@ print(json.dumps(list(map(curves, results))))
 
 
 def test_two_devices_give_the_losses_of_one_by_kept_programs_too(tmp_path: Path) -> None:
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
-    environment = {**os.environ, **flags, "SCALESEARCH_CACHE_DIR": str(tmp_path)}
+    options = {"xla_force_host_platform_device_count": 2, **EMITTERS}
+    flags = " ".join(f"--{name}={str(value).lower()}" for name, value in options.items())
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "SCALESEARCH_CACHE_DIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", PARALLEL], env=environment, capture_output=True, text=True, check=False
     )

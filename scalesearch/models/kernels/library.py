@@ -26,6 +26,7 @@ from typing import Any
 
 import jaxlib
 
+from scalesearch import interrupts
 from scalesearch.cache import cache_folder, make_private
 from scalesearch.cores import usable_cores
 from scalesearch.files import write_whole
@@ -96,14 +97,16 @@ def build_ahead(tell: Callable[[str], object]) -> None:
     """
     if entry_points(group="jax_plugins") or find_spec("libtpu"):
         return
-    with contextlib.suppress(Unavailable):
-        if not _path().exists():
+    with contextlib.suppress(Unavailable, OSError):
+        path = _path()
+        make_private(path.parent)
+        if not path.exists():
             tell("compiling the kernels for this processor: some ten seconds, once\n")
             threading.Thread(target=_build_and_keep, daemon=True).start()
 
 
 def _build_and_keep() -> None:
-    with contextlib.suppress(Unavailable, OSError):
+    with contextlib.suppress(Unavailable, OSError, KeyboardInterrupt):
         _kept()
 
 
@@ -136,9 +139,12 @@ def _load() -> ctypes.CDLL:
 def _build(target: Path) -> None:
     compiler, told = _compiler(), ""
     for native in (("-march=native",), ()):  # not every compiler knows its own processor
+        interrupts.check()  # which may have ended the compiler, and be no fault of its options
         try:
             return _compile([*compiler, *FLAGS, *native, f"-I{_INCLUDE}"], target)
         except subprocess.CalledProcessError as error:
+            if error.returncode < 0:
+                raise Unavailable(f"{' '.join(compiler)} was ended by signal {-error.returncode}") from None
             lines = error.stderr.splitlines() or [f"it ended with exit code {error.returncode}"]
             told = told or next((line for line in lines if "error" in line), lines[0])
         except OSError as error:

@@ -1,0 +1,6 @@
+"""What XLA is told where a test compares what forms compute, not how fast: half to a quarter of the compiling."""
+
+import jax
+
+EMITTERS = {"xla_cpu_use_fusion_emitters": False} if jax.__version_info__ < (0, 11) else {}  # later there is no other
+HASTE = {"xla_backend_optimization_level": 0, **EMITTERS}
