@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         resumes = arguments.command in ("run", "validate")
         module = importlib.import_module(f"scalesearch.cli.{_COMMANDS[arguments.command]}")
         code: int = getattr(module, arguments.command)(arguments)
-        sys.stdout.flush()
+        _flush(sys.stdout)
         return code
     except KeyboardInterrupt:
         with contextlib.suppress(OSError):  # stderr may be closed by the same signal
@@ -82,10 +82,15 @@ def entry() -> NoReturn:
     And in an interrupted one threads of a library may still be at work.
     """
     code = main()
-    for stream in filter(None, (sys.stdout, sys.stderr)):  # None where it is closed
+    for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
-            stream.flush()
+            _flush(stream)
     os._exit(code)
+
+
+def _flush(stream: TextIO | None) -> None:
+    if stream is not None:  # as it is where the process began with it closed
+        stream.flush()
 
 
 def _note(
@@ -113,7 +118,8 @@ def _cause(error: BaseException) -> str:
 
 
 def _say(message: str) -> None:
-    sys.stderr.write(f"scalesearch: {message}\n")
+    if sys.stderr is not None:
+        sys.stderr.write(f"scalesearch: {message}\n")
 
 
 if __name__ == "__main__":

@@ -286,3 +286,14 @@ def test_the_baseline_alone_is_no_evidence_of_what_a_step_costs(
 ) -> None:
     (sentence,) = answer(capsys, "explain", str(rule_file), "--phi", "0")["told"]
     assert "should cost" in sentence
+
+
+@pytest.mark.parametrize(
+    ("baseline", "redirected", "code"),
+    [("efficientnet-b0", ">&-", 0), ("efficientnet-b0", "2>&-", 0), ("efficientnet-b9", ">&-", 2), ("b9", "2>&-", 2)],
+)
+def test_closed_streams_change_no_exit_code(baseline: str, redirected: str, code: int) -> None:
+    command = f"{sys.executable} -m scalesearch count --baseline {baseline} {redirected}"
+    done = subprocess.run(["sh", "-c", command], check=False, capture_output=True, text=True)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
