@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from scalesearch.cli.arguments import build_parser, words_of  # where an interrupt is one line
 
         arguments = build_parser().parse_args(words_of(words))
+        arguments.owns_process = argv is None
         resumes = arguments.command in ("run", "validate")
         module = importlib.import_module(f"scalesearch.cli.{_COMMANDS[arguments.command]}")
         code: int = getattr(module, arguments.command)(arguments)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NoReturn
 
 from scalesearch import allocator, interrupts
 from scalesearch.cli import display
@@ -51,6 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.json:
             display.show_plan_head(parts)
         missing = _train(config, parts, folder, arguments.storage, deadline)
+        if arguments.owns_process and not missing and "jax" in sys.modules:
+            interrupts.check()
+            _become_report(folder, arguments.storage, as_json=arguments.json)
         from scalesearch.results import load  # with pandas and scipy, of which training has no need
 
         done = load(folder)
@@ -65,6 +68,16 @@ def run(arguments: argparse.Namespace) -> int:
         )
         return 5
     return code
+
+
+def _become_report(folder: Path, server: str | None, *, as_json: bool) -> NoReturn:
+    """Goes on as `scalesearch report`, in the same process but with fresh memory.
+
+    Tables and figures need as much again as jax and what it leaves, which cannot be unloaded.
+    """
+    options = [*(["--storage", server] if server else []), *(["--json"] if as_json else [])]
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "scalesearch", "report", str(folder), *options])
 
 
 def _train(

@@ -60,6 +60,25 @@ def test_an_allocator_is_tuned_before_training_and_memory_released_after_it(
     assert done == ["tune", "build_ahead", "work", "release"]
 
 
+def test_a_run_that_has_trained_goes_on_as_a_report_with_fresh_memory(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def become(path: str, words: list[str]) -> None:
+        assert path == words[0] == sys.executable
+        raise SystemExit(" ".join(words[1:]))
+
+    monkeypatch.setattr("os.execv", become)
+    folder = tmp_path / "run"
+    arguments = ["run", "--json", "--workers", "1", "--study", str(tiny), "--out", str(folder)]
+    monkeypatch.setattr(sys, "argv", ["scalesearch", *arguments])
+    with pytest.raises(SystemExit) as became:
+        main()
+    assert str(became.value) == f"-m scalesearch report {folder} --json"
+    assert not (folder / "report.html").exists()
+    assert main(arguments) == 0  # nothing is left to train, and the caller's process stays
+    assert (folder / "report.html").exists()
+
+
 HELPERS_FIRST = """
 import sys
 from scalesearch.cli import search
