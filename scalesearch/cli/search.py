@@ -77,7 +77,7 @@ def _become_report(folder: Path, server: str | None, *, as_json: bool) -> NoRetu
     """
     options = [*(["--storage", server] if server else []), *(["--json"] if as_json else [])]
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "scalesearch", "report", str(folder), *options])
+    os.execv(sys.executable, [sys.executable, "-m", "scalesearch", "report", *options, "--", str(folder)])
 
 
 def _train(

@@ -73,7 +73,7 @@ def test_a_run_that_has_trained_goes_on_as_a_report_with_fresh_memory(
     monkeypatch.setattr(sys, "argv", ["scalesearch", *arguments])
     with pytest.raises(SystemExit) as became:
         main()
-    assert str(became.value) == f"-m scalesearch report {folder} --json"
+    assert str(became.value) == f"-m scalesearch report --json -- {folder}"
     assert not (folder / "report.html").exists()
     assert main(arguments) == 0  # nothing is left to train, and the caller's process stays
     assert (folder / "report.html").exists()
