@@ -76,7 +76,8 @@ def _become_report(folder: Path, server: str | None, *, as_json: bool) -> NoRetu
     Tables and figures need as much again as jax and what it leaves, which cannot be unloaded.
     """
     options = [*(["--storage", server] if server else []), *(["--json"] if as_json else [])]
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "scalesearch", "report", *options, "--", str(folder)])
 
 
