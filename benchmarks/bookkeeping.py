@@ -42,6 +42,7 @@ from scalesearch.scaling.feasible import Candidate, feasible_set
 from scalesearch.scaling.reachable import reachable
 from scalesearch.search import study as studies
 from scalesearch.search.design import make_plan
+from scalesearch.search.looks import Reader
 from scalesearch.search.storage import open_storage, sqlite_url
 from scalesearch.search.worker import work
 from tests.planted import PlantedSurface, planted_evaluate, planted_study
@@ -174,7 +175,7 @@ def overhead(study: studies.Study, records: list[TrialRecord], seed: int) -> flo
         begun.append(time.perf_counter())
         return by_task[candidate.spec, seeds]
 
-    reader = studies.Reader()
+    reader = Reader()
     stored = reader.new(study.get_trials(deepcopy=False))
     progress = SearchProgress(config, len(stored) + len(asked), None, stored)
     work(

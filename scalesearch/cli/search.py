@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import math
 import os
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from scalesearch import allocator, interrupts
 from scalesearch.cli import display
+from scalesearch.cli.processes import STOPPING, helpers, owned
 from scalesearch.cli.progress import SearchProgress
 from scalesearch.cli.scaling import print_json, study_of
 from scalesearch.config import InputError, StudyConfig
-from scalesearch.cores import usable_cores, use_cores
+from scalesearch.cores import use_cores
 from scalesearch.output import finish, save_study, study_text
 from scalesearch.search import study as studies
 from scalesearch.search.design import Plan, make_plan, planned_size
+from scalesearch.search.looks import Reader
 from scalesearch.search.parts import Part, parts_of
 from scalesearch.search.storage import copy_to_folder, open_storage, sqlite_url
 from scalesearch.search.timing import predicted_seconds
@@ -35,9 +34,6 @@ if TYPE_CHECKING:
     from scalesearch.search.objective import TrainingEvaluation
     from scalesearch.training.data import Splits
     from scalesearch.training.loop import EpochReport
-
-_POLL_SECONDS = 0.1
-STOPPING = "scalesearch: stopping when the epoch or compilation at hand ends"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -187,7 +183,7 @@ def train_missing(
 def _train_here(search: Search, splits: Splits, url: str, deadline: float, later_seconds: float) -> None:
     """Train what the search lacks in this process and its helpers, with progress."""
     config, made, study = search.config, search.plan, search.study
-    reader, trials = studies.Reader(), study.get_trials(deepcopy=False)
+    reader, trials = Reader(), study.get_trials(deepcopy=False)
     progress = SearchProgress(
         config,
         _total(search, studies.states_of(trials)),
@@ -202,7 +198,7 @@ def _train_here(search: Search, splits: Splits, url: str, deadline: float, later
         progress.seen(reader.new(trials), _total(search, states))
 
     interrupts.check()
-    with _helpers(url, config.name, config.runtime.workers, deadline), progress:
+    with helpers(url, config.name, config.runtime.workers, deadline), progress:
         evaluate = _evaluation(config, splits, lambda report: progress.epoch(report.share))
         work(
             study,
@@ -235,68 +231,6 @@ def _race_goes_on(search: Search) -> bool:
 def _total(search: Search, states: Mapping[str, int]) -> int:
     """How many trials there are to be, as far as is known."""
     return max(planned_size(search.config, search.plan), sum(states.values()))
-
-
-@contextlib.contextmanager
-def owned(folder: Path) -> Iterator[None]:
-    """The run folder, made and writable, with no other `run` in it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-        lock = (folder / ".lock").open("w", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{folder}: another `scalesearch run` is at work there") from None
-        yield
-
-
-@contextlib.contextmanager
-def _helpers(url: str, name: str, workers: int, deadline: float) -> Iterator[None]:
-    """`workers` − 1 further processes that join the study, each with its part of the cores, this one included."""
-    if workers == 1:
-        yield
-        return
-    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 / workers:.3f}")  # of a GPU, which they share
-    cores = usable_cores()
-    parts = [cores[place::workers] or [cores[place % len(cores)]] for place in range(workers)]
-    left = deadline - time.monotonic()
-    limit = ["--time", f"{max(left, 1):.0f}s"] if left < math.inf else []
-    command = [sys.executable, "-m", "scalesearch", "worker", "--storage", url, "--study-name", name, *limit, "--cores"]
-    helpers: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
-    use_cores(parts[0])
-    with contextlib.ExitStack() as files:
-        try:
-            for part in parts[1:]:
-                told: IO[bytes] = files.enter_context(tempfile.TemporaryFile())
-                arguments = [*command, ",".join(map(str, part))]
-                nothing = subprocess.DEVNULL
-                # In a session of its own: an interrupt reaches it once, from here.
-                helper = subprocess.Popen(arguments, stdin=nothing, stdout=nothing, stderr=told, start_new_session=True)
-                helpers.append((helper, told))
-            yield
-            for helper, told in helpers:
-                while helper.poll() is None:
-                    time.sleep(_POLL_SECONDS)
-                    interrupts.check()
-                if helper.returncode:
-                    _tell_of(helper, told)
-        finally:
-            use_cores(cores)  # a search that follows shares them out anew
-            for helper, _ in helpers:
-                helper.terminate()
-            for helper, _ in helpers:
-                helper.wait()
-
-
-def _tell_of(helper: subprocess.Popen[bytes], told: IO[bytes]) -> None:
-    told.seek(0)
-    last = told.read().decode(errors="replace").strip().rpartition("\n")[2]
-    sys.stderr.write(f"scalesearch: a worker ended early with exit code {helper.returncode}: {last}\n")
 
 
 def worker(arguments: argparse.Namespace) -> int:

@@ -11,8 +11,9 @@ from scalesearch import interrupts
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.validation import Validation, save_validation, validation_table, verdict
 from scalesearch.cli import display
+from scalesearch.cli.processes import STOPPING, owned
 from scalesearch.cli.scaling import print_json
-from scalesearch.cli.search import STOPPING, Search, owned, train_missing
+from scalesearch.cli.search import Search, train_missing
 from scalesearch.config import InputError
 from scalesearch.output import finish
 from scalesearch.results import Run, load

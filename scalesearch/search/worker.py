@@ -20,6 +20,7 @@ from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.feasible import Candidate, FeasibleSet, feasible_set
 from scalesearch.search import study as studies
 from scalesearch.search.design import Plan, first_seeds, log_distances, planned_size
+from scalesearch.search.looks import Tally
 from scalesearch.search.pruning import Watch, goes_on, pruner_of, watch_of
 from scalesearch.search.storage import GRACE_SECONDS, start_clock
 
@@ -81,7 +82,7 @@ def work(
     taken_away: list[int] = []
     finished: list[Finished] = []
     seen: list[FrozenTrial] = []
-    twins, tally = studies.Twins(), studies.Tally()
+    twins, tally = studies.Twins(), Tally()
     waited, started = 0.0, set[int]()
 
     def objective(trial: optuna.Trial) -> float:

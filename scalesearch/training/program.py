@@ -78,23 +78,11 @@ def compile_program(
         precision=training.precision,
         remat=plan.remat,
     )
-    layout = layout_of(network, forms)
-    epoch = _epoch_function(training, layout, optimizer, plan.micro_batches)
-    judge = partial(evaluate, layout=layout, micro_batches=plan.micro_batches)
-    if seeds.ndim:
-        epoch = jax.vmap(epoch, in_axes=(0, None, 0, None))
-        judge = jax.vmap(judge, in_axes=(0, None))
     weights = weights_of(network)
     init, begin, state = init_function(spec, training, optimizer, weights, seeds.shape)
+    epoch, judge = functions_of(network, forms, training, optimizer, plan, shardings, together=seeds.ndim > 0)
     draws = draws_of_epoch(seeds, 0, images=len(data.labels), batch_size=training.batch_size)
     leaf: Any = 0  # stands for an array of a result
-    where: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-    if shardings is not None:
-        whole = shardings.everywhere
-        where = (
-            {"in_shardings": (whole, shardings.data, shardings.draws, whole), "out_shardings": whole},
-            {"in_shardings": (whole, shardings.data), "out_shardings": whole},
-        )
     determinants = (spec, forms, training.model_dump(exclude=_ARGUMENTS), plan, shardings)
     spread = shardings is not None
     own = forms == "kernels"  # which do what runs long, however the rest is compiled; other forms live by XLA's loops
@@ -102,7 +90,7 @@ def compile_program(
     futures = [  # the longest first
         obtain(
             ("epoch", *determinants),
-            jax.jit(epoch, donate_argnums=0, **where[0]),
+            epoch,
             (state, data, draws, schedule),
             (state, leaf),
             spread=spread,
@@ -110,7 +98,7 @@ def compile_program(
         ),
         obtain(
             ("evaluate", *determinants),
-            jax.jit(judge, **where[1]),
+            judge,
             (state, data),
             Evaluation(leaf, leaf),
             spread=spread,
@@ -123,6 +111,33 @@ def compile_program(
     compiled_epoch, compiled_judge, _ = (future.result() for future in futures)
     needed = max(map(bytes_needed, (compiled_epoch, compiled_judge)))
     return Program(init, compiled_epoch, compiled_judge, needed, kept)
+
+
+def functions_of(
+    network: Network,
+    forms: Forms,
+    training: TrainingSection,
+    optimizer: optax.GradientTransformationExtraArgs,
+    plan: MemoryPlan = PLAIN,
+    shardings: Shardings | None = None,
+    *,
+    together: bool = False,
+) -> tuple[Any, Any]:
+    """`Program.epoch` and `Program.evaluate` of `network`, jitted; `together`: for a vector of seeds."""
+    layout = layout_of(network, forms)
+    epoch = _epoch_function(training, layout, optimizer, plan.micro_batches)
+    judge = partial(evaluate, layout=layout, micro_batches=plan.micro_batches)
+    if together:
+        epoch = jax.vmap(epoch, in_axes=(0, None, 0, None))
+        judge = jax.vmap(judge, in_axes=(0, None))
+    if shardings is None:
+        return jax.jit(epoch, donate_argnums=0), jax.jit(judge)
+    whole = shardings.everywhere
+    takes = (whole, shardings.data, shardings.draws, whole)
+    return (
+        jax.jit(epoch, donate_argnums=0, in_shardings=takes, out_shardings=whole),
+        jax.jit(judge, in_shardings=takes[:2], out_shardings=whole),
+    )
 
 
 def layout_of(network: Network, forms: Forms) -> Layout:

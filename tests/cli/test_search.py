@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import math
 import shutil
 import signal
 import subprocess
@@ -17,8 +16,7 @@ from typing import Any
 import pytest
 
 from scalesearch.cli.main import main
-from scalesearch.cli.search import Search, _helpers, train_missing
-from scalesearch.cores import usable_cores
+from scalesearch.cli.search import Search, train_missing
 from scalesearch.results import load
 from scalesearch.scaling.rule import ScalingRule
 from scalesearch.search import study as studies
@@ -33,16 +31,6 @@ FILES = [
 ]  # fmt: skip
 
 
-def test_each_search_of_a_run_shares_out_all_cores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before, own = usable_cores(), []
-    for _ in range(2):
-        with _helpers(sqlite_url(tmp_path), "nothing", 2, math.inf):  # whose other worker finds no study
-            own.append(usable_cores())
-    assert own == [before[::2]] * 2
-    assert usable_cores() == before
-    assert capsys.readouterr().err.count("a worker ended early with exit code 4") == 2
-
-
 def test_an_allocator_is_tuned_before_training_and_memory_released_after_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -54,7 +42,7 @@ def test_an_allocator_is_tuned_before_training_and_memory_released_after_it(
         name = place.rpartition(".")[2]
         monkeypatch.setattr(f"scalesearch.{place}", lambda *_, name=name: done.append(name))
     monkeypatch.setattr("scalesearch.cache.enable_compilation_cache", lambda: None)
-    monkeypatch.setattr("scalesearch.cli.search._helpers", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr("scalesearch.cli.search.helpers", lambda *_: contextlib.nullcontext())
     splits: Any = None
     train_missing(Search(config, make_plan(config), study), splits, "")
     assert done == ["tune", "build_ahead", "work", "release"]
@@ -88,7 +76,7 @@ def helpers(*_):
     print(*{"flax", "jax", "optax", "pandas"} & set(sys.modules))
     raise SystemExit(9)
 
-search._helpers = helpers
+search.helpers = helpers
 main(sys.argv[1:])
 """
 

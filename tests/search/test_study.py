@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,7 @@ import optuna
 import pytest
 
 from scalesearch.config import StudyConfig
-from scalesearch.records import Failure, TrialRecord
-from scalesearch.scaling.feasible import Candidate
+from scalesearch.records import Failure
 from scalesearch.search import study as studies
 from scalesearch.search.design import make_plan
 from scalesearch.search.storage import StorageError, open_storage, sqlite_url
@@ -149,26 +147,6 @@ def test_planned_trials_are_queued_once(tmp_path: Path) -> None:
     assert studies.enqueue_missing(study, planned) == 1
     tasks = [(trial.candidate.spec, (0, 1)) for trial in planned]
     assert [studies.task_of(trial) for trial in study.trials] == [*tasks, tasks[0]]
-
-
-def test_a_reader_gives_each_record_once_and_a_tally_counts_each_trial_once(tmp_path: Path) -> None:
-    config = planted_study()
-    plan = make_plan(config)
-    study = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest")
-    studies.enqueue_missing(study, plan.trials)
-    reader, found = studies.Reader(), list[list[TrialRecord]]()
-
-    def on_look(trials: studies.Trials, states: Mapping[str, int]) -> None:
-        found.append(reader.new(trials))
-        assert states == studies.states_of(trials)
-
-    def fail(candidate: Candidate) -> Failure | None:
-        return Failure("diverged", "planted") if candidate == plan.trials[4].candidate else None
-
-    evaluate = planted_evaluate(PlantedSurface(), fail=fail)
-    work(study, config, plan, evaluate, lambda finished: None, lambda running: None, on_look=on_look)
-    assert [len(records) for records in found] == [0, *[1] * 15]  # before each trial, and in the end
-    assert [record for records in found for record in records] == list(studies.records(study))
 
 
 def test_networks_that_another_version_planned_are_a_mismatch(tmp_path: Path) -> None:

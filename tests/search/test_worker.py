@@ -24,6 +24,7 @@ from scalesearch.search import storage as storages
 from scalesearch.search import study as studies
 from scalesearch.search import worker as workers
 from scalesearch.search.design import Plan, make_plan
+from scalesearch.search.looks import Tally
 from scalesearch.search.storage import open_storage, sqlite_url
 from scalesearch.search.worker import Evaluate, Finished, work
 from tests.planted import PlantedSurface, claim, planted_evaluate, planted_study
@@ -182,6 +183,7 @@ def test_a_trial_cut_short_behind_its_record_has_not_failed(tmp_path: Path) -> N
 _BLOCKED = """
 import sys, time
 from scalesearch.search import study as studies
+from scalesearch.search.looks import Tally
 from scalesearch.search.design import make_plan
 from scalesearch.search.storage import open_storage
 from scalesearch.search.worker import work
@@ -312,9 +314,9 @@ def test_a_twin_queued_and_claimed_after_the_look_is_pruned(tmp_path: Path) -> N
     config = planted_study(design={"degree": 1})
     study, plan = begin(sqlite_url(tmp_path), config)
     planted, again = planted_evaluate(PlantedSurface()), plan.trials[0].candidate
-    original = studies.Tally.states_of
+    original = Tally.states_of
 
-    def look(tally: studies.Tally, trials: Sequence[FrozenTrial]) -> dict[str, int]:
+    def look(tally: Tally, trials: Sequence[FrozenTrial]) -> dict[str, int]:
         states = original(tally, trials)
         if states["waiting"] == 1 and len(trials) == 3:
             for _ in range(2):
@@ -329,7 +331,7 @@ def test_a_twin_queued_and_claimed_after_the_look_is_pruned(tmp_path: Path) -> N
 
     evaluate = Counting()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(studies.Tally, "states_of", look)
+        patch.setattr(Tally, "states_of", look)
         work(study, config, plan, evaluate, lambda finished: None, lambda running: None)
     assert len(evaluate.candidates) == 2
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 4 + [TrialState.PRUNED]
@@ -375,15 +377,15 @@ def test_a_trial_that_nobody_queued_is_pruned(tmp_path: Path) -> None:
     def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
         return planted_evaluate(PlantedSurface())(candidate, seeds)
 
-    original = studies.Tally.states_of
+    original = Tally.states_of
     looks: list[int] = []
 
-    def stale_look(tally: studies.Tally, trials: Sequence[FrozenTrial]) -> dict[str, int]:
+    def stale_look(tally: Tally, trials: Sequence[FrozenTrial]) -> dict[str, int]:
         looks.append(1)
         return {**original(tally, trials), "waiting": 1} if len(looks) <= 4 else original(tally, trials)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(studies.Tally, "states_of", stale_look)
+        patch.setattr(Tally, "states_of", stale_look)
         work(study, config, plan, evaluate, lambda finished: None, lambda running: None)
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 3 + [TrialState.PRUNED]
     assert len(studies.records(study)) == 3
@@ -392,6 +394,7 @@ def test_a_trial_that_nobody_queued_is_pruned(tmp_path: Path) -> None:
 _PARALLEL = """
 import random, sys, time
 from scalesearch.search import study as studies
+from scalesearch.search.looks import Tally
 from scalesearch.search.design import make_plan
 from scalesearch.search.storage import open_storage
 from scalesearch.search.worker import work

@@ -1,0 +1,22 @@
+"""The processes that train beside a run share its cores."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from scalesearch.cli.processes import helpers
+from scalesearch.cores import usable_cores
+from scalesearch.search.storage import sqlite_url
+
+
+def test_each_search_of_a_run_shares_out_all_cores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, own = usable_cores(), []
+    for _ in range(2):
+        with helpers(sqlite_url(tmp_path), "nothing", 2, math.inf):  # whose other worker finds no study
+            own.append(usable_cores())
+    assert own == [before[::2]] * 2
+    assert usable_cores() == before
+    assert capsys.readouterr().err.count("a worker ended early with exit code 4") == 2
