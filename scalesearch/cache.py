@@ -9,6 +9,7 @@ import warnings
 from importlib.metadata import version
 from pathlib import Path
 
+_PREFIX = "xla-jaxlib-"
 _in_use: list[Path] = []  # the folder, once the cache is on
 
 
@@ -21,7 +22,12 @@ def cache_folder() -> Path:
         # The XDG specification: a relative path is to be ignored.
         home = Path(shared) if shared and Path(shared).is_absolute() else Path.home() / ".cache"
         base = home / "scalesearch"
-    return base / f"xla-jaxlib-{version('jaxlib')}"
+    return base / f"{_PREFIX}{version('jaxlib')}"
+
+
+def folders() -> list[Path]:
+    """The folders of all releases of jaxlib beside the one in use, and it."""
+    return [each for folder in _in_use for each in folder.parent.glob(f"{_PREFIX}*")]
 
 
 def enable_compilation_cache() -> Path:

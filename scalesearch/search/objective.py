@@ -15,7 +15,7 @@ from scalesearch.scaling.markup import count_of
 from scalesearch.search.pruning import Watch, goes_on
 from scalesearch.training.data import Splits
 from scalesearch.training.loop import EpochReport, TrainingDiverged, train
-from scalesearch.training.memory import release
+from scalesearch.training.memory import is_exhausted, release
 from scalesearch.training.preparation import Ahead, prepare_training
 
 # What a result can depend on.
@@ -62,7 +62,7 @@ class TrainingEvaluation:
         except TrainingDiverged as error:
             return failed("diverged", str(error))
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
+            if not is_exhausted(error):
                 raise
             return failed("out-of-memory", str(error).splitlines()[0])
         speed = (result.compile_seconds, result.images_per_second, result.device)

@@ -23,7 +23,7 @@ import jax
 from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
 
-from scalesearch.cache import folder_in_use
+from scalesearch.cache import folder_in_use, folders
 from scalesearch.cores import usable_cores
 from scalesearch.files import write_whole
 from scalesearch.models.kernels.library import processor
@@ -100,10 +100,10 @@ class _Place:
 
     def _tell_of_others(self) -> None:
         what = self.path.name.split("-")[0]
-        if any(self.path.parent.glob(f"{what}-*")):
+        if any(any(folder.glob(f"{what}-*")) for folder in folders()):
             warnings.warn(
-                "the programs kept from earlier runs are for another version of scalesearch or jax, another device or "
-                "other settings of XLA; they are compiled anew",
+                "the programs kept from earlier runs are for another version of scalesearch or jax, another device, "
+                "another number of cores or other settings of XLA; they are compiled anew",
                 stacklevel=2,
             )
 
@@ -183,24 +183,31 @@ def _place(
     What JAX takes from its own cache cannot be saved again (jaxlib 0.10: "Function … not found" when it runs).
     """
     folder = folder_in_use()
-    if folder is None or jax.config.values["jax_compilation_cache_dir"] is not None:
+    if folder is None:
+        return None
+    if jax.config.values["jax_compilation_cache_dir"] is not None:
+        warnings.warn(
+            "whole programs are not kept, since jax's own compilation cache is on (`jax_compilation_cache_dir`): each "
+            "process traces all networks anew",
+            stacklevel=2,
+        )
         return None
     compilation_cache.reset_cache()  # once used, jax's own is used on, even where it was turned off since
     shapes = [(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(takes)]
-    what = _digest(determinants, shapes, len(usable_cores()))
+    what = _digest(determinants, shapes)
     path = folder / f"{what}-{_circumstances()}.program"
     return _Place(path, jax.tree.structure((takes, {})), jax.tree.structure(returns), devices)
 
 
 def _circumstances() -> str:
-    """All else that a program depends on: code, versions, device, settings."""
+    """All else that a program depends on: code, versions, device, cores, settings."""
     device = jax.devices()[0]
     values = jax.config.values
     settings = {name: getattr(jax.config, name, values[name]) for name in sorted(values) if "cache" not in name}
     flags = [os.environ.get(name) for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")]
     versions = [version(package) for package in _PACKAGES]
     kind = (device.device_kind, device.client.platform_version, jax.local_device_count())
-    return _digest(_source(), versions, kind, processor(), settings, flags)
+    return _digest(_source(), versions, kind, processor(), len(usable_cores()), settings, flags)
 
 
 @cache

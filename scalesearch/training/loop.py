@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -16,7 +17,8 @@ from scalesearch.config import RuntimeSection, TrainingSection
 from scalesearch.records import SeedRecord
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.training.data import Splits
-from scalesearch.training.draws import draws_of_epoch
+from scalesearch.training.draws import EpochDraws, draws_of_epoch
+from scalesearch.training.memory import is_exhausted
 from scalesearch.training.pipeline import EpochData
 from scalesearch.training.preparation import Prepared, prepare_training, settings_of_jax
 from scalesearch.training.program import Program
@@ -85,11 +87,34 @@ def train(
     """Trains `spec` once a seed; the test split stays out of reach of everything below this line.
 
     Where `on_epoch` answers True the training stops, that of later seeds too; the schedule is the whole one all along.
-    `prepared` is what `prepare_training` of the same arguments has made; without it that is done here. Raises
+    `prepared` is what `prepare_training` of the same arguments has made; without it that is done here. A network whose
+    memory turns out not to be there, in its first epoch, trains in the next way that needs less. Raises
     `TrainingDiverged` at the end of an epoch whose loss is not finite, and `InputError` where network and data do
     not fit.
     """
-    made = prepared or prepare_training(spec, splits, training, runtime, seeds)
+    arguments = (spec, splits, training, runtime, seeds)
+    made = prepared or prepare_training(*arguments)
+    begun = False
+
+    def after_epoch(report: EpochReport) -> bool | None:
+        nonlocal begun
+        begun = True
+        return on_epoch(report)
+
+    while True:
+        try:
+            return _train(made, training, seeds, after_epoch)
+        except jax.errors.JaxRuntimeError as error:
+            if begun or not is_exhausted(error):
+                raise
+            refused = error.with_traceback(None)  # whose frames hold what was on the device
+        less = prepare_training(*arguments, too_large=made)
+        if less.program.bytes_needed >= made.program.bytes_needed:
+            raise refused
+        made = dataclasses.replace(less, seconds=made.seconds + less.seconds)
+
+
+def _train(made: Prepared, training: TrainingSection, seeds: tuple[int, ...], on_epoch: OnEpoch) -> TrainingResult:
     records: list[SeedRecord] = []
     with settings_of_jax():
         for group in made.groups:
@@ -121,10 +146,16 @@ def _run_seeds(
     start = time.perf_counter()
     state = program.init(group)
     curves: list[np.ndarray] = []  # an epoch each: (3, seeds)
+
+    def drawn(epoch: int) -> EpochDraws:
+        return draws_of_epoch(group, epoch, images=len(data.labels), batch_size=training.batch_size)
+
+    draws = drawn(0)
     for epoch in range(training.epochs):
-        draws = draws_of_epoch(group, epoch, images=len(data.labels), batch_size=training.batch_size)
         state, train_loss = program.epoch(state, data, draws, schedule)
         result = program.evaluate(state, data)
+        if epoch + 1 < training.epochs:
+            draws = drawn(epoch + 1)  # while the device computes
         values = np.stack([np.atleast_1d(value) for value in _fetch(train_loss, result.loss, result.accuracy)])
         finite = np.isfinite(values[:2]).all(0)
         if not finite.all():

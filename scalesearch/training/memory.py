@@ -58,6 +58,11 @@ def bytes_available(runtime: RuntimeSection) -> float:
     return math.inf
 
 
+def is_exhausted(error: jax.errors.JaxRuntimeError) -> bool:
+    """Whether XLA gave up for want of memory."""
+    return "RESOURCE_EXHAUSTED" in str(error)
+
+
 def release() -> None:
     """Gives back what tracing and compiling left in memory, for a process that trains one network after the other.
 

@@ -24,7 +24,7 @@ from scalesearch.models.ops import Forms, FormsUnavailable, choose_forms
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.training.data import Splits, check_fits
 from scalesearch.training.executables import in_background
-from scalesearch.training.memory import PLAIN, MemoryPlan, bytes_available, memory_plans
+from scalesearch.training.memory import PLAIN, MemoryPlan, bytes_available, is_exhausted, memory_plans
 from scalesearch.training.parallel import shardings_of
 from scalesearch.training.pipeline import EpochData, prepare
 from scalesearch.training.program import Program, compile_program
@@ -62,26 +62,49 @@ def prepare_training(
     training: TrainingSection,
     runtime: RuntimeSection,
     seeds: tuple[int, ...],
+    too_large: Prepared | None = None,
 ) -> Prepared:
     """The data of `spec` and its functions, compiled for the plainest way of training that fits into memory.
 
-    Raises `InputError` where network and data do not fit. Warns where batches train in parts.
+    With `too_large`, the same made ready in a way that did not fit, it is one that needs less, and its data are used
+    on. Raises `InputError` where network and data do not fit. Warns where batches train in parts, and where even the
+    way that needs least needs more than there is.
     """
     check_fits(spec, splits, training.batch_size)
     start = time.perf_counter()
     with settings_of_jax():
         steps = count_steps(training, len(splits.train))
-        data = prepare(splits.train, splits.validation, spec.resolution, training.batch_size)
+        if too_large is None:
+            data = prepare(splits.train, splits.validation, spec.resolution, training.batch_size)
+        else:
+            data = too_large.data
         schedule = schedule_of(training, steps)
-        available = bytes_available(runtime)
+        available, refused = bytes_available(runtime), None
+        if too_large is not None:
+            available = min(available, too_large.program.bytes_needed - 1)
         for groups, plan in _ways(seeds, runtime, training.batch_size):
             interrupts.check()
             evaluated, vector = data.val_labels.shape[1], bool(groups[0].ndim)
             shardings = shardings_of(runtime.data_parallel, training.batch_size, evaluated, vector=vector)
             forms = _forms(runtime, training.precision, spread=shardings is not None)
-            program = compile_program(spec, forms, training, data, schedule, groups[0], plan, shardings)
+            try:
+                program = compile_program(spec, forms, training, data, schedule, groups[0], plan, shardings)
+            except jax.errors.JaxRuntimeError as error:  # some compilers count memory themselves
+                if not is_exhausted(error):
+                    raise
+                refused = error
+                continue
+            refused = None
             if program.bytes_needed <= available:
                 break
+        else:
+            if refused is not None:
+                raise refused
+            warnings.warn(
+                f"a network needs {program.bytes_needed / 2**20:,.1f} MiB in the way of training that needs least, "
+                f"but there are {available / 2**20:,.1f}: it is tried all the same",
+                stacklevel=2,
+            )
         if shardings is not None:
             data = jax.device_put(data, shardings.data)
     if plan.micro_batches > 1:

@@ -58,7 +58,7 @@ def test_determinants_and_shapes_tell_programs_apart(folder: Path) -> None:
     assert len(list(folder.glob("*.program"))) == 4
 
 
-@pytest.mark.parametrize("change", ["source", "version", "setting", "flags", "processor"])
+@pytest.mark.parametrize("change", ["source", "version", "jaxlib", "setting", "flags", "processor", "cores"])
 def test_other_circumstances_compile_again_and_say_so(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
     function = Function()
     function.obtain()
@@ -67,6 +67,11 @@ def test_other_circumstances_compile_again_and_say_so(change: str, monkeypatch: 
             monkeypatch.setattr(executables, "_source", lambda: "edited")
         case "version":
             monkeypatch.setattr(executables, "version", lambda package: "99")
+        case "jaxlib":  # whose programs are in a folder of their own
+            monkeypatch.setattr(cache, "version", lambda package: "99")
+            assert not list(cache.enable_compilation_cache().iterdir())
+        case "cores":
+            monkeypatch.setattr(executables, "usable_cores", lambda: list(range(99)))
         case "flags":
             monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
         case "processor":
@@ -93,7 +98,8 @@ def test_nothing_is_kept_while_the_cache_is_off_or_jax_keeps_one(folder: Path, m
     function = Function()
     jax.config.update("jax_compilation_cache_dir", str(folder))
     try:
-        function.obtain()
+        with pytest.warns(UserWarning, match="jax's own compilation cache is on"):
+            function.obtain()
     finally:
         jax.config.update("jax_compilation_cache_dir", None)
     monkeypatch.setattr(cache, "_in_use", [])
@@ -135,7 +141,8 @@ def test_what_jax_kept_before_is_not_kept_again(folder: Path, tmp_path_factory: 
     try:
         for name, value in settings.items():
             jax.config.update(name, value)
-        function.obtain()  # compiled, and in jax's cache
+        with pytest.warns(UserWarning, match="each process traces all networks anew"):
+            function.obtain()  # compiled, and in jax's cache
     finally:
         for name, value in before.items():
             jax.config.update(name, value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import json
 import os
 import subprocess
@@ -95,11 +96,66 @@ def test_a_network_that_would_not_fit_computes_its_blocks_anew_for_the_same_resu
 
 
 def test_one_that_still_does_not_fit_trains_in_parts_and_says_so(splits: Splits, plain: TrainingResult) -> None:
-    with pytest.warns(UserWarning, match=r"batches of 32 images trains in 16 parts, .* statistics of 2 images"):
+    with (
+        pytest.warns(UserWarning, match=r"batches of 32 images trains in 16 parts, .* statistics of 2 images"),
+        pytest.warns(
+            UserWarning, match=r"needs \d+\.\d MiB in the way .* but there are 0\.0: it is tried all the same"
+        ),
+    ):
         parts = run(splits, seeds=(0,), memory=1e-6)
     (loss,) = (seed.val_loss for seed in parts.seeds)
     assert np.isfinite(loss)
     assert loss != pytest.approx(plain.seeds[0].val_loss, rel=1e-3)
+
+
+def exhausted(*arguments: Any) -> Any:
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+
+@pytest.mark.parametrize("where", ["epoch", "compiling"])
+def test_memory_that_turns_out_not_to_be_there_is_done_without(
+    splits: Splits, plain: TrainingResult, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """The device's own account can be wrong: other processes, a compiler that counts for itself."""
+    compile_program, plans = preparation.compile_program, list[MemoryPlan]()
+
+    def compile_too_large(*arguments: Any) -> Any:
+        plans.append(arguments[6])
+        program = compile_program(*arguments)
+        if plans[-1] == MemoryPlan():
+            return dataclasses.replace(program, epoch=exhausted) if where == "epoch" else exhausted()
+        return program
+
+    monkeypatch.setattr(preparation, "compile_program", compile_too_large)
+    result = run(splits)
+    assert plans[0] == MemoryPlan()
+    assert plans[-1] == MemoryPlan(remat=True)
+    for one, other in zip(curves(result), curves(plain), strict=True):
+        np.testing.assert_allclose(one[1:], other[1:], rtol=1e-4)
+
+
+def test_memory_that_is_not_there_for_any_way_or_goes_in_mid_training_ends_it(
+    splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compile_program, needed = preparation.compile_program, list[int]()
+
+    def compile_counted(*arguments: Any) -> Any:
+        program = compile_program(*arguments)
+        needed.append(program.bytes_needed)
+        return dataclasses.replace(program, epoch=exhausted) if arguments[0] == SPEC else program
+
+    monkeypatch.setattr(preparation, "compile_program", compile_counted)
+    monkeypatch.setattr(preparation, "memory_plans", lambda batch_size: memory_plans(batch_size)[:2])
+    told = pytest.warns(UserWarning, match="it is tried all the same")
+    with pytest.raises(jax.errors.JaxRuntimeError, match="out of memory"), told:
+        run(splits, seeds=(0,))
+    most, least = max(needed), min(needed)
+    assert most > least
+    assert needed == [most, most, least, most, least]  # tried, then less, then nothing less is left
+    needed.clear()
+    with pytest.raises(jax.errors.JaxRuntimeError, match="out of memory"):
+        train(SMALL, splits, TRAINING, RuntimeSection(), (0,), exhausted)
+    assert len(needed) == 1
 
 
 def test_seeds_side_by_side_that_do_not_fit_train_one_after_the_other(splits: Splits, plain: TrainingResult) -> None:
