@@ -7,6 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import optuna
@@ -224,13 +225,12 @@ def is_queued(trial: FrozenTrial | optuna.Trial) -> bool:
 
 
 def next_waiting(trials: Sequence[FrozenTrial], claimed: optuna.Trial) -> tuple[Candidate, tuple[int, ...]] | None:
-    """What the first queued trial beside `claimed` stands for."""
-    for trial in trials:
-        if trial.state == TrialState.WAITING and trial.number != claimed.number:
-            candidate = candidate_of(trial)
-            if candidate is not None:
-                return candidate, seeds_of(trial)
-    return None
+    """What the worker of `claimed` is likely to claim next: those that claimed before it will be done before it."""
+    before = sum(trial.state == TrialState.RUNNING and trial.number < claimed.number for trial in trials)
+    waiting = (trial for trial in trials if trial.state == TrialState.WAITING and trial.number != claimed.number)
+    following = next(islice(waiting, before, None), None)
+    candidate = None if following is None else candidate_of(following)
+    return None if following is None or candidate is None else (candidate, seeds_of(following))
 
 
 class Twins:

@@ -69,8 +69,8 @@ def work(
     worker died comes back to the queue. An interrupted trial goes back at once. In a race the queue is filled again
     when it is empty, until the choice is resolved or nothing is left to find out. After `deadline` (of
     `time.monotonic`) no trial begins, nor one that by the mean of those before would end after it. Before a trial is
-    evaluated `expect` gets the one that is next in the queue, if there is one. `on_look` gets all trials of the study
-    and their `studies.states_of` before each trial, while it waits, and in the end.
+    evaluated `expect` gets the one that this worker is likely to claim next, if there is one. `on_look` gets all trials
+    of the study and their `studies.states_of` before each trial, while it waits, and in the end.
     """
     planned = plan.distinct
     studies.check_plan(study, planned)

@@ -6,14 +6,19 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from scalesearch import cache
 from scalesearch.config import parse_study
+from scalesearch.search import study as studies
 from scalesearch.search.design import make_plan
 from scalesearch.search.objective import TrainingEvaluation
+from scalesearch.search.storage import open_storage, sqlite_url
+from scalesearch.search.worker import work
 from scalesearch.training.data import load_splits
+from scalesearch.training.preparation import Ahead, Prepared
 from tests.cli.tiny import ROOT, TINY
 
 
@@ -31,6 +36,33 @@ def test_memory_is_given_back_where_something_was_compiled(monkeypatch: pytest.M
     again = evaluate(candidate, (0,))  # its programs are kept now
     assert released == ["so"]
     assert first.seeds[0].val_loss_curve == again.seeds[0].val_loss_curve
+
+
+def test_a_search_prepares_each_network_while_the_one_before_it_trains(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ready: list[bool] = []
+
+    def take(ahead: Ahead, *task: Any) -> Prepared | None:
+        ready.append((prepared := original(ahead, *task)) is not None)
+        return prepared
+
+    original = Ahead.take
+    monkeypatch.setattr(Ahead, "take", take)
+    losses = []
+    for ahead in (True, False):
+        study = parse_study(tomllib.loads(f"{TINY}\n[runtime]\ncompile_ahead = {str(ahead).lower()}"), "TINY")
+        splits, plan = load_splits(study.data), make_plan(study)
+        folder = tmp_path / str(ahead)
+        folder.mkdir()
+        stored = studies.open_study(open_storage(sqlite_url(folder)), study, splits.digest)
+        studies.enqueue_missing(stored, plan.distinct)
+        evaluate = TrainingEvaluation(study, splits, lambda report: None)
+        work(stored, study, plan, evaluate, lambda done: None, lambda running: None, expect=evaluate.expect)
+        losses.append([record.seeds[0].val_loss_curve for record in studies.records(stored)])
+    assert ready == [False, *[True] * (len(plan.distinct) - 1)]
+    assert len(ready) > 2
+    assert losses[0] == losses[1]
 
 
 def test_a_process_that_trains_imports_nothing_of_the_analysis() -> None:

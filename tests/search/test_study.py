@@ -8,6 +8,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.trial import FrozenTrial
 
 from scalesearch.config import StudyConfig
 from scalesearch.records import Failure
@@ -147,6 +148,27 @@ def test_planned_trials_are_queued_once(tmp_path: Path) -> None:
     assert studies.enqueue_missing(study, planned) == 1
     tasks = [(trial.candidate.spec, (0, 1)) for trial in planned]
     assert [studies.task_of(trial) for trial in study.trials] == [*tasks, tasks[0]]
+
+
+def test_each_worker_expects_another_one_of_the_queue(tmp_path: Path) -> None:
+    config = planted_study()
+    planned = make_plan(config).distinct
+    study = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest")
+    studies.enqueue_missing(study, planned[:4])
+    tasks = [(trial.candidate, trial.seeds) for trial in planned]
+
+    def look() -> list[FrozenTrial]:
+        return study.get_trials(deepcopy=False)
+
+    before = look()
+    first = claim(study)
+    assert studies.next_waiting(before, first) == tasks[1]
+    before = look()
+    second = claim(study)
+    assert studies.next_waiting(before, second) == tasks[3]  # done after the first, which has taken the third then
+    assert studies.next_waiting(look(), first) == tasks[2]
+    claim(study)
+    assert studies.next_waiting(look(), second) is None
 
 
 def test_networks_that_another_version_planned_are_a_mismatch(tmp_path: Path) -> None:

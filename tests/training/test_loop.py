@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,11 +16,11 @@ import pytest
 from scalesearch import cache
 from scalesearch.config import DataSection, InputError, RuntimeSection, TrainingSection
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
-from scalesearch.training import program
+from scalesearch.training import loop, program
 from scalesearch.training.data import Split, Splits, load_splits
-from scalesearch.training.draws import EpochDraws
-from scalesearch.training.loop import EpochReport, TrainingDiverged, TrainingResult, train
-from scalesearch.training.preparation import Ahead
+from scalesearch.training.draws import EpochDraws, draws_of_epoch
+from scalesearch.training.loop import EpochReport, TrainingDiverged, TrainingResult, _fetch, train
+from scalesearch.training.preparation import Ahead, prepare_training
 
 SPEC = ArchitectureSpec(10, 1, 10, StemSpec(12, 3, 2), (StageSpec("separable", 3, 1, 1, 24, 1),), 0, "relu")
 TRAINING = TrainingSection(
@@ -238,6 +239,33 @@ def test_resolution_above_the_native_one_warns(splits: Splits) -> None:
     )
     with pytest.warns(UserWarning, match="native resolution of 7 px"):
         run(shrunk, seeds=(0,), epochs=1, warmup_epochs=0.0)
+
+
+def test_the_host_waits_once_an_epoch_and_the_device_never_for_the_host(
+    splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+
+    def fetch(*values: jax.Array) -> tuple[np.ndarray, ...]:
+        events.append(f"wait for {len(values)} scalars")
+        assert all(value.shape == () for value in values)
+        return _fetch(*values)
+
+    def draw(seeds: Any, epoch: int, **sizes: int) -> EpochDraws:
+        events.append(f"draw {epoch}")
+        return draws_of_epoch(seeds, epoch, **sizes)
+
+    training = TRAINING.model_copy(update={"epochs": 3})
+    prepared = prepare_training(SPEC, splits, training, APART, (0,))
+    monkeypatch.setattr(loop, "_fetch", fetch)
+    monkeypatch.setattr(loop, "draws_of_epoch", draw)
+    train(SPEC, splits, training, APART, (0,), ignore, prepared)
+    wait = "wait for 3 scalars"
+    assert events == ["draw 0", "draw 1", wait, "draw 2", wait, wait]
+    epoch: Any = prepared.program.epoch
+    text = epoch.as_text()
+    assert f'"known_trip_count":{{"n":"{800 // 32}"}}' in text  # all steps are in one program
+    assert not re.findall(r"infeed|outfeed|\bsend\(|\brecv\(|callback", text)
 
 
 def test_a_network_prepared_ahead_trains_to_the_same_losses(splits: Splits) -> None:
