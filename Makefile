@@ -49,7 +49,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/lint-imports --no-logo
 
 bench: $(VENV)/.installed-dev
-	@set -e; for file in $(sort $(filter-out benchmarks/turns.py,$(wildcard benchmarks/*.py))); do \
+	@set -e; for file in $(sort $(filter-out benchmarks/turns.py benchmarks/gpu_offline.py,$(wildcard benchmarks/*.py))); do \
 		echo "$$file --quick"; $(BIN)/python "$$file" --quick; \
 	done
 

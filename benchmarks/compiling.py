@@ -7,7 +7,8 @@ like blocks) at depth × 1, 2 and 4, and its step, with like blocks unrolled, as
 rounds, in each of which all take their turn. Then `scalesearch run` on each study, in a process of its own, with no
 program kept and again into another folder with all of them kept: wall time, and the share of it that trials spent
 before they trained (their `compile_seconds`, over the workers). Last the largest resident memory of a search of one
-worker, over that of a process that trains its largest network alone. JSON lines.
+worker, over that of a process that trains its largest network alone, and what a search of two workers has at most in
+all its processes (Pss, which counts what they share once). JSON lines.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from turns import family
 
 import scalesearch
 from scalesearch.config import load_study
+from scalesearch.records import TrialRecord
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.search.design import make_plan
 
@@ -89,10 +92,16 @@ def searches(study: Path, options: tuple[str, ...]) -> dict[str, Any]:
             start = time.perf_counter()
             peak(command, Path(folder) / "programs")
             seconds = time.perf_counter() - start
-            compiling = scalesearch.load(out).trials.drop_duplicates("trial")["compile_seconds"].sum() / workers
+            compiling = sum(record.compile_seconds for record in recorded(out)) / workers
             share = round(float(compiling) / seconds, 3)
             found[name] = {"wall_s": round(seconds, 1), "compiling_s": round(float(compiling), 1), "share": share}
     return found
+
+
+def recorded(folder: Path) -> list[TrialRecord]:
+    """All trials of a run, those of shorter trainings too."""
+    run = scalesearch.load(folder)
+    return [*run.records, *(record for records in run.rungs.values() for record in records)]
 
 
 ALONE = """
@@ -113,10 +122,14 @@ train(specs[int(sys.argv[2])], load_splits(study.data), study.training, study.ru
 def memory(study: Path) -> dict[str, Any]:
     """Largest resident memory of a search of one worker, and of its trials each alone in a process, in MiB."""
     count = len(make_plan(load_study(study)).distinct)
+
+    def search(workers: int, out: Path) -> list[Any]:
+        options = ("--workers", workers, "--seeds", "1", "--epochs", "2", "--out", out)
+        return [sys.executable, "-m", "scalesearch", "run", "--study", study, *options]
+
     with tempfile.TemporaryDirectory() as folder:
-        options = ("--workers", "1", "--seeds", "1", "--epochs", "2", "--out", Path(folder) / "run")
-        command = [sys.executable, "-m", "scalesearch", "run", "--study", study, *options]
-        whole = peak(command, Path(folder) / "programs")
+        whole = peak(search(1, Path(folder) / "run"), Path(folder) / "programs")
+        two = peak_of_all(search(2, Path(folder) / "run of two"), Path(folder) / "programs of two")
         command = [sys.executable, "-c", ALONE, study]
         alone = max(peak([*command, str(place)], Path(folder) / f"alone-{place}") for place in range(count))
     return {
@@ -125,7 +138,30 @@ def memory(study: Path) -> dict[str, Any]:
         "search_mib": round(whole),
         "largest_trial_mib": round(alone),
         "ratio": round(whole / alone, 2),
+        "two_workers_mib": round(two),
     }
+
+
+def peak_of_all(command: list[Any], programs: Path) -> float:
+    """The largest memory of a command and its children together in MiB, looked at every quarter of a second."""
+    environment = {**os.environ, "SCALESEARCH_CACHE_DIR": str(programs)}
+    nothing = subprocess.DEVNULL
+    child = subprocess.Popen(list(map(str, command)), env=environment, stdout=nothing, stderr=nothing)
+    most = 0.0
+    while child.poll() is None:
+        most = max(most, sum(map(_pss, family(child.pid))))
+        time.sleep(0.25)
+    if child.returncode:
+        raise SystemExit(f"failed with {child.returncode}: {' '.join(map(str, command))}")
+    return most
+
+
+def _pss(process: int) -> float:
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="utf-8").splitlines()
+    except OSError:  # it has ended
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)
 
 
 def peak(command: list[Any], programs: Path) -> float:

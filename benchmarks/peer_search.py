@@ -1,16 +1,18 @@
 """A whole search against the loop that a user would write: Optuna and PyTorch, one network after the other.
 
-    peer_search.py [--study FILE] [--degree M] [--seeds S] [--quick]
+    peer_search.py [--study FILE] [--degree M] [--seeds S] [--processes 1] [--quick]
 
 Both train the same plan with the same schedule, optimiser, augmentation, weight averaging and data, each seed from
 the same initial values through the same batches, moved alike, and measure the validation loss after every epoch: what
 is left between their losses is arithmetic, and the running variance, which is unbiased in PyTorch. PyTorch in its
 fastest plain form on a CPU (eager, channels-last, fused AdamW, as many threads as are fastest for the baseline;
-`torch.compile` takes a minute a network, more than all its seeds). `scalesearch run` does the same twice, with nothing
-compiled before and with programs and kernels kept (by a run before, which does not count). The three searches take
-turns of a few seconds, in proportion to what they need, while the others stand still (SIGSTOP): a machine whose speed
-changes changes it for all of them. One JSON line: seconds of each in its own turns, their ratios, and of each candidate
-the mean loss and its deviation over the seeds in both, and the mean and deviation of ours less theirs, seed by seed.
+`torch.compile` takes a minute a network, more than all its seeds). Ours has the study's workers, each with its part of
+the cores; with `--processes` the peer has as many loops beside one another. `scalesearch run` does the same twice, with
+nothing compiled before and with programs and kernels kept (by a run before, which does not count). The three searches
+take turns of a few seconds, in proportion to what they need, while the others stand still (SIGSTOP): a machine whose
+speed changes changes it for all of them. One JSON line: seconds of each in its own turns, their ratios, and of each
+candidate the mean loss and its deviation over the seeds in both, and the mean and deviation of ours less theirs, seed
+by seed.
 
 Needs torch (`pip install torch`), which is no dependency of the package, and a study of `mbconv` blocks.
 """
@@ -21,6 +23,7 @@ import argparse
 import copy
 import json
 import math
+import multiprocessing
 import os
 import signal
 import statistics
@@ -188,8 +191,15 @@ def fastest_threads(study: StudyConfig, splits: Splits) -> int:
     return min(seconds, key=seconds.__getitem__)
 
 
-def peer(study: StudyConfig, specs: list[ArchitectureSpec], threads: int) -> list[list[float]]:
-    """The last loss of each candidate and seed, by a search in Optuna and PyTorch."""
+def peer(study: StudyConfig, specs: list[ArchitectureSpec], threads: int, processes: int = 1) -> list[list[float]]:
+    """The last loss of each candidate and seed, by a search in Optuna and PyTorch, or several beside one another."""
+    if processes > 1:
+        losses: list[list[float]] = [[]] * len(specs)
+        with multiprocessing.get_context("fork").Pool(processes) as pool:
+            parts = pool.starmap(peer, [(study, specs[place::processes], threads) for place in range(processes)])
+        for place, part in enumerate(parts):
+            losses[place::processes] = part
+        return losses
     splits = load_splits(study.data)
     torch.set_num_threads(threads)
     found: list[list[float]] = []
@@ -235,6 +245,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--quick", action="store_true", help="three candidates, one seed, one epoch")
     parser.add_argument("--threads", type=int, help="of PyTorch; those that are fastest for the baseline if not given")
+    parser.add_argument("--processes", type=int, default=1, help="of PyTorch, each with its part of the candidates")
     parser.add_argument("--peer-to", type=Path, help="only search with PyTorch, and write the losses there")
     arguments = parser.parse_args()
     changes: dict[str, Any] = {}
@@ -249,12 +260,13 @@ def main() -> None:
         raise SystemExit("the peer knows AdamW without dropout alone")
     specs = [trial.candidate.spec for trial in make_plan(study).distinct]
     if arguments.peer_to is not None:
-        losses = peer(study, specs, arguments.threads)
+        losses = peer(study, specs, arguments.threads, arguments.processes)
         arguments.peer_to.write_text(json.dumps(losses), encoding="utf-8")
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what runs is ended
-    threads = arguments.threads or fastest_threads(study, load_splits(study.data))
+    threads = arguments.threads or (1 if arguments.processes > 1 else fastest_threads(study, load_splits(study.data)))
     options = ["--study", str(arguments.study), *(["--quick"] if arguments.quick else [])]
+    options += ["--processes", str(arguments.processes)]
     for key, value in (("--degree", arguments.degree), ("--seeds", arguments.seeds)):
         options += [] if value is None else [key, str(value)]
     with tempfile.TemporaryDirectory() as folder:
@@ -268,6 +280,8 @@ def main() -> None:
         "seeds": study.seeds,
         "torch": torch.__version__,
         "threads": threads,
+        "processes": arguments.processes,
+        "workers": study.runtime.workers,
         "peer_s": round(peer_seconds, 1),
         "cold_s": round(cold, 1),
         "warm_s": round(warm, 1),

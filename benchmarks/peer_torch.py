@@ -30,6 +30,9 @@ from scalesearch.models.normalise import EPSILON
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec
 from scalesearch.scaling.complexity import squeeze_width
 
+BLOCK = 5
+"""Steps that are timed together: a GPU is waited for at the end of them alone."""
+
 
 class SqueezeExcite(nn.Module):
     """Channel gates from the maps' means."""
@@ -122,7 +125,7 @@ def main() -> None:
 
 
 def measure(spec: ArchitectureSpec, arguments: argparse.Namespace) -> dict[str, object]:
-    """The figures of one network: the median step, the first five left out."""
+    """The figures of one network: the median of blocks of steps, the first block left out."""
     device = torch.device(arguments.device)
     torch.backends.cudnn.benchmark = True
     network = build(spec).to(device, memory_format=torch.channels_last).train()
@@ -131,25 +134,29 @@ def measure(spec: ArchitectureSpec, arguments: argparse.Namespace) -> dict[str, 
     labels = torch.randint(spec.num_classes, (arguments.batch,), device=device)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3, fused=True)
     forward = torch.compile(network) if arguments.compile else network
-    times: list[float] = []
-    for _ in range(arguments.steps + 5):
+
+    def seconds_of(steps: int) -> float:
         start = time.perf_counter()
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            loss = functional.cross_entropy(forward(images), labels, label_smoothing=0.1)
-        loss.backward()
-        optimizer.step()
+        for _ in range(steps):
+            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                loss = functional.cross_entropy(forward(images), labels, label_smoothing=0.1)
+            loss.backward()
+            optimizer.step()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    step = statistics.median(times[5:])
+        return time.perf_counter() - start
+
+    first = seconds_of(1)
+    seconds_of(BLOCK - 1)
+    step = statistics.median(seconds_of(BLOCK) / BLOCK for _ in range(max(arguments.steps // BLOCK, 1)))
     return {
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "compiled": arguments.compile,
         "batch": arguments.batch,
         "params": sum(parameter.numel() for parameter in network.parameters()),
-        "compile_s": round(times[0], 2),
+        "compile_s": round(first, 2),
         "step_s": step,
         "images_per_s": arguments.batch / step,
     }

@@ -1,13 +1,14 @@
 """Where the time of a training step goes, and how far it is from what the machine can do.
 
-    profile_step.py SPEC.json [--batch 128] [--steps 10] [--threads 2] [--quick]
+    profile_step.py SPEC.json [--batch 128] [--steps 10] [--threads 2] [--precision float32|bfloat16] [--quick]
 
-The machine's peak is measured here: a product of 2048 × 2048 matrices, and the reading of 256 MiB by all threads. A
-step needs 6 floating-point operations a multiply-add (forward and two gradients), and moves each map fourteen times at
-least: a convolution writes it and reads its input, normalisation reads it twice and writes it once, and going back
-three more reads and writes of each. The bound is the longer of the two times. The profile sums the time of XLA's
-kernels by the part of the model that they belong to (`jax.named_scope`); kernels overlap, so the sums are shares of
-work, not of the clock. One JSON line.
+The machine's peaks are measured here: a product of 2048 × 2048 matrices; and adding in place, over and over, to as many
+bytes as the step's maps have, which for a small network stay in the processor's caches, and to 256 MiB, which do not.
+A step needs 6 floating-point operations a multiply-add (forward and two gradients), and in these kernels moves each
+map fourteen times: a convolution writes it and reads its input, normalisation reads it twice and writes it once, and
+going back three more reads and writes of each. The bound is the longer of the two times, that of the traffic at the
+faster of the two rates. The profile sums the time of XLA's kernels by the part of the step that they belong to
+(`jax.named_scope`); kernels overlap, so the sums are shares of work, not of the clock. One JSON line.
 """
 
 from __future__ import annotations
@@ -26,16 +27,27 @@ from typing import Any
 PASSES = 14
 """Reads and writes of a map of a normalised convolution, forward 2 + 3 and back 5 + 4."""
 
+LARGE = 2**28
+"""Bytes that no cache holds."""
+
 KINDS = (  # the first that an operation's name holds
     "depthwise kernel gradient",
     "depthwise input gradient",
+    "depthwise gradient",
     "depthwise",
     "dense gradient",
     "dense",
     "pointwise",
     "normalise gradient",
     "normalise",
+    "squeeze-excite gradient",
     "squeeze-excite",
+    "skip",
+    "cross-entropy",
+    "packing",
+    "optimizer",
+    "average",
+    "augmentation",
 )
 
 
@@ -46,6 +58,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--threads", type=int, default=2, help="processor cores")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--quick", action="store_true", help="the default study's baseline, a few steps")
     arguments = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
@@ -62,12 +75,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     import jax
     import numpy as np
 
-    from scalesearch.config import TrainingSection, default_study_path, load_study
-    from scalesearch.models.ops import choose_forms
+    from scalesearch.config import RuntimeSection, TrainingSection, default_study_path, load_study
     from scalesearch.scaling.architecture import ArchitectureSpec
     from scalesearch.scaling.complexity import complexity
     from scalesearch.training.draws import draws_of_epoch
     from scalesearch.training.pipeline import prepare
+    from scalesearch.training.preparation import forms_of
     from scalesearch.training.program import compile_program
     from scalesearch.training.schedule import count_steps, schedule_of
     from scalesearch.training.sources import Split
@@ -78,13 +91,21 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         document = json.loads(arguments.spec.read_text(encoding="utf-8"))
         spec = ArchitectureSpec.from_json(document.get("spec", document))
     batch, steps = arguments.batch, arguments.steps
-    training = TrainingSection(epochs=4, batch_size=batch, learning_rate=1e-3, warmup_epochs=0, label_smoothing=0.1)
+    training = TrainingSection(
+        epochs=4,
+        batch_size=batch,
+        learning_rate=1e-3,
+        warmup_epochs=0,
+        weight_decay=0.01,
+        label_smoothing=0.1,
+        precision=arguments.precision,
+    )
     rng = np.random.default_rng(0)
     shape = (steps * batch, spec.resolution, spec.resolution, spec.in_channels)
     split = Split(rng.integers(0, 256, shape, dtype=np.uint8), rng.integers(0, spec.num_classes, shape[0], np.int32))
     data = prepare(split, Split(split.images[:batch], split.labels[:batch]), spec.resolution, batch)
     schedule, seed = schedule_of(training, count_steps(training, shape[0])), np.array(0, np.uint32)
-    forms = choose_forms("auto", jax.default_backend())
+    forms = forms_of(RuntimeSection(), arguments.precision, spread=False)
     program = compile_program(spec, forms, training, data, schedule, seed)
     state = program.init(seed)
     draws = draws_of_epoch(seed, 0, images=shape[0], batch_size=batch)
@@ -94,11 +115,13 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         state, loss = program.epoch(state, data, draws, schedule)
         loss.block_until_ready()
 
-    flops_per_s, bytes_per_s = machine()
-    seconds = fastest(epoch) / steps
     cost = complexity(spec)
+    maps = (4 if arguments.precision == "float32" else 2) * cost.activations * batch
+    flops_per_s = multiplying(arguments.precision)
+    near, far = moving(maps), moving(LARGE)
+    seconds = fastest(epoch) / steps
     arithmetic = 6 * cost.macs * batch / flops_per_s
-    traffic = PASSES * 4 * cost.activations * batch / bytes_per_s
+    traffic = PASSES * maps / max(near, far)
     compiled: Any = program.epoch
     shares = profile(epoch, compiled.as_text())
     return {
@@ -106,7 +129,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "batch": batch,
         "params": cost.params,
         "peak_gflops": round(flops_per_s / 1e9, 1),
-        "bandwidth_gb_per_s": round(bytes_per_s / 1e9, 1),
+        "maps_mib": round(maps / 2**20, 1),
+        "bandwidth_gb_per_s": {"of the maps": round(near / 1e9, 1), "of 256 MiB": round(far / 1e9, 1)},
         "arithmetic_ms": round(arithmetic * 1e3, 2),
         "traffic_ms": round(traffic * 1e3, 2),
         "step_ms": round(seconds * 1e3, 2),
@@ -115,17 +139,31 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def machine() -> tuple[float, float]:
-    """Floating-point operations a second, and bytes read a second."""
+def multiplying(precision: str) -> float:
+    """Floating-point operations a second, of a product of matrices."""
     import jax
     from jax import numpy as jnp
 
     size = 2048
-    matrix, values = jnp.ones((size, size)), jnp.ones((64, 1024, 1024))
-    product, total = jax.jit(jnp.matmul), jax.jit(lambda x: x.sum((0, 1)))
-    seconds = fastest(lambda: product(matrix, matrix).block_until_ready())
-    reading = fastest(lambda: total(values).block_until_ready())
-    return 2 * size**3 / seconds, values.nbytes / reading
+    matrix = jnp.ones((size, size), precision)
+    product = jax.jit(jnp.matmul)
+    return 2 * size**3 / fastest(lambda: product(matrix, matrix).block_until_ready())
+
+
+def moving(size: int) -> float:
+    """Bytes read and written a second, by adding to an array of `size` bytes in place, over and over."""
+    import jax
+    from jax import numpy as jnp
+
+    times = max(2**31 // size, 1)
+    add = jax.jit(lambda x: jax.lax.fori_loop(0, times, lambda _, x: x + 1, x), donate_argnums=0)
+    x = jnp.zeros(size // 4)
+
+    def run() -> None:
+        nonlocal x
+        x = add(x).block_until_ready()
+
+    return times * 2 * size / fastest(run)
 
 
 def fastest(function: Callable[[], Any], repetitions: int = 5) -> float:

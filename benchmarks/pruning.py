@@ -46,8 +46,11 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=40)
+    parser.add_argument("--quick", action="store_true", help="two repetitions")
     parser.add_argument("--run", type=Path, metavar="DIR", help="replay over this finished run")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.repetitions = 2
     print(f"| {' | '.join(HEADER)} |\n{'|---' * len(HEADER)}|")
     rows = replayed(arguments.run, arguments.repetitions) if arguments.run else planted(arguments.repetitions)
     for row in rows:

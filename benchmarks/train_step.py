@@ -1,10 +1,11 @@
 """Training images per second of one network on random images: one JSON line, as the PyTorch peer prints it.
 
-    train_step.py SPEC.json [--batch 128] [--steps 20] [--threads 2] [--convolutions auto|kernels|shift|native]
+    train_step.py SPEC.json [--batch 128] [--steps 20] [--threads 2] [--convolutions auto|kernels|pallas|shift|native]
                   [--precision float32|bfloat16] [--remat] [--seeds 1]
 
-AdamW (1e-3) and label smoothing 0.1, as the peer. The time is that of whole epochs of `--steps` steps (the median
-of several), the first left out. SPEC.json is an architecture spec, or any document that holds one under "spec".
+AdamW (1e-3, weight decay 0.01) and label smoothing 0.1, as the peer. The time is that of whole epochs of `--steps`
+steps (the median of several), the first left out; `losses` are their means. SPEC.json is an architecture spec, or any
+document that holds one under "spec".
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=5, help="epochs timed (the median counts)")
     parser.add_argument("--threads", type=int, default=2, help="processor cores")
-    parser.add_argument("--convolutions", choices=("auto", "kernels", "shift", "native"), default="auto")
+    parser.add_argument("--convolutions", choices=("auto", "kernels", "pallas", "shift", "native"), default="auto")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--seeds", type=int, default=1, help="networks that train side by side; images are of all")
     parser.add_argument("--remat", action="store_true", help="blocks are computed anew for the gradient")
@@ -43,13 +44,13 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     import jax
     import numpy as np
 
-    from scalesearch.config import TrainingSection, default_study_path, load_study
-    from scalesearch.models.ops import choose_forms
+    from scalesearch.config import RuntimeSection, TrainingSection, default_study_path, load_study
     from scalesearch.scaling.architecture import ArchitectureSpec
     from scalesearch.scaling.complexity import complexity
     from scalesearch.training.draws import draws_of_epoch
     from scalesearch.training.memory import MemoryPlan
     from scalesearch.training.pipeline import prepare
+    from scalesearch.training.preparation import forms_of
     from scalesearch.training.program import compile_program
     from scalesearch.training.schedule import count_steps, schedule_of
     from scalesearch.training.sources import Split
@@ -65,6 +66,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
         optimizer="adamw",
         learning_rate=1e-3,
         warmup_epochs=0,
+        weight_decay=0.01,
         label_smoothing=0.1,
         precision=arguments.precision,
     )
@@ -79,18 +81,19 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     train, validation = images(steps * arguments.batch), images(arguments.batch)
     data = prepare(train, validation, spec.resolution, arguments.batch)
     schedule = schedule_of(training, count_steps(training, len(train)))
-    forms = choose_forms(arguments.convolutions, jax.default_backend())
+    forms = forms_of(RuntimeSection(convolutions=arguments.convolutions), arguments.precision, spread=False)
     seed = np.array(0, np.uint32) if arguments.seeds == 1 else np.arange(arguments.seeds, dtype=np.uint32)
     start = time.perf_counter()
     program = compile_program(spec, forms, training, data, schedule, seed, MemoryPlan(arguments.remat))
     compile_seconds = time.perf_counter() - start
-    state, times = program.init(seed), []
+    state, times, losses = program.init(seed), [], []
     for epoch in range(arguments.epochs + 1):
         draws = draws_of_epoch(seed, epoch, images=len(train), batch_size=arguments.batch)
         start = time.perf_counter()
         state, loss = program.epoch(state, data, draws, schedule)
         loss.block_until_ready()
         times.append((time.perf_counter() - start) / steps)
+        losses.append(round(float(np.mean(loss)), 4))
     step = statistics.median(times[1:])
     return {
         "jax": jax.__version__,
@@ -104,6 +107,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
         "memory_mib": round(program.bytes_needed / 2**20, 1),
         "step_s": step,
         "images_per_s": arguments.batch * arguments.seeds / step,
+        "losses": losses,
     }
 
 

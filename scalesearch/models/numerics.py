@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax import numpy as jnp
 from numpy.typing import NDArray
 
+from scalesearch.models.network import Precision
 from scalesearch.models.ops import Forms, available_forms, convolve, convolve_depthwise
 
 Operation = Literal["depthwise", "dense", "pointwise"]
@@ -17,6 +19,7 @@ Wide = NDArray[np.float64]
 
 _GEOMETRIES: tuple[tuple[Operation, int, int], ...] = (
     ("depthwise", 3, 1),
+    ("depthwise", 3, 2),
     ("depthwise", 5, 1),
     ("depthwise", 5, 2),
     ("dense", 3, 1),
@@ -35,6 +38,7 @@ class FormCheck:
     form: Forms
     stride: int
     kernel_size: int
+    precision: Precision
     value_error: float
     input_gradient_error: float
     kernel_gradient_error: float
@@ -47,24 +51,29 @@ class FormCheck:
         return all(error <= self.tolerance for error in errors)  # NaN compares false
 
 
-def check_forms() -> tuple[FormCheck, ...]:
-    """One check for each form, operation, kernel size and stride on jax's default device."""
+def check_forms(precision: Precision = "float32") -> tuple[FormCheck, ...]:
+    """One check for each form, operation, kernel size and stride on jax's default device, of maps of `precision`."""
     # Accelerators may multiply in tf32 or bfloat16 (8 bits, 2⁻⁹ = 2e-3 an operand); a wrong tap is off by 0.1 or more.
-    tolerance = 2e-5 if jax.default_backend() == "cpu" else 2e-2
+    exact = jax.default_backend() == "cpu" and precision == "float32"
     return tuple(
-        _check(op, form, kernel_size, stride, tolerance)
+        _check(op, form, kernel_size, stride, precision, 2e-5 if exact else 2e-2)
         for form in available_forms(jax.default_backend())
         for op, kernel_size, stride in _GEOMETRIES
     )
 
 
-def _check(op: Operation, form: Forms, kernel_size: int, stride: int, tolerance: float) -> FormCheck:
+def _check(
+    op: Operation, form: Forms, kernel_size: int, stride: int, precision: Precision, tolerance: float
+) -> FormCheck:
     rng = np.random.default_rng(0)
     depthwise = op == "depthwise"
     shape = (kernel_size, kernel_size, *((1, _WIDTH_IN) if depthwise else (_WIDTH_IN, _WIDTH_OUT)))
-    x = rng.normal(size=(_IMAGES, _HEIGHT, _WIDTH, _WIDTH_IN)).astype(np.float32)
-    kernel = rng.normal(size=shape).astype(np.float32)
-    g = rng.normal(size=(_IMAGES, -(-_HEIGHT // stride), -(-_WIDTH // stride), shape[3])).astype(np.float32)
+    shapes = (
+        (_IMAGES, _HEIGHT, _WIDTH, _WIDTH_IN),
+        shape,
+        (_IMAGES, -(-_HEIGHT // stride), -(-_WIDTH // stride), shape[3]),
+    )
+    x, kernel, g = (jnp.asarray(rng.normal(size=each), precision) for each in shapes)
     apply = partial(convolve_depthwise if depthwise else convolve, stride=stride, forms=form)
 
     @jax.jit
@@ -72,12 +81,12 @@ def _check(op: Operation, form: Forms, kernel_size: int, stride: int, tolerance:
         y, pull = jax.vjp(apply, x, kernel)
         return y, *pull(g)
 
-    reference = _reference(x.astype(np.float64), kernel.astype(np.float64), g.astype(np.float64), stride)
+    reference = _reference(*(np.asarray(each, np.float64) for each in (x, kernel, g)), stride)
     errors = [
         float(np.abs(np.asarray(actual, np.float64) - expected).max() / np.abs(expected).max())
         for actual, expected in zip(ours(x, kernel, g), reference, strict=True)
     ]
-    return FormCheck(op, form, stride, kernel_size, errors[0], errors[1], errors[2], tolerance)
+    return FormCheck(op, form, stride, kernel_size, precision, errors[0], errors[1], errors[2], tolerance)
 
 
 def _reference(x: Wide, kernel: Wide, g: Wide, stride: int) -> tuple[Wide, Wide, Wide]:

@@ -161,7 +161,9 @@ def excite(
 def beside(x: Maps, branch: Callable[[Maps], Maps], forms: Forms) -> Maps:
     """Maps that pass a branch by: x + branch(x)."""
     if not _fused(x, forms):
-        return x + branch(x)
+        y = branch(x)
+        with jax.named_scope("skip"):
+            return x + y
     first, second = fused.fork(x)
     return fused.add(first, branch(second))
 
@@ -171,6 +173,7 @@ def mean_over_positions(x: Maps, forms: Forms) -> Float[Array, "n c"]:
     return fused.mean_over_positions(x) if _fused(x, forms) else jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
 
 
+@jax.named_scope("packing")
 def repack(arrays: Sequence[jax.Array], shapes: Sequence[tuple[int, ...]], forms: Forms) -> list[jax.Array]:
     """The numbers of float32 `arrays`, one after the other, as arrays of `shapes`: as many in all."""
     if forms == "kernels":

@@ -86,7 +86,7 @@ def prepare_training(
             interrupts.check()
             evaluated, vector = data.val_labels.shape[1], bool(groups[0].ndim)
             shardings = shardings_of(runtime.data_parallel, training.batch_size, evaluated, vector=vector)
-            forms = _forms(runtime, training.precision, spread=shardings is not None)
+            forms = forms_of(runtime, training.precision, spread=shardings is not None)
             try:
                 program = compile_program(spec, forms, training, data, schedule, groups[0], plan, shardings)
             except jax.errors.JaxRuntimeError as error:  # some compilers count memory themselves
@@ -155,7 +155,7 @@ def settings_of_jax() -> Iterator[None]:
         yield
 
 
-def _forms(runtime: RuntimeSection, precision: Precision, *, spread: bool) -> Forms:
+def forms_of(runtime: RuntimeSection, precision: Precision, *, spread: bool) -> Forms:
     """The forms for float32 or bfloat16 maps, of batches `spread` over devices or not."""
     try:
         forms = choose_forms(runtime.convolutions, jax.default_backend())

@@ -198,12 +198,14 @@ def _epoch_function(
         state: TrainState, data: EpochData, draws: EpochDraws, schedule: Schedule
     ) -> tuple[TrainState, Float[Array, ""]]:
         def step(state: TrainState, drawn: Any) -> tuple[TrainState, Float[Array, ""]]:
-            images = augment(
-                data.images[drawn.order], drawn.offsets, drawn.mirrored, shift=training.shift, flip=training.flip
-            )
+            with jax.named_scope("augmentation"):
+                images = augment(
+                    data.images[drawn.order], drawn.offsets, drawn.mirrored, shift=training.shift, flip=training.flip
+                )
+                images = standardise(images, data.mean, data.std)
             return train_step(
                 state,
-                standardise(images, data.mean, data.std),
+                images,
                 data.labels[drawn.order],
                 jax.random.wrap_key_data(drawn.dropout, impl="threefry2x32") if training.dropout else None,
                 learning_rate(schedule, state.step),

@@ -105,13 +105,18 @@ def train_step(
             lambda sums, part: (jax.tree.map(jnp.add, sums, gradient(*part)), None), zeros, (*parts, keys)
         )
         loss, batch_stats, gradients = jax.tree.map(lambda total: total / micro_batches, sums)
-    updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.weights.params, learning_rate=rate)
+    with jax.named_scope("optimizer"):
+        updates, optimizer_state = optimizer.update(
+            gradients, state.optimizer, state.weights.params, learning_rate=rate
+        )
+        new_params = optax.apply_updates(state.weights.params, updates)
     steps = state.step + 1
     # A running variance that began at 1 would still hold 0.9^60 = 0.2 % of it after 60 steps, and maps of a fresh
     # network vary far less than that: this average forgets where it began at once.
-    running = update_average(state.weights.stats, batch_stats, steps, STATISTICS_DECAY)
-    weights = Weights(optax.apply_updates(state.weights.params, updates), running)
-    average = None if state.average is None else update_average(state.average, weights, steps, ema_decay)
+    with jax.named_scope("average"):
+        running = update_average(state.weights.stats, batch_stats, steps, STATISTICS_DECAY)
+        weights = Weights(new_params, running)
+        average = None if state.average is None else update_average(state.average, weights, steps, ema_decay)
     return TrainState(steps, weights, optimizer_state, average), loss
 
 

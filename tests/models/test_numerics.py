@@ -9,8 +9,10 @@ import pytest
 from scalesearch.models import numerics
 
 
-def test_every_form_passes_on_this_device() -> None:
-    checks = numerics.check_forms()
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_every_form_passes_on_this_device(precision: Any) -> None:
+    checks = numerics.check_forms(precision)
+    assert {check.precision for check in checks} == {precision}
     assert {check.form for check in checks} == {"kernels", "shift", "native"}
     assert {check.op for check in checks} == {"depthwise", "dense", "pointwise"}
     assert [check for check in checks if not check.passed] == []

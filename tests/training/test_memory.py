@@ -356,7 +356,7 @@ def test_forms_for_batches_spread_over_devices(
     monkeypatch.setattr(pallas, "problem", lambda: None)
     runtime = RuntimeSection(convolutions=setting)
     if " " not in forms:
-        assert preparation._forms(runtime, "float32", spread=spread) == forms
+        assert preparation.forms_of(runtime, "float32", spread=spread) == forms
         return
     with pytest.raises(InputError, match=f'`runtime.convolutions` = "{setting}" cannot be had: {forms}'):
-        preparation._forms(runtime, "float32", spread=spread)
+        preparation.forms_of(runtime, "float32", spread=spread)

@@ -1,0 +1,185 @@
+"""What XLA makes of an epoch for a GPU that is not at hand: `pip install "jax[cuda13]"`, then this; no GPU is needed.
+
+    gpu_offline.py [--devices H100 A100 L4] [--networks baseline candidate efficientnet-b0] [--seeds 1 8]
+
+One JSON line for each: seconds of compiling on this machine, the memory of the program, and what a step launches: GPU
+kernels of XLA, our own, and matrix products of cuBLAS. `products_of_parts` are those that XLA hands a part of a larger
+array where it lies, which cuBLAS refuses if that begins at no multiple of 16 bytes: the exit code is 1 where there are
+any. Without a device XLA tries no products out, and the time of a step is not to be had.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+os.environ["JAX_PLATFORMS"] = "cpu"  # CUDA's plugin would look for a device
+
+import jax
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import AbstractDevice
+
+from scalesearch.config import default_study_path, load_study
+from scalesearch.models.network import Network
+from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.scaling.baselines import baseline
+from scalesearch.search.design import make_plan
+from scalesearch.training import executables
+from scalesearch.training.draws import draws_of_epoch, init_generator
+from scalesearch.training.memory import bytes_needed
+from scalesearch.training.optimizer import build_optimizer
+from scalesearch.training.pipeline import prepare
+from scalesearch.training.program import functions_of, init_function, weights_of
+from scalesearch.training.schedule import count_steps, schedule_of
+from scalesearch.training.sources import Split
+
+STUDY = load_study(default_study_path())
+STEPS = 4
+COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*?\{\n(.*?)\n\}", re.MULTILINE | re.DOTALL)
+OPERATION = re.compile(r"\s*(?:ROOT )?%?[\w.\-]+ = (?:\(.*?\)|\S+) ([\w\-]+)\(")
+NO_LAUNCH = ("bitcast", "constant", "get-tuple-element", "parameter", "tuple")
+DEVICES = {  # compute capability, multiprocessors, GiB, KiB of shared memory of one and of a block, bytes a second
+    "H100": (9, 0, 132, 80, 228, 227, 3.35e12),
+    "A100": (8, 0, 108, 40, 164, 163, 1.56e12),
+    "L4": (8, 9, 58, 24, 100, 99, 3.0e11),
+}
+DESCRIPTION = """
+gpu_device_info {{
+  threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048 core_count: {cores}
+  shared_memory_per_block: 49152 shared_memory_per_core: {shared} shared_memory_per_block_optin: {shared_by_block}
+  fpus_per_core: 128 block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  thread_dim_limit_x: 1024 thread_dim_limit_y: 1024 thread_dim_limit_z: 64
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536
+  memory_bandwidth: {bandwidth} l2_cache_size: 41943040 clock_rate_ghz: 1.7 device_memory_size: {memory}
+  cuda_compute_capability {{ major: {major} minor: {minor} }}
+  device_vendor: "NVIDIA Corporation" name: "NVIDIA {name}" device_address_bits: 64
+  driver_version: "13.0.0" runtime_version: "13.0.0" compile_time_toolkit_version: "13.0.0" dnn_version: "9.12.0"
+}}
+platform_name: "CUDA"
+dnn_version_info {{ major: 9 minor: 12 }}
+runtime_version {{ major: 13 }}
+device_description_str: "NVIDIA {name}"
+"""
+
+
+def main() -> int:
+    """Compile and print."""
+    specs: dict[str, Callable[[], ArchitectureSpec]] = {
+        "baseline": lambda: STUDY.resolved_baseline().spec,
+        "candidate": lambda: make_plan(STUDY).distinct[0].candidate.spec,
+        "efficientnet-b0": lambda: baseline("efficientnet-b0").spec,
+    }
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--devices", nargs="+", choices=DEVICES, default=["H100"])
+    parser.add_argument("--networks", nargs="+", choices=specs, default=["baseline", "candidate"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 8], help="networks that train side by side")
+    arguments = parser.parse_args()
+    parts = 0
+    for name in arguments.devices:
+        device = described(name)
+        for network in arguments.networks:
+            for seeds in arguments.seeds:
+                found = compiled(
+                    specs[network](), device, seeds, "bfloat16" if network == "efficientnet-b0" else "float32"
+                )
+                print(json.dumps({"device": name, "network": network, "seeds": seeds, **found}), flush=True)
+                parts += found["products_of_parts"]
+    return int(parts > 0)
+
+
+def described(name: str) -> jax.Device:
+    """A device that exists as its description alone; jax is told that it computes there."""
+    major, minor, cores, memory, shared, by_block, bandwidth = DEVICES[name]
+    text = DESCRIPTION.format(
+        name=name,
+        major=major,
+        minor=minor,
+        cores=cores,
+        memory=int(memory * 2**30),
+        shared=shared * 1024,
+        shared_by_block=by_block * 1024,
+        bandwidth=int(bandwidth),
+    )
+    try:
+        topology = topologies.get_topology_desc(name, platform="cuda", target_config=text, topology="1x1x1")
+    except NotImplementedError:
+        sys.exit('jax has no compiler for a GPU here: pip install "jax[cuda13]" (or cuda12) brings it')
+    jax.default_backend = lambda: "gpu"
+    (device,) = topology.devices
+    return device
+
+
+def compiled(spec: ArchitectureSpec, device: jax.Device, seeds: int, precision: Any) -> dict[str, Any]:
+    """The epoch of one network."""
+    batch = STUDY.training.batch_size
+    training = STUDY.training.model_copy(update={"precision": precision})
+    shape = (STEPS * batch, spec.resolution, spec.resolution, spec.in_channels)
+    split = Split(np.zeros(shape, np.uint8), np.zeros(shape[0], np.int32))
+    data = prepare(split, Split(split.images[:batch], split.labels[:batch]), spec.resolution, batch)
+    seed = np.array(0, np.uint32) if seeds == 1 else np.arange(seeds, dtype=np.uint32)
+    optimizer = build_optimizer(training)
+    network = Network(spec, forms="pallas", dropout=training.dropout, rng=init_generator(0), precision=precision)
+    _, _, state = init_function(spec, training, optimizer, weights_of(network), seed.shape)
+    epoch, _ = functions_of(network, "pallas", training, optimizer, together=seeds > 1)
+    draws = draws_of_epoch(seed, 0, images=len(split), batch_size=batch)
+    takes = (state, data, draws, schedule_of(training, count_steps(training, len(split))))
+    there = jax.sharding.SingleDeviceSharding(device)
+    placed = jax.tree.map(lambda each: jax.ShapeDtypeStruct(np.shape(each), each.dtype, sharding=there), takes)
+    kind = AbstractDevice(device_kind=device.device_kind, num_cores=None, platform="gpu")
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), (), abstract_device=kind)):
+        lowered = epoch.lower(*placed)
+    start = time.perf_counter()
+    options = {**executables.options_of("gpu", brief=False), "xla_gpu_autotune_level": "0"}
+    program = lowered.compile(compiler_options=options)
+    seconds = time.perf_counter() - start
+    return {
+        "jax": jax.__version__,
+        "compile_s": round(seconds, 1),
+        "memory_mib": round(bytes_needed(program) / 2**20, 1),
+        **launches(program.as_text()),
+    }
+
+
+def launches(program: str) -> dict[str, int]:
+    """What a step of a compiled epoch launches; what is in loops counts as often as it runs."""
+    bodies = {name: body.splitlines() for name, body in COMPUTATION.findall(program)}
+
+    def launched(computation: str) -> collections.Counter[str]:
+        counts: collections.Counter[str] = collections.Counter()
+        for line in bodies[computation]:
+            operation = OPERATION.match(line)[1]
+            inside = bodies.get(named("calls", line), []) if operation == "fusion" else []
+            if operation == "while":
+                times = int(re.search(r'"known_trip_count":\{"n":"(\d+)', line)[1])
+                counts.update({kind: times * count for kind, count in launched(named("body", line)).items()})
+            elif "__cublas" in line or any("__cublas" in one for one in inside):
+                counts["products"] += 1
+                counts["products_of_parts"] += bool(inside)
+            elif "xla.gpu.triton" in line:
+                counts["own_kernels"] += 1
+            elif operation not in NO_LAUNCH:
+                counts["xla_kernels"] += 1
+        return counts
+
+    entry = bodies[re.search(r"^ENTRY %?([\w.\-]+) ", program, re.MULTILINE)[1]]
+    (steps,) = (line for line in entry if " while(" in line)
+    counts = launched(named("body", steps))
+    return {kind: counts[kind] for kind in ("xla_kernels", "own_kernels", "products", "products_of_parts")}
+
+
+def named(what: str, line: str) -> str:
+    """The computation that an instruction calls."""
+    found = re.search(rf"{what}=%?([\w.\-]+)", line)
+    return found[1] if found else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
