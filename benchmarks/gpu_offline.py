@@ -1,6 +1,6 @@
 """What XLA makes of an epoch for a GPU that is not at hand: `pip install "jax[cuda13]"`, then this; no GPU is needed.
 
-    gpu_offline.py [--devices H100 A100 L4] [--networks baseline candidate efficientnet-b0] [--seeds 1 8]
+    gpu_offline.py [--devices H100 A100 L4] [--networks all | baseline candidate-0 efficientnet-b0] [--seeds 1 8]
 
 One JSON line for each: seconds of compiling on this machine, the memory of the program, and what a step launches: GPU
 kernels of XLA, our own, and matrix products of cuBLAS. `products_of_parts` are those that XLA hands a part of a larger
@@ -17,7 +17,6 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # CUDA's plugin would look for a device
@@ -72,23 +71,24 @@ device_description_str: "NVIDIA {name}"
 
 def main() -> int:
     """Compile and print."""
-    specs: dict[str, Callable[[], ArchitectureSpec]] = {
-        "baseline": lambda: STUDY.resolved_baseline().spec,
-        "candidate": lambda: make_plan(STUDY).distinct[0].candidate.spec,
-        "efficientnet-b0": lambda: baseline("efficientnet-b0").spec,
+    specs = {
+        "baseline": STUDY.resolved_baseline().spec,
+        "efficientnet-b0": baseline("efficientnet-b0").spec,
     }
+    candidates = [trial.candidate.spec for trial in make_plan(STUDY).distinct]
+    specs |= {f"candidate-{place}": spec for place, spec in enumerate(candidates)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--devices", nargs="+", choices=DEVICES, default=["H100"])
-    parser.add_argument("--networks", nargs="+", choices=specs, default=["baseline", "candidate"])
+    parser.add_argument("--networks", nargs="+", choices=[*specs, "all"], default=["baseline", "candidate-0"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 8], help="networks that train side by side")
     arguments = parser.parse_args()
     parts = 0
     for name in arguments.devices:
         device = described(name)
-        for network in arguments.networks:
+        for network in specs if "all" in arguments.networks else arguments.networks:
             for seeds in arguments.seeds:
                 found = compiled(
-                    specs[network](), device, seeds, "bfloat16" if network == "efficientnet-b0" else "float32"
+                    specs[network], device, seeds, "bfloat16" if network == "efficientnet-b0" else "float32"
                 )
                 print(json.dumps({"device": name, "network": network, "seeds": seeds, **found}), flush=True)
                 parts += found["products_of_parts"]

@@ -81,7 +81,8 @@ def _check(
         y, pull = jax.vjp(apply, x, kernel)
         return y, *pull(g)
 
-    reference = _reference(*(np.asarray(each, np.float64) for each in (x, kernel, g)), stride)
+    exact_x, exact_kernel, exact_g = (np.asarray(each, np.float64) for each in (x, kernel, g))
+    reference = _reference(exact_x, exact_kernel, exact_g, stride)
     errors = [
         float(np.abs(np.asarray(actual, np.float64) - expected).max() / np.abs(expected).max())
         for actual, expected in zip(ours(x, kernel, g), reference, strict=True)
