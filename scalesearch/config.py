@@ -192,8 +192,9 @@ class RuntimeSection(_Section):
     `seeds_together`: `auto` trains the seeds of a candidate side by side where that is faster (GPU, TPU). `workers` is
     how many processes `run` trains in, each on its part of the cores. `memory` in GiB is what a network may take while
     it trains, all that the device has where it is not given: one that needs more trains in another way
-    (`training/memory.py`). `data_parallel`: `auto` spreads each batch over all local devices that divide it.
-    `compile_ahead`: `auto` prepares the next candidate while one trains, where a process has four cores.
+    (`training/memory.py`). `data_parallel`: `auto` spreads each batch over all local devices where they divide
+    it, true insists. `compile_ahead`: `auto` prepares the next candidate while one trains, where a process has four
+    cores.
     """
 
     convolutions: Literal["auto", "kernels", "pallas", "shift", "native"] = "auto"

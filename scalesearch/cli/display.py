@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from scalesearch.results import Run
 
 LEADERS = 5
+_COLUMNS = (
+    "± seed: standard deviation of the seeds. best?: chance of being the best, in brackets where the seeds rule it out."
+)
 # Columns of a terminal below which tables leave out what the others imply.
 WIDE = 105
 
@@ -235,6 +238,9 @@ def show_status(run: Run) -> None:
     )
     if run.has_result:
         out.print(_leaderboard(run, LEADERS, out.width))
+        out.print(_COLUMNS, soft_wrap=True)
+        if left := states["waiting"] + states["running"]:
+            out.print(f"[yellow]So far, with {left} more trials to be trained:[/]")
         out.print(run.choice.signal.verdict, soft_wrap=True)
 
 
@@ -251,6 +257,7 @@ def show_result(run: Run) -> None:
     else:
         out.print("\n[bold]Candidates[/], best first")
         out.print(_leaderboard(run, len(run.candidates), out.width))
+        out.print(_COLUMNS, soft_wrap=True)
         if note := seeds_note(run.candidates):
             out.print(note, soft_wrap=True)
         rule, choice = run.rule, run.choice

@@ -24,7 +24,8 @@ _POLL_SECONDS = 0.1
 
 @contextlib.contextmanager
 def owned(folder: Path) -> Iterator[None]:
-    """The run folder, made and writable, with no other `run` in it."""
+    """The run folder, made and writable, with no other `run` in it; none is left where nothing came of it."""
+    made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -37,7 +38,12 @@ def owned(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"{folder}: another `scalesearch run` is at work there") from None
-        yield
+        try:
+            yield
+        finally:
+            if made and [path.name for path in folder.iterdir()] == [".lock"]:
+                (folder / ".lock").unlink()
+                folder.rmdir()
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from scalesearch.config import InputError
 from scalesearch.training.draws import EpochDraws
 from scalesearch.training.pipeline import EpochData
 
@@ -28,13 +29,20 @@ class Shardings(NamedTuple):
 def shardings_of(setting: bool | Literal["auto"], batch_size: int, evaluated: int, *, vector: bool) -> Shardings | None:
     """The shardings over all local devices, or None for one device.
 
-    That is where there is but one, where `setting` is false, or where the devices do not divide `batch_size`.
-    `evaluated` is the size of a validation batch, which is spread where they divide it; `vector` tells of several
-    seeds side by side.
+    That is where there is but one, where `setting` is false, or where it is `auto` and the devices do not divide
+    `batch_size`; where it is true then, raises `InputError`. `evaluated` is the size of a validation batch, which is
+    spread where they divide it; `vector` tells of several seeds side by side.
     """
     devices = jax.local_devices()
-    if not setting or len(devices) == 1 or batch_size % len(devices):
+    if not setting or len(devices) == 1:
         return None
+    if batch_size % len(devices):
+        if setting == "auto":
+            return None
+        raise InputError(
+            f"`training.batch_size` must be a multiple of the {len(devices)} devices for `runtime.data_parallel` = "
+            f"true, but got {batch_size}"
+        )
     mesh = jax.sharding.Mesh(np.array(devices), (AXIS,))
 
     def spread(*axes: str | None) -> Any:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from scalesearch.cli.processes import helpers
+from scalesearch.cli.main import main
+from scalesearch.cli.processes import helpers, owned
 from scalesearch.cores import usable_cores
 from scalesearch.search.storage import sqlite_url
 
@@ -20,3 +21,18 @@ def test_each_search_of_a_run_shares_out_all_cores(tmp_path: Path, capsys: pytes
     assert own == [before[::2]] * 2
     assert usable_cores() == before
     assert capsys.readouterr().err.count("a worker ended early with exit code 4") == 2
+
+
+def test_a_folder_of_which_nothing_came_is_not_left_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    assert main(["run", "--out", str(folder), "--storage", "no://such"]) == 4
+    assert "the storage URL no://such cannot be used" in capsys.readouterr().err
+    assert not folder.exists()
+    folder.mkdir()  # the user's own stays
+    with owned(folder):
+        pass
+    assert folder.exists()
+    other = tmp_path / "other"
+    with owned(other):
+        (other / "study.toml").touch()
+    assert (other / "study.toml").exists()

@@ -306,10 +306,16 @@ from scalesearch import cache
 from scalesearch.training import preparation
 from scalesearch.training.memory import MemoryPlan
 from scalesearch.training.parallel import shardings_of
-from tests.training.test_memory import SMALL, DataSection, curves, load_splits, run
+from tests.training.test_memory import SMALL, DataSection, InputError, curves, load_splits, run
 assert len(jax.devices()) == 2
 assert shardings_of("auto", 32, 32, vector=False) is not None
 assert shardings_of("auto", 33, 32, vector=False) is None
+try:
+    shardings_of(True, 33, 32, vector=False)
+except InputError as error:
+    assert "multiple of the 2 devices" in str(error) and "got 33" in str(error), error
+else:
+    raise AssertionError
 splits = load_splits(DataSection(source="mnist-sample", train=160, validation=64, test=50))
 cache.enable_compilation_cache()
 several = (dict(data_parallel=False), dict(), dict(seeds_together=True, convolutions="native"))
