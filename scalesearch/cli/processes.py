@@ -25,8 +25,8 @@ _POLL_SECONDS = 0.1
 @contextlib.contextmanager
 def owned(folder: Path) -> Iterator[None]:
     """The run folder, made and writable, with no other `run` in it; none is left where nothing came of it."""
-    made = not folder.exists()
     try:
+        made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -41,9 +41,10 @@ def owned(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if made and [path.name for path in folder.iterdir()] == [".lock"]:
-                (folder / ".lock").unlink()
-                folder.rmdir()
+            with contextlib.suppress(OSError):  # others may use the folder, or have removed it
+                if made and [path.name for path in folder.iterdir()] == [".lock"]:
+                    (folder / ".lock").unlink()
+                    folder.rmdir()
 
 
 @contextlib.contextmanager

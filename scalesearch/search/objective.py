@@ -16,7 +16,7 @@ from scalesearch.search.pruning import Watch, goes_on
 from scalesearch.training.data import Splits
 from scalesearch.training.loop import EpochReport, TrainingDiverged, train
 from scalesearch.training.memory import is_exhausted, release
-from scalesearch.training.preparation import Ahead, prepare_training
+from scalesearch.training.preparation import Ahead, check_runtime, prepare_training
 
 # What a result can depend on.
 _PACKAGES = ("scalesearch", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -26,6 +26,7 @@ class TrainingEvaluation:
     """An evaluation that trains on `splits` by the study's schedule."""
 
     def __init__(self, study: StudyConfig, splits: Splits, on_epoch: Callable[[EpochReport], None]) -> None:
+        check_runtime(study.training, study.runtime)  # before a trial is claimed
         self._study, self._splits, self._on_epoch = study, splits, on_epoch
         installed = [(name, importlib.metadata.version(name)) for name in _PACKAGES]
         self._versions = (("python", platform.python_version()), *installed)

@@ -224,11 +224,17 @@ def is_queued(trial: FrozenTrial | optuna.Trial) -> bool:
     return _PLANNED in trial.user_attrs
 
 
-def next_waiting(trials: Sequence[FrozenTrial], claimed: optuna.Trial) -> tuple[Candidate, tuple[int, ...]] | None:
-    """What the worker of `claimed` is likely to claim next: those that claimed before it will be done before it."""
-    before = sum(trial.state == TrialState.RUNNING and trial.number < claimed.number for trial in trials)
-    waiting = (trial for trial in trials if trial.state == TrialState.WAITING and trial.number != claimed.number)
-    following = next(islice(waiting, before, None), None)
+def next_waiting(
+    trials: Sequence[FrozenTrial], claimed: optuna.Trial, workers: int
+) -> tuple[Candidate, tuple[int, ...]] | None:
+    """What one of `workers` is likely to claim after `claimed`: each of the others takes one before it.
+
+    `trials` were read before the claim; others may have claimed since.
+    """
+    unfinished = [trial for trial in trials if not trial.state.is_finished()]
+    others = max(sum(trial.number < claimed.number for trial in unfinished), workers - 1)
+    waiting = (trial for trial in unfinished if trial.state == TrialState.WAITING and trial.number > claimed.number)
+    following = next(islice(waiting, others, None), None)
     candidate = None if following is None else candidate_of(following)
     return None if following is None or candidate is None else (candidate, seeds_of(following))
 

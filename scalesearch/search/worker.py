@@ -102,8 +102,10 @@ def work(
             candidate = adaptive.candidate(trial, seeds)
         else:
             candidate, seeds = _claimed(study, trial, seen, twins)
-            if expect is not None and (following := studies.next_waiting(seen, trial)) is not None:
-                expect(*following)
+            if expect is not None:
+                following = studies.next_waiting(seen, trial, config.runtime.workers)
+                if following is not None:
+                    expect(*following)
         more = (watch_of(study, trial, config, seeds),) if config.prune else ()
         with clock:
             record = evaluate(candidate, seeds, *more)

@@ -100,10 +100,10 @@ class _Place:
 
     def _tell_of_others(self) -> None:
         what = self.path.name.split("-")[0]
-        if any(any(folder.glob(f"{what}-*")) for folder in folders()):
+        if any(path != self.path for folder in folders() for path in folder.glob(f"{what}-*")):
             warnings.warn(
-                "the programs kept from earlier runs are for another version of scalesearch or jax, another device, "
-                "another number of cores or other settings of XLA; they are compiled anew",
+                "the programs kept so far are for another version of scalesearch or jax, another device, another "
+                "number of cores or other settings of XLA; they are compiled anew",
                 stacklevel=2,
             )
 
@@ -185,7 +185,7 @@ def _place(
     folder = folder_in_use()
     if folder is None:
         return None
-    if jax.config.values["jax_compilation_cache_dir"] is not None:
+    if jax.config.values["jax_compilation_cache_dir"]:
         warnings.warn(
             "whole programs are not kept, since jax's own compilation cache is on (`jax_compilation_cache_dir`): each "
             "process traces all networks anew",
@@ -207,7 +207,8 @@ def _circumstances() -> str:
     flags = [os.environ.get(name) for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")]
     versions = [version(package) for package in _PACKAGES]
     kind = (device.device_kind, device.client.platform_version, jax.local_device_count())
-    return _digest(_source(), versions, kind, processor(), len(usable_cores()), settings, flags)
+    cores = len(usable_cores()) if jax.default_backend() == "cpu" else None
+    return _digest(_source(), versions, kind, processor(), cores, settings, flags)
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from scalesearch.training.data import Splits
 from scalesearch.training.draws import EpochDraws, draws_of_epoch
 from scalesearch.training.memory import is_exhausted
 from scalesearch.training.pipeline import EpochData
-from scalesearch.training.preparation import Prepared, prepare_training, settings_of_jax
+from scalesearch.training.preparation import Prepared, prepare_again, prepare_training, settings_of_jax
 from scalesearch.training.program import Program
 from scalesearch.training.schedule import Schedule
 
@@ -88,12 +87,11 @@ def train(
 
     Where `on_epoch` answers True the training stops, that of later seeds too; the schedule is the whole one all along.
     `prepared` is what `prepare_training` of the same arguments has made; without it that is done here. A network whose
-    memory turns out not to be there, in its first epoch, trains in the next way that needs less. Raises
-    `TrainingDiverged` at the end of an epoch whose loss is not finite, and `InputError` where network and data do
-    not fit.
+    memory turns out not to be there, in its first epoch, trains in the next way that needs less and computes the same.
+    Raises `TrainingDiverged` at the end of an epoch whose loss is not finite, and `InputError` where network and data
+    do not fit.
     """
-    arguments = (spec, splits, training, runtime, seeds)
-    made = prepared or prepare_training(*arguments)
+    made = prepared or prepare_training(spec, splits, training, runtime, seeds)
     begun = False
 
     def after_epoch(report: EpochReport) -> bool | None:
@@ -108,16 +106,16 @@ def train(
             if begun or not is_exhausted(error):
                 raise
             refused = error.with_traceback(None)  # whose frames hold what was on the device
-        less = prepare_training(*arguments, too_large=made)
-        if less.program.bytes_needed >= made.program.bytes_needed:
+        less = prepare_again(made, spec, training, runtime, seeds)
+        if less is None:
             raise refused
-        made = dataclasses.replace(less, seconds=made.seconds + less.seconds)
+        made = less
 
 
 def _train(made: Prepared, training: TrainingSection, seeds: tuple[int, ...], on_epoch: OnEpoch) -> TrainingResult:
     records: list[SeedRecord] = []
     with settings_of_jax():
-        for group in made.groups:
+        for group in made.way.groups:
             own, stopped = _run_seeds(made.program, made.data, made.schedule, group, training, len(seeds), on_epoch)
             records += own
             if stopped:

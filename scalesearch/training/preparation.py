@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import dataclasses
 import time
 import warnings
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -25,7 +26,7 @@ from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.training.data import Splits, check_fits
 from scalesearch.training.executables import in_background
 from scalesearch.training.memory import PLAIN, MemoryPlan, bytes_available, is_exhausted, memory_plans
-from scalesearch.training.parallel import shardings_of
+from scalesearch.training.parallel import Shardings, shardings_of
 from scalesearch.training.pipeline import EpochData, prepare
 from scalesearch.training.program import Program, compile_program
 from scalesearch.training.schedule import Schedule, count_steps, schedule_of
@@ -44,11 +45,22 @@ Groups = tuple[UInt32[np.ndarray, "*s"], ...]
 """Seeds as they run: scalars one after the other, or one vector side by side."""
 
 
+class Way(NamedTuple):
+    """How a network trains for its seeds: `groups` follow one another, each step is as `plan` says.
+
+    The plainest has `number` 0; each needs less memory than the one before.
+    """
+
+    number: int
+    groups: Groups
+    plan: MemoryPlan
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A network ready to train for `groups` of seeds; `seconds` is what that took."""
+    """A network ready to train in one `way`; `seconds` is what that took."""
 
-    groups: Groups
+    way: Way
     program: Program
     data: EpochData
     schedule: Schedule
@@ -62,34 +74,25 @@ def prepare_training(
     training: TrainingSection,
     runtime: RuntimeSection,
     seeds: tuple[int, ...],
-    too_large: Prepared | None = None,
 ) -> Prepared:
     """The data of `spec` and its functions, compiled for the plainest way of training that fits into memory.
 
-    With `too_large`, the same made ready in a way that did not fit, it is one that needs less, and its data are used
-    on. Raises `InputError` where network and data do not fit. Warns where batches train in parts, and where even the
-    way that needs least needs more than there is.
+    Raises `InputError` where network and data do not fit. Warns where batches train in parts, and where even the way
+    that needs least needs more than there is.
     """
     check_fits(spec, splits, training.batch_size)
     start = time.perf_counter()
     with settings_of_jax():
         steps = count_steps(training, len(splits.train))
-        if too_large is None:
-            data = prepare(splits.train, splits.validation, spec.resolution, training.batch_size)
-        else:
-            data = too_large.data
+        data = prepare(splits.train, splits.validation, spec.resolution, training.batch_size)
         schedule = schedule_of(training, steps)
         available, refused = bytes_available(runtime), None
-        if too_large is not None:
-            available = min(available, too_large.program.bytes_needed - 1)
-        for groups, plan in _ways(seeds, runtime, training.batch_size):
-            interrupts.check()
-            evaluated, vector = data.val_labels.shape[1], bool(groups[0].ndim)
-            shardings = shardings_of(runtime.data_parallel, training.batch_size, evaluated, vector=vector)
-            forms = forms_of(runtime, training.precision, spread=shardings is not None)
+        for way in _ways(seeds, runtime, training.batch_size):
+            if refused is not None and way.plan.micro_batches > 1:
+                break
             try:
-                program = compile_program(spec, forms, training, data, schedule, groups[0], plan, shardings)
-            except jax.errors.JaxRuntimeError as error:  # some compilers count memory themselves
+                program, shardings = _compiled(spec, training, runtime, data, schedule, way)
+            except jax.errors.JaxRuntimeError as error:  # a compiler that counts memory itself
                 if not is_exhausted(error):
                     raise
                 refused = error
@@ -98,24 +101,68 @@ def prepare_training(
             if program.bytes_needed <= available:
                 break
         else:
-            if refused is not None:
-                raise refused
-            warnings.warn(
-                f"a network needs {program.bytes_needed / 2**20:,.1f} MiB in the way of training that needs least, "
-                f"but there are {available / 2**20:,.1f}: it is tried all the same",
-                stacklevel=2,
-            )
+            if refused is None:
+                warnings.warn(
+                    f"a network needs {program.bytes_needed / 2**20:,.1f} MiB in the way of training that needs least, "
+                    f"but there are {available / 2**20:,.1f}: it is tried all the same",
+                    stacklevel=2,
+                )
+        if refused is not None:
+            raise refused
         if shardings is not None:
             data = jax.device_put(data, shardings.data)
-    if plan.micro_batches > 1:
+    if (parts := way.plan.micro_batches) > 1:
         warnings.warn(
             f"a network does not fit into memory: each of its batches of {training.batch_size} images trains in "
-            f"{plan.micro_batches} parts, which normalises by the statistics of "
-            f"{training.batch_size // plan.micro_batches} images",
+            f"{parts} parts, which normalises by the statistics of {training.batch_size // parts} images",
             stacklevel=2,
         )
     images = steps.per_epoch * training.batch_size
-    return Prepared(groups, program, data, schedule, images, time.perf_counter() - start)
+    return Prepared(way, program, data, schedule, images, time.perf_counter() - start)
+
+
+def prepare_again(
+    too_large: Prepared,
+    spec: ArchitectureSpec,
+    training: TrainingSection,
+    runtime: RuntimeSection,
+    seeds: tuple[int, ...],
+) -> Prepared | None:
+    """The same in the next way, which needs less memory; None where that would change results.
+
+    For a network that found less memory than the device has. How much others leave must not decide what it computes:
+    only `prepare_training` lets batches train in parts, by the sizes of network and device.
+    """
+    start = time.perf_counter()
+    with settings_of_jax():
+        for way in _ways(seeds, runtime, training.batch_size):
+            if way.number > too_large.way.number and way.plan.micro_batches == 1:
+                program, _ = _compiled(spec, training, runtime, too_large.data, too_large.schedule, way)
+                seconds = too_large.seconds + time.perf_counter() - start
+                return dataclasses.replace(too_large, way=way, program=program, seconds=seconds)
+    return None
+
+
+def check_runtime(training: TrainingSection, runtime: RuntimeSection) -> None:
+    """Raises `InputError` for settings that cannot be had on this machine."""
+    shardings = shardings_of(runtime.data_parallel, training.batch_size, training.batch_size, vector=False)
+    forms_of(runtime, training.precision, spread=shardings is not None)
+
+
+def _compiled(
+    spec: ArchitectureSpec,
+    training: TrainingSection,
+    runtime: RuntimeSection,
+    data: EpochData,
+    schedule: Schedule,
+    way: Way,
+) -> tuple[Program, Shardings | None]:
+    interrupts.check()
+    seeds = way.groups[0]
+    evaluated, vector = data.val_labels.shape[1], bool(seeds.ndim)
+    shardings = shardings_of(runtime.data_parallel, training.batch_size, evaluated, vector=vector)
+    forms = forms_of(runtime, training.precision, spread=shardings is not None)
+    return compile_program(spec, forms, training, data, schedule, seeds, way.plan, shardings), shardings
 
 
 class Ahead:
@@ -140,12 +187,17 @@ class Ahead:
         self._expected = {**dict([*self._expected.items()][-1:]), (spec, seeds): future}
 
     def take(self, spec: ArchitectureSpec, seeds: tuple[int, ...]) -> Prepared | None:
-        """`spec` made ready, once that is done; None where it was not expected."""
+        """`spec` made ready, once that is done; None where it was not expected, or found no memory beside another."""
         future = self._expected.pop((spec, seeds), None)
         if future is None:
             return None
         wait([future])
-        return future.result()
+        try:
+            return future.result()
+        except jax.errors.JaxRuntimeError as error:
+            if not is_exhausted(error):
+                raise
+            return None
 
 
 @contextlib.contextmanager
@@ -174,14 +226,13 @@ def forms_of(runtime: RuntimeSection, precision: Precision, *, spread: bool) -> 
         raise InputError(f'`runtime.convolutions` = "{runtime.convolutions}" cannot be had: {error}') from None
 
 
-def _ways(seeds: tuple[int, ...], runtime: RuntimeSection, batch_size: int) -> Iterator[tuple[Groups, MemoryPlan]]:
-    """Seeds in groups, and the plan of a step: from the plainest on, each needs less memory than the one before."""
+def _ways(seeds: tuple[int, ...], runtime: RuntimeSection, batch_size: int) -> list[Way]:
+    """From the plainest on."""
     groups = _groups(seeds, runtime)
-    if groups[0].ndim:
-        yield groups, PLAIN
     alone = tuple(np.array(seed, np.uint32) for seed in seeds)
-    for plan in memory_plans(batch_size):
-        yield alone, plan
+    ways = [(groups, PLAIN)] if groups[0].ndim else []
+    ways += [(alone, plan) for plan in memory_plans(batch_size)]
+    return [Way(number, *way) for number, way in enumerate(ways)]
 
 
 def _groups(seeds: tuple[int, ...], runtime: RuntimeSection) -> Groups:

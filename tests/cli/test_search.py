@@ -119,7 +119,7 @@ class TestRun:
         folder, done = finished
         assert done.returncode == 0, done.stderr
         assert "Warning" not in done.stderr
-        told = [line for line in done.stderr.splitlines() if "kept from earlier runs" not in line]  # for other cores
+        told = [line for line in done.stderr.splitlines() if "the programs kept so far" not in line]  # for other cores
         assert [line[:5] for line in told] == ["[1/3]", "[2/3]", "[3/3]"]
         for told in ("Candidates", "Signal", "Choice", "Family", f"Files in {folder}: candidates.csv"):
             assert told in done.stdout

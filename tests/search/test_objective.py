@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from scalesearch import cache
-from scalesearch.config import parse_study
+from scalesearch.config import InputError, parse_study
 from scalesearch.search import study as studies
 from scalesearch.search.design import make_plan
 from scalesearch.search.objective import TrainingEvaluation
@@ -63,6 +63,12 @@ def test_a_search_prepares_each_network_while_the_one_before_it_trains(
     assert ready == [False, *[True] * (len(plan.distinct) - 1)]
     assert len(ready) > 2
     assert losses[0] == losses[1]
+
+
+def test_settings_that_cannot_be_had_are_told_before_a_trial_is_claimed() -> None:
+    study = parse_study(tomllib.loads(f'{TINY}\n[runtime]\nconvolutions = "pallas"'), "TINY")
+    with pytest.raises(InputError, match="pallas is for GPUs, but jax computes on a cpu"):
+        TrainingEvaluation(study, load_splits(study.data), lambda report: None)
 
 
 def test_a_process_that_trains_imports_nothing_of_the_analysis() -> None:

@@ -162,13 +162,14 @@ def test_each_worker_expects_another_one_of_the_queue(tmp_path: Path) -> None:
 
     before = look()
     first = claim(study)
-    assert studies.next_waiting(before, first) == tasks[1]
-    before = look()
+    assert studies.next_waiting(before, first, workers=1) == tasks[1]
+    assert studies.next_waiting(before, first, workers=2) == tasks[2]  # the other is about to take 1
+    stale = before
     second = claim(study)
-    assert studies.next_waiting(before, second) == tasks[3]  # done after the first, which has taken the third then
-    assert studies.next_waiting(look(), first) == tasks[2]
+    assert studies.next_waiting(stale, second, workers=2) == tasks[3]  # and takes another while the first takes 2
+    assert studies.next_waiting(look(), second, workers=1) == tasks[3]  # whoever runs before it, of other machines too
     claim(study)
-    assert studies.next_waiting(look(), second) is None
+    assert studies.next_waiting(look(), second, workers=2) is None
 
 
 def test_networks_that_another_version_planned_are_a_mismatch(tmp_path: Path) -> None:

@@ -31,13 +31,14 @@ from scalesearch.models.network import Network
 from scalesearch.models.ops import choose_forms
 from scalesearch.models.pallas import program as pallas
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
-from scalesearch.training import preparation
+from scalesearch.training import loop, preparation
 from scalesearch.training.data import Splits, load_splits
 from scalesearch.training.draws import init_generator
 from scalesearch.training.loop import TrainingResult, train
 from scalesearch.training.memory import MemoryPlan, memory_plans, release
 from scalesearch.training.optimizer import build_optimizer
 from scalesearch.training.pipeline import prepare
+from scalesearch.training.preparation import Ahead
 from scalesearch.training.program import Program, compile_program, init_function, layout_of, weights_of
 from scalesearch.training.schedule import count_steps, schedule_of
 from scalesearch.training.step import TrainState, train_step
@@ -134,28 +135,40 @@ def test_memory_that_turns_out_not_to_be_there_is_done_without(
         np.testing.assert_allclose(one[1:], other[1:], rtol=1e-4)
 
 
-def test_memory_that_is_not_there_for_any_way_or_goes_in_mid_training_ends_it(
-    splits: Splits, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("where", ["epoch", "compiling"])
+def test_a_network_that_finds_no_memory_fails_rather_than_compute_something_else(
+    splits: Splits, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    compile_program, needed = preparation.compile_program, list[int]()
+    """What others leave of the memory must not decide whether batches train in parts."""
+    compile_program, plans = preparation.compile_program, list[MemoryPlan]()
 
-    def compile_counted(*arguments: Any) -> Any:
-        program = compile_program(*arguments)
-        needed.append(program.bytes_needed)
-        return dataclasses.replace(program, epoch=exhausted) if arguments[0] == SPEC else program
+    def compile_too_large(*arguments: Any) -> Any:
+        plans.append(arguments[6])
+        return (
+            exhausted() if where == "compiling" else dataclasses.replace(compile_program(*arguments), epoch=exhausted)
+        )
 
-    monkeypatch.setattr(preparation, "compile_program", compile_counted)
-    monkeypatch.setattr(preparation, "memory_plans", lambda batch_size: memory_plans(batch_size)[:2])
-    told = pytest.warns(UserWarning, match="it is tried all the same")
-    with pytest.raises(jax.errors.JaxRuntimeError, match="out of memory"), told:
-        run(splits, seeds=(0,))
-    most, least = max(needed), min(needed)
-    assert most > least
-    assert needed == [most, most, least, most, least]  # tried, then less, then nothing less is left
-    needed.clear()
+    monkeypatch.setattr(preparation, "compile_program", compile_too_large)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="out of memory"):
+        run(splits, spec=SMALL)
+    assert plans == [MemoryPlan(), MemoryPlan(remat=True)]
+
+
+def test_memory_that_goes_in_mid_training_ends_it(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    again: list[Any] = []
+    monkeypatch.setattr(loop, "prepare_again", lambda *arguments: again.append(arguments))
     with pytest.raises(jax.errors.JaxRuntimeError, match="out of memory"):
         train(SMALL, splits, TRAINING, RuntimeSection(), (0,), exhausted)
-    assert len(needed) == 1
+    assert again == []
+
+
+def test_a_network_that_found_no_memory_beside_another_is_prepared_anew(
+    splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = Ahead(splits, TRAINING, RuntimeSection())
+    monkeypatch.setattr(preparation, "compile_program", exhausted)
+    ahead.expect(SMALL, (0,))
+    assert ahead.take(SMALL, (0,)) is None
 
 
 def test_seeds_side_by_side_that_do_not_fit_train_one_after_the_other(splits: Splits, plain: TrainingResult) -> None:
@@ -303,7 +316,7 @@ PARALLEL = """
 import json, sys
 import jax
 from scalesearch import cache
-from scalesearch.training import preparation
+from scalesearch.training import loop, preparation
 from scalesearch.training.memory import MemoryPlan
 from scalesearch.training.parallel import shardings_of
 from tests.training.test_memory import SMALL, DataSection, InputError, curves, load_splits, run
