@@ -1,11 +1,13 @@
 """What XLA makes of an epoch for a GPU that is not at hand: `pip install "jax[cuda13]"`, then this; no GPU is needed.
 
     gpu_offline.py [--devices H100 A100 L4] [--networks all | baseline candidate-0 efficientnet-b0] [--seeds 1 8]
+                   [--fusion]
 
 One JSON line for each: seconds of compiling on this machine, the memory of the program, and what a step launches: GPU
 kernels of XLA, our own, and matrix products of cuBLAS. `products_of_parts` are those that XLA hands a part of a larger
 array where it lies, which cuBLAS refuses if that begins at no multiple of 16 bytes: the exit code is 1 where there are
-any. Without a device XLA tries no products out, and the time of a step is not to be had.
+any. XLA's dynamic-slice fusion makes them, which the package turns off; `--fusion` turns it on. Without a device XLA
+tries no products out, and the time of a step is not to be had.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import os
 import re
 import sys
 import time
+from concurrent.futures import wait
 from typing import Any
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # CUDA's plugin would look for a device
@@ -45,19 +48,21 @@ STEPS = 4
 COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*?\{\n(.*?)\n\}", re.MULTILINE | re.DOTALL)
 OPERATION = re.compile(r"\s*(?:ROOT )?%?[\w.\-]+ = (?:\(.*?\)|\S+) ([\w\-]+)\(")
 NO_LAUNCH = ("bitcast", "constant", "get-tuple-element", "parameter", "tuple")
-DEVICES = {  # compute capability, multiprocessors, GiB, KiB of shared memory of one and of a block, bytes a second
-    "H100": (9, 0, 132, 80, 228, 227, 3.35e12),
-    "A100": (8, 0, 108, 40, 164, 163, 1.56e12),
-    "L4": (8, 9, 58, 24, 100, 99, 3.0e11),
+# Compute capability, multiprocessors, GiB, KiB of shared memory of a multiprocessor and of a block, bytes a second, MiB
+# of cache, threads and units of a multiprocessor: NVIDIA's figures.
+DEVICES = {
+    "H100": (9, 0, 132, 80, 228, 227, 3.35e12, 50, 2048, 128),
+    "A100": (8, 0, 108, 40, 164, 163, 1.56e12, 40, 2048, 64),
+    "L4": (8, 9, 58, 24, 100, 99, 3.0e11, 48, 1536, 128),
 }
 DESCRIPTION = """
 gpu_device_info {{
-  threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048 core_count: {cores}
+  threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: {threads} core_count: {cores}
   shared_memory_per_block: 49152 shared_memory_per_core: {shared} shared_memory_per_block_optin: {shared_by_block}
-  fpus_per_core: 128 block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  fpus_per_core: {units} block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
   thread_dim_limit_x: 1024 thread_dim_limit_y: 1024 thread_dim_limit_z: 64
   registers_per_core_limit: 65536 registers_per_block_limit: 65536
-  memory_bandwidth: {bandwidth} l2_cache_size: 41943040 clock_rate_ghz: 1.7 device_memory_size: {memory}
+  memory_bandwidth: {bandwidth} l2_cache_size: {cache} clock_rate_ghz: 1.7 device_memory_size: {memory}
   cuda_compute_capability {{ major: {major} minor: {minor} }}
   device_vendor: "NVIDIA Corporation" name: "NVIDIA {name}" device_address_bits: 64
   driver_version: "13.0.0" runtime_version: "13.0.0" compile_time_toolkit_version: "13.0.0" dnn_version: "9.12.0"
@@ -81,23 +86,24 @@ def main() -> int:
     parser.add_argument("--devices", nargs="+", choices=DEVICES, default=["H100"])
     parser.add_argument("--networks", nargs="+", choices=[*specs, "all"], default=["baseline", "candidate-0"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 8], help="networks that train side by side")
+    parser.add_argument("--fusion", action="store_true", help="with XLA's dynamic-slice fusion")
     arguments = parser.parse_args()
     parts = 0
     for name in arguments.devices:
         device = described(name)
         for network in specs if "all" in arguments.networks else arguments.networks:
             for seeds in arguments.seeds:
-                found = compiled(
-                    specs[network], device, seeds, "bfloat16" if network == "efficientnet-b0" else "float32"
-                )
-                print(json.dumps({"device": name, "network": network, "seeds": seeds, **found}), flush=True)
+                precision = "bfloat16" if network == "efficientnet-b0" else "float32"
+                found = compiled(specs[network], device, seeds, precision, arguments.fusion)
+                which = {"device": name, "network": network, "seeds": seeds, "fusion": arguments.fusion}
+                print(json.dumps({**which, **found}), flush=True)
                 parts += found["products_of_parts"]
     return int(parts > 0)
 
 
 def described(name: str) -> jax.Device:
     """A device that exists as its description alone; jax is told that it computes there."""
-    major, minor, cores, memory, shared, by_block, bandwidth = DEVICES[name]
+    major, minor, cores, memory, shared, by_block, bandwidth, cache, threads, units = DEVICES[name]
     text = DESCRIPTION.format(
         name=name,
         major=major,
@@ -107,6 +113,9 @@ def described(name: str) -> jax.Device:
         shared=shared * 1024,
         shared_by_block=by_block * 1024,
         bandwidth=int(bandwidth),
+        cache=cache * 2**20,
+        threads=threads,
+        units=units,
     )
     try:
         topology = topologies.get_topology_desc(name, platform="cuda", target_config=text, topology="1x1x1")
@@ -117,7 +126,7 @@ def described(name: str) -> jax.Device:
     return device
 
 
-def compiled(spec: ArchitectureSpec, device: jax.Device, seeds: int, precision: Any) -> dict[str, Any]:
+def compiled(spec: ArchitectureSpec, device: jax.Device, seeds: int, precision: Any, fusion: bool) -> dict[str, Any]:
     """The epoch of one network."""
     batch = STUDY.training.batch_size
     training = STUDY.training.model_copy(update={"precision": precision})
@@ -127,7 +136,8 @@ def compiled(spec: ArchitectureSpec, device: jax.Device, seeds: int, precision: 
     seed = np.array(0, np.uint32) if seeds == 1 else np.arange(seeds, dtype=np.uint32)
     optimizer = build_optimizer(training)
     network = Network(spec, forms="pallas", dropout=training.dropout, rng=init_generator(0), precision=precision)
-    _, _, state = init_function(spec, training, optimizer, weights_of(network), seed.shape)
+    _, begin, state = init_function(spec, training, optimizer, weights_of(network), seed.shape)
+    wait([begin])  # compiled here in a thread
     epoch, _ = functions_of(network, "pallas", training, optimizer, together=seeds > 1)
     draws = draws_of_epoch(seed, 0, images=len(split), batch_size=batch)
     takes = (state, data, draws, schedule_of(training, count_steps(training, len(split))))
@@ -138,6 +148,8 @@ def compiled(spec: ArchitectureSpec, device: jax.Device, seeds: int, precision: 
         lowered = epoch.lower(*placed)
     start = time.perf_counter()
     options = {**executables.options_of("gpu", brief=False), "xla_gpu_autotune_level": "0"}
+    if fusion:
+        options["xla_gpu_enable_dynamic_slice_fusion"] = True
     program = lowered.compile(compiler_options=options)
     seconds = time.perf_counter() - start
     return {

@@ -217,7 +217,9 @@ def peer(study: StudyConfig, specs: list[ArchitectureSpec], threads: int, proces
     return found
 
 
-def searches(study: StudyConfig, options: list[str], threads: int, folder: Path) -> tuple[list[float], Any, Any]:
+def searches(
+    study: StudyConfig, options: list[str], threads: int, processes: int, folder: Path
+) -> tuple[list[float], Any, Any]:
     """Seconds of the peer, of a first run and of a run with all kept; losses of the peer, and ours by network."""
     asked, losses = folder / "study.toml", folder / "losses.json"
     asked.write_text(tomli_w.dumps(study.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
@@ -230,7 +232,7 @@ def searches(study: StudyConfig, options: list[str], threads: int, folder: Path)
 
     by_turns([ours("before", math.inf)])
     theirs = Runner([*again, "--peer-to", str(losses)], TURN, folder / "peer.log")
-    runners = [theirs, ours("cold", TURN / 2.5), ours("warm", TURN / 4)]
+    runners = [theirs, ours("cold", TURN * processes / 3.6), ours("warm", TURN * processes / 4.9)]
     by_turns(runners)
     records = [record for name in ("cold", "warm") for record in scalesearch.load(folder / name).records]
     found = {record.candidate.spec: [seed.val_loss for seed in record.seeds] for record in records}
@@ -270,7 +272,7 @@ def main() -> None:
     for key, value in (("--degree", arguments.degree), ("--seeds", arguments.seeds)):
         options += [] if value is None else [key, str(value)]
     with tempfile.TemporaryDirectory() as folder:
-        (peer_seconds, cold, warm), losses, found = searches(study, options, threads, Path(folder))
+        (peer_seconds, cold, warm), losses, found = searches(study, options, threads, arguments.processes, Path(folder))
     own = [found[spec] for spec in specs]
     columns = zip(losses, own, np.subtract(own, losses), strict=True)
     rows = [[round(value, 4) for part in row for value in _mean_and_sd(part)] for row in columns]

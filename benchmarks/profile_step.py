@@ -5,10 +5,12 @@
 The machine's peaks are measured here: a product of 2048 × 2048 matrices; and adding in place, over and over, to as many
 bytes as the step's maps have, which for a small network stay in the processor's caches, and to 256 MiB, which do not.
 A step needs 6 floating-point operations a multiply-add (forward and two gradients), and in these kernels moves each
-map fourteen times: a convolution writes it and reads its input, normalisation reads it twice and writes it once, and
-going back three more reads and writes of each. The bound is the longer of the two times, that of the traffic at the
-faster of the two rates. The profile sums the time of XLA's kernels by the part of the step that they belong to
-(`jax.named_scope`); kernels overlap, so the sums are shares of work, not of the clock. One JSON line.
+map fourteen times: a convolution writes it and reads its input, normalisation reads it twice and writes it once (5);
+back through the normalisation two reads each of the map and its gradient and one write (5), through the convolution two
+reads of the gradient, one of the input and one write (4). The bound is the longer of the two times, that of the traffic
+at the faster of the two rates. The profile sums the time of XLA's kernels by the part of the step that they belong to
+(`jax.named_scope`); kernels overlap, so the sums are shares of work, not of the clock. Images are moved and mirrored
+and weights averaged, as in the studies. One JSON line.
 """
 
 from __future__ import annotations
@@ -98,6 +100,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         warmup_epochs=0,
         weight_decay=0.01,
         label_smoothing=0.1,
+        ema_decay=0.98,
+        shift=0.08,
+        flip=True,
         precision=arguments.precision,
     )
     rng = np.random.default_rng(0)

@@ -240,7 +240,7 @@ def show_status(run: Run) -> None:
         out.print(_leaderboard(run, LEADERS, out.width))
         out.print(_COLUMNS, soft_wrap=True)
         if left := states["waiting"] + states["running"]:
-            out.print(f"[yellow]So far, with {left} more trials to be trained:[/]")
+            out.print(f"[yellow]So far, with {count_of(left, 'more trial')} to be trained:[/]")
         out.print(run.choice.signal.verdict, soft_wrap=True)
 
 
@@ -251,7 +251,7 @@ def show_result(run: Run) -> None:
     out = console()
     left = run.states["waiting"] + run.states["running"]
     if left:
-        out.print(f"[yellow]So far: {left} more trials are to be trained.[/]")
+        out.print(f"[yellow]So far: {count_of(left, 'more trial')} to be trained.[/]")
     if not run.has_result:
         out.print("No candidate finished, so nothing can be chosen.")
     else:
