@@ -29,6 +29,8 @@ FILES = [
     "candidates.csv", "candidates.parquet", "coefficients.json", "report.html", "study.db", "study.toml",
     "trials.csv", "trials.parquet",
 ]  # fmt: skip
+OF_ITS_OWN = [("batch_size = 50", f"batch_size = {size}") for size in (40, 25)]
+"""Of workers with a part of the cores: programs that other tests keep for all cores would be told of."""
 
 
 def test_an_allocator_is_tuned_before_training_and_memory_released_after_it(
@@ -119,8 +121,7 @@ class TestRun:
         folder, done = finished
         assert done.returncode == 0, done.stderr
         assert "Warning" not in done.stderr
-        told = [line for line in done.stderr.splitlines() if "the programs kept so far" not in line]  # for other cores
-        assert [line[:5] for line in told] == ["[1/3]", "[2/3]", "[3/3]"]
+        assert [line[:5] for line in done.stderr.splitlines()] == ["[1/3]", "[2/3]", "[3/3]"]
         for told in ("Candidates", "Signal", "Choice", "Family", f"Files in {folder}: candidates.csv"):
             assert told in done.stdout
         assert sorted(path.name for path in folder.iterdir() if path.name != ".lock") == FILES
@@ -235,7 +236,8 @@ class TestRun:
 
     def test_workers_share_the_trials(self, tiny: Path) -> None:
         # Trials long enough for the second worker, which has to start, to find some left.
-        tiny.write_text(TINY.replace("epochs = 2", "epochs = 100").replace("seeds = 2", "seeds = 4"), encoding="utf-8")
+        study = TINY.replace("epochs = 2", "epochs = 100").replace("seeds = 2", "seeds = 4")
+        tiny.write_text(study.replace(*OF_ITS_OWN[0]), encoding="utf-8")
         folder = tiny.parent / "run"
         done = scalesearch("run", "--study", tiny, "--out", folder, "--workers", "2", "--json")
         assert done.returncode == 0, done.stderr
@@ -255,6 +257,7 @@ class TestRun:
 
     @pytest.mark.postgresql
     def test_on_a_server_the_folder_gets_a_copy_and_a_worker_may_join(self, tiny: Path, postgresql_url: str) -> None:
+        tiny.write_text(TINY.replace(*OF_ITS_OWN[1]), encoding="utf-8")
         folder = tiny.parent / "run"
         arguments = ["run", "--study", tiny, "--out", folder, "--storage", postgresql_url, "--study-name", "shared"]
         done = scalesearch(*arguments, "--workers", "2")
