@@ -119,7 +119,7 @@ def described(name: str) -> jax.Device:
     )
     try:
         topology = topologies.get_topology_desc(name, platform="cuda", target_config=text, topology="1x1x1")
-    except NotImplementedError:
+    except NotImplementedError:  # jax's answer where no plugin for CUDA is installed
         sys.exit('jax has no compiler for a GPU here: pip install "jax[cuda13]" (or cuda12) brings it')
     jax.default_backend = lambda: "gpu"
     (device,) = topology.devices

@@ -164,9 +164,8 @@ def test_each_worker_expects_another_one_of_the_queue(tmp_path: Path) -> None:
     first = claim(study)
     assert studies.next_waiting(before, first, workers=1) == tasks[1]
     assert studies.next_waiting(before, first, workers=2) == tasks[2]  # the other is about to take 1
-    stale = before
     second = claim(study)
-    assert studies.next_waiting(stale, second, workers=2) == tasks[3]  # and takes another while the first takes 2
+    assert studies.next_waiting(before, second, workers=2) == tasks[3]  # and takes another while the first takes 2
     assert studies.next_waiting(look(), second, workers=1) == tasks[3]  # whoever runs before it, of other machines too
     claim(study)
     assert studies.next_waiting(look(), second, workers=2) is None
