@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import shutil
 import time
 import warnings
 import weakref
-from collections.abc import Container
+from collections.abc import Container, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, _CachedStorage
+from optuna.storages._cached_storage import _StudyInfo
+from optuna.storages._rdb.models import TrialModel
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, event, select
 from sqlalchemy.exc import ArgumentError, InvalidatePoolError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -118,7 +122,8 @@ def _ping_after_a_rest(engine: Engine) -> None:
 class OneLook(_CachedStorage):
     """Optuna's cache of a storage, without what it would read twice.
 
-    A claim goes by the look at all trials that came right before it: Optuna reads every unfinished trial to find one
+    A trial that waits is as it was queued: of those a look reads which ones still wait, where Optuna reads all that
+    they hold. A claim goes by the look at all trials that came right before it: Optuna looks once more to find one
     that waits, which a worker has just done. The storage refuses a trial that another worker claimed in between, and
     Optuna goes on to the next. Whether a worker died is not asked before each of many short trials.
     """
@@ -126,6 +131,7 @@ class OneLook(_CachedStorage):
     def __init__(self, backend: RDBStorage) -> None:
         super().__init__(backend)
         self._looked: int | None = None  # the study whose trials were read since, and are good for a claim
+        self._claimed: FrozenTrial | None = None  # the trial that was claimed just now
         self._asked = -math.inf  # when it was asked who died, by `time.monotonic`
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
@@ -143,9 +149,56 @@ class OneLook(_CachedStorage):
             unfinished = [self._trial_id_to_study_id_and_number[key][1] for key in study.unfinished_trial_ids]
             trials = [study.trials[number] for number in sorted(unfinished)]
             return [trial for trial in trials if trial.state == TrialState.WAITING]
-        trials = super().get_all_trials(study_id, deepcopy, states)
-        self._looked = study_id if states is None else None
-        return trials
+        if states is not None:
+            return super().get_all_trials(study_id, deepcopy, states)
+        self._read_trials_from_remote_storage(study_id)
+        self._looked = study_id
+        numbered = self._studies[study_id].trials
+        trials = [numbered[number] for number in sorted(numbered)]
+        return copy.deepcopy(trials) if deepcopy else trials
+
+    def _read_trials_from_remote_storage(self, study_id: int) -> None:
+        with self._lock:
+            study = self._studies.setdefault(study_id, _StudyInfo())
+            queued = {key for key in study.unfinished_trial_ids if self._is_queued(study, key)}
+            changed = study.unfinished_trial_ids - self._waiting(study_id, queued)
+            known = max((study.last_finished_trial_id, *study.unfinished_trial_ids))
+            trials = self._backend._get_trials(study_id, None, changed, known)
+            self._add_trials_to_cache(study_id, trials)
+            finished = {trial._trial_id for trial in trials if trial.state.is_finished()}
+            study.unfinished_trial_ids |= {trial._trial_id for trial in trials}
+            study.unfinished_trial_ids -= finished
+            study.last_finished_trial_id = max((study.last_finished_trial_id, *finished))
+
+    def _is_queued(self, study: _StudyInfo, trial_id: int) -> bool:
+        return study.trials[self._trial_id_to_study_id_and_number[trial_id][1]].state == TrialState.WAITING
+
+    def _waiting(self, study_id: int, queued: set[int]) -> set[int]:
+        """Which of the trials that were `queued` still wait."""
+        if not queued:
+            return queued
+        wanted = select(TrialModel.trial_id).where(
+            TrialModel.study_id == study_id,
+            TrialModel.state == TrialState.WAITING,
+            TrialModel.trial_id.between(min(queued), max(queued)),
+        )
+        with self._backend.engine.connect() as connection:
+            return queued.intersection(connection.execute(wanted).scalars())
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        """Whether the trial is in this state now; not where another worker has claimed it before."""
+        done = super().set_trial_state_values(trial_id, state, values)
+        self._claimed = None
+        if done and state == TrialState.RUNNING and trial_id in self._trial_id_to_study_id_and_number:
+            study, number = self._trial_id_to_study_id_and_number[trial_id]
+            self._claimed = copy.deepcopy(self._studies[study].trials[number])
+            self._claimed.state, self._claimed.datetime_start = state, datetime.now()
+        return done
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """The trial, as it is stored; right after its claim, as it was queued."""
+        claimed, self._claimed = self._claimed, None
+        return claimed if claimed is not None and claimed._trial_id == trial_id else super().get_trial(trial_id)
 
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:
         now = time.monotonic()

@@ -183,6 +183,49 @@ def test_a_trial_queued_after_the_look_can_be_claimed(tmp_path: Path) -> None:
     assert studies.is_queued(claim(study))
 
 
+def test_a_look_reads_what_may_have_changed_and_no_trial_that_waits_still(storage_url: str) -> None:
+    config = planted_study(design={"degree": 2})
+    own = studies.open_study(open_storage(storage_url), config, "digest")
+    other = studies.join_study(open_storage(storage_url), config.name)
+    plan = make_plan(config).trials
+    studies.enqueue_missing(own, plan[:-1])
+    first = own.get_trials(deepcopy=False)
+    done, failed, runs = claim(other), claim(other), claim(other)
+    other.tell(done, 1.0)
+    other.tell(failed, state=TrialState.FAIL)
+    runs.set_user_attr("said", "before")
+    studies.enqueue_missing(other, plan[-1:])
+    seen = own.get_trials(deepcopy=False)
+    running, waiting = TrialState.RUNNING, TrialState.WAITING
+    states = [TrialState.COMPLETE, TrialState.FAIL, running, *[waiting] * (len(plan) - 3)]
+    assert [trial.state for trial in seen] == states
+    assert (seen[0].value, seen[2].user_attrs["said"]) == (1.0, "before")
+    assert [trial.number for trial in seen if any(trial is old for old in first)] == list(range(3, len(first)))
+    runs.set_user_attr("said", "after")
+    assert own.get_trials(deepcopy=False)[2].user_attrs["said"] == "after"
+    assert [trial.number for trial in own.get_trials(states=(waiting,))] == list(range(3, len(plan)))
+
+
+def test_a_claimed_trial_is_as_it_was_queued_and_is_read_again_when_it_is_told(storage_url: str) -> None:
+    config = planted_study(design={"degree": 1})
+    own = studies.open_study(open_storage(storage_url), config, "digest")
+    other = studies.join_study(open_storage(storage_url), config.name)
+    studies.enqueue_missing(own, make_plan(config).trials)
+    queued = own.get_trials()[0]
+    trial = claim(own)
+    stored = other.trials[0]
+    assert trial._cached_frozen_trial.user_attrs == stored.user_attrs == queued.user_attrs
+    assert (trial.params, trial.distributions) == (stored.params, stored.distributions)
+    assert trial._cached_frozen_trial.state == stored.state == TrialState.RUNNING
+    assert trial.datetime_start is not None
+    assert stored.datetime_start is not None
+    assert abs((trial.datetime_start - stored.datetime_start).total_seconds()) < 60
+    assert own.get_trials()[0] == stored
+    other.tell(0, state=TrialState.FAIL)  # as a worker that gives this one up for dead
+    with pytest.raises(ValueError, match="FAIL"):
+        own.tell(trial, 1.0)
+
+
 def test_who_died_is_asked_at_most_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = studies.open_study(open_storage(sqlite_url(tmp_path)), planted_study(), "digest")
     asked: list[int] = []
