@@ -125,13 +125,16 @@ class OneLook(_CachedStorage):
     A trial that waits is as it was queued: of those a look reads which ones still wait, where Optuna reads all that
     they hold. A claim goes by the look at all trials that came right before it: Optuna looks once more to find one
     that waits, which a worker has just done. The storage refuses a trial that another worker claimed in between, and
-    Optuna goes on to the next. Whether a worker died is not asked before each of many short trials.
+    Optuna goes on to the next. What the claimed trial holds is known then, and nobody but its worker adds to it; the
+    storage refuses what that one writes where another has given it up for dead. Whether a worker died is not asked
+    before each of many short trials.
     """
 
     def __init__(self, backend: RDBStorage) -> None:
         super().__init__(backend)
         self._looked: int | None = None  # the study whose trials were read since, and are good for a claim
-        self._claimed: FrozenTrial | None = None  # the trial that was claimed just now
+        self._claimed: FrozenTrial | None = None  # the trial that was claimed here, while its copy is exact
+        self._in_order: dict[int, list[FrozenTrial]] = {}  # of each study, by their numbers
         self._asked = -math.inf  # when it was asked who died, by `time.monotonic`
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
@@ -153,9 +156,7 @@ class OneLook(_CachedStorage):
             return super().get_all_trials(study_id, deepcopy, states)
         self._read_trials_from_remote_storage(study_id)
         self._looked = study_id
-        numbered = self._studies[study_id].trials
-        trials = [numbered[number] for number in sorted(numbered)]
-        return copy.deepcopy(trials) if deepcopy else trials
+        return (copy.deepcopy if deepcopy else list)(self._in_order[study_id])
 
     def _read_trials_from_remote_storage(self, study_id: int) -> None:
         with self._lock:
@@ -165,6 +166,9 @@ class OneLook(_CachedStorage):
             known = max((study.last_finished_trial_id, *study.unfinished_trial_ids))
             trials = self._backend._get_trials(study_id, None, changed, known)
             self._add_trials_to_cache(study_id, trials)
+            in_order = self._in_order.setdefault(study_id, [])
+            for trial in trials:  # numbers and keys ascend together, without gaps
+                in_order[trial.number : trial.number + 1] = [trial]
             finished = {trial._trial_id for trial in trials if trial.state.is_finished()}
             study.unfinished_trial_ids |= {trial._trial_id for trial in trials}
             study.unfinished_trial_ids -= finished
@@ -187,18 +191,23 @@ class OneLook(_CachedStorage):
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """Whether the trial is in this state now; not where another worker has claimed it before."""
-        done = super().set_trial_state_values(trial_id, state, values)
         self._claimed = None
+        done = super().set_trial_state_values(trial_id, state, values)
         if done and state == TrialState.RUNNING and trial_id in self._trial_id_to_study_id_and_number:
             study, number = self._trial_id_to_study_id_and_number[trial_id]
             self._claimed = copy.deepcopy(self._studies[study].trials[number])
             self._claimed.state, self._claimed.datetime_start = state, datetime.now()
         return done
 
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """What a sampler or a pruner notes, past `optuna.Trial`."""
+        self._claimed = None
+        super().set_trial_system_attr(trial_id, key, value)
+
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        """The trial, as it is stored; right after its claim, as it was queued."""
-        claimed, self._claimed = self._claimed, None
-        return claimed if claimed is not None and claimed._trial_id == trial_id else super().get_trial(trial_id)
+        """The trial; of one claimed here the copy in which `optuna.Trial` notes what it writes."""
+        own = self._claimed
+        return own if own is not None and own._trial_id == trial_id else super().get_trial(trial_id)
 
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:
         now = time.monotonic()

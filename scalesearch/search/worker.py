@@ -129,7 +129,7 @@ def work(
         if left > 0:
             try:
                 study.optimize(objective, n_trials=1, catch=(TrialFailed,))
-            except ValueError:  # Optuna's, for a trial that has ended already
+            except UpdateFinishedTrialError:  # of the trial's end: it has ended already
                 if not taken_away:
                     raise
                 taken_away.clear()

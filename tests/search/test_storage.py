@@ -11,6 +11,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import create_engine, text
@@ -206,7 +207,7 @@ def test_a_look_reads_what_may_have_changed_and_no_trial_that_waits_still(storag
     assert [trial.number for trial in own.get_trials(states=(waiting,))] == list(range(3, len(plan)))
 
 
-def test_a_claimed_trial_is_as_it_was_queued_and_is_read_again_when_it_is_told(storage_url: str) -> None:
+def test_a_claimed_trial_is_known_by_the_look_and_not_told_where_another_worker_gave_it_up(storage_url: str) -> None:
     config = planted_study(design={"degree": 1})
     own = studies.open_study(open_storage(storage_url), config, "digest")
     other = studies.join_study(open_storage(storage_url), config.name)
@@ -221,9 +222,20 @@ def test_a_claimed_trial_is_as_it_was_queued_and_is_read_again_when_it_is_told(s
     assert stored.datetime_start is not None
     assert abs((trial.datetime_start - stored.datetime_start).total_seconds()) < 60
     assert own.get_trials()[0] == stored
-    other.tell(0, state=TrialState.FAIL)  # as a worker that gives this one up for dead
-    with pytest.raises(ValueError, match="FAIL"):
+    trial.report(2.0, step=1)
+    trial.set_user_attr("said", [1, 2])
+    own._storage.set_trial_system_attr(trial._trial_id, "rung", 3.0)  # as pruners do
+    assert own._storage.get_trial(trial._trial_id).system_attrs["rung"] == 3.0
+    own.tell(trial, state=TrialState.PRUNED)
+    ended = other.trials[0]
+    assert (ended.state, ended.value, ended.user_attrs["said"]) == (TrialState.PRUNED, 2.0, [1, 2])
+    assert own.get_trials()[0] == own._storage.get_trial(ended._trial_id) == ended
+
+    trial = claim(own)
+    other.tell(trial.number, state=TrialState.FAIL)  # as a worker that gives this one up for dead
+    with pytest.raises(UpdateFinishedTrialError):
         own.tell(trial, 1.0)
+    assert other.trials[trial.number].state == own._storage.get_trial(trial._trial_id).state == TrialState.FAIL
 
 
 def test_who_died_is_asked_at_most_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
