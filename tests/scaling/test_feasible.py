@@ -122,7 +122,7 @@ def test_the_set_is_that_of_a_dense_sweep(
     assert set(found) == _sweep(base, rounding, budget, 0.05, step=1 / 64)
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(
     depths=st.lists(st.integers(1, 5), min_size=1, max_size=3),
     widths=st.lists(st.integers(4, 40), min_size=3, max_size=3),

@@ -42,7 +42,7 @@ from scalesearch.training.preparation import Ahead
 from scalesearch.training.program import Program, compile_program, init_function, layout_of, weights_of
 from scalesearch.training.schedule import count_steps, schedule_of
 from scalesearch.training.step import TrainState, train_step
-from tests.haste import EMITTERS
+from tests.haste import HASTE
 
 SPEC = ArchitectureSpec(14, 1, 10, StemSpec(8, 3, 1), (StageSpec("mbconv", 3, 2, 3, 16, 3, 0.25),), 32, "swish")
 SMALL = ArchitectureSpec(10, 1, 10, StemSpec(8, 3, 2), (StageSpec("mbconv", 3, 2, 3, 16, 2, 0.25),), 0, "swish")
@@ -67,28 +67,33 @@ def run(
     return train(spec, splits, TRAINING, RuntimeSection(**runtime), seeds, lambda report: None)
 
 
-def compiled(splits: Splits, plan: MemoryPlan, **changes: Any) -> Program:
+def compiled(splits: Splits, spec: ArchitectureSpec, plan: MemoryPlan, **changes: Any) -> Program:
     training = TRAINING.model_copy(update=changes)
-    data = prepare(splits.train, splits.validation, SPEC.resolution, training.batch_size)
+    data = prepare(splits.train, splits.validation, spec.resolution, training.batch_size)
     schedule = schedule_of(training, count_steps(training, len(splits.train)))
-    return compile_program(SPEC, choose_forms("auto", "cpu"), training, data, schedule, np.array(0, np.uint32), plan)
+    return compile_program(spec, choose_forms("auto", "cpu"), training, data, schedule, np.array(0, np.uint32), plan)
+
+
+@pytest.fixture(scope="module")
+def needed(splits: Splits) -> list[int]:
+    """Bytes that the network needs in each of the first plans."""
+    return [compiled(splits, SPEC, plan).bytes_needed for plan in memory_plans(TRAINING.batch_size)[:3]]
 
 
 def curves(result: TrainingResult) -> list[Any]:
     return [(seed.seed, seed.train_loss, seed.val_loss_curve) for seed in result.seeds]
 
 
-def test_every_plan_needs_less_than_the_one_before(splits: Splits) -> None:
-    needed = [compiled(splits, plan).bytes_needed for plan in memory_plans(TRAINING.batch_size)[:3]]
+def test_every_plan_needs_less_than_the_one_before(needed: list[int]) -> None:
     assert needed == sorted(needed, reverse=True)
     assert needed[1] < 0.7 * needed[0]
     assert needed[2] < 0.8 * needed[1]
 
 
 def test_a_network_that_would_not_fit_computes_its_blocks_anew_for_the_same_result(
-    splits: Splits, plain: TrainingResult
+    splits: Splits, plain: TrainingResult, needed: list[int]
 ) -> None:
-    most, less = (compiled(splits, plan).bytes_needed for plan in memory_plans(TRAINING.batch_size)[:2])
+    most, less, _ = needed
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tight = run(splits, memory=(most + less) / 2 / 2**30)
@@ -171,10 +176,9 @@ def test_a_network_that_found_no_memory_beside_another_is_prepared_anew(
     assert ahead.take(SMALL, (0,)) is None
 
 
-def test_seeds_side_by_side_that_do_not_fit_train_one_after_the_other(splits: Splits, plain: TrainingResult) -> None:
-    alone = compiled(splits, MemoryPlan()).bytes_needed
+def test_seeds_side_by_side_that_do_not_fit_train_one_after_the_other(splits: Splits, needed: list[int]) -> None:
     reports: list[tuple[int, ...]] = []
-    runtime = RuntimeSection(seeds_together=True, memory=1.2 * alone / 2**30)
+    runtime = RuntimeSection(seeds_together=True, memory=1.2 * needed[0] / 2**30)
     train(SPEC, splits, TRAINING, runtime, (0, 1), lambda report: reports.append(report.seeds))
     assert reports == [(0,), (0,), (1,), (1,)]
 
@@ -288,7 +292,7 @@ def test_bfloat16_computes_in_half_the_bits_and_keeps_its_variables_in_all(split
         result[precision] = train(SMALL, splits, training, RuntimeSection(), (0,), lambda report: None).seeds[0]
     assert result["bfloat16"].train_loss != result["float32"].train_loss
     np.testing.assert_allclose(result["bfloat16"].val_loss_curve, result["float32"].val_loss_curve, rtol=0.03)
-    program = compiled(splits, MemoryPlan(), precision="bfloat16")
+    program = compiled(splits, SMALL, MemoryPlan(), precision="bfloat16")
     state = program.init(np.array(0, np.uint32))
     assert {leaf.dtype for leaf in jax.tree.leaves(state.weights)} == {jnp.dtype("float32")}
 
@@ -343,7 +347,7 @@ print(json.dumps(list(map(curves, results))))
 
 
 def test_two_devices_give_the_losses_of_one_by_kept_programs_too(tmp_path: Path) -> None:
-    options = {"xla_force_host_platform_device_count": 2, **EMITTERS}
+    options = {"xla_force_host_platform_device_count": 2, **HASTE}
     flags = " ".join(f"--{name}={str(value).lower()}" for name, value in options.items())
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "SCALESEARCH_CACHE_DIR": str(tmp_path)}
     done = subprocess.run(
