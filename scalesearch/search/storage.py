@@ -125,9 +125,9 @@ class OneLook(_CachedStorage):
     A trial that waits is as it was queued: of those a look reads which ones still wait, where Optuna reads all that
     they hold. A claim goes by the look at all trials that came right before it: Optuna looks once more to find one
     that waits, which a worker has just done. The storage refuses a trial that another worker claimed in between, and
-    Optuna goes on to the next. What the claimed trial holds is known then, and nobody but its worker adds to it; the
-    storage refuses what that one writes where another has given it up for dead. Whether a worker died is not asked
-    before each of many short trials.
+    Optuna goes on to the next. What the claimed trial holds is known then, and what its worker adds; where another one
+    has given it up for dead, the storage refuses that. Whether a worker died is not asked before each of many short
+    trials.
     """
 
     def __init__(self, backend: RDBStorage) -> None:
@@ -156,7 +156,13 @@ class OneLook(_CachedStorage):
             return super().get_all_trials(study_id, deepcopy, states)
         self._read_trials_from_remote_storage(study_id)
         self._looked = study_id
-        return (copy.deepcopy if deepcopy else list)(self._in_order[study_id])
+        trials = self._in_order[study_id]
+        return copy.deepcopy(trials) if deepcopy else list(trials)
+
+    def delete_study(self, study_id: int) -> None:
+        """The study and its trials; a later study may have its key."""
+        self._in_order.pop(study_id, None)
+        super().delete_study(study_id)
 
     def _read_trials_from_remote_storage(self, study_id: int) -> None:
         with self._lock:
@@ -167,7 +173,7 @@ class OneLook(_CachedStorage):
             trials = self._backend._get_trials(study_id, None, changed, known)
             self._add_trials_to_cache(study_id, trials)
             in_order = self._in_order.setdefault(study_id, [])
-            for trial in trials:  # numbers and keys ascend together, without gaps
+            for trial in trials:  # by ascending keys, hence numbers, which have no gaps
                 in_order[trial.number : trial.number + 1] = [trial]
             finished = {trial._trial_id for trial in trials if trial.state.is_finished()}
             study.unfinished_trial_ids |= {trial._trial_id for trial in trials}
@@ -190,7 +196,7 @@ class OneLook(_CachedStorage):
             return queued.intersection(connection.execute(wanted).scalars())
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """Whether the trial is in this state now; not where another worker has claimed it before."""
+        """Whether it was done: a trial is claimed once. Raises `UpdateFinishedTrialError` for one that has ended."""
         self._claimed = None
         done = super().set_trial_state_values(trial_id, state, values)
         if done and state == TrialState.RUNNING and trial_id in self._trial_id_to_study_id_and_number:

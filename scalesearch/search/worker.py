@@ -129,7 +129,8 @@ def work(
         if left > 0:
             try:
                 study.optimize(objective, n_trials=1, catch=(TrialFailed,))
-            except UpdateFinishedTrialError:  # of the trial's end: it has ended already
+            except (UpdateFinishedTrialError, ValueError):  # Optuna's, for a trial that has ended already
+                interrupts.check()  # which the trial's end has covered
                 if not taken_away:
                     raise
                 taken_away.clear()
@@ -193,17 +194,22 @@ def _claimed(
 
     That is a trial that nobody queued, since another worker took the last one between the look and the
     claim; or one of two that stand for the same network and seeds, as when two runs fill the queue at once.
-    `seen` is the look: where it shows the trial, it shows all that were queued before it.
+    `seen` is the look: where it shows the trial, it shows all that were queued before it. One that it shows waiting may
+    have ended since, and another taken its place: so none is one too many by that look alone.
     """
+
+    def has_twin(own: FrozenTrial, seen: list[FrozenTrial]) -> bool:
+        return any(
+            studies.holds(other) and (other.number < own.number or studies.has_record(other))
+            for other in twins.of(seen, own)
+        )
+
     if trial.number >= len(seen):
         seen = study.get_trials(deepcopy=False)
     own = seen[trial.number]
     candidate = studies.candidate_of(own)
-    if candidate is None:
+    if candidate is None or (has_twin(own, seen) and has_twin(own, study.get_trials(deepcopy=False))):
         raise optuna.TrialPruned
-    for other in twins.of(seen, own):
-        if studies.holds(other) and (other.number < own.number or studies.has_record(other)):
-            raise optuna.TrialPruned
     if not own.params:  # queued by `enqueue_trial`, which leaves them to whoever claims it
         studies.suggested(trial)
     return candidate, studies.seeds_of(own)

@@ -238,6 +238,18 @@ def test_a_claimed_trial_is_known_by_the_look_and_not_told_where_another_worker_
     assert other.trials[trial.number].state == own._storage.get_trial(trial._trial_id).state == TrialState.FAIL
 
 
+def test_a_study_that_takes_the_key_of_a_deleted_one_has_trials_of_its_own(tmp_path: Path) -> None:
+    config = planted_study(design={"degree": 1})
+    first = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest")
+    studies.enqueue_missing(first, make_plan(config).trials)
+    assert len(first.get_trials()) == 3
+    optuna.delete_study(study_name=config.name, storage=first._storage)
+    second = optuna.create_study(study_name="second", storage=first._storage)
+    assert second._study_id == first._study_id
+    second.enqueue_trial({})
+    assert [trial.number for trial in second.get_trials()] == [0]
+
+
 def test_who_died_is_asked_at_most_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = studies.open_study(open_storage(sqlite_url(tmp_path)), planted_study(), "digest")
     asked: list[int] = []

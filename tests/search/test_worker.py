@@ -17,6 +17,7 @@ import sqlalchemy
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from scalesearch import interrupts
 from scalesearch.config import StudyConfig
 from scalesearch.records import Failure, TrialRecord, record_to_json
 from scalesearch.scaling.feasible import Candidate
@@ -25,6 +26,7 @@ from scalesearch.search import study as studies
 from scalesearch.search import worker as workers
 from scalesearch.search.design import Plan, make_plan
 from scalesearch.search.looks import Tally
+from scalesearch.search.pruning import Watch, goes_on
 from scalesearch.search.storage import open_storage, sqlite_url
 from scalesearch.search.worker import Evaluate, Finished, work
 from tests.planted import PlantedSurface, claim, planted_evaluate, planted_study
@@ -261,25 +263,80 @@ def test_a_worker_that_died_before_its_first_heartbeat_holds_its_trial_no_longer
     assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 3, "pruned": 0, "failed": 0}
 
 
-def test_a_worker_that_slept_and_lost_its_trial_goes_on_with_the_next(tmp_path: Path) -> None:
-    url = sqlite_url(tmp_path)
+def give_up(study: optuna.Study) -> None:
+    """As another worker does with the trial of `study` that runs, after its worker has given no sign for long."""
+    while not age_heartbeats(study):  # the first one is on its way
+        time.sleep(0.01)
+    other = studies.join_study(open_storage(study._storage._backend.url), study.study_name)  # type: ignore[attr-defined]
+    with pytest.warns(optuna.exceptions.ExperimentalWarning):
+        optuna.storages.fail_stale_trials(other)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"design": {"kind": "tpe", "size": 15}}, {"prune": True, "seeds": 4}], ids=["", "tpe", "prune"]
+)
+def test_a_worker_that_slept_and_lost_its_trial_goes_on_with_the_next(tmp_path: Path, changes: Any) -> None:
+    config = planted_study(**changes)
     slept: list[Candidate] = []
 
-    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on) -> TrialRecord:
+        evaluated.append(candidate)
+        record = planted_evaluate(PlantedSurface())(candidate, seeds, watch)  # the pruner has noted its rungs
         if not slept:
             slept.append(candidate)
-            while not age_heartbeats(study):  # the first one is on its way
-                time.sleep(0.01)
-            other = studies.join_study(open_storage(url), "planted")
-            with pytest.warns(optuna.exceptions.ExperimentalWarning):
-                optuna.storages.fail_stale_trials(other)
-        return planted_evaluate(PlantedSurface())(candidate, seeds)
+            give_up(study)
+        return record
 
-    study, plan = begin(url, planted_study())
-    counting = Counting(evaluate)
-    work(study, planted_study(), plan, counting, lambda finished: None, lambda running: None)
-    assert Counter(c.spec for c in counting.candidates)[slept[0].spec] == 2
-    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 15, "pruned": 0, "failed": 0}
+    evaluated: list[Candidate] = []
+    study, plan = begin(sqlite_url(tmp_path), config)
+    work(study, config, plan, evaluate, lambda finished: None, lambda running: None)
+    assert Counter(c.spec for c in evaluated)[slept[0].spec] == 2
+    states = studies.count_states(study)
+    assert (states["complete"] + states["pruned"], states["failed"]) == (15, 0)
+    assert study.trials[0].state == TrialState.FAIL
+
+
+def test_an_interrupt_of_a_trial_that_was_given_up_is_an_interrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Event()
+    monkeypatch.setattr(interrupts, "_asked", asked)
+
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+        give_up(study)
+        asked.set()
+        interrupts.check()
+        raise AssertionError
+
+    study, plan = begin(sqlite_url(tmp_path), planted_study())
+    with pytest.raises(KeyboardInterrupt):
+        work(study, planted_study(), plan, evaluate, lambda finished: None, lambda running: None)
+
+
+def test_a_trial_is_not_dropped_for_one_that_has_ended_since_the_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two statements of a look another worker was interrupted in a trial, and in the one that replaced it."""
+    config = planted_study(design={"degree": 1})
+    study, plan = begin(sqlite_url(tmp_path), config)
+    other = studies.join_study(open_storage(sqlite_url(tmp_path)), config.name)
+    waiting, interrupted = storages.OneLook._waiting, list[int]()
+
+    def torn(self: storages.OneLook, study_id: int, queued: set[int]) -> set[int]:
+        found = waiting(self, study_id, queued)
+        if self is study._storage and len(found) == 1 and not interrupted:
+            for _ in range(2):
+                trial = claim(other)
+                studies.enqueue_again(other, trial)
+                other.tell(trial, state=TrialState.FAIL)
+                interrupted.append(trial.number)
+        return found
+
+    monkeypatch.setattr(storages.OneLook, "_waiting", torn)
+    evaluate = Counting()
+    work(study, config, plan, evaluate, lambda finished: None, lambda running: None)
+    assert interrupted == [2, 3]
+    assert {candidate.spec for candidate in evaluate.candidates} == {trial.candidate.spec for trial in plan.trials}
 
 
 def test_a_trial_whose_workers_die_again_and_again_is_given_up(tmp_path: Path) -> None:
