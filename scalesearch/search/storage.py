@@ -148,10 +148,7 @@ class OneLook(_CachedStorage):
         """The trials of a study, in their order."""
         looked, self._looked = self._looked, None
         if states == (TrialState.WAITING,) and looked == study_id and not deepcopy:
-            study = self._studies[study_id]
-            unfinished = [self._trial_id_to_study_id_and_number[key][1] for key in study.unfinished_trial_ids]
-            trials = [study.trials[number] for number in sorted(unfinished)]
-            return [trial for trial in trials if trial.state == TrialState.WAITING]
+            return self._queued(study_id)
         if states is not None:
             return super().get_all_trials(study_id, deepcopy, states)
         self._read_trials_from_remote_storage(study_id)
@@ -167,12 +164,12 @@ class OneLook(_CachedStorage):
     def _read_trials_from_remote_storage(self, study_id: int) -> None:
         with self._lock:
             study = self._studies.setdefault(study_id, _StudyInfo())
-            queued = {key for key in study.unfinished_trial_ids if self._is_queued(study, key)}
+            in_order = self._in_order.setdefault(study_id, [])
+            queued = {trial._trial_id for trial in self._queued(study_id)}
             changed = study.unfinished_trial_ids - self._waiting(study_id, queued)
             known = max((study.last_finished_trial_id, *study.unfinished_trial_ids))
             trials = self._backend._get_trials(study_id, None, changed, known)
             self._add_trials_to_cache(study_id, trials)
-            in_order = self._in_order.setdefault(study_id, [])
             for trial in trials:  # by ascending keys, hence numbers, which have no gaps
                 in_order[trial.number : trial.number + 1] = [trial]
             finished = {trial._trial_id for trial in trials if trial.state.is_finished()}
@@ -180,8 +177,12 @@ class OneLook(_CachedStorage):
             study.unfinished_trial_ids -= finished
             study.last_finished_trial_id = max((study.last_finished_trial_id, *finished))
 
-    def _is_queued(self, study: _StudyInfo, trial_id: int) -> bool:
-        return study.trials[self._trial_id_to_study_id_and_number[trial_id][1]].state == TrialState.WAITING
+    def _queued(self, study_id: int) -> list[FrozenTrial]:
+        """The trials that waited at the last look, in their order."""
+        keys = self._studies[study_id].unfinished_trial_ids
+        numbers = sorted(self._trial_id_to_study_id_and_number[key][1] for key in keys)
+        unfinished = map(self._in_order[study_id].__getitem__, numbers)
+        return [trial for trial in unfinished if trial.state == TrialState.WAITING]
 
     def _waiting(self, study_id: int, queued: set[int]) -> set[int]:
         """Which of the trials that were `queued` still wait."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,11 +12,9 @@ from typing import Any
 
 import optuna
 import pytest
-import sqlalchemy
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from scalesearch import interrupts
 from scalesearch.config import StudyConfig
 from scalesearch.records import Failure, TrialRecord, record_to_json
 from scalesearch.scaling.feasible import Candidate
@@ -26,7 +23,6 @@ from scalesearch.search import study as studies
 from scalesearch.search import worker as workers
 from scalesearch.search.design import Plan, make_plan
 from scalesearch.search.looks import Tally
-from scalesearch.search.pruning import Watch, goes_on
 from scalesearch.search.storage import open_storage, sqlite_url
 from scalesearch.search.worker import Evaluate, Finished, work
 from tests.planted import PlantedSurface, claim, planted_evaluate, planted_study
@@ -71,15 +67,6 @@ def run(
     study, plan = begin(url, config)
     work(study, config, plan, evaluate, on_finished, lambda running: None, **options)
     return study
-
-
-def age_heartbeats(study: optuna.Study) -> int:
-    """Make every worker's last sign of life an hour old."""
-    storage = study._storage
-    backend = getattr(storage, "_backend", storage)
-    past = "datetime('now', '-1 hour')" if "sqlite" in backend.url else "now() - interval '1 hour'"
-    with backend.engine.begin() as connection:
-        return int(connection.execute(sqlalchemy.text(f"UPDATE trial_heartbeats SET heartbeat = {past}")).rowcount)
 
 
 def test_every_planned_trial_is_evaluated_once_with_the_studys_seeds(tmp_path: Path) -> None:
@@ -180,180 +167,6 @@ def test_a_trial_cut_short_behind_its_record_has_not_failed(tmp_path: Path) -> N
     study.tell(trial, state=TrialState.FAIL)
     assert studies.count_states(study)["failed"] == 0
     assert studies.enqueue_missing(study, plan.trials) == 1
-
-
-_BLOCKED = """
-import sys, time
-from scalesearch.search import study as studies
-from scalesearch.search.looks import Tally
-from scalesearch.search.design import make_plan
-from scalesearch.search.storage import open_storage
-from scalesearch.search.worker import work
-study = studies.join_study(open_storage(sys.argv[1]), "planted")
-config = studies.config_of(study)
-def evaluate(candidate, seeds):
-    time.sleep(1)  # for the first heartbeat
-    print("evaluating", flush=True)
-    time.sleep(600)
-work(study, config, make_plan(config), evaluate, lambda finished: None, lambda running: None)
-"""
-
-
-def kill_a_worker_in_mid_trial(url: str) -> None:
-    process = subprocess.Popen([sys.executable, "-c", _BLOCKED, url], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    with process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "evaluating\n"
-        process.kill()
-
-
-@pytest.mark.slow
-def test_the_trial_of_a_killed_worker_is_tried_again(storage_url: str) -> None:
-    study, plan = begin(storage_url, planted_study())
-    kill_a_worker_in_mid_trial(storage_url)
-    assert studies.count_states(study) == {"waiting": 14, "running": 1, "complete": 0, "pruned": 0, "failed": 0}
-    assert studies.enqueue_missing(study, plan.trials) == 0  # it might live
-    assert age_heartbeats(study) == 1  # the worker spoke only after its first one
-    evaluate = Counting()
-    run(storage_url, planted_study(), evaluate)
-    assert Counter(candidate.spec for candidate in evaluate.candidates) == Counter(
-        t.candidate.spec for t in plan.trials
-    )
-    assert study.trials[0].state == TrialState.FAIL
-    assert studies.task_of(study.trials[15]) == studies.task_of(study.trials[0])
-    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 15, "pruned": 0, "failed": 0}
-
-
-def test_a_worker_waits_for_others_and_takes_over_from_one_that_died(tmp_path: Path) -> None:
-    study, plan = begin(sqlite_url(tmp_path), planted_study())
-    backend = study._storage._backend  # type: ignore[attr-defined]
-    trial = claim(study)
-    backend.record_heartbeat(trial._trial_id)
-    waits: list[int] = []
-
-    def on_wait(running: int) -> None:
-        waits.append(running)
-        if len(waits) == 2:
-            age_heartbeats(study)
-
-    evaluate = Counting()
-    work(study, planted_study(), plan, evaluate, lambda finished: None, on_wait)
-    assert waits == [1, 1]
-    assert [candidate.spec for candidate in evaluate.candidates[14:]] == [plan.trials[0].candidate.spec]
-    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 15, "pruned": 0, "failed": 0}
-
-
-def test_a_worker_that_died_before_its_first_heartbeat_holds_its_trial_no_longer_than_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(workers, "GRACE_SECONDS", 0.1)
-    study, plan = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
-    claim(study)
-    waits: list[int] = []
-
-    def on_wait(running: int) -> None:
-        waits.append(running)
-        age_heartbeats(study)  # none, until the waiting worker gives it one
-        assert len(waits) < 100
-
-    evaluate = Counting()
-    work(study, planted_study(design={"degree": 1}), plan, evaluate, lambda finished: None, on_wait)
-    assert len(evaluate.candidates) == 3
-    assert len(waits) > 2 * 0.1 / workers.POLL_SECONDS
-    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 3, "pruned": 0, "failed": 0}
-
-
-def give_up(study: optuna.Study) -> None:
-    """As another worker does with the trial of `study` that runs, after its worker has given no sign for long."""
-    while not age_heartbeats(study):  # the first one is on its way
-        time.sleep(0.01)
-    other = studies.join_study(open_storage(study._storage._backend.url), study.study_name)  # type: ignore[attr-defined]
-    with pytest.warns(optuna.exceptions.ExperimentalWarning):
-        optuna.storages.fail_stale_trials(other)
-
-
-@pytest.mark.parametrize(
-    "changes", [{}, {"design": {"kind": "tpe", "size": 15}}, {"prune": True, "seeds": 4}], ids=["", "tpe", "prune"]
-)
-def test_a_worker_that_slept_and_lost_its_trial_goes_on_with_the_next(tmp_path: Path, changes: Any) -> None:
-    config = planted_study(**changes)
-    slept: list[Candidate] = []
-
-    def evaluate(candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on) -> TrialRecord:
-        evaluated.append(candidate)
-        record = planted_evaluate(PlantedSurface())(candidate, seeds, watch)  # the pruner has noted its rungs
-        if not slept:
-            slept.append(candidate)
-            give_up(study)
-        return record
-
-    evaluated: list[Candidate] = []
-    study, plan = begin(sqlite_url(tmp_path), config)
-    work(study, config, plan, evaluate, lambda finished: None, lambda running: None)
-    assert Counter(c.spec for c in evaluated)[slept[0].spec] == 2
-    states = studies.count_states(study)
-    assert (states["complete"] + states["pruned"], states["failed"]) == (15, 0)
-    assert study.trials[0].state == TrialState.FAIL
-
-
-def test_an_interrupt_of_a_trial_that_was_given_up_is_an_interrupt(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = threading.Event()
-    monkeypatch.setattr(interrupts, "_asked", asked)
-
-    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
-        give_up(study)
-        asked.set()
-        interrupts.check()
-        raise AssertionError
-
-    study, plan = begin(sqlite_url(tmp_path), planted_study())
-    with pytest.raises(KeyboardInterrupt):
-        work(study, planted_study(), plan, evaluate, lambda finished: None, lambda running: None)
-
-
-def test_a_trial_is_not_dropped_for_one_that_has_ended_since_the_look(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Between two statements of a look another worker was interrupted in a trial, and in the one that replaced it."""
-    config = planted_study(design={"degree": 1})
-    study, plan = begin(sqlite_url(tmp_path), config)
-    other = studies.join_study(open_storage(sqlite_url(tmp_path)), config.name)
-    waiting, interrupted = storages.OneLook._waiting, list[int]()
-
-    def torn(self: storages.OneLook, study_id: int, queued: set[int]) -> set[int]:
-        found = waiting(self, study_id, queued)
-        if self is study._storage and len(found) == 1 and not interrupted:
-            for _ in range(2):
-                trial = claim(other)
-                studies.enqueue_again(other, trial)
-                other.tell(trial, state=TrialState.FAIL)
-                interrupted.append(trial.number)
-        return found
-
-    monkeypatch.setattr(storages.OneLook, "_waiting", torn)
-    evaluate = Counting()
-    work(study, config, plan, evaluate, lambda finished: None, lambda running: None)
-    assert interrupted == [2, 3]
-    assert {candidate.spec for candidate in evaluate.candidates} == {trial.candidate.spec for trial in plan.trials}
-
-
-def test_a_trial_whose_workers_die_again_and_again_is_given_up(tmp_path: Path) -> None:
-    study, plan = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
-    backend = study._storage._backend  # type: ignore[attr-defined]
-    evaluate = Counting()
-    for _ in range(storages.MAX_RETRIES + 1):
-        while studies.candidate_of(trial := claim(study)) != plan.trials[0].candidate:
-            study.tell(trial, state=TrialState.FAIL)
-            studies.enqueue_missing(study, plan.trials)
-        backend.record_heartbeat(trial._trial_id)
-        age_heartbeats(study)
-        with pytest.warns(optuna.exceptions.ExperimentalWarning):
-            optuna.storages.fail_stale_trials(study)
-    work(study, planted_study(design={"degree": 1}), plan, evaluate, lambda finished: None, lambda running: None)
-    assert {candidate.spec for candidate in evaluate.candidates} == {t.candidate.spec for t in plan.trials[1:]}
-    assert studies.enqueue_missing(study, plan.trials) == 1  # run again: tried again
 
 
 def test_two_runs_that_fill_the_queue_at_once_evaluate_each_network_once(tmp_path: Path) -> None:

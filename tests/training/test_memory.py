@@ -1,15 +1,13 @@
-"""Steps laid out for less memory, in bfloat16, and over several devices: real trainings of a small network."""
+"""Steps laid out for less memory, and in bfloat16: real trainings of a small network."""
 
 from __future__ import annotations
 
 import ctypes
 import dataclasses
-import json
 import os
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,7 +18,6 @@ from jax import numpy as jnp
 
 from scalesearch.config import (
     DataSection,
-    InputError,
     RuntimeSection,
     StudyConfig,
     TrainingSection,
@@ -29,7 +26,6 @@ from scalesearch.config import (
 )
 from scalesearch.models.network import Network
 from scalesearch.models.ops import choose_forms
-from scalesearch.models.pallas import program as pallas
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
 from scalesearch.training import loop, preparation
 from scalesearch.training.data import Splits, load_splits
@@ -42,7 +38,6 @@ from scalesearch.training.preparation import Ahead
 from scalesearch.training.program import Program, compile_program, init_function, layout_of, weights_of
 from scalesearch.training.schedule import count_steps, schedule_of
 from scalesearch.training.step import TrainState, train_step
-from tests.haste import HASTE
 
 SPEC = ArchitectureSpec(14, 1, 10, StemSpec(8, 3, 1), (StageSpec("mbconv", 3, 2, 3, 16, 3, 0.25),), 32, "swish")
 SMALL = ArchitectureSpec(10, 1, 10, StemSpec(8, 3, 2), (StageSpec("mbconv", 3, 2, 3, 16, 2, 0.25),), 0, "swish")
@@ -314,72 +309,3 @@ def test_studies_from_before_bfloat16_go_on(splits: Splits) -> None:
     changed = study.model_copy(update={"training": study.training.model_copy(update={"precision": "bfloat16"})})
     assert isinstance(changed, StudyConfig)
     assert changed.identity()["training.precision"] == "bfloat16"
-
-
-PARALLEL = """
-import json, sys
-import jax
-from scalesearch import cache
-from scalesearch.training import loop, preparation
-from scalesearch.training.memory import MemoryPlan
-from scalesearch.training.parallel import shardings_of
-from tests.training.test_memory import SMALL, DataSection, InputError, curves, load_splits, run
-assert len(jax.devices()) == 2
-assert shardings_of("auto", 32, 32, vector=False) is not None
-assert shardings_of("auto", 33, 32, vector=False) is None
-try:
-    shardings_of(True, 33, 32, vector=False)
-except InputError as error:
-    assert "multiple of the 2 devices" in str(error) and "got 33" in str(error), error
-else:
-    raise AssertionError
-splits = load_splits(DataSection(source="mnist-sample", train=160, validation=64, test=50))
-cache.enable_compilation_cache()
-several = (dict(data_parallel=False), dict(), dict(seeds_together=True, convolutions="native"))
-results = [run(splits, spec=SMALL, **settings) for settings in several]
-again = [run(splits, spec=SMALL, **settings) for settings in several]
-assert list(map(curves, again)) == list(map(curves, results))  # by kept programs
-preparation.memory_plans = lambda batch_size: (MemoryPlan(remat=True, micro_batches=2),)
-results.append(run(splits, spec=SMALL, convolutions="native"))
-results.append(run(splits, spec=SMALL, convolutions="native", data_parallel=False))
-print(json.dumps(list(map(curves, results))))
-"""
-
-
-def test_two_devices_give_the_losses_of_one_by_kept_programs_too(tmp_path: Path) -> None:
-    options = {"xla_force_host_platform_device_count": 2, **HASTE}
-    flags = " ".join(f"--{name}={str(value).lower()}" for name, value in options.items())
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "SCALESEARCH_CACHE_DIR": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", PARALLEL], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    alone, spread, side_by_side, parts, parts_alone = json.loads(done.stdout)
-    for one, other in ((alone, spread), (alone, side_by_side), (parts_alone, parts)):
-        for first, second in zip(one, other, strict=True):
-            assert first[0] == second[0]
-            np.testing.assert_allclose(first[1:], second[1:], rtol=2e-3)
-
-
-@pytest.mark.parametrize(
-    ("backend", "setting", "spread", "forms"),
-    [
-        ("gpu", "auto", False, "pallas"),
-        ("gpu", "auto", True, "native"),
-        ("cpu", "auto", True, "shift"),
-        ("gpu", "pallas", True, "pallas computes whole batches"),
-        ("cpu", "kernels", True, "kernels compute whole batches"),
-        ("cpu", "pallas", False, "pallas is for GPUs"),
-    ],
-)
-def test_forms_for_batches_spread_over_devices(
-    monkeypatch: pytest.MonkeyPatch, backend: str, setting: Any, spread: bool, forms: str
-) -> None:
-    monkeypatch.setattr(preparation.jax, "default_backend", lambda: backend)
-    monkeypatch.setattr(pallas, "problem", lambda: None)
-    runtime = RuntimeSection(convolutions=setting)
-    if " " not in forms:
-        assert preparation.forms_of(runtime, "float32", spread=spread) == forms
-        return
-    with pytest.raises(InputError, match=f'`runtime.convolutions` = "{setting}" cannot be had: {forms}'):
-        preparation.forms_of(runtime, "float32", spread=spread)

@@ -1,0 +1,88 @@
+"""Batches spread over several devices: the losses of one device, and the forms that can be spread."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scalesearch.config import InputError, RuntimeSection
+from scalesearch.models.pallas import program as pallas
+from scalesearch.training import preparation
+from tests.haste import HASTE
+
+PARALLEL = """
+import json, sys
+import jax
+from scalesearch import cache
+from scalesearch.training import loop, preparation
+from scalesearch.training.memory import MemoryPlan
+from scalesearch.training.parallel import shardings_of
+from scalesearch.config import DataSection, InputError
+from scalesearch.training.data import load_splits
+from tests.training.test_memory import SMALL, curves, run
+assert len(jax.devices()) == 2
+assert shardings_of("auto", 32, 32, vector=False) is not None
+assert shardings_of("auto", 33, 32, vector=False) is None
+try:
+    shardings_of(True, 33, 32, vector=False)
+except InputError as error:
+    assert "multiple of the 2 devices" in str(error) and "got 33" in str(error), error
+else:
+    raise AssertionError
+splits = load_splits(DataSection(source="mnist-sample", train=160, validation=64, test=50))
+cache.enable_compilation_cache()
+several = (dict(data_parallel=False), dict(), dict(seeds_together=True, convolutions="native"))
+results = [run(splits, spec=SMALL, **settings) for settings in several]
+again = [run(splits, spec=SMALL, **settings) for settings in several]
+assert list(map(curves, again)) == list(map(curves, results))  # by kept programs
+preparation.memory_plans = lambda batch_size: (MemoryPlan(remat=True, micro_batches=2),)
+results.append(run(splits, spec=SMALL, convolutions="native"))
+results.append(run(splits, spec=SMALL, convolutions="native", data_parallel=False))
+print(json.dumps(list(map(curves, results))))
+"""
+
+
+def test_two_devices_give_the_losses_of_one_by_kept_programs_too(tmp_path: Path) -> None:
+    options = {"xla_force_host_platform_device_count": 2, **HASTE}
+    flags = " ".join(f"--{name}={str(value).lower()}" for name, value in options.items())
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "SCALESEARCH_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", PARALLEL], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    alone, spread, side_by_side, parts, parts_alone = json.loads(done.stdout)
+    for one, other in ((alone, spread), (alone, side_by_side), (parts_alone, parts)):
+        for first, second in zip(one, other, strict=True):
+            assert first[0] == second[0]
+            np.testing.assert_allclose(first[1:], second[1:], rtol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("backend", "setting", "spread", "forms"),
+    [
+        ("gpu", "auto", False, "pallas"),
+        ("gpu", "auto", True, "native"),
+        ("cpu", "auto", True, "shift"),
+        ("gpu", "pallas", True, "pallas computes whole batches"),
+        ("cpu", "kernels", True, "kernels compute whole batches"),
+        ("cpu", "pallas", False, "pallas is for GPUs"),
+    ],
+)
+def test_forms_for_batches_spread_over_devices(
+    monkeypatch: pytest.MonkeyPatch, backend: str, setting: Any, spread: bool, forms: str
+) -> None:
+    monkeypatch.setattr(preparation.jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(pallas, "problem", lambda: None)
+    runtime = RuntimeSection(convolutions=setting)
+    if " " not in forms:
+        assert preparation.forms_of(runtime, "float32", spread=spread) == forms
+        return
+    with pytest.raises(InputError, match=f'`runtime.convolutions` = "{setting}" cannot be had: {forms}'):
+        preparation.forms_of(runtime, "float32", spread=spread)
