@@ -22,7 +22,8 @@ from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.feasible import Candidate
 from scalesearch.scaling.simplex import Shares, from_search_space
 from scalesearch.search.design import PlannedTrial
-from scalesearch.search.storage import OneLook, StorageError, hidden, study_names
+from scalesearch.search.onelook import OneLook
+from scalesearch.search.storage import StorageError, hidden, study_names
 
 Study = optuna.Study
 Trials = Sequence[FrozenTrial]

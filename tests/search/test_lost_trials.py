@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from scalesearch import interrupts
 from scalesearch.records import TrialRecord
 from scalesearch.scaling.feasible import Candidate
+from scalesearch.search import onelook
 from scalesearch.search import storage as storages
 from scalesearch.search import study as studies
 from scalesearch.search import worker as workers
@@ -33,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def _waits_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "POLL_SECONDS", 0.05)
-    monkeypatch.setattr(storages, "STALE_SECONDS", 0.0)
+    monkeypatch.setattr(onelook, "STALE_SECONDS", 0.0)
 
 
 def age_heartbeats(study: optuna.Study) -> int:
@@ -183,9 +184,9 @@ def test_a_trial_is_not_dropped_for_one_that_has_ended_since_the_look(
     config = planted_study(design={"degree": 1})
     study, plan = begin(sqlite_url(tmp_path), config)
     other = studies.join_study(open_storage(sqlite_url(tmp_path)), config.name)
-    waiting, interrupted = storages.OneLook._waiting, list[int]()
+    waiting, interrupted = onelook.OneLook._waiting, list[int]()
 
-    def torn(self: storages.OneLook, study_id: int, queued: set[int]) -> set[int]:
+    def torn(self: onelook.OneLook, study_id: int, queued: set[int]) -> set[int]:
         found = waiting(self, study_id, queued)
         if self is study._storage and len(found) == 1 and not interrupted:
             for _ in range(2):
@@ -195,7 +196,7 @@ def test_a_trial_is_not_dropped_for_one_that_has_ended_since_the_look(
                 interrupted.append(trial.number)
         return found
 
-    monkeypatch.setattr(storages.OneLook, "_waiting", torn)
+    monkeypatch.setattr(onelook.OneLook, "_waiting", torn)
     evaluate = Counting()
     work(study, config, plan, evaluate, lambda finished: None, lambda running: None)
     assert interrupted == [2, 3]

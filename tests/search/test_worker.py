@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from scalesearch.config import StudyConfig
 from scalesearch.records import Failure, TrialRecord, record_to_json
 from scalesearch.scaling.feasible import Candidate
-from scalesearch.search import storage as storages
+from scalesearch.search import onelook
 from scalesearch.search import study as studies
 from scalesearch.search import worker as workers
 from scalesearch.search.design import Plan, make_plan
@@ -34,7 +34,7 @@ SEARCH_SPACE = {"depth_share": FloatDistribution(0.0, 1.0), "width_fraction": Fl
 @pytest.fixture(autouse=True)
 def _waits_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "POLL_SECONDS", 0.05)
-    monkeypatch.setattr(storages, "STALE_SECONDS", 0.0)
+    monkeypatch.setattr(onelook, "STALE_SECONDS", 0.0)
 
 
 class Counting:
