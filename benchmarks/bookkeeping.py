@@ -29,22 +29,22 @@ import numpy as np
 import optuna
 import pandas as pd
 
-from scalesearch.analysis.selection import choose, rule_of
+from scalesearch.analysis.choice import choose, rule_of
 from scalesearch.analysis.tables import candidates_table, trials_table
-from scalesearch.cli.progress import SearchProgress
-from scalesearch.records import TrialRecord, candidate_to_json, record_to_json
+from scalesearch.baselines.published import baseline
 from scalesearch.report.html import render
-from scalesearch.scaling.baselines import baseline
+from scalesearch.report.progress import SearchProgress
+from scalesearch.results.records import TrialRecord, candidate_to_json, record_to_json
 from scalesearch.scaling.coefficients import Coefficients
-from scalesearch.scaling.complexity import areas, complexity, count, tabulate
 from scalesearch.scaling.compound import scale
+from scalesearch.scaling.cost.count import areas, complexity, count, tabulate
 from scalesearch.scaling.feasible import Candidate, feasible_set
 from scalesearch.scaling.reachable import reachable
-from scalesearch.search import study as studies
-from scalesearch.search.design import make_plan
-from scalesearch.search.looks import Reader
-from scalesearch.search.storage import open_storage, sqlite_url
-from scalesearch.search.worker import work
+from scalesearch.search.plan.design import make_plan
+from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue.looks import Reader
+from scalesearch.search.queue.storage import open_storage, sqlite_url
+from scalesearch.search.queue.work import work
 from tests.planted import PlantedSurface, planted_evaluate, planted_study
 
 T = TypeVar("T")

@@ -18,11 +18,11 @@ import numpy as np
 from planted_truth import BUDGET, CASES, SEEDS, Case, _choice, _optimum, _records
 from threadpoolctl import threadpool_limits
 
-from scalesearch.analysis.fitting import fit_surface
 from scalesearch.analysis.optimum import optimum
-from scalesearch.analysis.surface import QUADRATIC, TERMS, FloatArray, mixture_terms
+from scalesearch.analysis.surfaces.base import QUADRATIC, TERMS, FloatArray, mixture_terms
+from scalesearch.analysis.surfaces.polynomial import fit_surface
 from scalesearch.analysis.tables import candidates_table
-from scalesearch.records import TrialRecord
+from scalesearch.results.records import TrialRecord
 from tests.planted import planted_candidates
 
 # The region is known on a lattice only, about so fine in shares.

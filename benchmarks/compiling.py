@@ -28,10 +28,10 @@ import numpy as np
 from turns import family
 
 import scalesearch
-from scalesearch.config import load_study
-from scalesearch.records import TrialRecord
+from scalesearch.results.records import TrialRecord
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.search.design import make_plan
+from scalesearch.search.plan.design import make_plan
+from scalesearch.study.load import load_study
 
 HERE = Path(__file__).parent
 STUDIES = HERE.parent / "studies"
@@ -107,11 +107,11 @@ def recorded(folder: Path) -> list[TrialRecord]:
 ALONE = """
 import sys
 from pathlib import Path
-from scalesearch.config import load_study
-from scalesearch.search.design import make_plan
-from scalesearch.training.data import load_splits
+from scalesearch.study.load import load_study
+from scalesearch.search.plan.design import make_plan
+from scalesearch.data.splits import load_splits
 from scalesearch.training.loop import train
-from scalesearch import allocator
+from scalesearch.runtime import allocator
 allocator.tune()  # as a search does
 study = load_study(Path(sys.argv[1]), {"runtime.workers": 1, "training.epochs": 2})
 specs = [trial.candidate.spec for trial in make_plan(study).distinct]

@@ -28,11 +28,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from scalesearch.config import default_study_path, load_study
+from scalesearch.baselines.published import baseline
 from scalesearch.models.numerics import check_forms
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.scaling.baselines import baseline
-from scalesearch.search.design import make_plan
+from scalesearch.search.plan.design import make_plan
+from scalesearch.study.load import default_study_path, load_study
 
 HERE = Path(__file__).parent
 SEEDS = (1, 2, 4, 8, 16)

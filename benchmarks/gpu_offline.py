@@ -29,19 +29,19 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import AbstractDevice
 
-from scalesearch.config import default_study_path, load_study
+from scalesearch.baselines.published import baseline
+from scalesearch.data.feed import prepare
+from scalesearch.data.sources import Split
 from scalesearch.models.network import Network
+from scalesearch.runtime import programs as executables
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.scaling.baselines import baseline
-from scalesearch.search.design import make_plan
-from scalesearch.training import executables
+from scalesearch.search.plan.design import make_plan
+from scalesearch.study.load import default_study_path, load_study
+from scalesearch.training.compile import functions_of, init_function, weights_of
 from scalesearch.training.draws import draws_of_epoch, init_generator
 from scalesearch.training.memory import bytes_needed
 from scalesearch.training.optimizer import build_optimizer
-from scalesearch.training.pipeline import prepare
-from scalesearch.training.program import functions_of, init_function, weights_of
 from scalesearch.training.schedule import count_steps, schedule_of
-from scalesearch.training.sources import Split
 
 STUDY = load_study(default_study_path())
 STEPS = 4

@@ -43,16 +43,17 @@ from peer_torch import build, functional, nn, torch
 from turns import Runner, by_turns
 
 import scalesearch
-from scalesearch.config import StudyConfig, TrainingSection, default_study_path, load_study
+from scalesearch.data.feed import channel_statistics
+from scalesearch.data.sources import Split
+from scalesearch.data.splits import Splits, load_splits
 from scalesearch.models.network import Network
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.search.design import make_plan
-from scalesearch.training.data import Splits, load_splits
+from scalesearch.search.plan.design import make_plan
+from scalesearch.study.load import default_study_path, load_study
+from scalesearch.study.sections import Study, TrainingSection
 from scalesearch.training.draws import draws_of_epoch, init_generator
 from scalesearch.training.optimizer import ADAM_BETAS, ADAM_EPSILON
-from scalesearch.training.pipeline import channel_statistics
 from scalesearch.training.schedule import count_steps
-from scalesearch.training.sources import Split
 from scalesearch.training.step import STATISTICS_DECAY
 
 EVALUATED_TOGETHER = 500
@@ -179,7 +180,7 @@ def rate(training: TrainingSection, warmup: int, total: int, step: int) -> float
     return training.learning_rate * (final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2)
 
 
-def fastest_threads(study: StudyConfig, splits: Splits) -> int:
+def fastest_threads(study: Study, splits: Splits) -> int:
     """The number of threads that trains the baseline fastest."""
     spec, seconds = study.resolved_baseline().spec, {}
     for threads in {1, os.cpu_count() or 1}:
@@ -191,7 +192,7 @@ def fastest_threads(study: StudyConfig, splits: Splits) -> int:
     return min(seconds, key=seconds.__getitem__)
 
 
-def peer(study: StudyConfig, specs: list[ArchitectureSpec], threads: int, processes: int = 1) -> list[list[float]]:
+def peer(study: Study, specs: list[ArchitectureSpec], threads: int, processes: int = 1) -> list[list[float]]:
     """The last loss of each candidate and seed, by a search in Optuna and PyTorch, or several beside one another."""
     if processes > 1:
         losses: list[list[float]] = [[]] * len(specs)
@@ -218,7 +219,7 @@ def peer(study: StudyConfig, specs: list[ArchitectureSpec], threads: int, proces
 
 
 def searches(
-    study: StudyConfig, options: list[str], threads: int, processes: int, folder: Path
+    study: Study, options: list[str], threads: int, processes: int, folder: Path
 ) -> tuple[list[float], Any, Any]:
     """Seconds of the peer, of a first run and of a run with all kept; losses of the peer, and ours by network."""
     asked, losses = folder / "study.toml", folder / "losses.json"

@@ -26,9 +26,9 @@ except ImportError:
 from torch import nn
 from torch.nn import functional
 
-from scalesearch.models.normalise import EPSILON
+from scalesearch.models.ops.shift.normalise import EPSILON
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec
-from scalesearch.scaling.complexity import squeeze_width
+from scalesearch.scaling.cost.count import squeeze_width
 
 BLOCK = 5
 """Steps that are timed together: a GPU is waited for at the end of them alone."""
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few steps of the default study's baseline")
     arguments = parser.parse_args()
     if arguments.quick:
-        from scalesearch.config import default_study_path, load_study
+        from scalesearch.study.load import default_study_path, load_study
 
         spec, arguments.steps = load_study(default_study_path()).resolved_baseline().spec, 5
     elif arguments.spec is None:

@@ -25,11 +25,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the planted surfaces are the tests'
 
-from scalesearch.analysis.fitting import fit_surface
+from scalesearch.analysis.choice import Choice, choose
 from scalesearch.analysis.optimum import optimum
-from scalesearch.analysis.selection import Choice, choose
+from scalesearch.analysis.surfaces.polynomial import fit_surface
 from scalesearch.analysis.tables import candidates_table, trials_table
-from scalesearch.records import Failure, TrialRecord
+from scalesearch.results.records import Failure, TrialRecord
 from scalesearch.scaling.feasible import Candidate
 from scalesearch.scaling.simplex import Shares, lattice
 from tests.planted import FUNNEL, WALLS, Planted, PlantedSurface, planted_candidates, planted_evaluate

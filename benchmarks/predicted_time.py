@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import scalesearch
-from scalesearch.search.timing import EVALUATION
+from scalesearch.search.plan.timing import EVALUATION
 
 
 def main() -> None:

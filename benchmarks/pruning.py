@@ -23,17 +23,17 @@ from pathlib import Path
 import numpy as np
 from planted_truth import BUDGET, CASES, _optimum
 
-from scalesearch.analysis.selection import SAME, Choice, choose
+from scalesearch.analysis.choice import SAME, Choice, choose
 from scalesearch.analysis.tables import candidates_table, trials_table
-from scalesearch.config import StudyConfig
-from scalesearch.records import TrialRecord
-from scalesearch.results import load
+from scalesearch.results.load import load
+from scalesearch.results.records import TrialRecord
 from scalesearch.scaling.simplex import Shares
-from scalesearch.search import study as studies
-from scalesearch.search.design import Plan, make_plan
-from scalesearch.search.parts import derived
-from scalesearch.search.storage import open_storage, sqlite_url
-from scalesearch.search.worker import Evaluate, work
+from scalesearch.search.plan.design import Plan, make_plan
+from scalesearch.search.plan.parts import derived
+from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue.storage import open_storage, sqlite_url
+from scalesearch.search.queue.work import Evaluate, work
+from scalesearch.study.sections import Study
 from tests.planted import Planted, planted_evaluate, planted_study, watched
 
 HEADER = (
@@ -95,7 +95,7 @@ def replayed(folder: Path, repetitions: int) -> Iterator[str]:
 
 def _row(
     name: str,
-    study: StudyConfig,
+    study: Study,
     evaluation: Callable[[int], Evaluate],
     loss: Callable[[Shares], float],
     repetitions: int,
@@ -108,7 +108,7 @@ def _row(
     )
 
 
-def _once(study: StudyConfig, evaluate: Evaluate, loss: Callable[[Shares], float], key: int) -> tuple[float, ...]:
+def _once(study: Study, evaluate: Evaluate, loss: Callable[[Shares], float], key: int) -> tuple[float, ...]:
     own = study.model_copy(update={"design": study.design.model_copy(update={"seed": key})})
     plan = make_plan(own)
     whole = [evaluate(trial.candidate, trial.seeds) for trial in plan.distinct]
@@ -131,7 +131,7 @@ def _once(study: StudyConfig, evaluate: Evaluate, loss: Callable[[Shares], float
     )
 
 
-def _searched(study: StudyConfig, plan: Plan, evaluate: Evaluate) -> list[TrialRecord]:
+def _searched(study: Study, plan: Plan, evaluate: Evaluate) -> list[TrialRecord]:
     """The records of a search through Optuna, in memory that ends with it."""
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
         stored = studies.open_study(open_storage(sqlite_url(Path(folder))), study, "digest")
@@ -140,7 +140,7 @@ def _searched(study: StudyConfig, plan: Plan, evaluate: Evaluate) -> list[TrialR
         return list(studies.records(stored))
 
 
-def _choice(study: StudyConfig, records: Sequence[TrialRecord]) -> Choice:
+def _choice(study: Study, records: Sequence[TrialRecord]) -> Choice:
     table = candidates_table(records, study.budget, study.metric)
     return choose(trials_table(records), table, study.budget, study.metric)
 

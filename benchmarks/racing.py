@@ -26,16 +26,16 @@ from pathlib import Path
 import numpy as np
 from planted_truth import BUDGET, CASES, Case, _choice, _holds, _optimum, allowed_regret, failing
 
-from scalesearch.analysis.selection import choose
+from scalesearch.analysis.choice import choose
 from scalesearch.analysis.tables import candidates_table, trials_table
-from scalesearch.config import StudyConfig
-from scalesearch.records import TrialRecord
-from scalesearch.results import load
+from scalesearch.results.load import load
+from scalesearch.results.records import TrialRecord
 from scalesearch.scaling.feasible import Candidate
-from scalesearch.search.design import Plan, make_plan
-from scalesearch.search.parts import derived
-from scalesearch.search.racing import next_round
-from scalesearch.search.worker import Evaluate
+from scalesearch.search.plan.design import Plan, make_plan
+from scalesearch.search.plan.parts import derived
+from scalesearch.search.plan.racing import next_round
+from scalesearch.search.queue.work import Evaluate
+from scalesearch.study.sections import Study
 from tests.planted import planted_evaluate, planted_study
 
 
@@ -74,7 +74,7 @@ def main() -> None:
         arguments.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def raced(study: StudyConfig, plan: Plan, evaluate: Evaluate) -> list[TrialRecord]:
+def raced(study: Study, plan: Plan, evaluate: Evaluate) -> list[TrialRecord]:
     """The records of a race, round by round."""
     records = [evaluate(trial.candidate, trial.seeds) for trial in plan.distinct]
     while wanted := next_round(study, plan, records):
@@ -82,7 +82,7 @@ def raced(study: StudyConfig, plan: Plan, evaluate: Evaluate) -> list[TrialRecor
     return records
 
 
-def _row(case: Case, study: StudyConfig, plan: Plan, repetitions: int) -> str:
+def _row(case: Case, study: Study, plan: Plan, repetitions: int) -> str:
     truth, allowed = _optimum(case.surface), allowed_regret(case)
     least = case.surface.at(truth, BUDGET)
     costs, ours, theirs, apart = [], [], [], []
@@ -142,7 +142,7 @@ def replay(folder: Path, seeds: int, orders: bool) -> list[str]:
     return lines
 
 
-def _told(name: str, study: StudyConfig, records: list[TrialRecord], whole: list[TrialRecord]) -> str:
+def _told(name: str, study: Study, records: list[TrialRecord], whole: list[TrialRecord]) -> str:
     def macs(some: list[TrialRecord]) -> int:
         return sum(len(record.seeds) * record.candidate.complexity.macs for record in some)
 
@@ -156,10 +156,10 @@ def _told(name: str, study: StudyConfig, records: list[TrialRecord], whole: list
     )
 
 
-def _training(study: StudyConfig) -> Callable[..., TrialRecord]:
-    from scalesearch.cache import enable_compilation_cache
-    from scalesearch.search.objective import TrainingEvaluation
-    from scalesearch.training.data import load_splits
+def _training(study: Study) -> Callable[..., TrialRecord]:
+    from scalesearch.data.splits import load_splits
+    from scalesearch.runtime.cache import enable_compilation_cache
+    from scalesearch.search.evaluation import TrainingEvaluation
 
     enable_compilation_cache()
     return TrainingEvaluation(study, load_splits(study.data), lambda report: None)

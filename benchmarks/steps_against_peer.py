@@ -20,13 +20,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from scalesearch.config import load_study
+from scalesearch.baselines.published import baseline
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.scaling.baselines import baseline
-from scalesearch.scaling.complexity import complexity
+from scalesearch.scaling.cost.count import complexity
 from scalesearch.scaling.feasible import feasible_set
 from scalesearch.scaling.simplex import Shares
-from scalesearch.search.design import log_distances
+from scalesearch.search.plan.design import log_distances
+from scalesearch.study.load import load_study
 
 HERE = Path(__file__).parent
 STUDIES = HERE.parent / "studies"

@@ -44,16 +44,17 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     import jax
     import numpy as np
 
-    from scalesearch.config import RuntimeSection, TrainingSection, default_study_path, load_study
+    from scalesearch.data.feed import prepare
+    from scalesearch.data.sources import Split
     from scalesearch.scaling.architecture import ArchitectureSpec
-    from scalesearch.scaling.complexity import complexity
+    from scalesearch.scaling.cost.count import complexity
+    from scalesearch.study.load import default_study_path, load_study
+    from scalesearch.study.sections import RuntimeSection, TrainingSection
+    from scalesearch.training.compile import compile_program
     from scalesearch.training.draws import draws_of_epoch
     from scalesearch.training.memory import MemoryPlan
-    from scalesearch.training.pipeline import prepare
-    from scalesearch.training.preparation import forms_of
-    from scalesearch.training.program import compile_program
+    from scalesearch.training.prepare import forms_of
     from scalesearch.training.schedule import count_steps, schedule_of
-    from scalesearch.training.sources import Split
 
     if arguments.spec is None:
         spec, steps = load_study(default_study_path()).resolved_baseline().spec, 5

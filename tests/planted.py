@@ -14,21 +14,21 @@ from typing import Any
 import numpy as np
 import optuna
 
-from scalesearch.config import StudyConfig, parse_study
-from scalesearch.output import save_study
-from scalesearch.records import Failure, SeedRecord, TrialRecord
-from scalesearch.results import Run, load
+from scalesearch.results.load import Run, load
+from scalesearch.results.records import Failure, SeedRecord, TrialRecord
+from scalesearch.results.save import save_study
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
-from scalesearch.scaling.baselines import Baseline
 from scalesearch.scaling.coefficients import coefficients_of
-from scalesearch.scaling.compound import Rounding
+from scalesearch.scaling.compound import Baseline, Rounding
 from scalesearch.scaling.feasible import Candidate, feasible_set
 from scalesearch.scaling.rule import ScalingRule
 from scalesearch.scaling.simplex import Shares, lattice
-from scalesearch.search import study as studies
-from scalesearch.search.design import make_plan
-from scalesearch.search.storage import open_storage, sqlite_url
-from scalesearch.search.worker import work
+from scalesearch.search.plan.design import make_plan
+from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue.storage import open_storage, sqlite_url
+from scalesearch.search.queue.work import work
+from scalesearch.study.load import parse_study
+from scalesearch.study.sections import Study
 
 EPOCHS = 3
 VERSIONS = (("planted", "1.0"),)
@@ -103,7 +103,7 @@ def planted_candidates(budget: float = 2.0, degree: int = 4, tolerance: float = 
     return tuple(feasible.candidate(int(row)) for row in dict.fromkeys(nearest.tolist()))
 
 
-def planted_study(**changes: Any) -> StudyConfig:
+def planted_study(**changes: Any) -> Study:
     """A study of `small_baseline` with the degree-4 lattice; `changes` replace or, where both are tables, extend."""
     own = small_baseline()
     document: dict[str, Any] = {

@@ -11,9 +11,9 @@ import pytest
 
 import scalesearch
 from scalesearch.analysis.validation import COLUMNS, Validation
-from scalesearch.results import Run
+from scalesearch.report.markup import markup
+from scalesearch.results.load import Run
 from scalesearch.scaling.family import Family, family
-from scalesearch.scaling.markup import markup
 from tests.planted import planted_rule, planted_run
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scalesearch.analysis.selection import Choice
+from scalesearch.analysis.choice import Choice
 from scalesearch.scaling.rule import ScalingRule
 from scalesearch.scaling.simplex import NAMES, lattice
 

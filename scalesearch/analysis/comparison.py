@@ -17,8 +17,8 @@ from scipy.stats import chi2
 from scipy.stats import t as student
 
 from scalesearch.analysis.metrics import metric_of
-from scalesearch.analysis.surface import FloatArray, f_test
-from scalesearch.records import DONE
+from scalesearch.analysis.surfaces.base import FloatArray, f_test
+from scalesearch.results.records import DONE
 
 LEVEL = 0.95
 # Draws behind the chances: 20,000 give each within 0.007 (two standard errors).

@@ -7,7 +7,7 @@ from functools import singledispatch
 
 import numpy as np
 
-from scalesearch.analysis.surface import PAIRS, FloatArray, Surface, SurfaceFit
+from scalesearch.analysis.surfaces.base import PAIRS, FloatArray, Surface, SurfaceFit
 from scalesearch.scaling.simplex import NAMES, Shares, lattice
 
 # Shares below this are 0: the optimum is then said to lie on the edge.

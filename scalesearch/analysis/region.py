@@ -27,7 +27,7 @@ from scipy.stats import f as f_distribution
 from scipy.stats import t as t_distribution
 
 from scalesearch.analysis.optimum import Optimum
-from scalesearch.analysis.surface import FloatArray, Surface, SurfaceFit
+from scalesearch.analysis.surfaces.base import FloatArray, Surface, SurfaceFit
 from scalesearch.scaling.simplex import lattice
 
 LEVEL = 0.95

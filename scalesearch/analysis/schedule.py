@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau
 
-from scalesearch.analysis.selection import Choice, choose
-from scalesearch.analysis.surface import InsufficientTrials
+from scalesearch.analysis.choice import Choice, choose
+from scalesearch.analysis.surfaces.base import InsufficientTrials
 from scalesearch.analysis.tables import candidates_table, trials_table
-from scalesearch.records import DONE, TrialRecord
+from scalesearch.results.records import DONE, TrialRecord
+from scalesearch.runtime.text import plural
 from scalesearch.scaling.simplex import NAMES
 
 # A rank correlation of n pairs needs more than these for an interval.
@@ -98,7 +99,7 @@ def warning(table: pd.DataFrame) -> str:
 
 def _told(rungs: pd.DataFrame) -> str:
     pairs = zip(rungs["epochs"].tolist(), rungs["tau"].tolist(), strict=True)
-    return " and ".join(f"{epochs} epoch{'s' * (epochs > 1)} (τ = {tau:.2f})" for epochs, tau in pairs)
+    return " and ".join(f"{plural(epochs, 'epoch')} (τ = {tau:.2f})" for epochs, tau in pairs)
 
 
 def _values(records: Sequence[TrialRecord], budget: float, metric: str) -> pd.Series:

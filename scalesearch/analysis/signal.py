@@ -10,8 +10,8 @@ from scipy.stats import f as f_distribution
 from scalesearch.analysis.comparison import TwoWay, Variance
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.region import Region
-from scalesearch.analysis.surface import Surface
-from scalesearch.scaling.markup import markup
+from scalesearch.analysis.surfaces.base import Surface
+from scalesearch.report.markup import markup
 
 SIGNIFICANT = 0.05
 # A choice is resolved only if it loses at most this part of what lies between the best and the worst split.

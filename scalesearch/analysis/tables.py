@@ -12,10 +12,10 @@ import pandas as pd
 
 from scalesearch.analysis.comparison import compare, finished_runs, two_way
 from scalesearch.analysis.metrics import METRICS, metric_of
-from scalesearch.files import write_whole
-from scalesearch.records import DONE, FAILED, PARTIAL, PRUNED, TrialRecord, candidate_numbers, merged_records
+from scalesearch.results.records import DONE, FAILED, PARTIAL, PRUNED, TrialRecord, candidate_numbers, merged_records
+from scalesearch.runtime.files import write_whole
+from scalesearch.runtime.text import plural
 from scalesearch.scaling.feasible import Candidate
-from scalesearch.scaling.markup import count_of
 
 _SHARES: Mapping[str, str] = {
     "depth_share": "float64",
@@ -206,7 +206,7 @@ def seeds_note(candidates: pd.DataFrame) -> str:
     """What is to be known of the means of `candidates` where not all have the same seeds; empty where they have."""
     told = []
     if pruned := int(candidates["status"].eq(PRUNED).sum()):
-        told += [f"{count_of(pruned, 'more candidate')} pruned, and left out of the choice: behind after fewer epochs."]
+        told += [f"{plural(pruned, 'more candidate')} pruned, and left out of the choice: behind after fewer epochs."]
     if candidates.loc[candidates["status"].eq(DONE), "seeds"].nunique() > 1:
         told += ["Not every candidate has every seed: means are adjusted for what a seed does to all candidates."]
     return " ".join(told)

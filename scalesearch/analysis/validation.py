@@ -16,13 +16,14 @@ from scipy.stats import t as student
 
 from scalesearch.analysis.comparison import finished_runs, two_way
 from scalesearch.analysis.metrics import metric_of
-from scalesearch.analysis.surface import FloatArray
+from scalesearch.analysis.surfaces.base import FloatArray
 from scalesearch.analysis.tables import trials_table
-from scalesearch.config import InputError
-from scalesearch.files import write_text
-from scalesearch.records import TrialRecord, merged_records
+from scalesearch.errors import InputError
+from scalesearch.report.markup import markup
+from scalesearch.results.records import TrialRecord, merged_records
+from scalesearch.runtime.files import write_text
+from scalesearch.runtime.text import plural
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.scaling.markup import markup
 from scalesearch.scaling.simplex import NAMES
 
 LEVEL = 0.95
@@ -84,7 +85,7 @@ class Validation:
         """How often the test split was read at this φ, in a sentence."""
         if not self.earlier:
             return f"The test split was read once at this φ, on {self.date}."
-        told = ", ".join(f"{one['date']} with {one['seeds']} seed{'s' * (one['seeds'] > 1)}" for one in self.earlier)
+        told = ", ".join(f"{one['date']} with {plural(one['seeds'], 'seed')}" for one in self.earlier)
         return (
             f"The test split was read {len(self.earlier) + 1} times at this φ (others: {told}): for what was chosen "
             "after the first reading it is no longer unseen."

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from scalesearch import __version__
-from scalesearch.config import DEFAULT_TOLERANCE
-from scalesearch.scaling.baselines import NAMES
+from scalesearch.baselines.published import NAMES
 from scalesearch.scaling.feasible import MAX_BUDGET
+from scalesearch.study.sections import DEFAULT_TOLERANCE
 
 EXIT_CODES = """exit codes: 0 done, 1 unexpected error, 2 bad input, 3 study mismatch, 4 storage,
             5 finished with failed trials, 130 interrupted"""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from scalesearch.config import InputError
-from scalesearch.results import open_run
-from scalesearch.search import dashboard as served
-from scalesearch.search import study as studies
+from scalesearch.errors import InputError
+from scalesearch.results.load import open_run
+from scalesearch.search.queue import dashboard as served
+from scalesearch.search.queue import optuna_study as studies
 
 
 def dashboard(arguments: argparse.Namespace) -> int:

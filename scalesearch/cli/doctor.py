@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from scalesearch.cli.display import console
 from scalesearch.cli.scaling import print_json
-from scalesearch.doctor import examine
+from scalesearch.report.terminal import console
+from scalesearch.runtime.doctor import examine
 
 
 def doctor(arguments: argparse.Namespace) -> int:

@@ -6,15 +6,16 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 
-from scalesearch.cli.display import console, multipliers, network, quantity, table
+from scalesearch.baselines.efficientnet import PAPER, PAPER_BASELINE, Published, published, published_sentences
+from scalesearch.baselines.published import baseline
 from scalesearch.cli.scaling import print_json, read_rule, warn_of
-from scalesearch.config import InputError
-from scalesearch.scaling.baselines import Baseline, baseline
+from scalesearch.errors import InputError
+from scalesearch.report.terminal import console, multipliers, network, quantity, table
 from scalesearch.scaling.coefficients import shares_of
+from scalesearch.scaling.compound import Baseline
 from scalesearch.scaling.explain import Explained
 from scalesearch.scaling.explain import explain as explain_family
 from scalesearch.scaling.family import parse_phis
-from scalesearch.scaling.published import PAPER, PAPER_BASELINE, Published, published, published_sentences
 from scalesearch.scaling.simplex import Shares
 
 

@@ -10,7 +10,8 @@ import warnings
 from collections.abc import Sequence
 from typing import NoReturn, TextIO
 
-from scalesearch import interrupts
+from scalesearch.runtime import interrupts
+from scalesearch.runtime.text import first_line
 
 INTERRUPTED = 130
 
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if code == 1:
             _say(f"unexpected {type(error).__name__}: {_line(error)} (scalesearch --debug … shows where)")
         elif code == 4 and "StorageError" not in names:
-            _say(f"the storage failed while it was used ({_cause(error)}); run the same command again to resume")
+            _say(f"the storage failed while it was used ({first_line(error)}); run the same command again to resume")
         else:
             _say(_line(error))
         return code
@@ -109,13 +110,6 @@ def _note(
 
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split())
-
-
-def _cause(error: BaseException) -> str:
-    """The first line of what the driver said."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _say(message: str) -> None:

@@ -10,20 +10,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from scalesearch.baselines.published import baseline
 from scalesearch.cli.arguments import overrides
-from scalesearch.config import InputError, StudyConfig, default_study_path, load_study
-from scalesearch.files import write_text
-from scalesearch.records import candidate_to_json
+from scalesearch.errors import InputError
+from scalesearch.results.records import candidate_to_json
+from scalesearch.runtime.files import write_text
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.scaling.baselines import baseline
 from scalesearch.scaling.coefficients import Coefficients
-from scalesearch.scaling.complexity import complexity
 from scalesearch.scaling.compound import Rounding, round_resolution
 from scalesearch.scaling.compound import scale as scale_spec
+from scalesearch.scaling.cost.count import complexity
 from scalesearch.scaling.family import LARGEST_COUNT, ScalingRule, family, parse_phis
-from scalesearch.search.design import Plan, make_plan, planned_size
-from scalesearch.search.parts import parts_of
-from scalesearch.search.timing import predicted_seconds
+from scalesearch.search.plan.design import Plan, make_plan, planned_size
+from scalesearch.search.plan.parts import parts_of
+from scalesearch.search.plan.timing import predicted_seconds
+from scalesearch.study.load import default_study_path, load_study
+from scalesearch.study.sections import Study
 
 # Below it `count --resolution` is a multiplier, from it on a number of pixels.
 _SMALLEST_PIXELS = 8
@@ -35,7 +37,7 @@ def print_json(document: object) -> None:
     sys.stdout.write("\n")
 
 
-def study_of(arguments: argparse.Namespace) -> StudyConfig:
+def study_of(arguments: argparse.Namespace) -> Study:
     """The study file with the flags laid over it. Raises `InputError` for a flag that its design has no use for."""
     study = load_study(arguments.study or default_study_path(), overrides(arguments))
     kind = study.design.kind
@@ -53,13 +55,13 @@ def plan(arguments: argparse.Namespace) -> int:
         more = [{"phi": part.phi, "rung": part.rung, **plan_to_json(part.study, plan)} for part, plan in others]
         print_json({**plan_to_json(own.study, made), **({"parts": more} if more else {})})
     else:
-        from scalesearch.cli import display
+        from scalesearch.report import terminal as display
 
         display.show_plan(parts)
     return 0
 
 
-def plan_to_json(study: StudyConfig, made: Plan) -> dict[str, Any]:
+def plan_to_json(study: Study, made: Plan) -> dict[str, Any]:
     """The JSON of the contract."""
     seconds = predicted_seconds(study, [trial.candidate for trial in made.distinct])
     return {
@@ -101,7 +103,7 @@ def count(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({**dataclasses.asdict(cost), "spec": spec.to_json()})
     else:
-        from scalesearch.cli import display
+        from scalesearch.report import terminal as display
 
         display.show_count(base.name, spec, cost, complexity(base.spec))
     return 0
@@ -165,7 +167,7 @@ def scale(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"family": [member.to_json() for member in members]})
     else:
-        from scalesearch.cli import display
+        from scalesearch.report import terminal as display
 
         display.show_family(rule, members)
     return 0

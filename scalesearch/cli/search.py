@@ -11,28 +11,29 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from scalesearch import allocator, interrupts
-from scalesearch.cli import display
-from scalesearch.cli.processes import STOPPING, helpers, owned
-from scalesearch.cli.progress import SearchProgress
 from scalesearch.cli.scaling import print_json, study_of
-from scalesearch.config import InputError, StudyConfig
-from scalesearch.cores import use_cores
-from scalesearch.output import finish, save_study, study_text
-from scalesearch.search import study as studies
-from scalesearch.search.design import Plan, make_plan, planned_size
-from scalesearch.search.looks import Reader
-from scalesearch.search.parts import Part, parts_of
-from scalesearch.search.storage import copy_to_folder, open_storage, sqlite_url
-from scalesearch.search.timing import predicted_seconds
-from scalesearch.search.worker import Finished, work
+from scalesearch.errors import InputError, StudyMismatch
+from scalesearch.report import terminal as display
+from scalesearch.report.progress import SearchProgress
+from scalesearch.results.save import finish, save_study, study_text
+from scalesearch.runtime import allocator, interrupts
+from scalesearch.runtime.cores import use_cores
+from scalesearch.runtime.workers import STOPPING, helpers, owned
+from scalesearch.search.plan.design import Plan, make_plan, planned_size
+from scalesearch.search.plan.parts import Part, parts_of
+from scalesearch.search.plan.timing import predicted_seconds
+from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue.looks import Reader
+from scalesearch.search.queue.storage import copy_to_folder, open_storage, sqlite_url
+from scalesearch.search.queue.work import Finished, work
+from scalesearch.study.sections import Study
 
 if TYPE_CHECKING:
-    from scalesearch.results import Run
-    from scalesearch.search.objective import TrainingEvaluation
-    from scalesearch.training.data import Splits
+    from scalesearch.data.splits import Splits
+    from scalesearch.results.load import Run
+    from scalesearch.search.evaluation import TrainingEvaluation
     from scalesearch.training.loop import EpochReport
 
 
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.owns_process and not missing and "jax" in sys.modules:
             interrupts.check()
             _become_report(folder, arguments.storage, as_json=arguments.json)
-        from scalesearch.results import load  # with pandas and scipy, of which training has no need
+        from scalesearch.results.load import load  # with pandas and scipy, of which training has no need
 
         done = load(folder)
         finish(done, arguments.storage)
@@ -77,9 +78,7 @@ def _become_report(folder: Path, server: str | None, *, as_json: bool) -> NoRetu
     os.execv(sys.executable, [sys.executable, "-m", "scalesearch", "report", *options, "--", str(folder)])
 
 
-def _train(
-    config: StudyConfig, parts: Sequence[tuple[Part, Plan]], folder: Path, server: str | None, deadline: float
-) -> int:
+def _train(config: Study, parts: Sequence[tuple[Part, Plan]], folder: Path, server: str | None, deadline: float) -> int:
     """Train what the searches still lack; how many trials have no result even so."""
     with _searches(config, parts, folder, server) as (searches, splits):
         for place, search in enumerate(searches):
@@ -88,7 +87,7 @@ def _train(
         return sum(map(_missing, searches))
 
 
-def _check_is_own(folder: Path, config: StudyConfig, server: str | None) -> None:
+def _check_is_own(folder: Path, config: Study, server: str | None) -> None:
     """Raises `InputError` where `folder` has a study.toml that no run wrote: it would be lost."""
     path = folder / "study.toml"
     if server or (folder / "study.db").exists() or not path.exists():
@@ -101,19 +100,19 @@ def _check_is_own(folder: Path, config: StudyConfig, server: str | None) -> None
 class Search:
     """One search to carry out; `label` tells it from others of the same run, `measured` names its metric."""
 
-    config: StudyConfig
+    config: Study
     plan: Plan
-    study: studies.Study
+    study: Any
     label: str = ""
     measured: str = ""
 
 
 @contextlib.contextmanager
 def _searches(
-    config: StudyConfig, parts: Sequence[tuple[Part, Plan]], folder: Path, server: str | None
+    config: Study, parts: Sequence[tuple[Part, Plan]], folder: Path, server: str | None
 ) -> Iterator[tuple[list[Search], Splits]]:
     """The searches and their data; what a server holds in the end, or at an interrupt, is copied to the folder."""
-    from scalesearch.training.data import check_fits, load_splits
+    from scalesearch.data.splits import check_fits, load_splits
 
     splits = load_splits(config.data)
     for part, made in parts:
@@ -147,7 +146,7 @@ def _missing(search: Search) -> int:
     return max(planned_size(search.config, search.plan) - (sum(states.values()) - left), left)
 
 
-def _predicted(config: StudyConfig, made: Plan) -> float | None:
+def _predicted(config: Study, made: Plan) -> float | None:
     return predicted_seconds(config, [trial.candidate for trial in made.distinct])
 
 
@@ -169,7 +168,7 @@ def train_missing(
     if not (_missing(search) or (config.race and _race_goes_on(search))):
         sys.stderr.write(f"{search.label}all trials are there already: nothing to train\n")
         return
-    from scalesearch.models.kernels.library import build_ahead
+    from scalesearch.models.ops.cpu.library import build_ahead
 
     allocator.tune()
     if config.runtime.convolutions in ("auto", "kernels"):
@@ -213,17 +212,17 @@ def _train_here(search: Search, splits: Splits, url: str, deadline: float, later
         )
 
 
-def _evaluation(config: StudyConfig, splits: Splits, on_epoch: Callable[[EpochReport], None]) -> TrainingEvaluation:
+def _evaluation(config: Study, splits: Splits, on_epoch: Callable[[EpochReport], None]) -> TrainingEvaluation:
     """What trains, in a process that has its cores. Imports jax: two seconds, in which its helpers do the same."""
-    from scalesearch.cache import enable_compilation_cache
-    from scalesearch.search.objective import TrainingEvaluation
+    from scalesearch.runtime.cache import enable_compilation_cache
+    from scalesearch.search.evaluation import TrainingEvaluation
 
     enable_compilation_cache()
     return TrainingEvaluation(config, splits, on_epoch)
 
 
 def _race_goes_on(search: Search) -> bool:
-    from scalesearch.search.racing import next_round
+    from scalesearch.search.plan.racing import next_round
 
     return bool(next_round(search.config, search.plan, studies.records(search.study)))
 
@@ -249,11 +248,11 @@ def _worker(arguments: argparse.Namespace) -> int:
     if arguments.data:
         data = config.data.model_copy(update={"source": arguments.data})
         config = config.model_copy(update={"data": data})
-    from scalesearch.training.data import check_fits, load_splits
+    from scalesearch.data.splits import check_fits, load_splits
 
     splits = load_splits(config.data)
     if splits.digest != studies.data_digest(study):
-        raise studies.StudyMismatch(f"the data of {config.data.source} are not those that the study was made with")
+        raise StudyMismatch(f"the data of {config.data.source} are not those that the study was made with")
     made = make_plan(config)
     check_fits(made.baseline.spec, splits, config.training.batch_size)
 
@@ -269,7 +268,7 @@ def _worker(arguments: argparse.Namespace) -> int:
 
 def status(arguments: argparse.Namespace) -> int:
     """How far a run is, and who leads."""
-    from scalesearch.results import load
+    from scalesearch.results.load import load
 
     found = load(arguments.folder, arguments.storage)
     if arguments.json:
@@ -281,7 +280,7 @@ def status(arguments: argparse.Namespace) -> int:
 
 def report(arguments: argparse.Namespace) -> int:
     """Write the tables, the rule and the report of what there is so far."""
-    from scalesearch.results import load
+    from scalesearch.results.load import load
 
     found = load(arguments.folder, arguments.storage)
     try:

@@ -7,20 +7,20 @@ import dataclasses
 import sys
 from datetime import date
 
-from scalesearch import interrupts
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.validation import Validation, save_validation, validation_table, verdict
-from scalesearch.cli import display
-from scalesearch.cli.processes import STOPPING, owned
 from scalesearch.cli.scaling import print_json
 from scalesearch.cli.search import Search, train_missing
-from scalesearch.config import InputError
-from scalesearch.output import finish
-from scalesearch.results import Run, load
+from scalesearch.errors import InputError, StudyMismatch
+from scalesearch.report import terminal as display
+from scalesearch.results.load import Run, load
+from scalesearch.results.save import finish
+from scalesearch.runtime import interrupts
+from scalesearch.runtime.workers import STOPPING, owned
 from scalesearch.scaling.family import parse_phis
-from scalesearch.search import study as studies
-from scalesearch.search.rivals import RULE, rivals, validation_study
-from scalesearch.search.storage import open_storage, sqlite_url
+from scalesearch.search.plan.rivals import RULE, rivals, validation_study
+from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue.storage import open_storage, sqlite_url
 
 
 def validate(arguments: argparse.Namespace) -> int:
@@ -49,7 +49,7 @@ def validate(arguments: argparse.Namespace) -> int:
 
 def _validate(run: Run, phi: float, arguments: argparse.Namespace) -> int:
     """One φ. Returns how many networks failed."""
-    from scalesearch.training.data import check_fits, load_splits
+    from scalesearch.data.splits import check_fits, load_splits
 
     seeds = arguments.seeds or run.study.seeds
     for one in run.validations:
@@ -62,7 +62,7 @@ def _validate(run: Run, phi: float, arguments: argparse.Namespace) -> int:
     if not len(splits.test):
         raise InputError(f"{config.data.source}: there is no test split; set `data.test` in the study")
     if splits.digest != run.fingerprint["data.digest"]:
-        raise studies.StudyMismatch(f"the data of {config.data.source} are not those that the rule was found with")
+        raise StudyMismatch(f"the data of {config.data.source} are not those that the rule was found with")
     if not arguments.json:
         sys.stdout.write(
             f"φ = {phi:g}: {len(names)} networks of {config.budget:g} × the baseline, {config.seeds} seeds\n"

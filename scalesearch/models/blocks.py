@@ -7,10 +7,10 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from scalesearch.models.layers import ConvNorm, DepthwiseNorm, SqueezeExcite
-from scalesearch.models.normalise import activate
-from scalesearch.models.ops import Forms, beside
+from scalesearch.models.ops.select import Forms, beside
+from scalesearch.models.ops.shift.normalise import activate
 from scalesearch.scaling.architecture import Activation, StageSpec
-from scalesearch.scaling.complexity import squeeze_width
+from scalesearch.scaling.cost.count import squeeze_width
 
 Maps = Float[Array, "n h w c"]
 

@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from scalesearch.models.ops import Forms, convolve, convolve_depthwise, excite, normalise_batch, normalise_by
+from scalesearch.models.ops.select import Forms, convolve, convolve_depthwise, excite, normalise_batch, normalise_by
 from scalesearch.scaling.architecture import Activation
 
 Maps = Float[Array, "n h w c"]

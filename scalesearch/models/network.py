@@ -11,7 +11,7 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float
 
 from scalesearch.models.layers import ConvNorm, classifier
-from scalesearch.models.ops import Forms, max_pool, mean_over_positions
+from scalesearch.models.ops.select import Forms, max_pool, mean_over_positions
 from scalesearch.models.stage import Stage
 from scalesearch.scaling.architecture import ArchitectureSpec
 

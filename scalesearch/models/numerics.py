@@ -12,7 +12,7 @@ from jax import numpy as jnp
 from numpy.typing import NDArray
 
 from scalesearch.models.network import Precision
-from scalesearch.models.ops import Forms, available_forms, convolve, convolve_depthwise
+from scalesearch.models.ops.select import Forms, available_forms, convolve, convolve_depthwise
 
 Operation = Literal["depthwise", "dense", "pointwise"]
 Wide = NDArray[np.float64]

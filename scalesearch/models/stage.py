@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from scalesearch.models.blocks import BLOCKS
-from scalesearch.models.ops import Forms, repack
+from scalesearch.models.ops.select import Forms, repack
 from scalesearch.scaling.architecture import Activation, StageSpec
 
 Maps = Float[Array, "n h w c"]

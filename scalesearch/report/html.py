@@ -12,15 +12,13 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from scalesearch.analysis.choice import Choice
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.schedule import warning
-from scalesearch.analysis.selection import Choice
 from scalesearch.analysis.validation import Validation
-from scalesearch.config import StudyConfig
-from scalesearch.records import DONE, FAILED, PRUNED, TrialRecord
-from scalesearch.report import figures
-from scalesearch.report.cost import COSTS
-from scalesearch.report.style import DARK, counted, short_name
+from scalesearch.report.figures import candidates as figures
+from scalesearch.report.figures.cost import COSTS
+from scalesearch.report.figures.style import DARK, short_name
 from scalesearch.report.tables import (
     candidates_table,
     facts_table,
@@ -29,7 +27,10 @@ from scalesearch.report.tables import (
     schedule_table,
     validation_table,
 )
+from scalesearch.results.records import DONE, FAILED, PRUNED, TrialRecord
+from scalesearch.runtime.text import plural
 from scalesearch.scaling.family import ScalingRule, rounding_note
+from scalesearch.study.sections import Study
 
 # No address may be loaded, whatever a name in the page says.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -40,7 +41,7 @@ Section = tuple[str, str, str]
 
 def render(
     *,
-    study: StudyConfig,
+    study: Study,
     states: Mapping[str, int],
     rule: ScalingRule | None,
     choice: Choice | None,
@@ -158,10 +159,10 @@ def _paragraph(text: str, kind: str = "plain") -> str:
     return f'<p class="{kind}">{escape(text)}</p>' if text.strip() else ""
 
 
-def _subtitle(study: StudyConfig, candidates: pd.DataFrame) -> str:
+def _subtitle(study: Study, candidates: pd.DataFrame) -> str:
     counts = {status: int(candidates["status"].eq(status).sum()) for status in (DONE, PRUNED, FAILED)}
     seeds = f"{'up to ' if study.race else ''}{study.seeds} {'seed' if study.seeds == 1 else 'seeds'} each"
-    trained = counted(counts.pop(DONE))
+    trained = plural(counts.pop(DONE), "candidate")
     told = f"{study.baseline.name}, budget {study.budget:g}×, {metric_of(study.metric).label}, {trained}, {seeds}"
     return ", ".join([told, *(f"{count} {status}" for status, count in counts.items() if count)])
 

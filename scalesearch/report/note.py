@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from scalesearch.analysis.selection import Choice
+from scalesearch.analysis.choice import Choice
 from scalesearch.report.html import answer
 from scalesearch.report.tables import LEADERBOARD, leaderboard
 from scalesearch.scaling.family import REPORTED_PHIS, Family, ScalingRule, family, rounding_note

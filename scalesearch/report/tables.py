@@ -14,10 +14,10 @@ import pandas as pd
 from scalesearch.analysis import schedule, validation
 from scalesearch.analysis.metrics import chance_text
 from scalesearch.analysis.signal import Signal
-from scalesearch.analysis.surface import Surface
+from scalesearch.analysis.surfaces.base import Surface
 from scalesearch.analysis.tables import finished_candidates, seeds_note
-from scalesearch.records import DONE
-from scalesearch.report.style import plus_minus, short_name
+from scalesearch.report.figures.style import plus_minus, short_name
+from scalesearch.results.records import DONE
 from scalesearch.scaling.family import REPORTED_PHIS, ScalingRule, family
 
 # Candidates of a level.

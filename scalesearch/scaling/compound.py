@@ -44,6 +44,15 @@ class Rounding:
                 raise ValueError(f"`rounding.{name}` must be one of {choices}, but got {getattr(self, name)!r}")
 
 
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """A named network at φ = 0 and the rounding that scales it."""
+
+    name: str
+    spec: ArchitectureSpec
+    rounding: Rounding
+
+
 def round_width(width: float, divisor: int) -> int:
     """Nearest multiple of `divisor`, at least one, one more where that is below 0.9 · width.
 

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from scalesearch.scaling.baselines import Baseline
+from scalesearch.report.markup import markup
 from scalesearch.scaling.coefficients import Coefficients
-from scalesearch.scaling.complexity import FloatArray, areas, count, tabulate
-from scalesearch.scaling.compound import round_widths
+from scalesearch.scaling.compound import Baseline, round_widths
+from scalesearch.scaling.cost.count import FloatArray, areas, count, tabulate
 from scalesearch.scaling.family import FamilyMember, members
-from scalesearch.scaling.markup import markup
 
 FACTORS = ("formula", "depth", "width", "resolution")
 # Below it a difference of two logarithms is that of floating point.

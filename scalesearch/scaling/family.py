@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from scalesearch.report.markup import markup
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.scaling.baselines import Baseline
 from scalesearch.scaling.coefficients import Coefficients
-from scalesearch.scaling.complexity import Complexity, complexity
-from scalesearch.scaling.compound import scale
-from scalesearch.scaling.markup import markup
+from scalesearch.scaling.compound import Baseline, scale
+from scalesearch.scaling.cost.count import Complexity, complexity
 from scalesearch.scaling.rule import ScalingRule
 
 __all__ = ["Family", "FamilyMember", "ScalingRule", "family", "members", "parse_phis", "rounding_note"]

@@ -12,11 +12,12 @@ from dataclasses import astuple, dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from scalesearch.errors import InputError
+from scalesearch.report.markup import markup
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients, shares_of
-from scalesearch.scaling.complexity import Complexity, FloatArray, IntArray, areas, complexity, count, tabulate
 from scalesearch.scaling.compound import Rounding
-from scalesearch.scaling.markup import markup
+from scalesearch.scaling.cost.count import Complexity, FloatArray, IntArray, areas, complexity, count, tabulate
 from scalesearch.scaling.reachable import Axes, reachable, with_maps_of_their_own
 from scalesearch.scaling.simplex import Shares
 
@@ -30,7 +31,7 @@ _CHUNK = 4_000_000
 MAX_BUDGET = 100_000
 
 
-class InfeasibleBudget(Exception):
+class InfeasibleBudget(InputError):
     """No network that the rounding policy can reach costs the budget; the message says what to loosen."""
 
 

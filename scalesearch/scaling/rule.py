@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
+from scalesearch.report.markup import markup
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.scaling.baselines import Baseline
 from scalesearch.scaling.coefficients import Coefficients, shares_of
-from scalesearch.scaling.compound import Rounding
-from scalesearch.scaling.markup import markup
+from scalesearch.scaling.compound import Baseline, Rounding
 from scalesearch.scaling.simplex import Shares
 
 SCHEMA_VERSION = 1

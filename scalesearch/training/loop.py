@@ -11,16 +11,16 @@ import jax
 import numpy as np
 from jaxtyping import UInt32
 
-from scalesearch import interrupts
-from scalesearch.config import RuntimeSection, TrainingSection
-from scalesearch.records import SeedRecord
+from scalesearch.data.feed import EpochData
+from scalesearch.data.splits import Splits
+from scalesearch.results.records import SeedRecord
+from scalesearch.runtime import interrupts
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.training.data import Splits
+from scalesearch.study.sections import RuntimeSection, TrainingSection
+from scalesearch.training.compile import Program
 from scalesearch.training.draws import EpochDraws, draws_of_epoch
 from scalesearch.training.memory import is_exhausted
-from scalesearch.training.pipeline import EpochData
-from scalesearch.training.preparation import Prepared, prepare_again, prepare_training, settings_of_jax
-from scalesearch.training.program import Program
+from scalesearch.training.prepare import Prepared, prepare_again, prepare_training, settings_of_jax
 from scalesearch.training.schedule import Schedule
 
 _POLL_SECONDS = 0.005

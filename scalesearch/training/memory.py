@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from scalesearch import allocator
-from scalesearch.config import RuntimeSection
+from scalesearch.runtime import allocator
+from scalesearch.study.sections import RuntimeSection
 
 _GIBIBYTE = 2**30
 

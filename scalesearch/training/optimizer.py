@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import optax
 
-from scalesearch.config import TrainingSection
+from scalesearch.study.sections import TrainingSection
 from scalesearch.training.packing import Packed
 
 # The usual ones of AdamW (arXiv:1711.05101) and those of arXiv:1905.11946 §5.2 and its reference code, which

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from scalesearch.models.ops import Forms, repack
+from scalesearch.models.ops.select import Forms, repack
 
 
 class Packed(NamedTuple):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from scalesearch.config import TrainingSection
+from scalesearch.study.sections import TrainingSection
 
 
 @dataclass(frozen=True, slots=True)

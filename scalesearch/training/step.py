@@ -11,10 +11,10 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-from scalesearch.models.ops import Forms, cross_entropy
+from scalesearch.data.feed import EpochData, standardise
+from scalesearch.models.ops.select import Forms, cross_entropy
 from scalesearch.training.average import update_average
 from scalesearch.training.packing import Packed, Packing
-from scalesearch.training.pipeline import EpochData, standardise
 
 STATISTICS_DECAY = 0.9
 """Of the running batch statistics. EfficientNet's 0.99 looks back over hundreds of steps, which a short schedule

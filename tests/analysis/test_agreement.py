@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from scalesearch.analysis.agreement import COLUMNS, agreement, regions_overlap
-from scalesearch.analysis.selection import Choice, choose, rule_of
+from scalesearch.analysis.choice import Choice, choose, rule_of
 from scalesearch.analysis.tables import candidates_table, trials_table
 from scalesearch.scaling.rule import ScalingRule
 from tests.planted import PlantedSurface, planted_candidates, planted_records, planted_study

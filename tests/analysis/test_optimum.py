@@ -9,12 +9,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from scalesearch.analysis.fitting import fit_surface
 from scalesearch.analysis.optimum import optimum
-from scalesearch.analysis.surface import (
+from scalesearch.analysis.surfaces.base import (
     CUBIC,
     SurfaceFit,
 )
+from scalesearch.analysis.surfaces.polynomial import fit_surface
 from scalesearch.analysis.tables import candidates_table
 from scalesearch.scaling.simplex import lattice
 from tests.planted import PlantedSurface, planted_records

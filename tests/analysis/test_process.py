@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scalesearch.analysis import selection
-from scalesearch.analysis.fitting import clearly_better, fit_surface, surface_data
+from scalesearch.analysis import choice as selection
+from scalesearch.analysis.choice import Choice, choose
 from scalesearch.analysis.optimum import optimum
-from scalesearch.analysis.process import MODEL, ProcessFit, contender, fit_process
 from scalesearch.analysis.region import in_region
-from scalesearch.analysis.selection import Choice, choose
-from scalesearch.analysis.surface import QUADRATIC, FloatArray
+from scalesearch.analysis.surfaces.base import QUADRATIC, FloatArray
+from scalesearch.analysis.surfaces.polynomial import clearly_better, fit_surface, surface_data
+from scalesearch.analysis.surfaces.process import MODEL, ProcessFit, contender, fit_process
 from scalesearch.analysis.tables import candidates_table, trials_table
 from scalesearch.scaling.simplex import lattice
 from tests.planted import FUNNEL, Planted, PlantedSurface, planted_candidates, planted_records
@@ -245,6 +245,6 @@ def test_the_same_trials_give_the_same_choice() -> None:
 
 
 def test_who_needs_no_process_imports_no_scikit_learn() -> None:
-    asked = "import sys, scalesearch.analysis.selection; print('sklearn' in sys.modules)"
+    asked = "import sys, scalesearch.analysis.choice; print('sklearn' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -7,10 +7,10 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import f as f_distribution
 
-from scalesearch.analysis.fitting import fit_surface
 from scalesearch.analysis.optimum import optimum
 from scalesearch.analysis.region import confidence_region, p_optimum
-from scalesearch.analysis.surface import QUADRATIC, SurfaceFit
+from scalesearch.analysis.surfaces.base import QUADRATIC, SurfaceFit
+from scalesearch.analysis.surfaces.polynomial import fit_surface
 from scalesearch.analysis.tables import candidates_table
 from scalesearch.scaling.simplex import Shares, lattice
 from tests.planted import PlantedSurface, planted_records

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
-from scalesearch.analysis.fitting import fit_surface
 from scalesearch.analysis.optimum import optimum
-from scalesearch.analysis.surface import (
+from scalesearch.analysis.surfaces.base import (
     COVARIATE,
     CUBIC,
     PAIRS,
@@ -18,8 +17,9 @@ from scalesearch.analysis.surface import (
     SurfaceFit,
     f_test,
 )
+from scalesearch.analysis.surfaces.polynomial import fit_surface
 from scalesearch.analysis.tables import candidates_table
-from scalesearch.records import Failure
+from scalesearch.results.records import Failure
 from scalesearch.scaling.simplex import Shares, lattice
 from tests.planted import PlantedSurface, planted_candidates, planted_records
 

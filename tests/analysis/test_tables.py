@@ -18,7 +18,7 @@ from scalesearch.analysis.tables import (
     trials_table,
     write_tables,
 )
-from scalesearch.records import Failure, TrialRecord
+from scalesearch.results.records import Failure, TrialRecord
 from tests.planted import PlantedSurface, planted_records
 
 HOSTILE = 'says "no",\r\n  then; =1+1\tnull \N{SNOWMAN}'

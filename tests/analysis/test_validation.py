@@ -15,7 +15,7 @@ from scalesearch.analysis.validation import (
     validation_table,
     verdict,
 )
-from scalesearch.records import TrialRecord
+from scalesearch.results.records import TrialRecord
 from scalesearch.scaling.architecture import ArchitectureSpec
 from tests.analysis.test_selection import with_losses
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scalesearch.models.kernels.library import problem
+from scalesearch.models.ops.cpu.library import problem
 from tests.cli.tiny import TINY
 
 

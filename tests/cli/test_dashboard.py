@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from scalesearch.cli.main import main
-from scalesearch.output import finish
-from scalesearch.search import dashboard
+from scalesearch.results.save import finish
+from scalesearch.search.queue import dashboard
 from tests.cli.test_search import HEEDS_INTERRUPTS
 from tests.cli.tiny import ROOT, complaint, environment
 from tests.fixtures import without_the_dashboard
@@ -111,7 +111,7 @@ def test_a_reader_may_write_a_note(served: Served) -> None:
 
 
 def test_it_listens_on_loopback_only(folder: Path) -> None:
-    from scalesearch.results import open_run
+    from scalesearch.results.load import open_run
 
     with dashboard.serve(open_run(folder)[1], 0) as server:
         assert server.server_address[0] == "127.0.0.1"

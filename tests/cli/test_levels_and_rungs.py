@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from scalesearch.cli.main import main
-from scalesearch.results import load
-from scalesearch.search import worker as workers
+from scalesearch.results.load import load
+from scalesearch.search.queue import work as workers
 from tests.cli.tiny import complaint
 
 DONE = "all trials are there already: nothing to train"

@@ -12,7 +12,7 @@ import pytest
 
 from scalesearch.cli.main import main
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.scaling.complexity import complexity
+from scalesearch.scaling.cost.count import complexity
 from tests.cli.tiny import ROOT, answer, complaint
 
 GOLDEN = json.loads((ROOT / "tests/golden/efficientnet.json").read_text(encoding="utf-8"))

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from scalesearch.cli.main import main
-from scalesearch.cli.processes import helpers, owned
-from scalesearch.cores import usable_cores
-from scalesearch.search.storage import sqlite_url
+from scalesearch.runtime.cores import usable_cores
+from scalesearch.runtime.workers import helpers, owned
+from scalesearch.search.queue.storage import sqlite_url
 
 
 def test_each_search_of_a_run_shares_out_all_cores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

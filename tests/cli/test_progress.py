@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from scalesearch.cli import progress as module
-from scalesearch.cli.display import duration, quantity
-from scalesearch.cli.progress import SearchProgress
-from scalesearch.records import Failure
+from scalesearch.report import progress as module
+from scalesearch.report.progress import SearchProgress
+from scalesearch.report.terminal import duration, quantity
+from scalesearch.results.records import Failure
 from tests.planted import PlantedSurface, planted_records, planted_study
 
 RECORDS = planted_records(PlantedSurface(), seeds=(0, 1))

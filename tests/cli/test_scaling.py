@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from scalesearch.baselines.published import baseline
 from scalesearch.cli.main import main
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.scaling.baselines import baseline
-from scalesearch.scaling.complexity import complexity
+from scalesearch.scaling.cost.count import complexity
 from scalesearch.scaling.rule import ScalingRule
 from tests.cli.tiny import ROOT, answer, complaint
 from tests.planted import planted_rule

@@ -17,11 +17,11 @@ import pytest
 
 from scalesearch.cli.main import main
 from scalesearch.cli.search import Search, train_missing
-from scalesearch.results import load
+from scalesearch.results.load import load
 from scalesearch.scaling.rule import ScalingRule
-from scalesearch.search import study as studies
-from scalesearch.search.design import make_plan
-from scalesearch.search.storage import open_storage, sqlite_url
+from scalesearch.search.plan.design import make_plan
+from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue.storage import open_storage, sqlite_url
 from tests.cli.tiny import ROOT, TINY, complaint, environment, scalesearch
 from tests.planted import planted_study
 
@@ -43,7 +43,7 @@ def test_an_allocator_is_tuned_before_training_and_memory_released_after_it(
     for place in ("allocator.tune", kernels, "training.memory.release", "cli.search.work"):
         name = place.rpartition(".")[2]
         monkeypatch.setattr(f"scalesearch.{place}", lambda *_, name=name: done.append(name))
-    monkeypatch.setattr("scalesearch.cache.enable_compilation_cache", lambda: None)
+    monkeypatch.setattr("scalesearch.runtime.cache.enable_compilation_cache", lambda: None)
     monkeypatch.setattr("scalesearch.cli.search.helpers", lambda *_: contextlib.nullcontext())
     splits: Any = None
     train_missing(Search(config, make_plan(config), study), splits, "")
@@ -308,7 +308,7 @@ def test_doctor_tells_device_versions_cache_numerics_and_storage(tmp_path: Path)
 def test_doctor_gives_4_where_something_is_not_as_it_should_be(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scalesearch.doctor.check_forms", tuple)  # the checks themselves are above
+    monkeypatch.setattr("scalesearch.runtime.doctor.check_forms", tuple)  # the checks themselves are above
     assert main(["doctor", "--json", "--storage", "sqlite:////no/such/study.db"]) == 4
     findings = json.loads(capsys.readouterr().out)["findings"]
     assert [finding["topic"] for finding in findings if not finding["good"]] == ["storage"]

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scalesearch.cli.display import show_result, show_status
 from scalesearch.cli.main import main
-from scalesearch.search.storage import open_storage, sqlite_url
+from scalesearch.report.terminal import show_result, show_status
+from scalesearch.search.queue.storage import open_storage, sqlite_url
 from tests.cli.tiny import TINY, complaint
 from tests.planted import planted_run
 

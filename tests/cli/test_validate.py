@@ -8,11 +8,11 @@ import pytest
 
 from scalesearch.analysis.validation import COLUMNS, Validation, save_validation
 from scalesearch.cli.main import main
-from scalesearch.results import load
-from scalesearch.search import study as studies
-from scalesearch.search.rivals import RIVALS, RULE, validation_study
-from scalesearch.search.storage import open_storage, sqlite_url
-from scalesearch.training.data import load_splits
+from scalesearch.data.splits import load_splits
+from scalesearch.results.load import load
+from scalesearch.search.plan.rivals import RIVALS, RULE, validation_study
+from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue.storage import open_storage, sqlite_url
 from tests.cli.tiny import TINY, complaint, scalesearch
 from tests.planted import planted_run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scalesearch.models.kernels import library
+from scalesearch.models.ops.cpu import library
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from scalesearch.cores import usable_cores
-from scalesearch.models.kernels import library
+from scalesearch.models.ops.cpu import library
+from scalesearch.runtime.cores import usable_cores
 
 
 @pytest.fixture
@@ -175,11 +175,11 @@ def test_a_compiler_that_a_signal_ends_is_not_asked_again_for_less(
 
 RESULTS = """
 import hashlib, sys
-from scalesearch.cores import use_cores
+from scalesearch.runtime.cores import use_cores
 use_cores([int(core) for core in sys.argv[1].split(",")])
 import jax, numpy as np
-from scalesearch.models.kernels import library
-from scalesearch.models.ops import convolve_depthwise, normalise_batch
+from scalesearch.models.ops.cpu import library
+from scalesearch.models.ops.select import convolve_depthwise, normalise_batch
 assert library.problem() is None
 rng = np.random.default_rng(0)
 x, g = (rng.normal(size=(70, 12, 12, 20)).astype(np.float32) for _ in range(2))

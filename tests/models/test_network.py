@@ -12,11 +12,11 @@ import pytest
 from flax import nnx
 from jax import numpy as jnp
 
+from scalesearch.baselines.published import NAMES, baseline
 from scalesearch.models.network import Network
-from scalesearch.models.normalise import EPSILON
+from scalesearch.models.ops.shift.normalise import EPSILON
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
-from scalesearch.scaling.baselines import NAMES, baseline
-from scalesearch.scaling.complexity import complexity
+from scalesearch.scaling.cost.count import complexity
 from tests.haste import HASTE
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from jax import numpy as jnp
 
-from scalesearch.models.normalise import EPSILON
-from scalesearch.models.ops import normalise_batch, normalise_by
+from scalesearch.models.ops.select import normalise_batch, normalise_by
+from scalesearch.models.ops.shift.normalise import EPSILON
 
 ACTIVATIONS = ("swish", "relu", "relu6", "none")
 # float32 rounds to 6e-8, sums of 4·5·6 terms and a division by the spread: 3e-5 of the largest entry is ample.

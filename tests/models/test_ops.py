@@ -12,9 +12,8 @@ import pytest
 from jax import lax
 from jax import numpy as jnp
 
-from scalesearch.models.depthwise import gradient_tile
-from scalesearch.models.kernels import library
-from scalesearch.models.ops import (
+from scalesearch.models.ops.cpu import library
+from scalesearch.models.ops.select import (
     FormsUnavailable,
     available_forms,
     beside,
@@ -26,6 +25,7 @@ from scalesearch.models.ops import (
     mean_over_positions,
     repack,
 )
+from scalesearch.models.ops.shift.depthwise import gradient_tile
 
 FORMS = ("kernels", "shift", "native")
 # float32 rounds to 6e-8; the longest sum here has 2·9·9·8 terms, so 2e-5 of the largest entry is ten times

@@ -9,8 +9,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from scalesearch.output import finish
-from scalesearch.results import Run
+from scalesearch.results.load import Run
+from scalesearch.results.save import finish
 from tests.planted import PlantedSurface, planted_run
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))

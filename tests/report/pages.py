@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from scalesearch.analysis.selection import choose, rule_of
+from scalesearch.analysis.choice import choose, rule_of
 from scalesearch.analysis.tables import candidates_table, trials_table
 from scalesearch.analysis.validation import Validation, validation_table, verdict
-from scalesearch.records import TrialRecord
 from scalesearch.report.html import render
+from scalesearch.results.records import TrialRecord
 from tests.planted import PlantedSurface, planted_records, planted_study
 
 FINISHED = {"waiting": 0, "running": 0, "complete": 15, "pruned": 0, "failed": 0}

@@ -19,7 +19,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-from scalesearch.records import Failure
+from scalesearch.results.records import Failure
 from tests.planted import PlantedSurface, planted_candidates, planted_records
 from tests.report.pages import FINISHED, level_records, report
 from tests.report.test_html import HOSTILE

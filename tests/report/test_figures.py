@@ -8,15 +8,13 @@ import pandas as pd
 import pytest
 from scipy.stats import t as student
 
+from scalesearch.analysis.choice import Choice, choose
 from scalesearch.analysis.comparison import finished_runs, two_way
-from scalesearch.analysis.fitting import fit_surface
 from scalesearch.analysis.metrics import METRICS
-from scalesearch.analysis.selection import Choice, choose
+from scalesearch.analysis.surfaces.polynomial import fit_surface
 from scalesearch.analysis.tables import candidates_table, trials_table
 from scalesearch.analysis.validation import COLUMNS
-from scalesearch.records import Failure
-from scalesearch.report.cost import COSTS
-from scalesearch.report.figures import (
+from scalesearch.report.figures.candidates import (
     accuracy_over,
     cost,
     error_distribution,
@@ -26,8 +24,10 @@ from scalesearch.report.figures import (
     validation,
     validation_over_macs,
 )
-from scalesearch.report.style import VERMILION, short_name
-from scalesearch.report.triangle import CORNERS, points
+from scalesearch.report.figures.cost import COSTS
+from scalesearch.report.figures.style import VERMILION, short_name
+from scalesearch.report.figures.triangle import CORNERS, points
+from scalesearch.results.records import Failure
 from scalesearch.scaling.simplex import NAMES, Shares
 from tests.planted import PlantedSurface, planted_candidates, planted_records
 from tests.report.pages import level_records

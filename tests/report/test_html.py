@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scalesearch.analysis.choice import choose
 from scalesearch.analysis.schedule import COLUMNS as SCHEDULE_COLUMNS
 from scalesearch.analysis.schedule import warning
-from scalesearch.analysis.selection import choose
 from scalesearch.analysis.tables import candidates_table, finished_candidates, trials_table
-from scalesearch.records import Failure
+from scalesearch.results.records import Failure
 from tests.planted import PlantedSurface, planted_candidates, planted_records
 from tests.report.pages import FINISHED, report, validations
 

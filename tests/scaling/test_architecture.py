@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 
+from scalesearch.baselines.published import NAMES, baseline
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
-from scalesearch.scaling.baselines import NAMES, baseline
 from tests.scaling.test_complexity import specs
 
 

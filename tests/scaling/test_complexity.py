@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scalesearch.baselines.published import NAMES, baseline
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
-from scalesearch.scaling.baselines import NAMES, baseline
 from scalesearch.scaling.coefficients import Coefficients
-from scalesearch.scaling.complexity import Complexity, areas, complexity, count, tabulate
 from scalesearch.scaling.compound import scale
+from scalesearch.scaling.cost.count import Complexity, areas, complexity, count, tabulate
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "efficientnet.json").read_text(encoding="utf-8"))
 

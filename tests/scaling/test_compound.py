@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scalesearch.scaling.baselines import NAMES, baseline
+from scalesearch.baselines.published import NAMES, baseline
 from scalesearch.scaling.coefficients import Coefficients
-from scalesearch.scaling.complexity import complexity
 from scalesearch.scaling.compound import (
     Rounding,
     round_depths,
@@ -24,6 +23,7 @@ from scalesearch.scaling.compound import (
     scale,
     spread_depth,
 )
+from scalesearch.scaling.cost.count import complexity
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "efficientnet.json").read_text(encoding="utf-8"))
 

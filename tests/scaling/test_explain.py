@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scalesearch.scaling.baselines import NAMES, Baseline, baseline
+from scalesearch.baselines.efficientnet import PAPER, published, published_sentences
+from scalesearch.baselines.published import NAMES, baseline
 from scalesearch.scaling.coefficients import Coefficients, coefficients_of, shares_of
-from scalesearch.scaling.complexity import complexity
-from scalesearch.scaling.compound import Rounding
+from scalesearch.scaling.compound import Baseline, Rounding
+from scalesearch.scaling.cost.count import complexity
 from scalesearch.scaling.explain import explain
-from scalesearch.scaling.published import PAPER, published, published_sentences
 from scalesearch.scaling.simplex import from_search_space
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "efficientnet.json").read_text(encoding="utf-8"))

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scalesearch.scaling.baselines import Baseline, baseline
+from scalesearch.baselines.published import baseline
 from scalesearch.scaling.coefficients import Coefficients, coefficients_of, shares_of
-from scalesearch.scaling.complexity import complexity
+from scalesearch.scaling.compound import Baseline
+from scalesearch.scaling.cost.count import complexity
 from scalesearch.scaling.family import family, parse_phis
 from scalesearch.scaling.rule import ScalingRule
 from scalesearch.scaling.simplex import Shares

@@ -14,10 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scalesearch.baselines.published import NAMES, baseline
 from scalesearch.scaling import feasible
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
-from scalesearch.scaling.baselines import NAMES, baseline
-from scalesearch.scaling.complexity import areas, complexity
 from scalesearch.scaling.compound import (
     DepthRounding,
     HeadRounding,
@@ -29,6 +28,7 @@ from scalesearch.scaling.compound import (
     scale,
     spread_depth,
 )
+from scalesearch.scaling.cost.count import areas, complexity
 from scalesearch.scaling.feasible import FeasibleSet, InfeasibleBudget, feasible_set, realised
 from scalesearch.scaling.reachable import reachable
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scalesearch.scaling.baselines import baseline
+from scalesearch.baselines.published import baseline
 from scalesearch.scaling.coefficients import coefficients_of
 from scalesearch.scaling.rule import ScalingRule
 from scalesearch.scaling.simplex import from_search_space

@@ -8,13 +8,13 @@ from typing import Any
 import optuna
 import pytest
 
-from scalesearch.analysis.selection import choose
+from scalesearch.analysis.choice import choose
 from scalesearch.analysis.tables import candidates_table, trials_table
-from scalesearch.records import TrialRecord
+from scalesearch.results.records import TrialRecord
 from scalesearch.scaling.coefficients import coefficients_of
 from scalesearch.scaling.feasible import Candidate, feasible_set
-from scalesearch.search import study as studies
-from scalesearch.search.storage import sqlite_url
+from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue.storage import sqlite_url
 from tests.planted import PlantedSurface, planted_evaluate, planted_study
 from tests.search.test_worker import SEARCH_SPACE, Counting, run
 

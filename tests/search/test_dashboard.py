@@ -13,14 +13,14 @@ import optuna
 import pytest
 import sqlalchemy
 
-from scalesearch.output import finish, publish
-from scalesearch.records import Failure
-from scalesearch.results import Run, load
-from scalesearch.search import dashboard
-from scalesearch.search import study as studies
-from scalesearch.search.design import make_plan
-from scalesearch.search.storage import open_storage, sqlite_url
-from scalesearch.search.worker import work
+from scalesearch.results.load import Run, load
+from scalesearch.results.records import Failure
+from scalesearch.results.save import finish, publish
+from scalesearch.search.plan.design import make_plan
+from scalesearch.search.queue import dashboard
+from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue.storage import open_storage, sqlite_url
+from scalesearch.search.queue.work import work
 from tests.fixtures import without_the_dashboard
 from tests.planted import PlantedSurface, planted_evaluate, planted_run, planted_study
 

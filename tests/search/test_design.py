@@ -8,12 +8,13 @@ import math
 import numpy as np
 import pytest
 
-from scalesearch.config import InputError, default_study_path, load_study
-from scalesearch.scaling.baselines import baseline
+from scalesearch.baselines.published import baseline
+from scalesearch.errors import InputError
 from scalesearch.scaling.compound import scale
 from scalesearch.scaling.feasible import InfeasibleBudget, feasible_set
 from scalesearch.scaling.simplex import Shares, from_unit_square, lattice
-from scalesearch.search.design import Plan, make_plan, planned_size, reaching
+from scalesearch.search.plan.design import Plan, make_plan, planned_size, reaching
+from scalesearch.study.load import default_study_path, load_study
 from tests.planted import planted_study
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from scalesearch.records import Failure, TrialRecord
+from scalesearch.results.records import Failure, TrialRecord
 from scalesearch.scaling.feasible import Candidate
-from scalesearch.search import study as studies
-from scalesearch.search.design import make_plan
-from scalesearch.search.looks import Reader
-from scalesearch.search.storage import open_storage, sqlite_url
-from scalesearch.search.worker import work
+from scalesearch.search.plan.design import make_plan
+from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue.looks import Reader
+from scalesearch.search.queue.storage import open_storage, sqlite_url
+from scalesearch.search.queue.work import work
 from tests.planted import PlantedSurface, planted_evaluate, planted_study
 
 

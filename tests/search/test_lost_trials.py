@@ -15,16 +15,16 @@ import pytest
 import sqlalchemy
 from optuna.trial import TrialState
 
-from scalesearch import interrupts
-from scalesearch.records import TrialRecord
+from scalesearch.results.records import TrialRecord
+from scalesearch.runtime import interrupts
 from scalesearch.scaling.feasible import Candidate
-from scalesearch.search import onelook
-from scalesearch.search import storage as storages
-from scalesearch.search import study as studies
-from scalesearch.search import worker as workers
-from scalesearch.search.pruning import Watch, goes_on
-from scalesearch.search.storage import open_storage, sqlite_url
-from scalesearch.search.worker import work
+from scalesearch.search.queue import cache as onelook
+from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue import storage as storages
+from scalesearch.search.queue import work as workers
+from scalesearch.search.queue.pruning import Watch, goes_on
+from scalesearch.search.queue.storage import open_storage, sqlite_url
+from scalesearch.search.queue.work import work
 from tests.planted import PlantedSurface, claim, planted_evaluate, planted_study
 from tests.search.test_worker import Counting, begin, run
 
@@ -48,11 +48,11 @@ def age_heartbeats(study: optuna.Study) -> int:
 
 _BLOCKED = """
 import sys, time
-from scalesearch.search import study as studies
-from scalesearch.search.looks import Tally
-from scalesearch.search.design import make_plan
-from scalesearch.search.storage import open_storage
-from scalesearch.search.worker import work
+from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue.looks import Tally
+from scalesearch.search.plan.design import make_plan
+from scalesearch.search.queue.storage import open_storage
+from scalesearch.search.queue.work import work
 study = studies.join_study(open_storage(sys.argv[1]), "planted")
 config = studies.config_of(study)
 def evaluate(candidate, seeds):

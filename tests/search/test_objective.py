@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from scalesearch import cache
-from scalesearch.config import InputError, parse_study
-from scalesearch.search import study as studies
-from scalesearch.search.design import make_plan
-from scalesearch.search.objective import TrainingEvaluation
-from scalesearch.search.storage import open_storage, sqlite_url
-from scalesearch.search.worker import work
-from scalesearch.training.data import load_splits
-from scalesearch.training.preparation import Ahead, Prepared
+from scalesearch.data.splits import load_splits
+from scalesearch.errors import InputError
+from scalesearch.runtime import cache
+from scalesearch.search.evaluation import TrainingEvaluation
+from scalesearch.search.plan.design import make_plan
+from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue.storage import open_storage, sqlite_url
+from scalesearch.search.queue.work import work
+from scalesearch.study.load import parse_study
+from scalesearch.training.prepare import Ahead, Prepared
 from tests.cli.tiny import ROOT, TINY
 
 
@@ -27,7 +28,7 @@ def test_memory_is_given_back_where_something_was_compiled(monkeypatch: pytest.M
     monkeypatch.setattr(cache, "_in_use", [])
     cache.enable_compilation_cache()
     released: list[str] = []
-    monkeypatch.setattr("scalesearch.search.objective.release", lambda: released.append("so"))
+    monkeypatch.setattr("scalesearch.search.evaluation.release", lambda: released.append("so"))
     study = parse_study(tomllib.loads(TINY), "TINY")
     evaluate = TrainingEvaluation(study, load_splits(study.data), lambda report: None)
     candidate = make_plan(study).distinct[0].candidate
@@ -74,7 +75,7 @@ def test_settings_that_cannot_be_had_are_told_before_a_trial_is_claimed() -> Non
 def test_a_process_that_trains_imports_nothing_of_the_analysis() -> None:
     """Each worker would hold another 130 MiB, and begin seconds later."""
     asked = (
-        "import sys, scalesearch.cli.search, scalesearch.search.objective;"
+        "import sys, scalesearch.cli.search, scalesearch.search.evaluation;"
         "print(*{'pandas', 'pyarrow', 'scipy', 'sklearn', 'statsmodels'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 
 from scalesearch.analysis.schedule import warning
-from scalesearch.config import StudyConfig
-from scalesearch.output import save_study
-from scalesearch.results import Run, load
-from scalesearch.search import study as studies
-from scalesearch.search.design import make_plan
-from scalesearch.search.parts import parts_of
-from scalesearch.search.storage import open_storage, sqlite_url
-from scalesearch.search.worker import work
+from scalesearch.results.load import Run, load
+from scalesearch.results.save import save_study
+from scalesearch.search.plan.design import make_plan
+from scalesearch.search.plan.parts import parts_of
+from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue.storage import open_storage, sqlite_url
+from scalesearch.search.queue.work import work
+from scalesearch.study.sections import Study
 from tests.planted import PlantedSurface, planted_evaluate, planted_study
 
 SURFACES = {1.0: PlantedSurface(), 2.0: PlantedSurface(linear=(0.36, 0.30, 0.33), budget=4.0)}
 
 
-def searched(folder: Path, config: StudyConfig, surfaces: dict[tuple[float, int], PlantedSurface]) -> Run:
+def searched(folder: Path, config: Study, surfaces: dict[tuple[float, int], PlantedSurface]) -> Run:
     """A run of all parts, each on the planted surface of its level and rung."""
     folder.mkdir(exist_ok=True)
     save_study(folder, config)

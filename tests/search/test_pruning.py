@@ -12,20 +12,21 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from scalesearch.config import StudyConfig
-from scalesearch.output import save_study
-from scalesearch.records import TrialRecord
-from scalesearch.results import Run, load
+from scalesearch.baselines.efficientnet import PAPER
+from scalesearch.errors import StudyMismatch
+from scalesearch.results.load import Run, load
+from scalesearch.results.records import TrialRecord
+from scalesearch.results.save import save_study
 from scalesearch.scaling.coefficients import shares_of
 from scalesearch.scaling.feasible import Candidate
-from scalesearch.scaling.published import PAPER
-from scalesearch.search import study as studies
-from scalesearch.search import worker as workers
-from scalesearch.search.design import UNPRUNED, halvings, make_plan
-from scalesearch.search.parts import parts_of
-from scalesearch.search.rivals import validation_study
-from scalesearch.search.storage import open_storage, sqlite_url
-from scalesearch.search.worker import Evaluate, work
+from scalesearch.search.plan.design import UNPRUNED, halvings, make_plan
+from scalesearch.search.plan.parts import parts_of
+from scalesearch.search.plan.rivals import validation_study
+from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue import work as workers
+from scalesearch.search.queue.storage import open_storage, sqlite_url
+from scalesearch.search.queue.work import Evaluate, work
+from scalesearch.study.sections import Study
 from scalesearch.training.loop import EpochReport
 from tests.planted import EPOCHS, PlantedSurface, claim, planted_evaluate, planted_study, watched
 
@@ -40,7 +41,7 @@ def _waits_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "POLL_SECONDS", 0.05)
 
 
-def searched(url: str, evaluate: Evaluate = EVALUATE, config: StudyConfig = PRUNING) -> optuna.Study:
+def searched(url: str, evaluate: Evaluate = EVALUATE, config: Study = PRUNING) -> optuna.Study:
     study, plan = studies.open_study(open_storage(url), config, "digest"), make_plan(config)
     studies.enqueue_missing(study, plan.distinct)
     work(study, config, plan, evaluate, lambda finished: None, lambda running: None)
@@ -225,7 +226,7 @@ def test_off_it_is_no_part_of_the_identity_so_that_studies_go_on(tmp_path: Path)
     storage = open_storage(sqlite_url(tmp_path))
     studies.open_study(storage, planted_study(), "digest")
     studies.open_study(storage, planted_study(prune=False), "digest")
-    with pytest.raises(studies.StudyMismatch, match="`prune` was not set, now True"):
+    with pytest.raises(StudyMismatch, match="`prune` was not set, now True"):
         studies.open_study(storage, planted_study(prune=True), "digest")
 
 

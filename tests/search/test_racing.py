@@ -11,19 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scalesearch.analysis.selection import Choice, choose
+from scalesearch.analysis.choice import Choice, choose
 from scalesearch.analysis.tables import candidates_table, trials_table
-from scalesearch.config import StudyConfig
-from scalesearch.output import save_study
-from scalesearch.records import Failure, TrialRecord
-from scalesearch.results import load
+from scalesearch.results.load import load
+from scalesearch.results.records import Failure, TrialRecord
+from scalesearch.results.save import save_study
 from scalesearch.scaling.feasible import Candidate
-from scalesearch.search import study as studies
-from scalesearch.search import worker as workers
-from scalesearch.search.design import make_plan
-from scalesearch.search.racing import APART, LEAST, next_round
-from scalesearch.search.storage import open_storage, sqlite_url
-from scalesearch.search.worker import Evaluate, work
+from scalesearch.search.plan.design import make_plan
+from scalesearch.search.plan.racing import APART, LEAST, next_round
+from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue import work as workers
+from scalesearch.search.queue.storage import open_storage, sqlite_url
+from scalesearch.search.queue.work import Evaluate, work
+from scalesearch.study.sections import Study
 from tests.planted import PlantedSurface, planted_evaluate, planted_study
 
 RACE = planted_study(race=True, seeds=3)
@@ -35,7 +35,7 @@ def choice_of(records: list[TrialRecord]) -> Choice:
     return choose(trials_table(records), candidates_table(records, 2.0, "val_loss"), 2.0, "val_loss")
 
 
-def raced(evaluate: Evaluate, study: StudyConfig = RACE) -> list[TrialRecord]:
+def raced(evaluate: Evaluate, study: Study = RACE) -> list[TrialRecord]:
     """All records of a race, evaluated round by round."""
     records = [evaluate(trial.candidate, trial.seeds) for trial in PLAN.distinct]
     while wanted := next_round(study, PLAN, records):

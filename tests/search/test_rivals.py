@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from scalesearch.config import InputError
+from scalesearch.errors import InputError
 from scalesearch.scaling.simplex import Shares
-from scalesearch.search.rivals import RIVALS, RULE, rivals, validation_study
+from scalesearch.search.plan.rivals import RIVALS, RULE, rivals, validation_study
 from tests.planted import planted_study
 
 

@@ -16,11 +16,12 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import create_engine, text
 
-from scalesearch.search import storage
-from scalesearch.search import study as studies
-from scalesearch.search.design import make_plan
-from scalesearch.search.storage import StorageError, copy_to_folder, hidden, open_storage, sqlite_url, study_names
-from scalesearch.search.worker import work
+from scalesearch.errors import StorageError
+from scalesearch.search.plan.design import make_plan
+from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue import storage
+from scalesearch.search.queue.storage import copy_to_folder, hidden, open_storage, sqlite_url, study_names
+from scalesearch.search.queue.work import work
 from tests.planted import PlantedSurface, claim, planted_evaluate, planted_study
 
 ROOT = Path(__file__).parents[2]
@@ -79,7 +80,7 @@ def test_a_wrong_password_is_not_shown(postgresql_url: str) -> None:
 _CLAIM = """
 import sys
 import optuna
-from scalesearch.search.storage import open_storage
+from scalesearch.search.queue.storage import open_storage
 study = optuna.load_study(storage=open_storage(sys.argv[1]), study_name="claims")
 print("ready", flush=True)
 sys.stdin.readline()

@@ -10,12 +10,13 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial
 
-from scalesearch.config import StudyConfig
-from scalesearch.records import Failure
-from scalesearch.search import study as studies
-from scalesearch.search.design import make_plan
-from scalesearch.search.storage import StorageError, open_storage, sqlite_url
-from scalesearch.search.worker import work
+from scalesearch.errors import StorageError, StudyMismatch
+from scalesearch.results.records import Failure
+from scalesearch.search.plan.design import make_plan
+from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue.storage import open_storage, sqlite_url
+from scalesearch.search.queue.work import work
+from scalesearch.study.sections import Study
 from tests.planted import PlantedSurface, claim, planted_evaluate, planted_study
 
 OWN_STEM = {"stem": {"width": 18, "kernel_size": 3, "stride": 2}}
@@ -46,7 +47,7 @@ def test_another_setting_is_a_mismatch_that_names_it(tmp_path: Path, changes: di
     storage = open_storage(sqlite_url(tmp_path))
     own, other = planted_study(), planted_study(**changes)
     studies.open_study(storage, own, "digest")
-    with pytest.raises(studies.StudyMismatch, match=rf"`{key}` was .*, now ") as caught:
+    with pytest.raises(StudyMismatch, match=rf"`{key}` was .*, now ") as caught:
         studies.open_study(storage, other, "digest")
     assert "\n" not in str(caught.value)
     before, after = studies.fingerprint(own, "digest"), studies.fingerprint(other, "digest")
@@ -56,7 +57,7 @@ def test_another_setting_is_a_mismatch_that_names_it(tmp_path: Path, changes: di
 def test_other_images_are_a_mismatch(tmp_path: Path) -> None:
     storage = open_storage(sqlite_url(tmp_path))
     studies.open_study(storage, planted_study(), "one")
-    with pytest.raises(studies.StudyMismatch, match=r"`data.digest` was one, now two"):
+    with pytest.raises(StudyMismatch, match=r"`data.digest` was one, now two"):
         studies.open_study(storage, planted_study(), "two")
 
 
@@ -66,7 +67,7 @@ def test_every_difference_is_named(tmp_path: Path) -> None:
     other = planted_study(
         budget=3.0, tolerance=0.03, seeds=5, metric="val_accuracy", training={"epochs": 9, "flip": True}
     )
-    with pytest.raises(studies.StudyMismatch) as caught:
+    with pytest.raises(StudyMismatch) as caught:
         studies.open_study(storage, other, "digest")
     for key in ("budget", "tolerance", "seeds", "metric", "training.epochs", "training.flip"):
         assert f"`{key}`" in str(caught.value)
@@ -86,7 +87,7 @@ def test_how_the_work_is_carried_out_changes_nothing(tmp_path: Path) -> None:
     assert studies.fingerprint(here, "digest") == studies.fingerprint(there, "digest")
 
 
-def planted_runtime(own: StudyConfig) -> StudyConfig:
+def planted_runtime(own: Study) -> Study:
     runtime = own.runtime.model_copy(update={"convolutions": "native", "seeds_together": True})
     return own.model_copy(update={"runtime": runtime})
 
@@ -178,7 +179,7 @@ def test_networks_that_another_version_planned_are_a_mismatch(tmp_path: Path) ->
     studies.enqueue_missing(study, planned)
     studies.check_plan(study, planned)
     for other in (planned[:-1], (*planned[:-1], dataclasses.replace(planned[-1], seeds=(0,)))):
-        with pytest.raises(studies.StudyMismatch, match="planned by another version"):
+        with pytest.raises(StudyMismatch, match="planned by another version"):
             studies.check_plan(study, other)
 
 

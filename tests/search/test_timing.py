@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scalesearch.search.timing import predicted_seconds
+from scalesearch.search.plan.timing import predicted_seconds
 from tests.planted import planted_candidates, planted_study
 
 

@@ -15,16 +15,16 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from scalesearch.config import StudyConfig
-from scalesearch.records import Failure, TrialRecord, record_to_json
+from scalesearch.results.records import Failure, TrialRecord, record_to_json
 from scalesearch.scaling.feasible import Candidate
-from scalesearch.search import onelook
-from scalesearch.search import study as studies
-from scalesearch.search import worker as workers
-from scalesearch.search.design import Plan, make_plan
-from scalesearch.search.looks import Tally
-from scalesearch.search.storage import open_storage, sqlite_url
-from scalesearch.search.worker import Evaluate, Finished, work
+from scalesearch.search.plan.design import Plan, make_plan
+from scalesearch.search.queue import cache as onelook
+from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue import work as workers
+from scalesearch.search.queue.looks import Tally
+from scalesearch.search.queue.storage import open_storage, sqlite_url
+from scalesearch.search.queue.work import Evaluate, Finished, work
+from scalesearch.study.sections import Study
 from tests.planted import PlantedSurface, claim, planted_evaluate, planted_study
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +49,7 @@ class Counting:
         return self._evaluate(candidate, seeds)
 
 
-def begin(url: str, config: StudyConfig) -> tuple[optuna.Study, Plan]:
+def begin(url: str, config: Study) -> tuple[optuna.Study, Plan]:
     """What `run` does before it works."""
     plan = make_plan(config)
     study = studies.open_study(open_storage(url), config, "digest")
@@ -59,7 +59,7 @@ def begin(url: str, config: StudyConfig) -> tuple[optuna.Study, Plan]:
 
 def run(
     url: str,
-    config: StudyConfig,
+    config: Study,
     evaluate: Evaluate,
     on_finished: Callable[[Finished], None] = lambda finished: None,
     **options: Any,
@@ -263,11 +263,11 @@ def test_a_trial_that_nobody_queued_is_pruned(tmp_path: Path) -> None:
 
 _PARALLEL = """
 import random, sys, time
-from scalesearch.search import study as studies
-from scalesearch.search.looks import Tally
-from scalesearch.search.design import make_plan
-from scalesearch.search.storage import open_storage
-from scalesearch.search.worker import work
+from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue.looks import Tally
+from scalesearch.search.plan.design import make_plan
+from scalesearch.search.queue.storage import open_storage
+from scalesearch.search.queue.work import work
 from tests.planted import PlantedSurface, planted_evaluate
 study = studies.join_study(open_storage(sys.argv[1]), "planted")
 config = studies.config_of(study)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from scalesearch import cache
-from scalesearch.models.kernels import library
+from scalesearch.models.ops.cpu import library
+from scalesearch.runtime import cache
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,14 +13,16 @@ import jax
 import numpy as np
 import pytest
 
-from scalesearch import cache
-from scalesearch.config import DataSection, InputError, RuntimeSection, TrainingSection
+from scalesearch.data.splits import Split, Splits, load_splits
+from scalesearch.errors import InputError
+from scalesearch.runtime import cache
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
-from scalesearch.training import loop, program
-from scalesearch.training.data import Split, Splits, load_splits
+from scalesearch.study.sections import DataSection, RuntimeSection, TrainingSection
+from scalesearch.training import compile as program
+from scalesearch.training import loop
 from scalesearch.training.draws import EpochDraws, draws_of_epoch
 from scalesearch.training.loop import EpochReport, TrainingDiverged, TrainingResult, _fetch, train
-from scalesearch.training.preparation import Ahead, prepare_training
+from scalesearch.training.prepare import Ahead, prepare_training
 
 SPEC = ArchitectureSpec(10, 1, 10, StemSpec(12, 3, 2), (StageSpec("separable", 3, 1, 1, 24, 1),), 0, "relu")
 TRAINING = TrainingSection(
@@ -180,7 +182,7 @@ def test_candidates_of_other_sizes_see_the_same_draws(splits: Splits, monkeypatc
 
         return dataclasses.replace(compiled, epoch=epoch)
 
-    monkeypatch.setattr("scalesearch.training.preparation.compile_program", spy)
+    monkeypatch.setattr("scalesearch.training.prepare.compile_program", spy)
     other = SPEC.with_sizes((2,), (8, 16, 0), 8)
     for spec in (SPEC, other):
         run(splits, seeds=(3,), spec=spec, epochs=2, warmup_epochs=0.5)
@@ -296,7 +298,7 @@ def test_an_error_ahead_is_told_where_the_network_is_taken(splits: Splits) -> No
 
 def test_preparing_ahead_is_off_on_few_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     for cores, expected in ((2, False), (4, True)):
-        monkeypatch.setattr("scalesearch.training.preparation.usable_cores", lambda cores=cores: list(range(cores)))
+        monkeypatch.setattr("scalesearch.training.prepare.usable_cores", lambda cores=cores: list(range(cores)))
         assert Ahead.pays("auto") is expected
         assert Ahead.pays(False) is False
         assert Ahead.pays(True) is True

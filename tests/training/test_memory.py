@@ -16,26 +16,21 @@ import pytest
 from flax import nnx
 from jax import numpy as jnp
 
-from scalesearch.config import (
-    DataSection,
-    RuntimeSection,
-    StudyConfig,
-    TrainingSection,
-    default_study_path,
-    load_study,
-)
+from scalesearch.data.feed import prepare
+from scalesearch.data.splits import Splits, load_splits
 from scalesearch.models.network import Network
-from scalesearch.models.ops import choose_forms
+from scalesearch.models.ops.select import choose_forms
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
-from scalesearch.training import loop, preparation
-from scalesearch.training.data import Splits, load_splits
+from scalesearch.study.load import default_study_path, load_study
+from scalesearch.study.sections import DataSection, RuntimeSection, Study, TrainingSection
+from scalesearch.training import loop
+from scalesearch.training import prepare as preparation
+from scalesearch.training.compile import Program, compile_program, init_function, layout_of, weights_of
 from scalesearch.training.draws import init_generator
 from scalesearch.training.loop import TrainingResult, train
 from scalesearch.training.memory import MemoryPlan, memory_plans, release
 from scalesearch.training.optimizer import build_optimizer
-from scalesearch.training.pipeline import prepare
-from scalesearch.training.preparation import Ahead
-from scalesearch.training.program import Program, compile_program, init_function, layout_of, weights_of
+from scalesearch.training.prepare import Ahead
 from scalesearch.training.schedule import count_steps, schedule_of
 from scalesearch.training.step import TrainState, train_step
 
@@ -239,7 +234,7 @@ FROM_THREADS = """
 import ctypes, os, sys, tempfile, threading
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])  # where glibc has eight arenas, a tuned process one
 from pathlib import Path
-from scalesearch import allocator
+from scalesearch.runtime import allocator
 if sys.argv[1] == "tuned":
     allocator.tune()
 glibc = ctypes.CDLL(None)
@@ -307,5 +302,5 @@ def test_studies_from_before_bfloat16_go_on(splits: Splits) -> None:
     study = load_study(default_study_path())
     assert "training.precision" not in study.identity()
     changed = study.model_copy(update={"training": study.training.model_copy(update={"precision": "bfloat16"})})
-    assert isinstance(changed, StudyConfig)
+    assert isinstance(changed, Study)
     assert changed.identity()["training.precision"] == "bfloat16"

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scalesearch.models.ops import Forms
+from scalesearch.models.ops.select import Forms
 from scalesearch.training.packing import pack_on_host, packing_of
 
 TREE = {

@@ -12,20 +12,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scalesearch.config import InputError, RuntimeSection
-from scalesearch.models.pallas import program as pallas
-from scalesearch.training import preparation
+from scalesearch.errors import InputError
+from scalesearch.models.ops.gpu import program as pallas
+from scalesearch.study.sections import RuntimeSection
+from scalesearch.training import prepare as preparation
 from tests.haste import HASTE
 
 PARALLEL = """
 import json, sys
 import jax
-from scalesearch import cache
-from scalesearch.training import loop, preparation
+from scalesearch.runtime import cache
+from scalesearch.training import loop
+from scalesearch.training import prepare as preparation
 from scalesearch.training.memory import MemoryPlan
-from scalesearch.training.parallel import shardings_of
-from scalesearch.config import DataSection, InputError
-from scalesearch.training.data import load_splits
+from scalesearch.training.parallel.data import shardings_of
+from scalesearch.study.sections import DataSection
+from scalesearch.errors import InputError
+from scalesearch.data.splits import load_splits
 from tests.training.test_memory import SMALL, curves, run
 assert len(jax.devices()) == 2
 assert shardings_of("auto", 32, 32, vector=False) is not None

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from scalesearch.config import TrainingSection
+from scalesearch.study.sections import TrainingSection
 from scalesearch.training.schedule import Steps, count_steps, learning_rate, schedule_of
 
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from scalesearch.config import TrainingSection
+from scalesearch.data.feed import EpochData, prepare, standardise
+from scalesearch.data.sources import Split
 from scalesearch.models.network import Network
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
+from scalesearch.study.sections import TrainingSection
+from scalesearch.training.compile import init_function, layout_of, weights_of
 from scalesearch.training.optimizer import build_optimizer
 from scalesearch.training.packing import Packed
-from scalesearch.training.pipeline import EpochData, prepare, standardise
-from scalesearch.training.program import init_function, layout_of, weights_of
-from scalesearch.training.sources import Split
 from scalesearch.training.step import (
     STATISTICS_DECAY,
     Layout,

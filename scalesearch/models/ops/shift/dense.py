@@ -1,0 +1,73 @@
+"""Dense k×k convolution as one matrix product: the k² shifted slices side by side, times the kernel.
+
+Gradients are products of the same form: XLA's convolutions fall off their fast path inside a CPU loop
+(https://github.com/jax-ml/jax/issues/12868), matrix products do not.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+from jax import numpy as jnp
+from jaxtyping import Array, Float
+
+from scalesearch.models.ops.shift.taps import Tap, forward_taps, gradient_phases, interleave, output_size, pad_map, take
+
+Maps = Float[Array, "n h w c"]
+Kernel = Float[Array, "k k c d"]
+
+
+@jax.named_scope("pointwise")
+def pointwise(x: Maps, kernel: Float[Array, "1 1 c d"], stride: int) -> Float[Array, "n ho wo d"]:
+    """1×1 convolution: a matrix product over the positions that the stride keeps."""
+    kept = x if stride == 1 else x[:, ::stride, ::stride]
+    return _product(kept, kernel[0, 0])
+
+
+def _product(x: jax.Array, matrix: jax.Array) -> jax.Array:
+    return (x.reshape(-1, x.shape[-1]) @ matrix).reshape(*x.shape[:-1], matrix.shape[-1])
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+@jax.named_scope("dense")
+def dense(x: Maps, kernel: Kernel, stride: int) -> Float[Array, "n ho wo d"]:
+    """Dense convolution with SAME padding; ho = ⌈h / stride⌉, wo likewise."""
+    return _product(_patches(x, kernel.shape[0], stride), kernel.reshape(-1, kernel.shape[3]))
+
+
+def _patches(x: jax.Array, kernel_size: int, stride: int) -> jax.Array:
+    """(n, ho, wo, k²·c): what each output reads, in the order of the kernel's rows."""
+    size = (output_size(x.shape[1], stride), output_size(x.shape[2], stride))
+    padded = pad_map(x, kernel_size // 2, kernel_size // 2)
+    return jnp.concatenate([take(padded, tap.start, size, stride) for tap in forward_taps(kernel_size)], axis=3)
+
+
+def _forward(x: Maps, kernel: Kernel, stride: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return dense(x, kernel, stride), (x, kernel)
+
+
+@jax.named_scope("dense gradient")
+def _backward(stride: int, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    patches = _patches(x, kernel.shape[0], stride)  # again: k² times the input is too much to keep
+    kernel_gradient = patches.reshape(-1, patches.shape[3]).T @ g.reshape(-1, g.shape[3])
+    return _input_gradient(g, kernel, stride, (x.shape[1], x.shape[2])), kernel_gradient.reshape(kernel.shape)
+
+
+def _input_gradient(g: jax.Array, kernel: jax.Array, stride: int, size: tuple[int, int]) -> jax.Array:
+    low, high, phase_taps = gradient_phases(kernel.shape[0], stride)
+    padded = pad_map(g, low, high)
+    out = (g.shape[1], g.shape[2])
+
+    def phase(taps: tuple[Tap, ...]) -> jax.Array:
+        if not taps:  # a phase that no output reads, where the stride exceeds the kernel
+            return jnp.zeros((*g.shape[:3], kernel.shape[2]), g.dtype)
+        slices = jnp.concatenate([take(padded, tap.start, out, 1) for tap in taps], axis=3)
+        rows = jnp.concatenate([kernel[tap.kernel].T for tap in taps], axis=0)
+        return _product(slices, rows)
+
+    return interleave([[phase(taps) for taps in row] for row in phase_taps], size)
+
+
+dense.defvjp(_forward, _backward)

@@ -1,0 +1,132 @@
+"""What all figures share: colours that the colour-blind tell apart, the layout, the order, the words for a network."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from scalesearch.analysis.metrics import metric_of
+from scalesearch.results.records import DONE, FAILED
+
+# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), darkened until text in it is readable on white:
+# blue and vermilion differ in every colour vision.
+BLUE, VERMILION, GREEN, PURPLE, OCHRE = "#0072B2", "#C25400", "#007A5A", "#A0478C", "#8A6100"
+GREY, SOFT = "#8A8F98", "#5B6472"
+INK, PAPER, GRID, LABEL = "#1F2430", "#FFFFFF", "#E4E7EC", "rgba(255,255,255,0.85)"
+# What the page puts in the place of each on a dark screen; no entry: the same.
+DARK: Mapping[str, str] = {
+    INK: "#E8EAEE", PAPER: "#1D2128", GRID: "#343A45", LABEL: "rgba(29,33,40,0.85)", SOFT: "#A3ABB8", BLUE: "#56B4E9",
+    VERMILION: "#FF9A57", GREEN: "#3CC9A0", PURPLE: "#E39BD0", OCHRE: "#E0B04A",
+}  # fmt: skip
+# White on dark screens too: what it surrounds may be darker than they are.
+HALO = "white"
+# Levels of the budget, lowest first.
+LEVELS = (VERMILION, BLUE, GREEN, PURPLE, OCHRE)
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
+
+
+def colour_scale(maximise: bool) -> str:
+    """Cividis, which grows evenly in lightness in every colour vision; the best value is the darkest."""
+    return "Cividis_r" if maximise else "Cividis"
+
+
+def styled(figure: go.Figure, title: str, height: int, alt: str) -> go.Figure:
+    """`figure` with the house's fonts, colours and margins, a left-aligned title, and in `layout.meta` the text `alt`.
+
+    `alt` says what is to be seen, for those who do not see it.
+    """
+    figure.update_layout(
+        title={"text": title, "x": 0, "xref": "container", "xanchor": "left", "pad": {"l": 12}, "font": {"size": 17}},
+        font={"family": FONT, "size": 13, "color": INK},
+        paper_bgcolor=PAPER,
+        plot_bgcolor=PAPER,
+        height=height,
+        margin={"l": 70, "r": 30, "t": 60, "b": 60},
+        hoverlabel={"bgcolor": PAPER, "font": {"family": FONT, "color": INK}, "align": "left"},
+        hovermode="closest",
+        showlegend=False,
+        meta={"alt": alt},
+    )
+    axis = {"gridcolor": GRID, "zeroline": False, "linecolor": GREY, "ticks": "outside", "tickcolor": GREY}
+    figure.update_xaxes(**axis)
+    figure.update_yaxes(**axis)
+    return figure
+
+
+def with_legend(figure: go.Figure) -> go.Figure:
+    """`figure` with a legend above the plot, where it hides nothing."""
+    legend = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}
+    return figure.update_layout(showlegend=True, legend=legend, margin_t=90)
+
+
+def ranked(candidates: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The finished candidates, those of a level together, the best by `metric` first.
+
+    `candidates` has `tables.CANDIDATE_COLUMNS`. Raises `ValueError` for an unknown metric.
+    """
+    upwards = not metric_of(metric).maximise
+    done: pd.DataFrame = candidates[candidates["status"].eq(DONE)]
+    return done.sort_values(["phi", metric], ascending=[True, upwards], kind="stable")
+
+
+def leaders(done: pd.DataFrame) -> pd.Series:
+    """Which rows of a `ranked` table are the first of their level."""
+    return ~done["phi"].duplicated()
+
+
+def standard_error(done: pd.DataFrame, metric: str) -> pd.Series:
+    """Of the mean over the seeds; 0 where one seed leaves it unknown."""
+    error: pd.Series = (done[f"{metric}_sd"] / np.sqrt(done["seeds"].clip(lower=1))).fillna(0.0)
+    return error
+
+
+def short_name(row: Mapping[Any, Any]) -> str:
+    """A candidate's realised multipliers."""
+    return f"α {row['alpha']:.2f}  β {row['beta']:.2f}  γ {row['gamma']:.2f}"
+
+
+def network_text(candidates: pd.DataFrame) -> list[str]:
+    """For each candidate what a reader wants to see on hovering; its text is escaped."""
+    return [_text(row) for row in candidates.to_dict("records")]
+
+
+def _text(row: Mapping[Any, Any]) -> str:
+    lines = [
+        f"<b>{short_name(row)}</b>",
+        f"depth {row['depth_share']:.0%}, width {row['width_share']:.0%}, resolution {row['resolution_share']:.0%}",
+        f"blocks {row['depths']}",
+        f"widths {row['widths']}",
+        f"resolution {row['resolution']} px",
+        f"macs {row['macs']:,} ({row['macs_ratio']:.3f}×), {row['params']:,} parameters",
+    ]
+    if row["seeds"]:
+        lines.append(f"loss {plus_minus(row['val_loss'], row['val_loss_sd'])}")
+        lines.append(f"accuracy {plus_minus(row['val_accuracy'], row['val_accuracy_sd'])} ({row['seeds']} seeds)")
+    if row["failure"]:
+        failed = "failed, " if row["status"] == FAILED else ""
+        lines.append(failed + html.escape(_short(row["failure"])))
+    return "<br>".join(lines)
+
+
+def plus_minus(mean: float, sd: float) -> str:
+    """Mean ± standard deviation; a NaN deviation (one seed) is left out. It does not break across lines."""
+    return f"{mean:.4f}" if np.isnan(sd) else f"{mean:.4f}\u00a0±\u00a0{sd:.4f}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def gapped(lines: Iterable[tuple[list[float], list[float]]]) -> tuple[list[float | None], list[float | None]]:
+    """Many lines as the points of a single trace, a gap after each."""
+    xs: list[float | None] = []
+    ys: list[float | None] = []
+    for x, y in lines:
+        xs += [*x, None]
+        ys += [*y, None]
+    return xs, ys

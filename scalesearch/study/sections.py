@@ -1,0 +1,277 @@
+"""The sections of a study file as frozen values that check themselves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from scalesearch.baselines.published import NAMES, baseline
+from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.scaling.compound import Baseline, DepthRounding, HeadRounding, Rounding, StemRounding
+from scalesearch.scaling.feasible import MAX_BUDGET
+
+DEFAULT_TOLERANCE = 0.02
+"""Deviation of a candidate's cost from the budget where a study names none."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Phi = Annotated[float, Field(gt=0, le=20)]
+# Bounded so that a slip of the finger stays an error message: array lengths and counts are 64-bit numbers.
+Count = Annotated[int, Field(ge=1, le=100_000_000)]
+
+
+class StemSection(_Section):
+    """First convolution of a baseline that the study defines."""
+
+    width: Count
+    kernel_size: Count
+    stride: Count
+    pool_stride: Count = 1
+
+
+class StageSection(_Section):
+    """One stage of a baseline that the study defines."""
+
+    block: Literal["mbconv", "separable", "basic", "bottleneck"]
+    kernel_size: Count
+    stride: Count
+    expand_ratio: Count = 1
+    width: Count
+    depth: Count
+    se_ratio: float = 0.0
+
+
+class BaselineSection(_Section):
+    """A published baseline by `name`, its input changed or not; or, with `stem` and `stages`, one of your own."""
+
+    name: str
+    resolution: Count | None = None
+    in_channels: Count | None = None
+    num_classes: Count | None = None
+    head_width: Annotated[int, Field(ge=0)] | None = None
+    activation: Literal["swish", "relu", "relu6"] | None = None
+    stem: StemSection | None = None
+    stages: tuple[StageSection, ...] | None = None
+
+    @model_validator(mode="after")
+    def _whole_or_published(self) -> Self:
+        if (self.stem is None) != (self.stages is None):
+            raise ValueError("a baseline of your own needs both `stem` and `stages`")
+        if self.stages is None and self.name not in NAMES:
+            raise ValueError(
+                f"`name` must be one of {', '.join(NAMES)} unless `stem` and `stages` define it, but got {self.name!r}"
+            )
+        if self.stages is not None:
+            for key in ("resolution", "in_channels", "num_classes", "head_width"):
+                if getattr(self, key) is None:
+                    raise ValueError(f"a baseline of your own needs `{key}`")
+        self.spec()  # the spec checks itself: here, so that its message names the file too
+        return self
+
+    def spec(self) -> ArchitectureSpec:
+        """The network at φ = 0."""
+        changes = self.model_dump(exclude={"name"}, exclude_none=True)
+        if self.stages is None:
+            changes = {**baseline(self.name).spec.to_json(), **changes}
+        return ArchitectureSpec.from_json(changes)
+
+
+class RoundingSection(_Section):
+    """What the study changes in the baseline's rounding.
+
+    `depth` is balanced unless it says otherwise; in a nominal grid, the baseline's own.
+    """
+
+    width_divisor: Count | None = None
+    depth: DepthRounding | None = None
+    resolution_step: Count | None = None
+    stem: StemRounding | None = None
+    head: HeadRounding | None = None
+
+
+class DesignSection(_Section):
+    """Which candidates are trained: `lattice` uses degree; `grid` step, band, nominal; `qmc`, `tpe` size and seed.
+
+    A grid holds the multipliers 1, 1 + step, … whose product is within `band` · budget of the budget;
+    `nominal` trains those networks as they round, at whatever they really cost (the paper's way).
+    """
+
+    kind: Literal["lattice", "grid", "qmc", "tpe"] = "lattice"
+    degree: Annotated[int, Field(ge=1, le=40)] = 4
+    step: Annotated[float, Field(ge=0.005, le=1)] = 0.05
+    band: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    nominal: bool = False
+    size: Count = 15
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _nominal_is_a_grid(self) -> Self:
+        if self.nominal and self.kind != "grid":
+            raise ValueError(f"`nominal` needs `kind` grid, but got {self.kind}")
+        return self
+
+
+class DataSection(_Section):
+    """`source` is `mnist-sample`, `idx:DIR` or `npz:FILE`; sizes are numbers of images (0: all that is left).
+
+    A source with a test set of its own keeps it; otherwise `test` images are set aside first. The split
+    is a permutation by `split_seed`.
+    """
+
+    source: str
+    train: Annotated[int, Field(ge=0)] = 0
+    validation: Count
+    test: Annotated[int, Field(ge=0)] = 0
+    split_seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _known_source(self) -> Self:
+        kind, _, rest = self.source.partition(":")
+        if not (self.source == "mnist-sample" or (kind in ("idx", "npz") and rest)):
+            raise ValueError(f"`source` must be mnist-sample, idx:DIR or npz:FILE, but got {self.source!r}")
+        return self
+
+
+class TrainingSection(_Section):
+    """The short schedule that every candidate trains by.
+
+    Learning rate: linear warm-up over `warmup_epochs`, then a cosine to `final_learning_rate_fraction`.
+    `weight_decay` skips normalisation and biases; it is decoupled but for `rmsprop`, where it is the paper's L2
+    loss. `ema_decay` 0 evaluates the raw weights. `shift` is the largest translation in augmentation as a
+    fraction of the image; `flip` mirrors half of the images. `dropout` acts before the classifier. `precision` is
+    that of maps and products: parameters, batch statistics and loss are float32.
+    """
+
+    epochs: Count
+    batch_size: Count
+    optimizer: Literal["adamw", "sgd", "rmsprop"] = "adamw"
+    learning_rate: Annotated[float, Field(gt=0)]
+    final_learning_rate_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
+    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    momentum: Fraction = 0.9
+    label_smoothing: Fraction = 0.0
+    ema_decay: Fraction = 0.0
+    dropout: Fraction = 0.0
+    shift: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    flip: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    @model_validator(mode="after")
+    def _warm_up_fits(self) -> Self:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"`warmup_epochs` must be below `epochs` ({self.epochs}), but got {self.warmup_epochs:g}")
+        return self
+
+
+class RuntimeSection(_Section):
+    """How the work is carried out; changes speed, never what is compared, so it is not in the fingerprint.
+
+    `convolutions`: `auto` picks the forms that are fast on the backend, `kernels` on a CPU and `pallas` on a GPU.
+    `seeds_together`: `auto` trains the seeds of a candidate side by side where that is faster (GPU, TPU). `workers` is
+    how many processes `run` trains in, each on its part of the cores. `memory` in GiB is what a network may take while
+    it trains, all that the device has where it is not given: one that needs more trains in another way
+    (`training/memory.py`). `data_parallel`: `auto` spreads each batch over all local devices where they divide
+    it, true insists. `compile_ahead`: `auto` prepares the next candidate while one trains, where a process has four
+    cores.
+    """
+
+    convolutions: Literal["auto", "kernels", "pallas", "shift", "native"] = "auto"
+    seeds_together: bool | Literal["auto"] = "auto"
+    workers: Count = 1
+    memory: Annotated[float, Field(gt=0)] | None = None
+    data_parallel: bool | Literal["auto"] = "auto"
+    compile_ahead: bool | Literal["auto"] = "auto"
+
+
+class Study(_Section):
+    """Everything that a search needs; one TOML file in `studies/`.
+
+    With `race`, `seeds` is the most that a candidate gets: all train for the first one, then those that may still
+    be best. With `prune`, a candidate that is behind the others after the same epochs of the same schedule trains no
+    further, and is left out of the choice. `phi`: the levels, B^φ of macs each, that one rule is fitted to. `rungs`:
+    numbers of epochs below that of the schedule, at which the same candidates train too, to see whether the schedule's
+    length changes their order.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    budget: Annotated[float, Field(gt=1, le=MAX_BUDGET)] = 2.0
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = DEFAULT_TOLERANCE
+    metric: Literal["val_loss", "val_accuracy"] = "val_loss"
+    seeds: Annotated[int, Field(ge=1, le=1000)] = 2
+    race: bool = False
+    prune: bool = False
+    phi: Annotated[tuple[Phi, ...], Field(min_length=1)] = (1.0,)
+    rungs: tuple[Count, ...] = ()
+    baseline: BaselineSection
+    rounding: RoundingSection = RoundingSection()
+    design: DesignSection = DesignSection()
+    data: DataSection
+    training: TrainingSection
+    runtime: RuntimeSection = RuntimeSection()
+
+    def resolved_baseline(self) -> Baseline:
+        """The baseline with the rounding of this study: its own, where the study says nothing else."""
+        spec, section = self.baseline.spec(), self.rounding
+        if self.baseline.stages is None:
+            own = baseline(self.baseline.name).rounding
+        else:
+            divisor = 8 * max((s.expand_ratio for s in spec.stages if s.block == "bottleneck"), default=1)
+            own = Rounding(divisor, "balanced", 1, "scaled", "scaled" if spec.head_width else "fixed")
+        rounding = Rounding(
+            width_divisor=section.width_divisor or own.width_divisor,
+            depth=section.depth or (own.depth if self.design.nominal else "balanced"),
+            resolution_step=section.resolution_step or own.resolution_step,
+            stem=section.stem or own.stem,
+            head=section.head or own.head,
+        )
+        return Baseline(self.baseline.name, spec, rounding)
+
+    @model_validator(mode="after")
+    def _parts_make_sense(self) -> Self:
+        if self.race and (self.design.kind == "tpe" or self.design.nominal):
+            kind = "a nominal grid" if self.design.nominal else self.design.kind
+            raise ValueError(f"`race` needs a design of feasible candidates (lattice, grid, qmc), but got {kind}")
+        if self.race and self.prune:
+            raise ValueError("`race` and `prune` are two ways to spend less: only one of them can be true")
+        if 1 not in self.phi or len(set(self.phi)) < len(self.phi):
+            raise ValueError(f"`phi` must hold 1 and no number twice, but got {list(self.phi)}")
+        if max(self.phi) * math.log(self.budget) > math.log(MAX_BUDGET):
+            raise ValueError(f"`budget`^φ must be at most {MAX_BUDGET:,}, but φ is {max(self.phi):g}")
+        if any(rung >= self.training.epochs for rung in self.rungs) or len(set(self.rungs)) < len(self.rungs):
+            raise ValueError(
+                f"`rungs` must be numbers of epochs below `training.epochs` ({self.training.epochs}), none twice, "
+                f"but got {list(self.rungs)}"
+            )
+        if (len(self.phi) > 1 or self.rungs) and self.design.kind == "tpe":
+            raise ValueError("`phi` and `rungs` train the same splits again, which needs a planned design, but got tpe")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """What changes results, as flat `section.key` → JSON value: the fingerprint of the study.
+
+        Levels and rungs are searches of their own, so that a study can be given more of them later.
+        """
+        document = self.model_dump(mode="json", exclude={"runtime", "name", "phi", "rungs"})
+        return {key: value for key, value in _flat(document) if (key, value) not in _BEFORE.items()}
+
+
+_BEFORE = {"training.precision": "float32", "prune": False}
+"""What settings that came later were before: at that value they are no part of an identity, so that studies go on."""
+
+
+def _flat(document: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            rows.append((prefix + key, value))
+    return rows

