@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scalesearch.analysis.metrics import chance_text
-from scalesearch.results.records import DONE, FAILED, Failure
+from scalesearch.results.records import DONE, FAILED, TrialRecord
 from scalesearch.runtime.text import plural
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients
@@ -66,9 +66,12 @@ def network(spec: ArchitectureSpec) -> str:
     return f"{depths} × {widths} at {spec.resolution} px"
 
 
-def failure(why: Failure) -> str:
-    """Why a trial has no result, in one line."""
-    return f"pruned {why.reason}" if why.kind == "pruned" else f"failed ({why.kind}: {why.reason})"
+def trial_result(record: TrialRecord, metric: str = "val_loss", heading: str = "") -> str:
+    """What a trial gave, in one line: its metric (called `heading`), or why it has none."""
+    failure = record.failure
+    if failure is None:
+        return f"{heading or metric} {record.mean(metric):.4f}"
+    return f"pruned {failure.reason}" if failure.kind == "pruned" else f"failed ({failure.kind}: {failure.reason})"
 
 
 def _describe(made: Plan) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import shutil
@@ -11,19 +10,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from scalesearch.cli.main import main
-from scalesearch.cli.search import Search, train_missing
 from scalesearch.results.load import load
+from scalesearch.runtime.folders import locked_folder
 from scalesearch.scaling.rule import ScalingRule
-from scalesearch.search.plan.design import make_plan
 from scalesearch.search.queue import optuna_study as studies
 from scalesearch.search.queue.storage import open_storage, sqlite_url
 from tests.cli.tiny import ROOT, TINY, complaint, environment, scalesearch
-from tests.planted import planted_study
 
 FILES = [
     "candidates.csv", "candidates.parquet", "coefficients.json", "report.html", "study.db", "study.toml",
@@ -31,72 +27,6 @@ FILES = [
 ]  # fmt: skip
 OF_ITS_OWN = [("batch_size = 50", f"batch_size = {size}") for size in (40, 25)]
 """Of workers with a part of the cores: programs that other tests keep for all cores would be told of."""
-
-
-def test_an_allocator_is_tuned_before_training_and_memory_released_after_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = planted_study(design={"degree": 1})
-    study = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest")
-    done: list[str] = []
-    kernels = "models.kernels.library.build_ahead"  # in a thread
-    for place in ("allocator.tune", kernels, "training.memory.release", "cli.search.work"):
-        name = place.rpartition(".")[2]
-        monkeypatch.setattr(f"scalesearch.{place}", lambda *_, name=name: done.append(name))
-    monkeypatch.setattr("scalesearch.runtime.cache.enable_compilation_cache", lambda: None)
-    monkeypatch.setattr("scalesearch.cli.search.helpers", lambda *_: contextlib.nullcontext())
-    splits: Any = None
-    train_missing(Search(config, make_plan(config), study), splits, "")
-    assert done == ["tune", "build_ahead", "work", "release"]
-
-
-def test_a_run_that_has_trained_goes_on_as_a_report_with_fresh_memory(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def become(path: str, words: list[str]) -> None:
-        assert path == words[0] == sys.executable
-        raise SystemExit(" ".join(words[1:]))
-
-    monkeypatch.setattr("os.execv", become)
-    folder = tmp_path / "run"
-    arguments = ["run", "--json", "--workers", "1", "--study", str(tiny), "--out", str(folder)]
-    monkeypatch.setattr(sys, "argv", ["scalesearch", *arguments])
-    with pytest.raises(SystemExit) as became:
-        main()
-    assert str(became.value) == f"-m scalesearch report --json -- {folder}"
-    assert not (folder / "report.html").exists()
-    assert main(arguments) == 0  # nothing is left to train, and the caller's process stays
-    assert (folder / "report.html").exists()
-
-
-HELPERS_FIRST = """
-import sys
-from scalesearch.cli import search
-from scalesearch.cli.main import main
-
-def helpers(*_):
-    print(*{"flax", "jax", "optax", "pandas"} & set(sys.modules))
-    raise SystemExit(9)
-
-search.helpers = helpers
-main(sys.argv[1:])
-"""
-
-
-def test_helpers_start_before_a_run_imports_what_takes_long(tiny: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-c",
-        HELPERS_FIRST,
-        "run",
-        "--json",
-        "--study",
-        str(tiny),
-        "--out",
-        str(tmp_path / "run"),
-    ]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (9, "\n"), done.stderr
 
 
 # A SIGINT that is ignored, as in a job in the background, would be inherited.
@@ -285,14 +215,9 @@ class TestRun:
         assert again.stderr == "all trials are there already: nothing to train\n"
 
     def test_two_runs_in_one_folder_are_refused(self, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        import fcntl
-
-        folder = tiny.parent / "run"
-        folder.mkdir()
-        with (folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            told = complaint(capsys, "run", "--study", tiny, "--out", folder)
-        assert "another `scalesearch run` is at work there" in told
+        with locked_folder(tiny.parent / "run"):
+            line = complaint(capsys, "run", "--study", tiny, "--out", tiny.parent / "run")
+        assert "another `scalesearch run` is at work there" in line
 
 
 @pytest.mark.slow

@@ -35,6 +35,17 @@ class Reader:
         return [record_of(trial) for trial in self._news.of(trials) if has_record(trial)]
 
 
+class Watcher:
+    """TEMP."""
+
+    def __init__(self, optuna_study):
+        self._study, self._reader, self._tally = optuna_study, Reader(), Tally()
+
+    def look(self):
+        trials = self._study.get_trials(deepcopy=False)
+        return tuple(self._reader.new(trials)), self._tally.states_of(trials)
+
+
 class Tally:
     """Counts the trials of a study from look to look, each finished one once."""
 

@@ -55,7 +55,7 @@ def fingerprint(config: Study, data_digest: str) -> dict[str, Any]:
     return {**settings, "data.digest": data_digest}
 
 
-def open_study(storage: RDBStorage, config: Study, data_digest: str) -> optuna.Study:
+def open_study(storage: RDBStorage, config: Study, data_digest: str, evaluates: str = "validation") -> optuna.Study:
     """The stored study of this name, made now where there is none.
 
     Raises `StudyMismatch` where it was made with other settings or data.
@@ -74,6 +74,7 @@ def open_study(storage: RDBStorage, config: Study, data_digest: str) -> optuna.S
             study.set_metric_names([config.metric])
         study.set_user_attr(_STUDY, config.model_dump(mode="json"))
         study.set_user_attr(_DATA, data_digest)
+        study.set_user_attr("evaluates", evaluates)
         study.set_user_attr(_FINGERPRINT, wanted)
     study = join_study(storage, config.name)
     stored: Mapping[str, Any] = study.user_attrs[_FINGERPRINT]
@@ -121,6 +122,26 @@ def sampler_for(config: Study, trial: int) -> optuna.samplers.BaseSampler:
 def config_of(study: optuna.Study) -> Study:
     """The settings that the study was made with."""
     return parse_study(study.user_attrs[_STUDY], f"study {study.study_name}")
+
+
+def evaluates_of(s):
+    return s.user_attrs.get("evaluates", "validation")
+
+
+study_of = config_of
+
+
+def queued_plan(s, study):
+    from scalesearch.scaling.cost.count import complexity
+    from scalesearch.search.plan.design import Plan
+
+    ts = tuple(
+        PlannedTrial(c.shares, c, 0.0, seeds_of(t))
+        for t in s.get_trials(deepcopy=False)
+        if t.user_attrs.get(_PLANNED) and (c := candidate_of(t)) is not None
+    )
+    b = study.resolved_baseline()
+    return Plan(b, complexity(b.spec), study.budget, study.tolerance, 0, 0, 0, 0, ts)
 
 
 def fingerprint_of(study: optuna.Study) -> Mapping[str, Any]:

@@ -57,8 +57,9 @@ def work(
     config: Study,
     plan: Plan,
     evaluate: Evaluate,
-    on_finished: Callable[[Finished], None],
-    on_wait: Callable[[int], None],
+    *,
+    on_trial=lambda number, record: None,
+    on_wait=lambda running: None,
     deadline: float = math.inf,
     expect: Callable[[Candidate, tuple[int, ...]], None] | None = None,
     on_look: Callable[[Sequence[FrozenTrial], Mapping[str, int]], None] = lambda trials, states: None,
@@ -136,7 +137,8 @@ def work(
                 taken_away.clear()
                 finished.clear()
             while finished:
-                on_finished(finished.pop())
+                f = finished.pop()
+                on_trial(f.number, f.record)
         elif states["running"] == 0:
             if not (config.race and _go_on(study, config, plan)):
                 return
