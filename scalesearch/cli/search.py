@@ -1,28 +1,34 @@
-"""The commands of a search: run, worker, status, report."""
+"""The commands run and worker."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from scalesearch.cli.scaling import print_json, study_of
+from scalesearch.analysis.metrics import metric_of
+from scalesearch.analysis.validation import Validation, save_validation, validation_table, verdict
+from scalesearch.cli.output import print_json
+from scalesearch.cli.study_flags import study_from
 from scalesearch.errors import InputError, StudyMismatch
 from scalesearch.report import terminal as display
 from scalesearch.report.progress import SearchProgress
+from scalesearch.results.load import Run, load
 from scalesearch.results.save import finish, save_study, study_text
 from scalesearch.runtime import allocator, interrupts
 from scalesearch.runtime.cores import use_cores
 from scalesearch.runtime.workers import STOPPING, helpers, owned
 from scalesearch.search.plan.design import Plan, make_plan, planned_size
 from scalesearch.search.plan.parts import Part, parts_of
+from scalesearch.search.plan.rivals import RULE, rivals, validation_study
 from scalesearch.search.plan.timing import predicted_seconds
 from scalesearch.search.queue import optuna_study as studies
 from scalesearch.search.queue.looks import Reader
@@ -32,7 +38,6 @@ from scalesearch.study.sections import Study
 
 if TYPE_CHECKING:
     from scalesearch.data.splits import Splits
-    from scalesearch.results.load import Run
     from scalesearch.search.evaluation import TrainingEvaluation
     from scalesearch.training.loop import EpochReport
 
@@ -40,7 +45,7 @@ if TYPE_CHECKING:
 def run(arguments: argparse.Namespace) -> int:
     """The whole job: plan, train what is missing, fit, choose, write; run again to resume."""
     deadline = time.monotonic() + (arguments.time or math.inf)
-    config = study_of(arguments)
+    config = study_from(arguments)
     parts = [(part, make_plan(part.study)) for part in parts_of(config)]
     folder = arguments.out or Path("runs") / config.name
     with owned(folder), interrupts.deferred(STOPPING):
@@ -48,11 +53,6 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.json:
             display.show_plan_head(parts)
         missing = _train(config, parts, folder, arguments.storage, deadline)
-        if arguments.owns_process and not missing and "jax" in sys.modules:
-            interrupts.check()
-            _become_report(folder, arguments.storage, as_json=arguments.json)
-        from scalesearch.results.load import load  # with pandas and scipy, of which training has no need
-
         done = load(folder)
         finish(done, arguments.storage)
     code = _show(done, arguments.json)
@@ -65,17 +65,6 @@ def run(arguments: argparse.Namespace) -> int:
         )
         return 5
     return code
-
-
-def _become_report(folder: Path, server: str | None, *, as_json: bool) -> NoReturn:
-    """Goes on as `scalesearch report`, in the same process but with fresh memory.
-
-    Tables and figures need as much again as jax and what it leaves, which cannot be unloaded.
-    """
-    options = [*(["--storage", server] if server else []), *(["--json"] if as_json else [])]
-    if sys.stdout is not None:
-        sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "scalesearch", "report", *options, "--", str(folder)])
 
 
 def _train(config: Study, parts: Sequence[tuple[Part, Plan]], folder: Path, server: str | None, deadline: float) -> int:
@@ -214,10 +203,11 @@ def _train_here(search: Search, splits: Splits, url: str, deadline: float, later
 
 def _evaluation(config: Study, splits: Splits, on_epoch: Callable[[EpochReport], None]) -> TrainingEvaluation:
     """What trains, in a process that has its cores. Imports jax: two seconds, in which its helpers do the same."""
-    from scalesearch.runtime.cache import enable_compilation_cache
+    from scalesearch.runtime.jax_settings import check_jax
+
+    check_jax()
     from scalesearch.search.evaluation import TrainingEvaluation
 
-    enable_compilation_cache()
     return TrainingEvaluation(config, splits, on_epoch)
 
 
@@ -266,25 +256,57 @@ def _worker(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def status(arguments: argparse.Namespace) -> int:
-    """How far a run is, and who leads."""
-    from scalesearch.results.load import load
-
-    found = load(arguments.folder, arguments.storage)
+def validate(arguments: argparse.Namespace) -> int:
+    """Train the rule's network and its rivals at equal macs, compare them on the test split, write what came out."""
+    run = load(arguments.folder, arguments.storage)
+    if run.states["waiting"] + run.states["running"] or not run.has_result:
+        raise InputError(f"{arguments.folder}: the search has no final rule yet; finish the run first")
+    if min(arguments.phi) <= 0:
+        raise InputError(f"--phi must be above 0, where there is something to split, but got {min(arguments.phi):g}")
+    failed = 0
+    with owned(arguments.folder), interrupts.deferred(STOPPING):
+        for phi in arguments.phi:
+            failed += _validate(run, phi, arguments)
+        done = load(arguments.folder, arguments.storage)
+        finish(done, arguments.storage)
     if arguments.json:
-        print_json(found.status())
+        print_json([one.to_json() for one in done.validations])
     else:
-        display.show_status(found)
-    return 0
+        display.show_validations(done.validations, done.study.metric)
+    return 5 if failed else 0
 
 
-def report(arguments: argparse.Namespace) -> int:
-    """Write the tables, the rule and the report of what there is so far."""
-    from scalesearch.results.load import load
+def _validate(run: Run, phi: float, arguments: argparse.Namespace) -> int:
+    """One φ. Returns how many networks failed."""
+    from scalesearch.data.splits import check_fits, load_splits
 
-    found = load(arguments.folder, arguments.storage)
+    seeds = arguments.seeds or run.study.seeds
+    for one in run.validations:
+        if one.phi == phi and one.seeds > seeds:
+            raise InputError(f"φ = {phi:g} is validated with {one.seeds} seeds already: --seeds must be at least that")
+    config = validation_study(run.study, run.choice.shares, phi, seeds)
+    made, names = rivals(config, run.choice.shares)
+    splits = load_splits(config.data)
+    check_fits(made.baseline.spec, splits, config.training.batch_size)
+    if not len(splits.test):
+        raise InputError(f"{config.data.source}: there is no test split; set `data.test` in the study")
+    if splits.digest != run.fingerprint["data.digest"]:
+        raise StudyMismatch(f"the data of {config.data.source} are not those that the rule was found with")
+    if not arguments.json:
+        sys.stdout.write(
+            f"φ = {phi:g}: {len(names)} networks of {config.budget:g} × the baseline, {config.seeds} seeds\n"
+        )
+        sys.stdout.flush()
+    url = arguments.storage or sqlite_url(arguments.folder)
+    study = studies.open_study(open_storage(url), config, splits.digest)
+    # The one place that reads the test split: as the validation of these trainings, none of which chooses anything.
+    search = Search(config, made, study, measured=metric_of(config.metric).on_test)
+    train_missing(search, dataclasses.replace(splits, validation=splits.test), url)
+    found = studies.snapshot(study)
     try:
-        finish(found, arguments.storage)
-    except OSError as error:
-        raise InputError(f"{arguments.folder}: cannot be written ({error.strerror})") from None
-    return _show(found, arguments.json)
+        table = validation_table(found.records, names, RULE, config.metric)
+    except ValueError as error:
+        raise InputError(f"φ = {phi:g}: {error}") from None
+    read = found.last_date or date.today().isoformat()
+    save_validation(arguments.folder, Validation(phi, config.budget, read, splits.digest, verdict(table), table))
+    return sum(record.failure is not None for record in found.records)

@@ -22,7 +22,7 @@ from scalesearch.scaling.rule import ScalingRule
 from scalesearch.search.plan.design import make_plan
 from scalesearch.search.queue import optuna_study as studies
 from scalesearch.search.queue.storage import open_storage, sqlite_url
-from tests.cli.tiny import ROOT, TINY, complaint, environment, scalesearch
+from tests.cli.tiny import HEEDS_INTERRUPTS, ROOT, TINY, complaint, environment, scalesearch
 from tests.planted import planted_study
 
 FILES = [
@@ -48,25 +48,6 @@ def test_an_allocator_is_tuned_before_training_and_memory_released_after_it(
     splits: Any = None
     train_missing(Search(config, make_plan(config), study), splits, "")
     assert done == ["tune", "build_ahead", "work", "release"]
-
-
-def test_a_run_that_has_trained_goes_on_as_a_report_with_fresh_memory(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def become(path: str, words: list[str]) -> None:
-        assert path == words[0] == sys.executable
-        raise SystemExit(" ".join(words[1:]))
-
-    monkeypatch.setattr("os.execv", become)
-    folder = tmp_path / "run"
-    arguments = ["run", "--json", "--workers", "1", "--study", str(tiny), "--out", str(folder)]
-    monkeypatch.setattr(sys, "argv", ["scalesearch", *arguments])
-    with pytest.raises(SystemExit) as became:
-        main()
-    assert str(became.value) == f"-m scalesearch report --json -- {folder}"
-    assert not (folder / "report.html").exists()
-    assert main(arguments) == 0  # nothing is left to train, and the caller's process stays
-    assert (folder / "report.html").exists()
 
 
 HELPERS_FIRST = """
@@ -97,13 +78,6 @@ def test_helpers_start_before_a_run_imports_what_takes_long(tiny: Path, tmp_path
     ]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (9, "\n"), done.stderr
-
-
-# A SIGINT that is ignored, as in a job in the background, would be inherited.
-HEEDS_INTERRUPTS = (
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from scalesearch.cli.main import entry; entry()"
-)
 
 
 @pytest.fixture(scope="module")
@@ -293,22 +267,3 @@ class TestRun:
             fcntl.flock(lock, fcntl.LOCK_EX)
             told = complaint(capsys, "run", "--study", tiny, "--out", folder)
         assert "another `scalesearch run` is at work there" in told
-
-
-@pytest.mark.slow
-def test_doctor_tells_device_versions_cache_numerics_and_storage(tmp_path: Path) -> None:
-    done = scalesearch("doctor", "--json", "--storage", sqlite_url(tmp_path))
-    assert done.returncode == 0, done.stdout + done.stderr
-    findings = json.loads(done.stdout)["findings"]
-    assert [list(finding) for finding in findings] == [["topic", "found", "good"]] * len(findings)
-    topics = ["device", "cores", "python", "versions", "compilation cache", "kernels", "numerics", "storage"]
-    assert [finding["topic"] for finding in findings] == topics
-
-
-def test_doctor_gives_4_where_something_is_not_as_it_should_be(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("scalesearch.runtime.doctor.check_forms", tuple)  # the checks themselves are above
-    assert main(["doctor", "--json", "--storage", "sqlite:////no/such/study.db"]) == 4
-    findings = json.loads(capsys.readouterr().out)["findings"]
-    assert [finding["topic"] for finding in findings if not finding["good"]] == ["storage"]
