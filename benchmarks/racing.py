@@ -158,10 +158,8 @@ def _told(name: str, study: Study, records: list[TrialRecord], whole: list[Trial
 
 def _training(study: Study) -> Callable[..., TrialRecord]:
     from scalesearch.data.splits import load_splits
-    from scalesearch.runtime.cache import enable_compilation_cache
     from scalesearch.search.evaluation import TrainingEvaluation
 
-    enable_compilation_cache()
     return TrainingEvaluation(study, load_splits(study.data), lambda report: None)
 
 

@@ -1,24 +1,41 @@
-"""The doctor command."""
+"""The command doctor: what this machine computes with, and whether it computes right."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 
-from scalesearch.cli.scaling import print_json
-from scalesearch.report.terminal import console
-from scalesearch.runtime.doctor import examine
+from scalesearch.cli.arguments import add_json
+from scalesearch.cli.output import print_json
 
 
-def doctor(arguments: argparse.Namespace) -> int:
-    """Print device, versions, cache, numerics and storage. Exit code 1 where something is wrong, 4 for the storage."""
-    findings = examine(arguments.storage)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """A storage to try."""
+    parser.add_argument("--storage", metavar="URL", help="also try this storage")
+    add_json(parser)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Print what is there, and whether it is right. Exit code 4 if the storage is wrong, 1 if anything else is."""
+    from scalesearch.report.terminal import console
+    from scalesearch.runtime.doctor import examine_cache, examine_device, examine_machine
+
+    device = examine_device()
+    findings = [device, *examine_machine(), examine_cache()]
+    if device.good:
+        from scalesearch.models.numerics import examine_kernels, examine_numerics
+
+        findings += [examine_kernels(), examine_numerics()]
+    if arguments.storage:
+        from scalesearch.search.queue.storage import examine_storage
+
+        findings.append(examine_storage(arguments.storage))
+
     if arguments.json:
-        print_json({"findings": [dataclasses.asdict(finding) for finding in findings]})
+        print_json({"findings": [finding.to_json() for finding in findings]})
     else:
         out = console()
         for finding in findings:
             mark = "[green]ok[/]   " if finding.good else "[red]wrong[/]"
-            out.print(f"{mark} {finding.topic}: {finding.found}", soft_wrap=True)
+            out.print(f"{mark} {finding.topic}: {finding.text}", soft_wrap=True)
     bad = {finding.topic for finding in findings if not finding.good}
     return 4 if "storage" in bad else 1 if bad else 0

@@ -3,86 +3,55 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
+import logging
 import os
+import platform
 import sys
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn, TextIO
 
+from scalesearch import __version__
+from scalesearch.cli.commands import RESUMABLE, Command, build_parser, command_in, joined_values, load_command
+from scalesearch.cli.output import notes, replace_what_cannot_be_encoded, say
+from scalesearch.errors import ScalesearchError
 from scalesearch.runtime import interrupts
-from scalesearch.runtime.text import first_line
 
 INTERRUPTED = 130
-
-_COMMANDS = {
-    "plan": "scaling",
-    "count": "scaling",
-    "scale": "scaling",
-    "export": "scaling",
-    "explain": "explain",
-    "run": "search",
-    "worker": "search",
-    "status": "search",
-    "report": "search",
-    "dashboard": "dashboard",
-    "validate": "validate",
-    "doctor": "doctor",
-}
-
-# By name, so that looking an error up does not import the module (and jax) that defines it.
-_EXIT_CODES = {
-    "InputError": 2,
-    "InfeasibleBudget": 2,
-    "StudyMismatch": 3,
-    "StorageError": 4,
-    "StorageInternalError": 4,  # optuna's: the storage went away while it was used
-    "SQLAlchemyError": 4,
-}
+_log = logging.getLogger(__name__)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command of `argv` (default: the process's) and return its exit code."""
+def main(argv: Sequence[str] | None = None, load: Callable[[str], Command] = load_command) -> int:
+    """Run the command of `argv` (default: the process's) and return its exit code; `load` gives a command's module."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    name = command_in(words)
     interrupts.immediate()
-    warnings.showwarning = _note
-    warnings.filterwarnings("once", module="scalesearch")
-    words, resumes = sys.argv[1:] if argv is None else argv, False
+    replace_what_cannot_be_encoded()
     try:
-        from scalesearch.cli.arguments import build_parser, words_of  # where an interrupt is one line
-
-        arguments = build_parser().parse_args(words_of(words))
-        arguments.owns_process = argv is None
-        resumes = arguments.command in ("run", "validate")
-        module = importlib.import_module(f"scalesearch.cli.{_COMMANDS[arguments.command]}")
-        code: int = getattr(module, arguments.command)(arguments)
-        _flush(sys.stdout)
+        arguments = build_parser((name,) if name else (), load).parse_args(joined_values(words))
+        with notes(quiet=arguments.quiet, verbose=arguments.verbose):
+            _log.info("scalesearch %s, Python %s, %s", __version__, platform.python_version(), platform.platform())
+            code = load(arguments.command).main(arguments)
+            _flush(sys.stdout)
         return code
     except KeyboardInterrupt:
         with contextlib.suppress(OSError):  # stderr may be closed by the same signal
-            _say("interrupted; run the same command again to resume" if resumes else "interrupted")
+            say("interrupted; run the same command again to resume" if name in RESUMABLE else "interrupted")
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output went away
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of our output has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
-    except Exception as error:  # the one place that catches: no user sees a traceback unless asked for
-        names = {kind.__name__ for kind in type(error).__mro__}
-        code = next((code for name, code in _EXIT_CODES.items() if name in names), 1)
+    except Exception as error:  # no user sees a traceback unless asked for
         if "--debug" in words:
             raise
-        if code == 1:
-            _say(f"unexpected {type(error).__name__}: {_line(error)} (scalesearch --debug … shows where)")
-        elif code == 4 and "StorageError" not in names:
-            _say(f"the storage failed while it was used ({first_line(error)}); run the same command again to resume")
-        else:
-            _say(_line(error))
-        return code
+        if isinstance(error, ScalesearchError):
+            say(str(error))
+            return error.exit_code
+        say(f"unexpected {type(error).__name__}: {error} (scalesearch --debug … shows where)")
+        return 1
 
 
 def entry() -> NoReturn:
-    """The console command. The process ends at once: jax and what it compiled take a second or more to take down.
-
-    And in an interrupted one threads of a library may still be at work.
-    """
+    """The console command. The process ends at once: threads of a library may still be at work."""
     code = main()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
@@ -93,28 +62,6 @@ def entry() -> NoReturn:
 def _flush(stream: TextIO | None) -> None:
     if stream is not None:  # as it is where the process began with it closed
         stream.flush()
-
-
-def _note(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """A warning as one line, without the place in the code."""
-    del category, filename, lineno, file, line
-    _say(f"note: {' '.join(str(message).split())}")
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())
-
-
-def _say(message: str) -> None:
-    if sys.stderr is not None:
-        sys.stderr.write(f"scalesearch: {message}\n")
 
 
 if __name__ == "__main__":

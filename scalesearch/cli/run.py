@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
-from scalesearch.cli.arguments import count, seconds
-from scalesearch.cli.output import print_json
+from scalesearch.cli.arguments import add_json, count, seconds
+from scalesearch.cli.output import print_json, say
 from scalesearch.cli.study_flags import add_study_flags, study_from
-from scalesearch.report import terminal
-from scalesearch.report.progress import Progress
-from scalesearch.search.engine import search
-from scalesearch.search.events import Event, Planned, SearchEnded
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `run`."""
+    """The flags of a study, where it is stored, and what may be spent."""
     add_study_flags(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/NAME of the study)")
     parser.add_argument("--workers", type=count, metavar="N", help="processes that train (default: the study's)")
@@ -24,22 +21,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--storage", metavar="URL", help=storage)
     parser.add_argument("--study-name", metavar="NAME", help="name in the storage (default: the study file's)")
     parser.add_argument("--time", type=seconds, metavar="T", help="begin no trial that would end later (90s, 30m, 2h)")
-    parser.add_argument("--json", action="store_true", help="print JSON, and nothing else, on stdout")
+    add_json(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Searches, shows the result, and says what is left. Exit code 5 where trials failed or have no result."""
+    from scalesearch.report import terminal
+    from scalesearch.report.progress import Progress
+    from scalesearch.search.engine import search
+    from scalesearch.search.events import Event, Planned, SearchEnded
+
     study, missing = study_from(arguments), 0
-    with Progress() as progress:
+    with contextlib.nullcontext() if arguments.quiet else Progress() as progress:
 
         def on_event(event: Event) -> None:
             nonlocal missing
-            if isinstance(event, Planned) and not arguments.json:
+            if isinstance(event, Planned) and not (arguments.json or arguments.quiet):
                 terminal.show_plan_head(event.parts)
                 sys.stdout.flush()
             if isinstance(event, SearchEnded):
                 missing += event.missing
-            progress(event)
+            if progress is not None:
+                progress(event)
 
         run = search(study, arguments.out, storage=arguments.storage, seconds=arguments.time, events=on_event)
     if arguments.json:
@@ -47,11 +50,11 @@ def main(arguments: argparse.Namespace) -> int:
     else:
         terminal.show_result(run)
     if missing and arguments.time:
-        sys.stderr.write(f"scalesearch: --time is spent; {missing} trials are left: run again to go on\n")
+        say(f"--time is spent; {missing} trials are left: run again to go on")
     elif missing:
-        sys.stderr.write(
-            f"scalesearch: {missing} trials have no result, since their workers died again and again; "
-            "run the same command again to try them again\n"
+        say(
+            f"{missing} trials have no result, since their workers died again and again; "
+            "run the same command again to try them again"
         )
         return 5
     return 5 if run.failed else 0

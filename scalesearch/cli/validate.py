@@ -3,40 +3,43 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
 
-from scalesearch.cli.arguments import count, phi_list
+from scalesearch.cli.arguments import add_json, add_storage, count, phi_list
 from scalesearch.cli.output import print_json
-from scalesearch.report import terminal
-from scalesearch.report.progress import Progress
-from scalesearch.search.events import Event, SearchEnded
-from scalesearch.search.validate import validate
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `validate`."""
+    """The run, the members of its family, and how often each network trains."""
     parser.add_argument("folder", type=Path, metavar="DIR", help="the run folder")
-    parser.add_argument("--phi", default="2", metavar="PHI", help="2, 2,3 or 1:3 (default 2)")
+    parser.add_argument("--phi", type=phi_list, default="2", metavar="PHI", help="2, 2,3 or 1:3 (default 2)")
     seeds = "trainings of each network; five or more tell most (default: the study's)"
     parser.add_argument("--seeds", type=count, metavar="N", help=seeds)
-    parser.add_argument("--storage", metavar="URL", help="look there instead of at DIR/study.db")
-    parser.add_argument("--json", action="store_true", help="print JSON, and nothing else, on stdout")
+    add_storage(parser)
+    add_json(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Validates the rule and shows the comparison. Exit code 5 where a network failed."""
+    from scalesearch.report import terminal
+    from scalesearch.report.progress import Progress
+    from scalesearch.search.events import Event, SearchEnded
+    from scalesearch.search.validate import validate
+
     failed = 0
-    with Progress() as progress:
+    with contextlib.nullcontext() if arguments.quiet else Progress() as progress:
 
         def on_event(event: Event) -> None:
             nonlocal failed
             if isinstance(event, SearchEnded):
                 failed += event.failed
-            progress(event)
+            if progress is not None:
+                progress(event)
 
         run = validate(
             arguments.folder,
-            phi_list(arguments.phi),
+            arguments.phi,
             seeds=arguments.seeds,
             storage=arguments.storage,
             events=on_event,

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 
 from scalesearch.cli.arguments import core_list, seconds
-from scalesearch.search.engine import join
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `worker`."""
+    """The study, where its data are here, and what may be spent."""
     parser.add_argument("--storage", required=True, metavar="URL", help="the URL that `run --storage` was given")
     parser.add_argument("--study-name", required=True, metavar="NAME", help="the study's name in the storage")
     data = "where this machine holds the data (default: as the study says)"
@@ -20,11 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Trains trials of the study until none is left."""
+    from scalesearch.search.engine import join
+
     join(
         arguments.storage,
         arguments.study_name,
         source=arguments.data,
         cores=arguments.cores or (),
         seconds=arguments.time,
+        events=(lambda event: None) if arguments.quiet else None,
     )
     return 0

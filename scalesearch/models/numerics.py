@@ -12,7 +12,10 @@ from jax import numpy as jnp
 from numpy.typing import NDArray
 
 from scalesearch.models.network import Precision
+from scalesearch.models.ops.cpu import library
+from scalesearch.models.ops.gpu import program as pallas
 from scalesearch.models.ops.select import Forms, available_forms, convolve, convolve_depthwise
+from scalesearch.runtime.doctor import Finding
 
 Operation = Literal["depthwise", "dense", "pointwise"]
 Wide = NDArray[np.float64]
@@ -60,6 +63,28 @@ def check_forms(precision: Precision = "float32") -> tuple[FormCheck, ...]:
         for form in available_forms(jax.default_backend())
         for op, kernel_size, stride in _GEOMETRIES
     )
+
+
+def examine_numerics() -> Finding:
+    """Whether every form computes what the reference does, as a line for `doctor`."""
+    checks = check_forms()
+    failed = [check for check in checks if not check.passed]
+    if failed:
+        examples = "; ".join(map(str, failed[:5]))
+        return Finding("numerics", f"{len(failed)} of {len(checks)} convolution forms are off: {examples}", good=False)
+    return Finding("numerics", f"{len(checks)} convolution forms agree with a float64 reference", good=True)
+
+
+def examine_kernels() -> Finding:
+    """Whether the kernels for jax's default backend can be used, as a line for `doctor`."""
+    match jax.default_backend():
+        case "cpu":
+            problem, fine = library.problem(), "compiled for this processor"
+        case "gpu":
+            problem, fine = pallas.problem(), "in Pallas, compiled with each network"
+        case other:
+            problem, fine = None, f"not needed on a {other}"
+    return Finding("kernels", problem or fine, good=problem is None)
 
 
 def _check(

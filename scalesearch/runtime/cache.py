@@ -1,7 +1,11 @@
-"""The folder of what was compiled: the user's own, one for each release of jaxlib."""
+"""The folder of compiled programs: private to the user, one for each release of jaxlib.
+
+`SCALESEARCH_CACHE_DIR` names another place than the user's cache folder (`XDG_CACHE_HOME` on Linux).
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import tempfile
@@ -9,33 +13,32 @@ import warnings
 from importlib.metadata import version
 from pathlib import Path
 
+import platformdirs
+
 _PREFIX = "xla-jaxlib-"
-_in_use: list[Path] = []  # the folder, once the cache is on
+_log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    """`$SCALESEARCH_CACHE_DIR`, else `scalesearch` in `$XDG_CACHE_HOME` or `~/.cache`; in it, jaxlib's release."""
-    override, shared = os.environ.get("SCALESEARCH_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME")
+    """The folder for this release of jaxlib, which may not exist yet."""
+    override = os.environ.get("SCALESEARCH_CACHE_DIR")
     if override:
         base = Path(override).expanduser().absolute()
     else:
-        # The XDG specification: a relative path is to be ignored.
-        home = Path(shared) if shared and Path(shared).is_absolute() else Path.home() / ".cache"
-        base = home / "scalesearch"
+        base = platformdirs.user_cache_path("scalesearch", appauthor=False)
     return base / f"{_PREFIX}{version('jaxlib')}"
 
 
 def folders() -> list[Path]:
-    """The folders of all releases of jaxlib beside the one in use, and it."""
-    return [each for folder in _in_use for each in folder.parent.glob(f"{_PREFIX}*")]
+    """The folders of all releases of jaxlib that there are."""
+    return sorted(cache_folder().parent.glob(f"{_PREFIX}*"))
 
 
-def enable_compilation_cache() -> Path:
-    """Turns the cache on and returns its folder, which only the user may enter: cached programs are run.
+def folder_in_use() -> Path | None:
+    """The cache folder, created and closed to other users, since cached programs are executed.
 
-    Warns and leaves the cache off where the folder cannot be made, written or trusted.
+    Returns None, with a warning, if the folder cannot be created, written or trusted.
     """
-    _in_use.clear()
     folder = cache_folder()
     try:
         make_private(folder)
@@ -46,18 +49,13 @@ def enable_compilation_cache() -> Path:
             f"SCALESEARCH_CACHE_DIR names another",
             stacklevel=2,
         )
-        return folder
-    _in_use[:] = [folder]
+        return None
+    _log.info("compiled programs are kept in %s", folder)
     return folder
 
 
-def folder_in_use() -> Path | None:
-    """The folder, once this process has turned the cache on."""
-    return _in_use[0] if _in_use else None
-
-
 def make_private(folder: Path) -> None:
-    """Raises `OSError` unless `folder` ends up as the user's own, writable, and closed to others."""
+    """Create `folder`, writable for this user and closed to others. Raises `OSError` if that is not possible."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if hasattr(os, "getuid"):
         status = folder.stat()

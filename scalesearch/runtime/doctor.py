@@ -1,85 +1,67 @@
-"""What this machine would compute with, and whether it computes right."""
+"""What this machine computes with, in lines for `scalesearch doctor`.
+
+The rooms above add findings about what they know: `models.numerics` the kernels, `search.queue.storage` the storage.
+"""
 
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import sys
 import warnings
 from dataclasses import dataclass
 
-import jax
-
-from scalesearch.errors import StorageError
-from scalesearch.models.numerics import check_forms
-from scalesearch.models.ops.cpu import library
-from scalesearch.models.ops.gpu import program as pallas
-from scalesearch.runtime.cache import enable_compilation_cache
+from scalesearch.errors import InputError
+from scalesearch.runtime.cache import folder_in_use
 from scalesearch.runtime.cores import usable_cores
-from scalesearch.search.queue.storage import hidden, open_storage, study_names
+from scalesearch.runtime.jax_settings import check_jax
+from scalesearch.runtime.text import plural
 
 _PACKAGES = ("scalesearch", "jax", "jaxlib", "flax", "optax", "optuna", "numpy", "pandas", "statsmodels", "plotly")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at: what it is, what was found, and whether that is as it should be."""
+    """One line of the report: its topic, what is there, and whether that is as it should be."""
 
     topic: str
-    found: str
+    text: str
     good: bool
 
+    def to_json(self) -> dict[str, str | bool]:
+        """The finding in the JSON of `doctor`."""
+        return {"topic": self.topic, "found": self.text, "good": self.good}
 
-def examine(storage: str | None) -> tuple[Finding, ...]:
-    """Device, versions, compilation cache, numerics and, where given, the storage at an SQLAlchemy URL."""
-    return (*_machine(), _cache(), _kernels(), _numerics(), *([_storage(storage)] if storage else []))
 
+def examine_device() -> Finding:
+    """The devices that jax computes on, or why it cannot."""
+    try:
+        check_jax()
+    except InputError as error:
+        return Finding("device", str(error), good=False)
+    import jax
 
-def _machine() -> list[Finding]:
     devices = jax.devices()
+    return Finding("device", f"{len(devices)} × {devices[0].device_kind} ({jax.default_backend()})", good=True)
+
+
+def examine_machine() -> tuple[Finding, ...]:
+    """Cores, Python and the versions of packages."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
-    return [
-        Finding("device", f"{len(devices)} × {devices[0].device_kind} ({jax.default_backend()})", good=True),
+    return (
         Finding("cores", f"{len(usable_cores())} usable", good=True),
         Finding("python", f"{platform.python_version()} on {platform.platform()}", good=sys.version_info >= (3, 11)),
         Finding("versions", versions, good=True),
-    ]
+    )
 
 
-def _cache() -> Finding:
-    with warnings.catch_warnings(record=True) as told:
+def examine_cache() -> Finding:
+    """The cache of compiled programs: where it is and how much it holds, or why it cannot be used."""
+    with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always")
-        folder = enable_compilation_cache()
-    if told:
-        return Finding("compilation cache", str(told[0].message), good=False)
-    sizes = [entry.stat().st_size for entry in os.scandir(folder) if entry.is_file()]
-    return Finding("compilation cache", f"{folder}: {len(sizes)} files, {sum(sizes) / 1e6:.1f} MB", good=True)
-
-
-def _kernels() -> Finding:
-    match jax.default_backend():
-        case "cpu":
-            problem, fine = library.problem(), "compiled for this processor"
-        case "gpu":
-            problem, fine = pallas.problem(), "in Pallas, compiled with each network"
-        case other:
-            problem, fine = None, f"not needed on a {other}"
-    return Finding("kernels", problem or fine, good=problem is None)
-
-
-def _numerics() -> Finding:
-    checks = check_forms()
-    bad = [check for check in checks if not check.passed]
-    if bad:
-        told = "; ".join(map(str, bad[:5]))
-        return Finding("numerics", f"{len(bad)} of {len(checks)} convolution forms are off: {told}", good=False)
-    return Finding("numerics", f"{len(checks)} convolution forms agree with a float64 reference", good=True)
-
-
-def _storage(url: str) -> Finding:
-    try:
-        names = study_names(open_storage(url, read_only=True))
-    except StorageError as error:
-        return Finding("storage", str(error), good=False)
-    return Finding("storage", f"{hidden(url)}: {len(names)} studies", good=True)
+        folder = folder_in_use()
+    if folder is None:
+        return Finding("compilation cache", "; ".join(str(note.message) for note in notes), good=False)
+    sizes = [path.stat().st_size for path in folder.iterdir() if path.is_file()]
+    held = f"{folder}: {plural(len(sizes), 'file')}, {sum(sizes) / 1e6:.1f} MB"
+    return Finding("compilation cache", held, good=True)

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place, then renamed."""
+"""Files that are complete or absent: written to a temporary file in the same folder, then renamed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-_asking = threading.Lock()
+_reading_umask = threading.Lock()
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -18,7 +18,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     temporary = Path(name)
     try:
         write(temporary)
-        with _asking:  # the mask is the process's: two threads that ask at once would lose it
+        with _reading_umask:  # reading it sets it, for the whole process: two threads at once would lose it
             umask = os.umask(0)
             os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp's files are private; a result is as readable as any other file

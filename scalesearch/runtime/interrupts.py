@@ -1,12 +1,15 @@
-"""Interrupts that wait for a safe place: between epochs, between trials, never inside a library's own work.
+"""Interrupts that wait for a safe place: between epochs or trials, never inside the work of a library.
 
 An exception raised by a signal handler can land anywhere: in a callback that swallows it, or in the middle of a
-transaction. So a search only notes the signal, and asks for it where it can stop.
+transaction. So a search only notes the signal, and calls `check` where it can stop.
+
+Only the main thread can handle signals: in any other thread `immediate` and `deferred` change nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import threading
@@ -17,75 +20,88 @@ from typing import Any
 
 Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Several signals at once, as `timeout` and a terminal send them, are one.
+# A terminal that is closed sends SIGHUP. Windows has none.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 PATIENCE_SECONDS = 2.0
-_asked = threading.Event()  # signals are the process's, and so is this
+"""Signals that come together, as `timeout` and a terminal send them, count as one."""
 
 
-def immediate() -> None:
-    """From now on SIGINT and SIGTERM raise `KeyboardInterrupt` where they land, several at once only one."""
-    _take(_interrupt)
+class _Requests:
+    """The requests to stop that this process got. Signals belong to the process, and so does this."""
+
+    def __init__(self) -> None:
+        self.pending = threading.Event()
+        self.latest = -math.inf  # time.monotonic() of the one that counted
+
+    def is_new(self, patience: float) -> bool:
+        return time.monotonic() - self.latest >= patience
+
+
+_requests = _Requests()
+
+
+def immediate(patience: float = PATIENCE_SECONDS) -> None:
+    """From now on the signals raise `KeyboardInterrupt` where they land; several within `patience` seconds only one."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if _requests.is_new(patience):
+            _requests.latest = time.monotonic()
+            raise KeyboardInterrupt
+
+    _install(handle)
 
 
 @contextlib.contextmanager
-def deferred(told: str) -> Iterator[None]:
-    """While this lasts, SIGINT and SIGTERM only have effect where `check` is called; `told` goes to stderr at once.
+def deferred(announcement: str, patience: float = PATIENCE_SECONDS) -> Iterator[None]:
+    """Within the context a signal writes `announcement` to stderr and takes effect at the next `check`, or at the end.
 
-    One that comes `PATIENCE_SECONDS` after the first raises `KeyboardInterrupt` where it lands: for work that
-    hangs. After an interruption signals have no effect for as long, so that none breaks into what ends the process. In
-    the main thread only.
+    One that comes `patience` seconds after the first raises `KeyboardInterrupt` where it lands: for work that hangs.
     """
 
-    def note() -> None:
-        _asked.set()
-        with contextlib.suppress(OSError):  # the reader may have gone by the same signal
-            os.write(2, f"{told}\n".encode())  # not `sys.stderr`, which may be in the middle of a write
+    def handle(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if not _requests.pending.is_set():
+            request()
+            with contextlib.suppress(OSError):  # the reader may have ended by the same signal
+                os.write(2, f"{announcement}\n".encode())  # not `sys.stderr`, which may be in the middle of a write
+        elif _requests.is_new(patience):
+            raise KeyboardInterrupt
 
-    taken = _take(note)
+    previous = _install(handle)
     try:
         yield
         check()
     except BrokenPipeError:
-        check()  # what was written to went away by the same signal
+        check()  # the reader of our output ended by the same signal
         raise
     finally:
-        if _asked.is_set():
-            _take(_interrupt, time.monotonic())
-        else:
-            for number, handler in taken.items():
-                signal.signal(number, handler)
-        _asked.clear()
+        if _requests.pending.is_set():
+            _requests.latest = time.monotonic()  # `immediate` lets none break into the end of the process
+        _requests.pending.clear()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def request() -> None:
+    """Ask the work at hand to stop at its next `check`."""
+    _requests.latest = time.monotonic()
+    _requests.pending.set()
 
 
 def check() -> None:
-    """Raises `KeyboardInterrupt` where a deferred signal has come."""
-    if _asked.is_set():
+    """Raises `KeyboardInterrupt` if a deferred signal, or `request`, asks for it."""
+    if _requests.pending.is_set():
         raise KeyboardInterrupt
 
 
-def _interrupt() -> None:
-    raise KeyboardInterrupt
-
-
-def _take(on_first: Callable[[], None], first: float | None = None) -> dict[signal.Signals, Handler]:
-    """The handlers before: the first signal calls `on_first`, those soon after it nothing, later ones interrupt.
-
-    `first`: when the first came, if it has.
-    """
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal first
-        del number, frame
-        if first is None:
-            first = time.monotonic()
-            on_first()
-        elif time.monotonic() - first >= PATIENCE_SECONDS:
-            raise KeyboardInterrupt
-
-    taken: dict[signal.Signals, Handler] = {
+def _install(handle: Callable[[int, FrameType | None], None]) -> dict[signal.Signals, Handler]:
+    """Install `handle`; returns the previous handlers. An ignored signal stays so, as in a background job."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    previous: dict[signal.Signals, Handler] = {
         number: handler for number in _SIGNALS if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)
     }
-    for number in taken:  # an ignored one stays so, as in a background job
+    for number in previous:
         signal.signal(number, handle)
-    return taken
+    return previous

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import math
 import time
 import warnings
@@ -35,11 +36,13 @@ from scalesearch.search.events import (
 from scalesearch.search.plan.design import Plan, make_plan, planned_size
 from scalesearch.search.plan.parts import Part, parts_of
 from scalesearch.search.plan.timing import predicted_seconds
-from scalesearch.study.load import load_study, parse_study
+from scalesearch.study.load import DEFAULT_STUDY, load_study, parse_study
 from scalesearch.study.sections import Study
 
 if TYPE_CHECKING:
     from scalesearch.results.load import Run
+
+_log = logging.getLogger(__name__)
 
 STOPPING = "scalesearch: stopping when the epoch or compilation at hand ends"
 
@@ -221,7 +224,7 @@ def _resolve(study: Study | str | Path | None, changes: Mapping[str, Any]) -> St
     flat: dict[str, Any] = {}
     for key, value in changes.items():
         flat |= {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, Mapping) else {key: value}
-    return load_study(study, flat)
+    return load_study(DEFAULT_STUDY if study is None else study, flat)
 
 
 @contextlib.contextmanager
@@ -349,6 +352,8 @@ def _watch(
                 on_event(Waiting(message["waiting"]))
             elif "note" in message:
                 warnings.warn(message["note"], stacklevel=2)
+            elif "log" in message:
+                _log.info("%s", message["log"])
             elif "error" in message:
                 raise _error_of(message)
         interrupts.check()

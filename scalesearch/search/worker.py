@@ -6,6 +6,7 @@ process imports jax, so its memory ends with it, and a crash of the runtime cost
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import sys
@@ -75,7 +76,7 @@ def train_study(instruction: Instruction) -> None:
     check_fits(plan.baseline.spec, splits, study.training.batch_size)
 
     # What trains: imports jax.
-    from scalesearch.runtime.cache import enable_compilation_cache
+    from scalesearch.runtime.jax_settings import check_jax
     from scalesearch.search.evaluation import TrainingEvaluation
 
     done = 0.0
@@ -90,7 +91,7 @@ def train_study(instruction: Instruction) -> None:
         done = 0.0
         workers.report({"trial": number, "record": record_to_json(record)})
 
-    enable_compilation_cache()
+    check_jax()
     evaluate = TrainingEvaluation(study, splits, on_epoch)
     work(
         optuna_study,
@@ -127,8 +128,15 @@ def main() -> int:
             reported.add(text)
             workers.report({"note": text})
 
+    class Reports(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            workers.report({"log": record.getMessage()})
+
     warnings.showwarning = report_note
-    warnings.simplefilter("default")
+    warnings.filterwarnings("always", module="scalesearch")
+    log = logging.getLogger("scalesearch")
+    log.addHandler(Reports())
+    log.setLevel(logging.INFO)
     try:
         with interrupts.deferred(""):
             train_study(instruction)

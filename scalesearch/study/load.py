@@ -1,7 +1,8 @@
-"""Study files: TOML into a validated study. A wrong file is one clear `StudyFileError` line."""
+"""Studies from files: TOML into a validated `Study`. A wrong file is one clear `StudyFileError` line."""
 
 from __future__ import annotations
 
+import logging
 import tomllib
 from collections.abc import Collection, Mapping
 from importlib import resources
@@ -12,34 +13,62 @@ from pydantic import ValidationError
 
 from scalesearch.errors import InputError
 from scalesearch.study.faults import first_fault
-from scalesearch.study.sections import Study
+from scalesearch.study.sections import Study, TrainingSection
 
 DEFAULT_STUDY = "mnist_sample"
+_log = logging.getLogger(__name__)
+
+# Data sources that are followed by a path.
+_SOURCES_OF_PATHS = ("idx", "npz")
 
 
 class StudyFileError(InputError):
     """A study file or a setting in it is wrong."""
 
 
+def shipped_studies() -> tuple[str, ...]:
+    """The names of the studies inside the package."""
+    return tuple(sorted(path.stem for path in _shipped_folder().glob("*.toml")))
+
+
 def default_study_path() -> Path:
-    """The default study inside the package."""
-    return Path(str(resources.files("scalesearch") / "studies" / f"{DEFAULT_STUDY}.toml"))
+    """The file of the default study."""
+    return _shipped_folder() / f"{DEFAULT_STUDY}.toml"
 
 
-def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> Study:
-    """The study of a TOML file, with `overrides` ("section.key" → value) from the command line laid over it.
+def _shipped_folder() -> Path:
+    return Path(str(resources.files("scalesearch") / "studies"))
 
-    Raises `StudyFileError` for a file that is missing, not TOML, or has an unknown key or a wrong value.
+
+def load_study(source: str | Path, overrides: Mapping[str, Any] | None = None) -> Study:
+    """The study of a TOML file, or a shipped study by its name.
+
+    A relative path to data goes by the folder of the file; by the current folder if the study is a shipped one, or if
+    the data are only there.
+
+    Args:
+        source: path of a study file, or one of `shipped_studies()`.
+        overrides: values laid over those of the file, by "section.key".
+
+    Raises:
+        StudyFileError: there is no such study, it is not TOML, or it has an unknown key or a wrong value.
+
+    >>> load_study("mnist_sample", {"training.epochs": 1}).training.epochs
+    1
     """
+    path, folders = _file_of(source)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise StudyFileError(f"{path}: no such study file") from None
+        raise StudyFileError(f"{path}: no such study file{_hint(source)}") from None
     except OSError as error:
         raise StudyFileError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (ValueError, RecursionError) as error:  # also text that is no UTF-8, and endless numbers or nesting
         raise StudyFileError(f"{path}: not valid TOML ({error})") from None
+
     changes = dict(overrides or {})
+    training = document.get("training")
+    epochs_before = training.get("epochs") if isinstance(training, dict) else None
     for key, value in changes.items():
         section: Any = document
         *parents, last = key.split(".")
@@ -48,6 +77,10 @@ def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> Study:
             if not isinstance(section, dict):
                 raise StudyFileError(f"{path}: `{'.'.join(parents[:depth])}` must be a table, but got {section!r}")
         section[last] = value
+
+    _locate_data(document, (Path.cwd(),) if "data.source" in changes else folders)
+    _fit_warm_up(document.get("training"), changes, epochs_before)
+    _log.info("study file %s", path)
     return _validated(document, str(path), changes)
 
 
@@ -56,15 +89,52 @@ def parse_study(document: Mapping[str, Any], where: str) -> Study:
     return _validated(document, where, ())
 
 
+def _file_of(source: str | Path) -> tuple[Path, tuple[Path, ...]]:
+    """The file of a study, and the folders in which its relative data paths are looked up, in that order."""
+    if str(source) in shipped_studies():
+        return _shipped_folder() / f"{source}.toml", (Path.cwd(),)
+    path = Path(source)
+    return path, (path.parent.absolute(), Path.cwd())
+
+
+def _hint(source: str | Path) -> str:
+    """What else a word that is not the path of a TOML file may have meant."""
+    if Path(source).suffix or Path(source).name != str(source):
+        return ""
+    return f"; shipped studies are {', '.join(shipped_studies())}"
+
+
+def _locate_data(document: dict[str, Any], folders: tuple[Path, ...]) -> None:
+    """Make a relative path in `data.source` absolute: in the first of `folders` that holds it, else in the first."""
+    data = document.get("data")
+    if not isinstance(data, dict) or not isinstance(source := data.get("source"), str):
+        return
+    kind, _, rest = source.partition(":")
+    if kind not in _SOURCES_OF_PATHS or not rest or rest.startswith("~") or Path(rest).is_absolute():
+        return
+    folder = next((folder for folder in folders if (folder / rest).exists()), folders[0])
+    document["data"] = {**data, "source": f"{kind}:{folder / rest}"}
+
+
+def _fit_warm_up(training: Any, changes: Mapping[str, Any], epochs_before: object) -> None:
+    """Shorten a warm-up that new `training.epochs` leave no room for, in proportion as in a rung."""
+    epochs = changes.get("training.epochs")
+    if epochs is None or "training.warmup_epochs" in changes:
+        return
+    warm_up = training.get("warmup_epochs", TrainingSection.model_fields["warmup_epochs"].default)
+    if all(type(value) in (int, float) for value in (epochs, epochs_before, warm_up)) and epochs <= warm_up:
+        training["warmup_epochs"] = warm_up * epochs / epochs_before
+
+
 def _validated(document: Mapping[str, Any], where: str, overridden: Collection[str]) -> Study:
     try:
         return Study.model_validate(_tuples(document))
     except ValidationError as error:
         fault = first_fault(error, Study)
         given = any(fault.key == key or fault.key.startswith((f"{key}[", f"{key}.")) for key in overridden)
-        beside = [key for key in overridden if fault.key and key.rpartition(".")[0] == fault.key]
-        told = ", ".join(f"`{key}`" for key in beside)
-        note = " (on the command line)" if given else f" (with {told} from the command line)" if beside else ""
+        siblings = [key for key in overridden if fault.key and key.rpartition(".")[0] == fault.key]
+        names = ", ".join(f"`{key}`" for key in siblings)
+        note = " (on the command line)" if given else f" (with {names} from the command line)" if siblings else ""
         raise StudyFileError(f"{where}: {fault.message}{note}") from None
 
 

@@ -21,6 +21,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+DesignKind = Literal["lattice", "grid", "qmc", "tpe"]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Phi = Annotated[float, Field(gt=0, le=20)]
 # Bounded so that a slip of the finger stays an error message: array lengths and counts are 64-bit numbers.
@@ -103,7 +104,7 @@ class DesignSection(_Section):
     `nominal` trains those networks as they round, at whatever they really cost (the paper's way).
     """
 
-    kind: Literal["lattice", "grid", "qmc", "tpe"] = "lattice"
+    kind: DesignKind = "lattice"
     degree: Annotated[int, Field(ge=1, le=40)] = 4
     step: Annotated[float, Field(ge=0.005, le=1)] = 0.05
     band: Annotated[float, Field(gt=0, lt=1)] = 0.05

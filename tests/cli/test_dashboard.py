@@ -20,8 +20,7 @@ import pytest
 from scalesearch.cli.main import main
 from scalesearch.results.save import finish
 from scalesearch.search.queue import dashboard
-from tests.cli.test_search import HEEDS_INTERRUPTS
-from tests.cli.tiny import ROOT, complaint, environment
+from tests.cli.tiny import HEEDS_INTERRUPTS, ROOT, complaint, environment
 from tests.fixtures import without_the_dashboard
 from tests.planted import planted_run
 
@@ -43,10 +42,10 @@ class Served:
             text=True,
         )  # fmt: skip
         assert self.process.stdout is not None
-        self.told = self.process.stdout.readline()
+        self.announcement = self.process.stdout.readline()
 
     def ask(self, path: str, method: str = "GET", document: object = None) -> tuple[int, Any]:
-        host = re.search(r"http://127\.0\.0\.1:\d+", self.told)
+        host = re.search(r"http://127\.0\.0\.1:\d+", self.announcement)
         assert host is not None
         body = None if document is None else json.dumps(document).encode()
         headers = {"Content-Type": "application/json", "Accept-Encoding": ""}
@@ -78,7 +77,7 @@ def test_the_study_is_shown_with_note_and_figures_and_left_as_it_is(
     served: Served, folder: Path, tmp_path: Path
 ) -> None:
     before = (tmp_path / "run/study.db").read_bytes()
-    page = re.fullmatch(r"planted in Optuna's dashboard: (http://\S+) \(Ctrl-C ends it\)\n", served.told)
+    page = re.fullmatch(r"planted in Optuna's dashboard: (http://\S+) \(Ctrl-C ends it\)\n", served.announcement)
     assert page is not None
     (study,) = served.ask("/api/studies")[1]["study_summaries"]
     assert page[1].endswith(f"/dashboard/studies/{study['study_id']}")
@@ -122,8 +121,8 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: P
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        told = complaint(capsys, "dashboard", folder, "--port", port)
-    assert f"--port {port}: cannot be used (Address already in use); choose another" in told
+        line = complaint(capsys, "dashboard", folder, "--port", port)
+    assert f"--port {port}: cannot be used (Address already in use); choose another" in line
     assert f"{tmp_path}: no run there" in complaint(capsys, "dashboard", tmp_path)
     assert "no study called 'planted'" in complaint(
         capsys, "dashboard", folder, "--storage", f"sqlite:///{tmp_path}/other.db", code=4
@@ -139,5 +138,5 @@ def test_where_it_is_not_installed_one_line_says_how(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_the_dashboard(monkeypatch)
-    told = complaint(capsys, "dashboard", tmp_path / "nowhere")
-    assert told == 'scalesearch: Optuna\'s dashboard is not installed: pip install "scalesearch[dashboard]"\n'
+    line = complaint(capsys, "dashboard", tmp_path / "nowhere")
+    assert line == 'scalesearch: Optuna\'s dashboard is not installed: pip install "scalesearch[dashboard]"\n'

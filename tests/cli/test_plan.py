@@ -6,7 +6,6 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
@@ -63,7 +62,7 @@ def test_table_tells_counts_candidates_and_time(capsys: pytest.CaptureFixture[st
     assert "6 candidates" in out
 
 
-def test_a_sample_and_points_that_do_not_grow_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sample_and_points_that_do_not_grow_are_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--baseline", "efficientnet-b0", "--degree", "1", "--budget", "40"]) == 0
     assert re.search(r"networks counted \(a sample of [\d,]+\); ", capsys.readouterr().out)
     grid = ("--design", "grid", "--step", "0.01", "--nominal", "--budget", "1.1")
@@ -74,7 +73,7 @@ def test_a_sample_and_points_that_do_not_grow_are_told(capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "line"),
     [
         (("--step", "0.1"), "--step belongs to --design grid, but the design is lattice"),
         (("--size", "5"), "--size belongs to --design qmc or tpe, but the design is lattice"),
@@ -83,9 +82,9 @@ def test_a_sample_and_points_that_do_not_grow_are_told(capsys: pytest.CaptureFix
     ],
 )
 def test_a_flag_that_would_do_nothing_or_too_much(
-    capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], told: str
+    capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], line: str
 ) -> None:
-    assert told in complaint(capsys, "plan", *flags)
+    assert line in complaint(capsys, "plan", *flags)
 
 
 def test_an_adaptive_plan_promises_no_more_than_there_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,9 +104,9 @@ def test_flags_reach_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("budget", ["1", "0.5", "-2", "two", "nan", "inf", "", "0"])
 def test_bad_budget(capsys: pytest.CaptureFixture[str], budget: str) -> None:
-    told = complaint(capsys, "plan", "--budget", budget)
-    assert "--budget: must be a number" in told
-    assert repr(budget) in told or budget in told
+    line = complaint(capsys, "plan", "--budget", budget)
+    assert "--budget: must be a number" in line
+    assert repr(budget) in line or budget in line
 
 
 @pytest.mark.parametrize("value", ["0", "1", "-0.1", "nan", "two"])
@@ -129,14 +128,14 @@ def test_too_high_a_count_names_its_key(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_unknown_baseline(capsys: pytest.CaptureFixture[str]) -> None:
-    told = complaint(capsys, "plan", "--baseline", "efficientnet-b9")
-    assert "'efficientnet-b9'" in told
-    assert "efficientnet-b0, mobilenet-v1" in told
+    line = complaint(capsys, "plan", "--baseline", "efficientnet-b9")
+    assert "'efficientnet-b9'" in line
+    assert "efficientnet-b0, mobilenet-v1" in line
 
 
 def test_infeasible_budget_says_what_to_loosen(capsys: pytest.CaptureFixture[str]) -> None:
-    told = complaint(capsys, "plan", "--tolerance", "0.0000001")
-    assert "raise `tolerance` to" in told
+    line = complaint(capsys, "plan", "--tolerance", "0.0000001")
+    assert "raise `tolerance` to" in line
 
 
 def test_grid_without_points(capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,7 +143,7 @@ def test_grid_without_points(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "told"),
+    ("before", "after", "line"),
     [
         ("seeds = 4", "seeds = 4\ncolour = 3", "unknown key `colour`"),
         ("epochs = 6", "epochs = 6\nepoch = 6", "unknown key `training.epoch` (did you mean `epochs`?)"),
@@ -159,27 +158,35 @@ def test_grid_without_points(capsys: pytest.CaptureFixture[str]) -> None:
         ('name = "mnist_sample"', 'name = "a/../b"', "`name` must match"),
     ],
 )
-def test_bad_study_file(capsys: pytest.CaptureFixture[str], tmp_path: Path, before: str, after: str, told: str) -> None:
+def test_bad_study_file(capsys: pytest.CaptureFixture[str], tmp_path: Path, before: str, after: str, line: str) -> None:
     path = tmp_path / "study.toml"
     text = (ROOT / "studies/mnist_sample.toml").read_text(encoding="utf-8")
     assert before in text
     path.write_text(text.replace(before, after, 1), encoding="utf-8")
     line = complaint(capsys, "plan", "--study", str(path))
     assert line.startswith(f"scalesearch: {path}: ")
-    assert told in line
+    assert line in line
+
+
+def test_a_shipped_study_by_its_name(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert answer(capsys, "plan", "--study", "fashion_mnist")["baseline"]["name"] == "mbconv-small"
+    assert answer(capsys, "plan", "--study", "mnist_sample") == answer(capsys, "plan")
+    line = complaint(capsys, "plan", "--study", "fashion")
+    assert line == (
+        "scalesearch: fashion: no such study file; shipped studies are efficientnet_b0, fashion_mnist, mnist_sample\n"
+    )
+
+
+def test_a_schedule_of_one_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+    """The default study warms up for one epoch."""
+    plan, whole = answer(capsys, "plan", "--epochs", "1"), answer(capsys, "plan")
+    assert plan["candidates"] == whole["candidates"]
+    assert plan["predicted_seconds"] < whole["predicted_seconds"] / 2
 
 
 def test_missing_study_file_and_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "no such study file" in complaint(capsys, "plan", "--study", str(tmp_path / "nowhere.toml"))
     assert "cannot be read" in complaint(capsys, "plan", "--study", str(tmp_path))
-
-
-def test_an_interrupt_before_the_command_begins_is_one_line(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted() -> NoReturn:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("scalesearch.cli.arguments.build_parser", interrupted)
-    assert main(["plan"]) == 130
-    assert capsys.readouterr().err == "scalesearch: interrupted\n"

@@ -19,7 +19,7 @@ from scalesearch.runtime.folders import locked_folder
 from scalesearch.scaling.rule import ScalingRule
 from scalesearch.search.queue import optuna_study as studies
 from scalesearch.search.queue.storage import open_storage, sqlite_url
-from tests.cli.tiny import ROOT, TINY, complaint, environment, scalesearch
+from tests.cli.tiny import HEEDS_INTERRUPTS, ROOT, TINY, complaint, environment, scalesearch
 
 FILES = [
     "candidates.csv", "candidates.parquet", "coefficients.json", "report.html", "study.db", "study.toml",
@@ -27,13 +27,6 @@ FILES = [
 ]  # fmt: skip
 OF_ITS_OWN = [("batch_size = 50", f"batch_size = {size}") for size in (40, 25)]
 """Of workers with a part of the cores: programs that other tests keep for all cores would be told of."""
-
-
-# A SIGINT that is ignored, as in a job in the background, would be inherited.
-HEEDS_INTERRUPTS = (
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from scalesearch.cli.main import entry; entry()"
-)
 
 
 @pytest.fixture(scope="module")
@@ -218,22 +211,3 @@ class TestRun:
         with locked_folder(tiny.parent / "run"):
             line = complaint(capsys, "run", "--study", tiny, "--out", tiny.parent / "run")
         assert "another `scalesearch run` is at work there" in line
-
-
-@pytest.mark.slow
-def test_doctor_tells_device_versions_cache_numerics_and_storage(tmp_path: Path) -> None:
-    done = scalesearch("doctor", "--json", "--storage", sqlite_url(tmp_path))
-    assert done.returncode == 0, done.stdout + done.stderr
-    findings = json.loads(done.stdout)["findings"]
-    assert [list(finding) for finding in findings] == [["topic", "found", "good"]] * len(findings)
-    topics = ["device", "cores", "python", "versions", "compilation cache", "kernels", "numerics", "storage"]
-    assert [finding["topic"] for finding in findings] == topics
-
-
-def test_doctor_gives_4_where_something_is_not_as_it_should_be(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("scalesearch.runtime.doctor.check_forms", tuple)  # the checks themselves are above
-    assert main(["doctor", "--json", "--storage", "sqlite:////no/such/study.db"]) == 4
-    findings = json.loads(capsys.readouterr().out)["findings"]
-    assert [finding["topic"] for finding in findings if not finding["good"]] == ["storage"]

@@ -51,6 +51,12 @@ batch_size = 50
 learning_rate = 0.01
 """
 
+# A SIGINT that is ignored, as in a job in the background, would be inherited.
+HEEDS_INTERRUPTS = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from scalesearch.cli.main import entry; entry()"
+)
+
 
 def scalesearch(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own."""
@@ -73,11 +79,11 @@ def environment() -> dict[str, str]:
 def complaint(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 2) -> str:
     """The one line on stderr of a command that fails with `code`."""
     try:
-        got: object = main([str(argument) for argument in arguments])
+        exit_code: object = main([str(argument) for argument in arguments])
     except SystemExit as leaving:  # argparse
-        got = leaving.code
+        exit_code = leaving.code
     out, err = capsys.readouterr()
-    assert got == code, err
+    assert exit_code == code, err
     assert err.startswith("scalesearch"), err
     assert (err.count("\n"), err[-1]) == (1, "\n"), err
     assert "Traceback" not in out + err

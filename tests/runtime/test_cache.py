@@ -1,24 +1,26 @@
+"""Where compiled programs are kept: the rules for the folder, and who may use it."""
+
 from __future__ import annotations
 
 import os
 import stat
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from scalesearch.runtime import cache
-from scalesearch.runtime.cache import cache_folder, enable_compilation_cache, folder_in_use
+from scalesearch.runtime.cache import cache_folder, folder_in_use, folders
 
 
 @pytest.fixture(autouse=True)
-def _keep_the_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(cache, "_in_use", [])
+def _plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("SCALESEARCH_CACHE_DIR", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other folders")
 def test_which_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     name = f"xla-jaxlib-{version('jaxlib')}"
     assert cache_folder() == tmp_path / ".cache" / "scalesearch" / name
@@ -35,8 +37,7 @@ def test_the_folder_becomes_private(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     (tmp_path / "mine").mkdir(mode=0o755)
     folder = cache_folder()
     folder.mkdir(mode=0o755)
-    assert folder_in_use() is None
-    assert enable_compilation_cache() == folder_in_use() == folder
+    assert folder_in_use() == folder
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
@@ -44,8 +45,7 @@ def test_a_folder_that_cannot_be_used_warns_and_nothing_more(monkeypatch: pytest
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("SCALESEARCH_CACHE_DIR", str(tmp_path / "file"))
     with pytest.warns(UserWarning, match="must be yours and writable, but Not a directory.*SCALESEARCH_CACHE_DIR"):
-        enable_compilation_cache()
-    assert folder_in_use() is None
+        assert folder_in_use() is None
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="no user ids here")
@@ -54,7 +54,7 @@ def test_a_folder_of_another_user_is_not_trusted(monkeypatch: pytest.MonkeyPatch
     other = os.getuid() + 1
     monkeypatch.setattr(os, "getuid", lambda: other)
     with pytest.warns(UserWarning, match="it belongs to user"):
-        enable_compilation_cache()
+        assert folder_in_use() is None
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="no user ids here")
@@ -64,5 +64,15 @@ def test_a_folder_that_others_may_write_to_is_not_trusted(monkeypatch: pytest.Mo
     folder.mkdir()
     folder.chmod(0o777)
     with pytest.warns(UserWarning, match="others may write to it"):
-        enable_compilation_cache()
-    assert folder_in_use() is None
+        assert folder_in_use() is None
+
+
+def test_the_folders_of_other_releases_are_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SCALESEARCH_CACHE_DIR", str(tmp_path))
+    other = tmp_path / "xla-jaxlib-0.0.1"
+    other.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    assert folders() == [other]
+    folder = folder_in_use()
+    assert folders() == sorted([other, cache_folder()])
+    assert folder in folders()

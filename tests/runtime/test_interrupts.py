@@ -1,9 +1,10 @@
-"""Deferred interrupts: noted at once, effective where they are asked for, and no longer than deferred."""
+"""Deferred interrupts: noted at once, effective at the next check, and no longer than deferred."""
 
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,18 +18,19 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def handlers_restored() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_waits_for_the_next_check_however_often_it_comes(
     number: signal.Signals, capfd: pytest.CaptureFixture[str]
 ) -> None:
     passed = []
+    interrupts.immediate()
 
     def body() -> None:
         with interrupts.deferred("stopping"):
@@ -48,11 +50,11 @@ def test_a_signal_waits_for_the_next_check_however_often_it_comes(
     assert capfd.readouterr().err == ""
 
 
-def test_none_breaks_into_the_end_however_long_the_work_before_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interrupts, "PATIENCE_SECONDS", 0.5)
+def test_none_breaks_into_the_end_however_long_the_work_before_it_took() -> None:
+    interrupts.immediate(patience=0.5)
 
     def body() -> None:
-        with interrupts.deferred("stopping"):
+        with interrupts.deferred("stopping", patience=0.5):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.6)
 
@@ -64,35 +66,68 @@ def test_none_breaks_into_the_end_however_long_the_work_before_it_took(monkeypat
         os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_without_a_signal_the_handlers_are_as_before() -> None:
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_afterwards_the_handlers_are_as_before(interrupted: bool) -> None:
+    """Also after an interrupt: a notebook's process goes on."""
     before = signal.getsignal(signal.SIGTERM)
-    with interrupts.deferred("stopping"):
-        assert signal.getsignal(signal.SIGTERM) != before
+
+    def body() -> None:
+        with interrupts.deferred("stopping"):
+            assert signal.getsignal(signal.SIGTERM) != before
+            if interrupted:
+                interrupts.request()
+
+    if interrupted:
+        with pytest.raises(KeyboardInterrupt):
+            body()
+    else:
+        body()
     assert signal.getsignal(signal.SIGTERM) == before
+    interrupts.check()
 
 
-def test_several_signals_at_once_interrupt_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupts.immediate()
+def test_in_another_thread_signals_stay_as_they_are_and_a_request_stops_the_work() -> None:
+    before, stopped = signal.getsignal(signal.SIGTERM), []
+
+    def body() -> None:
+        try:
+            interrupts.immediate()
+            with interrupts.deferred("stopping"):
+                interrupts.check()
+                interrupts.request()
+                interrupts.check()
+        except KeyboardInterrupt:
+            stopped.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    assert stopped == [before]
+    interrupts.check()
+
+
+def test_several_signals_at_once_interrupt_once() -> None:
+    interrupts.immediate(patience=0.2)
+    time.sleep(0.2)  # another test's signal may have come just before
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGINT)
-    monkeypatch.setattr(interrupts, "PATIENCE_SECONDS", 0.0)
+    time.sleep(0.2)
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_a_signal_behind_the_last_check_is_not_lost() -> None:
+def test_a_signal_after_the_last_check_is_not_lost() -> None:
     with pytest.raises(KeyboardInterrupt), interrupts.deferred("stopping"):
         os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_a_later_signal_ends_work_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_later_signal_ends_work_that_hangs() -> None:
     passed = []
 
     def body() -> None:
-        with interrupts.deferred("stopping"):
+        with interrupts.deferred("stopping", patience=0.0):
             os.kill(os.getpid(), signal.SIGINT)
-            monkeypatch.setattr(interrupts, "PATIENCE_SECONDS", 0.0)
             passed.append("hangs")
             os.kill(os.getpid(), signal.SIGTERM)
             passed.append("never reached")
@@ -116,7 +151,7 @@ def test_a_pipe_that_breaks_is_an_interrupt_only_with_a_signal(interrupted: bool
         body()
 
 
-def test_telling_a_reader_that_has_gone_does_no_harm() -> None:
+def test_an_announcement_to_a_reader_that_has_ended_does_no_harm() -> None:
     """In a process of its own, whose stderr is a pipe that nobody reads."""
     code = (
         "import os, signal\nfrom scalesearch.runtime import interrupts\n"

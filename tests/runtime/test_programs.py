@@ -20,9 +20,10 @@ X = np.arange(5, dtype=np.float32)
 
 @pytest.fixture(autouse=True)
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setattr(cache, "_in_use", [])
     monkeypatch.setenv("SCALESEARCH_CACHE_DIR", str(tmp_path))
-    return cache.enable_compilation_cache()
+    folder = cache.folder_in_use()
+    assert folder is not None
+    return folder
 
 
 class Function:
@@ -69,7 +70,7 @@ def test_other_circumstances_compile_again_and_say_so(change: str, monkeypatch: 
             monkeypatch.setattr(executables, "version", lambda package: "99")
         case "jaxlib":  # whose programs are in a folder of their own
             monkeypatch.setattr(cache, "version", lambda package: "99")
-            assert not list(cache.enable_compilation_cache().iterdir())
+            assert not cache.cache_folder().exists()
         case "cores":
             monkeypatch.setattr(executables, "usable_cores", lambda: list(range(99)))
         case "flags":
@@ -93,7 +94,7 @@ def test_a_damaged_file_is_compiled_again_and_mended(folder: Path) -> None:
     assert function.traced == 2
 
 
-def test_nothing_is_kept_while_the_cache_is_off_or_jax_keeps_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_kept_while_jax_keeps_it(folder: Path) -> None:
     """What comes out of JAX's own cache cannot be serialised again."""
     function = Function()
     jax.config.update("jax_compilation_cache_dir", str(folder))
@@ -102,15 +103,13 @@ def test_nothing_is_kept_while_the_cache_is_off_or_jax_keeps_one(folder: Path, m
             function.obtain()
     finally:
         jax.config.update("jax_compilation_cache_dir", None)
-    monkeypatch.setattr(cache, "_in_use", [])
-    function.obtain()
-    assert function.traced == 2
     assert not list(folder.glob("*.program"))
 
 
-def test_a_full_or_missing_folder_warns_and_the_program_works(folder: Path) -> None:
+def test_a_folder_that_cannot_be_used_warns_and_the_program_works(folder: Path) -> None:
     folder.rmdir()
-    with pytest.warns(UserWarning, match="is not kept"):
+    folder.write_text("in the way")
+    with pytest.warns(UserWarning, match="are not kept"):
         program = Function().obtain()
     np.testing.assert_allclose(program(X)["sin"], np.sin(X), rtol=1e-6)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -160,20 +159,15 @@ def test_a_worker_that_slept_and_lost_its_trial_goes_on_with_the_next(tmp_path: 
     assert study.trials[0].state == TrialState.FAIL
 
 
-def test_an_interrupt_of_a_trial_that_was_given_up_is_an_interrupt(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = threading.Event()
-    monkeypatch.setattr(interrupts, "_asked", asked)
-
+def test_an_interrupt_of_a_trial_that_was_given_up_is_an_interrupt(tmp_path: Path) -> None:
     def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
         give_up(study)
-        asked.set()
+        interrupts.request()
         interrupts.check()
         raise AssertionError
 
     study, plan = begin(sqlite_url(tmp_path), planted_study())
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), interrupts.deferred("stopping"):
         work(study, planted_study(), plan, evaluate, lambda finished: None, lambda running: None)
 
 

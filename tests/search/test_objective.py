@@ -12,7 +12,6 @@ import pytest
 
 from scalesearch.data.splits import load_splits
 from scalesearch.errors import InputError
-from scalesearch.runtime import cache
 from scalesearch.search.evaluation import TrainingEvaluation
 from scalesearch.search.plan.design import make_plan
 from scalesearch.search.queue import optuna_study as studies
@@ -25,8 +24,6 @@ from tests.cli.tiny import ROOT, TINY
 
 def test_memory_is_given_back_where_something_was_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SCALESEARCH_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(cache, "_in_use", [])
-    cache.enable_compilation_cache()
     released: list[str] = []
     monkeypatch.setattr("scalesearch.search.evaluation.release", lambda: released.append("so"))
     study = parse_study(tomllib.loads(TINY), "TINY")
@@ -75,7 +72,7 @@ def test_settings_that_cannot_be_had_are_told_before_a_trial_is_claimed() -> Non
 def test_a_process_that_trains_imports_nothing_of_the_analysis() -> None:
     """Each worker would hold another 130 MiB, and begin seconds later."""
     asked = (
-        "import sys, scalesearch.cli.search, scalesearch.search.evaluation;"
+        "import sys, scalesearch.search.worker, scalesearch.search.evaluation, scalesearch.search.queue.work;"
         "print(*{'pandas', 'pyarrow', 'scipy', 'sklearn', 'statsmodels'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, check=True)

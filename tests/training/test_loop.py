@@ -7,6 +7,7 @@ import pickle
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,7 +16,6 @@ import pytest
 
 from scalesearch.data.splits import Split, Splits, load_splits
 from scalesearch.errors import InputError
-from scalesearch.runtime import cache
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
 from scalesearch.study.sections import DataSection, RuntimeSection, TrainingSection
 from scalesearch.training import compile as program
@@ -142,12 +142,13 @@ def test_same_seed_same_result_bit_for_bit_whatever_ran_before_and_whatever_the_
 
 
 def test_further_seeds_and_epochs_compile_nothing(
-    splits: Splits, result: TrainingResult, monkeypatch: pytest.MonkeyPatch
+    splits: Splits, result: TrainingResult, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     del result  # whatever a process compiles once is compiled by now
-    monkeypatch.setattr(cache, "_in_use", [])
+    monkeypatch.setenv("SCALESEARCH_CACHE_DIR", str(tmp_path / "one"))
     with counted_compilations() as one:
         run(splits, seeds=(0,), epochs=2)
+    monkeypatch.setenv("SCALESEARCH_CACHE_DIR", str(tmp_path / "three"))
     with counted_compilations() as three:
         run(splits, seeds=(5, 6, 7), epochs=3)
     assert len(one) == len(three) > 0

@@ -21,7 +21,6 @@ from tests.haste import HASTE
 PARALLEL = """
 import json, sys
 import jax
-from scalesearch.runtime import cache
 from scalesearch.training import loop
 from scalesearch.training import prepare as preparation
 from scalesearch.training.memory import MemoryPlan
@@ -40,7 +39,6 @@ except InputError as error:
 else:
     raise AssertionError
 splits = load_splits(DataSection(source="mnist-sample", train=160, validation=64, test=50))
-cache.enable_compilation_cache()
 several = (dict(data_parallel=False), dict(), dict(seeds_together=True, convolutions="native"))
 results = [run(splits, spec=SMALL, **settings) for settings in several]
 again = [run(splits, spec=SMALL, **settings) for settings in several]

@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, InvalidatePoolError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from scalesearch.errors import StorageError
+from scalesearch.runtime.doctor import Finding
 from scalesearch.runtime.files import write_whole
 from scalesearch.runtime.text import first_line
 
@@ -140,6 +141,15 @@ def sqlite_url(folder: Path) -> str:
 def study_names(storage: RDBStorage) -> list[str]:
     """The names of all studies in a storage."""
     return sorted(optuna.get_all_study_names(storage))
+
+
+def examine_storage(url: str) -> Finding:
+    """Whether the storage can be read, as a line for `doctor`."""
+    try:
+        names = study_names(open_storage(url, read_only=True))
+    except StorageError as error:
+        return Finding("storage", str(error), good=False)
+    return Finding("storage", f"{hidden(url)}: {len(names)} studies", good=True)
 
 
 def copy_to_folder(study: optuna.Study, folder: Path) -> None:

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.metadata import entry_points
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import jaxlib
+from filelock import FileLock
 
 from scalesearch.runtime import interrupts
 from scalesearch.runtime.cache import cache_folder, make_private
@@ -112,7 +113,7 @@ def _build_and_keep() -> None:
 def _kept() -> Path:
     path = _path()
     make_private(path.parent)
-    with _alone(path.parent / "kernels.lock"):
+    with FileLock(path.parent / "kernels.lock"):  # workers that start together build once
         if not path.exists():
             write_whole(path, _build)
     return path
@@ -180,16 +181,3 @@ def _digest() -> str:
     sources = [path.read_bytes() for path in sorted(_HERE.iterdir()) if path.suffix in (".cc", ".h")]
     parts = (sources, FLAGS, _compiler(), processor())
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
-
-
-@contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """One process at a time, where the system can lock files: workers that start together build once."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

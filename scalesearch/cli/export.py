@@ -1,0 +1,43 @@
+"""The command export: hands the coefficients of a run over."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+FORMATS = ("json",)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The run, the format and the file to write."""
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the run folder")
+    parser.add_argument("--to", choices=FORMATS, default=FORMATS[0], help=f"format (default: {FORMATS[0]})")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write there instead of to stdout")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Print the rule of a run, or write it to a file."""
+    from scalesearch.cli.rule_file import read_rule, say_caveats
+    from scalesearch.errors import InputError
+    from scalesearch.runtime.files import write_text
+
+    path = arguments.folder / "coefficients.json"
+    if not arguments.folder.is_dir():
+        raise InputError(f"{arguments.folder}: no such run folder")
+    if not path.exists():
+        raise InputError(f"{arguments.folder}: no coefficients.json there yet; finish the run first")
+    rule = read_rule(path)
+    say_caveats(rule)
+    text = json.dumps(rule.to_json(), indent=2) + "\n"
+    if arguments.output is None:
+        sys.stdout.write(text)
+        return 0
+    try:
+        write_text(arguments.output, text)
+    except OSError as error:
+        raise InputError(f"--output {arguments.output}: cannot be written ({error.strerror})") from None
+    if not arguments.quiet:
+        sys.stderr.write(f"wrote {arguments.output}\n")
+    return 0

@@ -1,0 +1,95 @@
+"""What the command line prints beside tables: JSON, notes and errors, on any terminal."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import json
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import TextIO
+
+_LONGEST_WORD, _LONGEST_MESSAGE = 250, 2_000
+_PLAIN = {"α": "a", "β": "b", "γ": "g", "φ": "phi", "×": "x", "·": "*", "²": "2", "…": "..."}
+"""What stands for a character that an output cannot encode; others become `?` or a number as in `\\u2265`."""
+
+
+def print_json(document: object) -> None:
+    """Print one JSON document on stdout."""
+    json.dump(document, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def say(message: str) -> None:
+    """Print a message on stderr, if there is one, as one line."""
+    if sys.stderr is not None:
+        sys.stderr.write(f"scalesearch: {shortened(message)}\n")
+
+
+def shortened(message: str) -> str:
+    """`message` as one line, without the middle of what is too long to read: a value of thousands of characters."""
+    line = re.sub(rf"\S{{{_LONGEST_WORD},}}", lambda match: _cut(match[0], 60), " ".join(message.split()))
+    return _cut(line, _LONGEST_MESSAGE // 2) if len(line) > _LONGEST_MESSAGE else line
+
+
+def _cut(text: str, kept: int) -> str:
+    return f"{text[:kept]}…{text[-kept:]}"
+
+
+def replace_what_cannot_be_encoded() -> None:
+    """Let stdout and stderr replace characters that they cannot encode: a terminal or pipe may not be UTF-8."""
+    codecs.register_error("scalesearch", _replacement)
+    for stream in (sys.stdout, sys.stderr):
+        if getattr(stream, "errors", None) in ("strict", "backslashreplace") and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="scalesearch")
+
+
+def _replacement(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    plain = (_PLAIN.get(each) or each.encode("ascii", "backslashreplace").decode() for each in text)
+    return "".join(plain), error.end
+
+
+@contextlib.contextmanager
+def notes(*, quiet: bool, verbose: bool) -> Iterator[None]:
+    """Print warnings on stderr, each text once; with `verbose` also what modules log; with `quiet` nothing."""
+    said: set[str] = set()
+
+    def say_once(text: str) -> None:
+        if text not in said and not quiet:
+            said.add(text)
+            say(f"note: {text}")
+
+    def show_warning(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        del category, filename, lineno, file, line  # of no use to a reader
+        say_once(str(message))
+
+    class Log(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            say_once(record.getMessage())
+
+    handler, log = Log(), logging.getLogger("scalesearch")
+    level = log.level
+    with warnings.catch_warnings():
+        warnings.showwarning = show_warning
+        # Python's filters know a text by its module, and forget what they showed whenever a library changes a filter.
+        warnings.filterwarnings("always", module="scalesearch")
+        log.addHandler(handler)
+        log.setLevel(logging.INFO if verbose else level)
+        try:
+            yield
+        finally:
+            log.removeHandler(handler)
+            log.setLevel(level)

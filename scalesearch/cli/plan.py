@@ -1,0 +1,57 @@
+"""The command plan: what a study would train."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import Any
+
+from scalesearch.cli.arguments import add_json
+from scalesearch.cli.output import print_json
+from scalesearch.cli.study_flags import add_study_flags, study_from
+from scalesearch.results.records import candidate_to_json
+from scalesearch.search.plan.design import Plan, make_plan, planned_size
+from scalesearch.search.plan.parts import parts_of
+from scalesearch.search.plan.timing import predicted_seconds
+from scalesearch.study.sections import Study
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of a study, and --json."""
+    add_study_flags(parser)
+    add_json(parser)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Print the candidates of each part of the study, their costs, and the predicted time."""
+    parts = [(part, make_plan(part.study)) for part in parts_of(study_from(arguments))]
+    if arguments.json:
+        (first, plan), *others = parts
+        more = [{"phi": part.phi, "rung": part.rung, **plan_to_json(part.study, plan)} for part, plan in others]
+        print_json({**plan_to_json(first.study, plan), **({"parts": more} if more else {})})
+    else:
+        from scalesearch.report import terminal
+
+        terminal.show_plan(parts)
+    return 0
+
+
+def plan_to_json(study: Study, plan: Plan) -> dict[str, Any]:
+    """The plan of one search in the JSON of the command."""
+    seconds = predicted_seconds(study, [trial.candidate for trial in plan.distinct])
+    return {
+        "budget": plan.budget,
+        "tolerance": plan.tolerance,
+        "baseline": {
+            "name": plan.baseline.name,
+            "spec": plan.baseline.spec.to_json(),
+            **dataclasses.asdict(plan.baseline_complexity),
+        },
+        "combinations": plan.combinations,
+        "counted": plan.counted,
+        "feasible": plan.feasible,
+        "distinct": planned_size(study, plan),
+        "unreached": list(plan.unreached),
+        "predicted_seconds": None if seconds is None else round(seconds),
+        "candidates": [candidate_to_json(trial.candidate) for trial in plan.trials],
+    }

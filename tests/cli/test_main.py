@@ -1,0 +1,215 @@
+"""The entry point: what is imported, what is printed where, and how a command ends."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from scalesearch import errors
+from scalesearch.cli.commands import COMMANDS, Command
+from scalesearch.cli.main import main
+from tests.cli.tiny import ROOT, complaint, environment, scalesearch
+
+
+@pytest.mark.parametrize("arguments", [[], ["plane"], ["plan", "--colour"], ["scale"], ["worker"]])
+def test_what_argparse_refuses_is_one_line_too(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    complaint(capsys, *arguments)
+
+
+_IMPORTS = """
+import sys
+from scalesearch.cli.main import main
+try:
+    code = main(sys.argv[1:])
+except SystemExit as leaving:
+    code = leaving.code
+loaded = {name.partition(".")[0] for name in sys.modules}
+heavy = {"jax", "jaxlib", "flax", "optax", "optuna", "pandas", "scipy", "sklearn", "plotly"}
+sys.stderr.write(",".join(sorted(loaded & heavy)))
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("--help", "--version", "completion bash", "plan", "plan --json", "count", "scale", "export", "explain"),
+        *(f"{name} --help" for name in COMMANDS),
+    ],
+)
+def test_what_answers_at_once_imports_nothing_heavy(command: str, rule_file: Path) -> None:
+    arguments = command.split()
+    arguments += {
+        "count": ["--baseline", "resnet-18"],
+        "scale": [str(rule_file)],
+        "export": [str(rule_file.parent)],
+    }.get(command, [])
+    done = subprocess.run(
+        [sys.executable, "-c", _IMPORTS, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
+def command(run: Callable[[], int]) -> Callable[[str], Command]:
+    """A command that calls `run`, in place of any other."""
+
+    class Stub:
+        @staticmethod
+        def add_arguments(parser: argparse.ArgumentParser) -> None:
+            del parser
+
+        @staticmethod
+        def main(arguments: argparse.Namespace) -> int:
+            del arguments
+            return run()
+
+    return lambda name: Stub
+
+
+def raising(error: BaseException) -> Callable[[str], Command]:
+    def run() -> NoReturn:
+        raise error
+
+    return command(run)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (errors.InputError("x must be 1"), 2, "x must be 1"),
+        (errors.StudyMismatch("other data"), 3, "other data"),
+        (errors.StorageError("gone"), 4, "gone"),
+        (KeyError("x"), 1, "unexpected KeyError: 'x' (scalesearch --debug … shows where)"),
+        (ValueError("two\n lines"), 1, "unexpected ValueError: two lines (scalesearch --debug … shows where)"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_an_error_is_one_line_and_its_exit_code(
+    error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor"], raising(error)) == code
+    assert capsys.readouterr() == ("", f"scalesearch: {line}\n")
+
+
+def test_a_resumable_command_says_that_it_resumes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run"], raising(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err == "scalesearch: interrupted; run the same command again to resume\n"
+
+
+def test_an_interrupt_while_modules_are_imported_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
+    def load(name: str) -> NoReturn:
+        raise KeyboardInterrupt
+
+    assert main(["plan"], load) == 130
+    assert capsys.readouterr().err == "scalesearch: interrupted\n"
+
+
+@pytest.mark.parametrize("words", [["--debug", "plan"], ["plan", "--debug"]])
+def test_debug_shows_the_traceback(words: list[str]) -> None:
+    with pytest.raises(KeyError):
+        main(words, raising(KeyError("x")))
+
+
+def test_a_value_of_thousands_of_characters_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    long = "x" * 5000
+    for arguments in (["--budget", long], ["--baseline", long], ["--study", f"/{long}"]):
+        assert 60 < len(complaint(capsys, "plan", *arguments)) < 600
+    assert len(complaint(capsys, "plan", "--baseline", "x " * 2500)) < 2100
+
+
+def warn_often() -> int:
+    """As modules warn: on any thread, and while libraries change the filters."""
+
+    def warn() -> None:
+        warnings.warn("slow", stacklevel=2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+        logging.getLogger("scalesearch.somewhere").info("a detail")
+
+    for _ in range(3):
+        threads = [threading.Thread(target=warn) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+            thread.join()
+    return 0
+
+
+def test_a_note_is_printed_once_and_a_detail_only_if_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    def notes(*flags: str) -> list[str]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")  # not the tests' own filter, which raises
+            assert main(["doctor", *flags], command(warn_often)) == 0
+        return [line.removeprefix("scalesearch: note: ") for line in capsys.readouterr().err.splitlines()]
+
+    assert notes() == ["slow"]
+    assert notes("--quiet") == notes("-q") == []
+    (version, *rest) = notes("-v")
+    assert version.startswith("scalesearch ")
+    assert rest == ["slow", "a detail"]
+
+
+def test_flags_stand_before_the_command_or_behind_it(capsys: pytest.CaptureFixture[str], rule_file: Path) -> None:
+    target = rule_file.with_name("out.json")
+    for words in (["-q", "export"], ["export", "-q"]):
+        assert main([*words, str(rule_file.parent), "--output", str(target)]) == 0
+        assert capsys.readouterr().err == ""
+
+
+def test_output_that_is_not_utf_8_gets_replacements() -> None:
+    plain = {**environment(), "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "scalesearch", "explain", "--phi", "0,1"]
+    done = subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"efficientnet-b0, a = 1.200, b = 1.100, g = 1.150" in done.stdout
+    assert b"2.573x" in done.stdout
+    failed = subprocess.run([*command[:3], "plan", "--budget", "α≥"], env=plain, capture_output=True, check=False)
+    assert failed.returncode == 2
+    assert b"but got 'a\\u2265'" in failed.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion_knows_commands_flags_and_names(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    for word in (*COMMANDS, "tolerance", "resnet-200", "fashion_mnist", "lattice"):
+        assert word in script
+
+
+def test_completion_works_in_bash(tmp_path: Path) -> None:
+    script = tmp_path / "completion.sh"
+    script.write_text(scalesearch("completion", "bash").stdout, encoding="utf-8")
+    ask = (
+        'source "$1"; COMP_WORDS=(scalesearch plan --baseline mobile); COMP_CWORD=3; _shtab_scalesearch; '
+        'echo "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(["bash", "-c", ask, "bash", str(script)], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["mobilenet-v1", "mobilenet-v2"], done.stderr
+
+
+def test_a_reader_that_ends_early_ends_the_command_quietly() -> None:
+    command = f"{sys.executable} -m scalesearch plan --json | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("{\n0\n", "")
+
+
+@pytest.mark.parametrize(
+    ("baseline", "redirected", "code"),
+    [("efficientnet-b0", ">&-", 0), ("efficientnet-b0", "2>&-", 0), ("efficientnet-b9", ">&-", 2), ("b9", "2>&-", 2)],
+)
+def test_closed_streams_change_no_exit_code(baseline: str, redirected: str, code: int) -> None:
+    command = f"{sys.executable} -m scalesearch count --baseline {baseline} {redirected}"
+    done = subprocess.run(["sh", "-c", command], check=False, capture_output=True, text=True)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
