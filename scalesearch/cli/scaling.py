@@ -169,7 +169,7 @@ def scale(arguments: argparse.Namespace) -> int:
     else:
         from scalesearch.report import terminal as display
 
-        display.show_family(rule, members)
+        display.show_family(members)
     return 0
 
 

@@ -17,6 +17,7 @@ from scalesearch.cli.scaling import print_json, study_of
 from scalesearch.errors import InputError, StudyMismatch
 from scalesearch.report import terminal as display
 from scalesearch.report.progress import SearchProgress
+from scalesearch.report.views.table import network, trial_result
 from scalesearch.results.save import finish, save_study, study_text
 from scalesearch.runtime import allocator, interrupts
 from scalesearch.runtime.cores import use_cores
@@ -154,7 +155,7 @@ def _show(done: Run, as_json: bool) -> int:
     if as_json:
         print_json(done.to_json())
     else:
-        display.show_result(done)
+        display.show_result(done, done.files())
     return 5 if done.failed else 0
 
 
@@ -258,8 +259,8 @@ def _worker(arguments: argparse.Namespace) -> int:
 
     def on_finished(finished: Finished) -> None:
         record = finished.record
-        told = f"{record.mean(config.metric):.4f}" if record.failure is None else display.failure(record.failure)
-        sys.stderr.write(f"trial {finished.number}: {display.network(record.candidate.spec)}: {told}\n")
+        result = trial_result(record, config.metric)
+        sys.stderr.write(f"trial {finished.number}: {network(record.candidate.spec)}: {result}\n")
 
     evaluate = _evaluation(config, splits, lambda report: None)
     work(study, config, made, evaluate, on_finished, lambda running: None, deadline, evaluate.expect)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import sys
 import time
 from collections import Counter
@@ -14,7 +13,9 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 
-from scalesearch.report.terminal import duration, failure, multipliers, network, table
+from scalesearch.report.layout import render
+from scalesearch.report.views.results import leaders
+from scalesearch.report.views.table import duration, network, trial_result
 from scalesearch.results.records import FAILED, PRUNED, TrialRecord, merged_records
 from scalesearch.runtime.text import plural
 from scalesearch.scaling.architecture import ArchitectureSpec
@@ -132,10 +133,7 @@ class SearchProgress:
         self._live.update(Group(self._bar, *self._leaders))
 
     def _line(self, record: TrialRecord) -> None:
-        if record.failure is not None:
-            result = failure(record.failure)
-        else:
-            result = f"{self._measured} {record.mean(self._study.metric):.4f}"
+        result = trial_result(record, self._study.metric, self._measured)
         place = f"{self._label}[{self._done}/{self._trials}]"
         sys.stderr.write(f"{place} {network(record.candidate.spec)}: {result}; {self._left()}\n")
         sys.stderr.flush()
@@ -144,18 +142,6 @@ class SearchProgress:
         """The best candidates, and how many trials were pruned or failed; on a terminal."""
         if not self._console.is_terminal:
             return []
-        metric, sign = self._study.metric, 1 if self._study.metric == "val_loss" else -1
-        good = (record for record in self._merged.values() if record.failure is None)
-        rows = [
-            {
-                "": str(place),
-                **multipliers(record.candidate.coefficients),
-                self._measured: f"{record.mean(metric):.4f}",
-                "network": network(record.candidate.spec),
-            }
-            for place, record in enumerate(
-                heapq.nsmallest(LEADERS, good, key=lambda record: sign * record.mean(metric)), start=1
-            )
-        ]
+        table = leaders(self._merged.values(), self._study.metric, self._measured, LEADERS)
         notes = [f"{self._ended[status]} {status}" for status in (PRUNED, FAILED) if self._ended[status]]
-        return [*([table(rows, self._console.width, ())] if rows else []), *notes]
+        return [*([render(table, self._console.width)] if table.rows else []), *notes]
