@@ -19,7 +19,6 @@ from scalesearch.analysis.signal import SIGNIFICANT, Signal, lack_of_fit, signal
 from scalesearch.analysis.surfaces.base import LINEAR, FloatArray, InsufficientTrials, Surface
 from scalesearch.analysis.surfaces.polynomial import fit_surface
 from scalesearch.analysis.tables import finished_candidates
-from scalesearch.report.markup import markup
 from scalesearch.results.records import DONE, PRUNED
 from scalesearch.runtime.text import plural
 from scalesearch.scaling.coefficients import coefficients_of
@@ -60,14 +59,6 @@ class Choice:
     optimum: Optimum | None
     region: Region | None
     tied: tuple[Mapping[str, Any], ...]
-
-    def _repr_html_(self) -> str:
-        rows = [("chosen", *(f"{share:.0%}" for share in self.shares.values))]
-        if self.region is not None:
-            bounds = (f"{low:.0%} to {high:.0%}" for low, high in zip(self.region.low, self.region.high, strict=True))
-            rows.append((f"with {self.region.level:.0%} confidence", *bounds))
-        told = (self.signal.verdict, self.basis, self.certainty)
-        return markup(f"Choice ({self.where})", ("share of the budget", *NAMES), rows, *told)
 
     @property
     def maximise(self) -> bool:

@@ -14,7 +14,6 @@ from scalesearch.analysis.surfaces.base import InsufficientTrials
 from scalesearch.analysis.tables import candidates_table, trials_table
 from scalesearch.results.records import DONE, TrialRecord
 from scalesearch.runtime.text import plural
-from scalesearch.scaling.simplex import NAMES
 
 # A rank correlation of n pairs needs more than these for an interval.
 _LEAST = 5
@@ -58,21 +57,6 @@ def schedule_table(
             continue  # the rung has not begun
         rows.append((epochs, len(both), *_tau(both), *_choice(own, choice, budget)))
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict(COLUMNS))
-
-
-def readable(table: pd.DataFrame) -> list[dict[str, str]]:
-    """Rows of `schedule_table` as a reader wants them, by heading."""
-    return [
-        {
-            "epochs": str(row["epochs"]),
-            "candidates": str(row["candidates"]),
-            "Kendall's τ": f"{row['tau']:.2f}",
-            "95 %": "" if math.isnan(row["low"]) else f"{row['low']:.2f} to {row['high']:.2f}",
-            **{name: "" if math.isnan(row[f"{name}_share"]) else f"{row[f'{name}_share']:.2f}" for name in NAMES},
-            "in the region": "yes" if row["agrees"] else "no",
-        }
-        for row in table.to_dict("records")
-    ]
 
 
 def warning(table: pd.DataFrame) -> str:

@@ -11,7 +11,6 @@ from scalesearch.analysis.comparison import TwoWay, Variance
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.region import Region
 from scalesearch.analysis.surfaces.base import Surface
-from scalesearch.report.markup import markup
 
 SIGNIFICANT = 0.05
 # A choice is resolved only if it loses at most this part of what lies between the best and the worst split.
@@ -42,20 +41,6 @@ class Signal(Variance):
     range: float | None
     resolved: bool
     verdict: str
-
-    def _repr_html_(self) -> str:
-        rows = (
-            ("spread of the candidates (sd)", self.spread, ".4g"),
-            ("noise of a candidate's mean (sd)", self.noise, ".4g"),
-            ("p, were all candidates alike", self.p, ".2g"),
-            ("p, were the shares without effect", self.surface_p, ".2g"),
-            ("p, were the surface the whole truth", self.lack_of_fit_p, ".2g"),
-            ("part of the triangle that may be best", self.region, ".1%"),
-            ("the most that the choice loses to another split", self.regret, ".4g"),
-            ("between the surface's best and worst split", self.range, ".4g"),
-        )
-        cells = ((name, "unknown" if value is None else format(value, form)) for name, value, form in rows)
-        return markup(f"Signal: {self.metric}, {self.candidates} candidates", (), cells, self.verdict)
 
 
 def signal_of(

@@ -19,7 +19,6 @@ from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.surfaces.base import FloatArray
 from scalesearch.analysis.tables import trials_table
 from scalesearch.errors import InputError
-from scalesearch.report.markup import markup
 from scalesearch.results.records import TrialRecord, merged_records
 from scalesearch.runtime.files import write_text
 from scalesearch.runtime.text import plural
@@ -106,11 +105,6 @@ class Validation:
         table = pd.DataFrame(document["table"], columns=list(COLUMNS)).astype(dict(COLUMNS))
         return cls(**{**document, "table": table, "earlier": tuple(document.get("earlier", ()))})
 
-    def _repr_html_(self) -> str:
-        title = f"Validation at φ = {self.phi:g}, on the test split"
-        table = self.table.round(4).to_html(index=False, na_rep="", border=0)
-        return markup(title, (), (), self.verdict, self.reading) + table
-
 
 def read_validations(folder: Path) -> tuple[Validation, ...]:
     """What `save_validation` wrote to a run folder, by φ; empty where it never did. Raises `InputError`."""
@@ -185,22 +179,6 @@ def _judged(ahead: float, half: float) -> str:
     if math.isnan(half):
         return "unknown"
     return "better" if ahead > half else "worse" if ahead < -half else "tied"
-
-
-def readable(table: pd.DataFrame, metric: str) -> list[dict[str, str]]:
-    """Rows of `validation_table` as a reader wants them, by heading."""
-    return [
-        {
-            "split": row["rivals"],
-            **{name: f"{row[f'{name}_share']:.2f}" for name in NAMES},
-            "macs ×": f"{row['macs_ratio']:.3f}",
-            metric_of(metric).on_test: f"{row['value']:.4f}",
-            "rule better by": f"{row['better_by']:+.4f}" if row["verdict"] else "",
-            "95 %": "" if math.isnan(row["low"]) else f"{row['low']:+.4f} to {row['high']:+.4f}",
-            "rule is": row["verdict"],
-        }
-        for row in table.to_dict("records")
-    ]
 
 
 def verdict(table: pd.DataFrame) -> str:

@@ -48,7 +48,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(run.to_json())
     else:
-        terminal.show_result(run)
+        terminal.show_result(run, run.files())
     if missing and arguments.time:
         say(f"--time is spent; {missing} trials are left: run again to go on")
     elif missing:

@@ -34,5 +34,5 @@ def main(arguments: argparse.Namespace) -> int:
     else:
         from scalesearch.report import terminal
 
-        terminal.show_family(rule, members)
+        terminal.show_family(members)
     return 0

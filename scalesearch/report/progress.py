@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,8 +13,9 @@ from rich.live import Live
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from scalesearch.analysis.metrics import METRICS
-from scalesearch.report.terminal import duration, multipliers, network, table, trial_result
+from scalesearch.report.layout import render
+from scalesearch.report.views.results import leaders
+from scalesearch.report.views.table import Table, duration, network, trial_result
 from scalesearch.results.records import FAILED, PRUNED, TrialRecord, merged_records
 from scalesearch.runtime.text import plural
 from scalesearch.scaling.architecture import ArchitectureSpec
@@ -105,7 +105,7 @@ class _Search:
         self._resumed_at, self._started_at = self._done, clock()
         self._bar = Bar(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"))
         self._task = self._bar.add_task("", total=started.trials, left="")
-        self._leaders = self._leader_rows()
+        self._leaders = self._best()
 
     def end_trials(self, event: TrialsEnded) -> None:
         """Counts trials that ended."""
@@ -113,7 +113,7 @@ class _Search:
         self._trials = event.trials
         for record in event.records:
             self._add(record)
-        self._leaders = self._leader_rows()
+        self._leaders = self._best()
 
     def _add(self, record: TrialRecord) -> None:
         spec = record.candidate.spec
@@ -163,21 +163,9 @@ class _Search:
             left=self._left(),
         )
         notes = [f"{self._ended[status]} {status}" for status in (PRUNED, FAILED) if self._ended[status]]
-        leaders = [table(self._leaders, width, ())] if self._leaders else []
-        return Group(self._bar, *leaders, *notes)
+        tables = [render(self._leaders, width)] if self._leaders.rows else []
+        return Group(self._bar, *tables, *notes)
 
-    def _leader_rows(self) -> list[dict[str, str]]:
+    def _best(self) -> Table:
         """The best candidates so far."""
-        metric = self._started.study.metric
-        sign = -1 if METRICS[metric].maximise else 1
-        complete = (record for record in self._merged.values() if record.failure is None)
-        best = heapq.nsmallest(LEADERS, complete, key=lambda record: sign * record.mean(metric))
-        return [
-            {
-                "": str(place),
-                **multipliers(record.candidate.coefficients),
-                self._started.metric: f"{record.mean(metric):.4f}",
-                "network": network(record.candidate.spec),
-            }
-            for place, record in enumerate(best, start=1)
-        ]
+        return leaders(self._merged.values(), self._started.study.metric, self._started.metric, LEADERS)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from scalesearch.report.markup import markup
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.compound import Baseline, round_widths
 from scalesearch.scaling.cost.count import FloatArray, areas, count, tabulate
@@ -72,19 +71,6 @@ class Explanation:
             return (expected, "It does.") if steps else (expected,)
         told = (expected, *_told(worst, sum(self.baseline.spec.depths)))
         return told if last is worst else (*told, f"At φ = {last.member.phi:g} real ÷ nominal cost is {last.off:.3f}.")
-
-    def _repr_html_(self) -> str:
-        header = ("φ", "nominal", "real cost", "real ÷ nominal", *(f"× {name}" for name in FACTORS))
-        rows = (
-            (
-                f"{one.member.phi:g}",
-                f"{one.nominal:.4g}",
-                f"{one.member.macs_ratio:.4g}",
-                *(f"{factor:.3f}" for factor in (one.off, *one.factors.values())),
-            )
-            for one in self.members
-        )
-        return markup("Nominal and real cost", header, rows, *self.sentences)
 
 
 def _told(one: Explained, blocks: int) -> tuple[str, str]:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from scalesearch.report.markup import markup
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.compound import Baseline, scale
@@ -51,27 +50,6 @@ class Family(tuple[FamilyMember, ...]):
     """The members of a family, which show as a table."""
 
     __slots__ = ()
-    HEADER = ("φ", "depth ×", "width ×", "resolution ×", "macs ×", "macs", "params", "blocks", "widths", "pixels")
-
-    @property
-    def rows(self) -> list[tuple[str, ...]]:
-        """The cells of each member under `HEADER`."""
-        return [
-            (
-                f"{member.phi:g}",
-                *(f"{value:.3f}" for value in dataclasses.astuple(member.coefficients)),
-                f"{member.macs_ratio:.4g}",
-                f"{member.complexity.macs:,}",
-                f"{member.complexity.params:,}",
-                " ".join(map(str, member.spec.depths)),
-                " ".join(map(str, member.spec.widths)),
-                str(member.spec.resolution),
-            )
-            for member in self
-        ]
-
-    def _repr_html_(self) -> str:
-        return markup("Family", self.HEADER, self.rows)
 
 
 def family(rule: ScalingRule, phis: Sequence[float]) -> Family:

@@ -7,13 +7,12 @@ combined and counted as one matrix product (`complexity.count`).
 from __future__ import annotations
 
 import math
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scalesearch.errors import InputError
-from scalesearch.report.markup import markup
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients, shares_of
 from scalesearch.scaling.compound import Rounding
@@ -49,17 +48,6 @@ class Candidate:
     def shares(self) -> Shares:
         """Shares of the realised coefficients."""
         return shares_of(self.coefficients)
-
-    def _repr_html_(self) -> str:
-        rows = (
-            ("multipliers", " ".join(f"{value:.3f}" for value in astuple(self.coefficients))),
-            ("macs", f"{self.complexity.macs:,} ({self.macs_ratio:.3f} × the baseline)"),
-            ("params", f"{self.complexity.params:,}"),
-            ("blocks", " ".join(map(str, self.spec.depths))),
-            ("widths", " ".join(map(str, self.spec.widths))),
-            ("pixels", str(self.spec.resolution)),
-        )
-        return markup("Candidate", (), rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +91,18 @@ class FeasibleSet:
         alpha, beta, gamma = self.nominal
         nominal = Coefficients(float(alpha[d]), float(beta[w]), float(gamma[r]))
         return candidate_of(self.baseline, self.baseline_macs, spec, nominal)
+
+    def log_distances(self, target: Shares, budget: float) -> FloatArray:
+        """Distance (N,) of each network from `target` in the logarithm of cost.
+
+        The shares' distance times ln B, and the distance of ln(macs ratio) from ln B, in quadrature.
+        """
+        apart = np.linalg.norm(self.shares - np.array(target.values), axis=1) * math.log(budget)
+        return np.asarray(np.hypot(apart, np.log(self.macs_ratio / budget)))
+
+    def nearest(self, target: Shares, budget: float) -> Candidate:
+        """The candidate nearest to `target`; of two with the same shares the one that costs the budget more exactly."""
+        return self.candidate(int(self.log_distances(target, budget).argmin()))
 
 
 def candidate_of(

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
-from scalesearch.report.markup import markup
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients, shares_of
 from scalesearch.scaling.compound import Baseline, Rounding
@@ -21,8 +20,6 @@ PRODUCT_TOLERANCE = 1e-9
 _UNITS = 16 * 2.0**-52
 
 T = TypeVar("T")
-
-_LETTERS = ("alpha", "beta", "gamma")
 
 _KEYS = (
     "schema_version", "budget", "alpha", "beta", "gamma", "shares", "intervals", "resolved", "tied", "metric",
@@ -78,19 +75,6 @@ class ScalingRule:
     def rounding(self) -> Rounding:
         """How the family's multipliers become whole numbers."""
         return self.baseline.rounding
-
-    def _repr_html_(self) -> str:
-        intervals = self.intervals or {}
-        rows = [
-            ("coefficient", *(f"{getattr(self, name):.4f}" for name in _LETTERS)),
-            ("share of the budget", *(f"{share:.0%}" for share in self.shares.values)),
-        ]
-        if intervals:
-            bounds = ("{:.3f} to {:.3f}".format(*intervals[name]) for name in _LETTERS)
-            rows.append((f"{intervals['level']:.0%} interval", *bounds))
-        certain = "resolved" if self.resolved else "not resolved: other splits may be as good"
-        told = f"{self.baseline.name}, a budget of {self.budget:g}×, by {self.metric}; {certain}."
-        return markup("Scaling rule", ("", "depth (α)", "width (β)", "resolution (γ)"), rows, told)
 
     def to_json(self) -> dict[str, Any]:
         """The object of coefficients.json; `from_json` reads it back exactly."""

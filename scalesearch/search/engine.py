@@ -139,7 +139,7 @@ def join(
 
 
 def _report_trial(on_event: OnEvent) -> Callable[[Mapping[str, Any]], None]:
-    from scalesearch.report.terminal import network, trial_result
+    from scalesearch.report.views.table import network, trial_result
     from scalesearch.results.records import record_from_json
 
     def report(message: Mapping[str, Any]) -> None:

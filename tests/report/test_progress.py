@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from scalesearch.report.progress import Progress
-from scalesearch.report.terminal import duration, quantity
+from scalesearch.report.views.table import duration, quantity
 from scalesearch.results.records import Failure, TrialRecord
 from scalesearch.search.events import EpochEnded, Event, Message, SearchEnded, SearchStarted, TrialsEnded, Waiting
 from tests.planted import PlantedSurface, planted_records, planted_study

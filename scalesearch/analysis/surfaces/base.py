@@ -13,8 +13,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import f as f_distribution
 
-from scalesearch.report.markup import markup
-
 FloatArray = NDArray[np.float64]
 
 PAIRS = tuple(combinations(range(3), 2))
@@ -54,11 +52,6 @@ class Surface(ABC):
     influence: tuple[float, ...]
     validation: tuple[tuple[str, float], ...]
     levels_p: float | None
-
-    def _repr_html_(self) -> str:
-        fit = f"Adjusted R² {self.adjusted_r2:.2f} over {self.n} candidates; p = {self.p:.2g} against a constant."
-        title = f"{self.model} surface of {self.metric}"
-        return markup(title, *self.parameters(), fit, self.model_note, self.covariate_note)
 
     @property
     def caveat(self) -> str:

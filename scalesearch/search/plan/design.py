@@ -215,20 +215,9 @@ def _low_discrepancy(size: int, seed: int) -> FloatArray:
 
 
 def snap(found: FeasibleSet, target: Shares, budget: float, seeds: tuple[int, ...]) -> PlannedTrial:
-    """The feasible candidate nearest to `target`, to be trained for `seeds`.
-
-    Near in the logarithm of cost: the shares' distance times ln B, and the distance of ln(macs ratio)
-    from ln B, in quadrature. So of two equally near the one that costs the budget more exactly wins.
-    """
-    distances = log_distances(found, target, budget)
-    candidate = found.candidate(int(distances.argmin()))
+    """The feasible candidate nearest to `target`, as `FeasibleSet.nearest` measures it, to be trained for `seeds`."""
+    candidate = found.nearest(target, budget)
     return PlannedTrial(target, candidate, math.dist(target.values, candidate.shares.values), seeds)
-
-
-def log_distances(found: FeasibleSet, target: Shares, budget: float) -> FloatArray:
-    """Distance (N,) of each feasible candidate from `target`, as `snap` measures it."""
-    apart = np.linalg.norm(found.shares - np.array(target.values), axis=1) * math.log(budget)
-    return np.asarray(np.hypot(apart, np.log(found.macs_ratio / budget)))
 
 
 def _without_twins(trials: Iterable[PlannedTrial]) -> tuple[PlannedTrial, ...]:

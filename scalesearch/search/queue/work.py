@@ -17,7 +17,7 @@ from scalesearch.results.records import PRUNED, TrialRecord, record_to_json
 from scalesearch.runtime import interrupts
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.feasible import Candidate, FeasibleSet, feasible_set
-from scalesearch.search.plan.design import Plan, first_seeds, log_distances, planned_size
+from scalesearch.search.plan.design import Plan, first_seeds, planned_size
 from scalesearch.search.queue import optuna_study as studies
 from scalesearch.search.queue.looks import Tally
 from scalesearch.search.queue.pruning import Watch, goes_on, pruner_of, watch_of
@@ -232,7 +232,7 @@ class _Adaptive:
         Raises `TrialPruned` for a trial too many.
         """
         target = studies.suggested(trial)
-        order = log_distances(self._found, target, self._budget).argsort(kind="stable").tolist()
+        order = self._found.log_distances(target, self._budget).argsort(kind="stable").tolist()
         while True:
             others = [t for t in self._study.get_trials(deepcopy=False) if t.number != trial.number]
             if sum(_counts(other) for other in others if other.number < trial.number) >= self._size:
