@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scalesearch.analysis.metrics import metric_of
-from scalesearch.analysis.validation import Validation, save_validation, validation_table, verdict
 from scalesearch.cli.output import print_json
 from scalesearch.cli.study_flags import study_from
 from scalesearch.errors import InputError, StudyMismatch
 from scalesearch.report import terminal as display
 from scalesearch.report.progress import SearchProgress
-from scalesearch.results.load import Run, load
 from scalesearch.results.save import finish, save_study, study_text
 from scalesearch.runtime import allocator, interrupts
 from scalesearch.runtime.cores import use_cores
@@ -38,6 +36,7 @@ from scalesearch.study.sections import Study
 
 if TYPE_CHECKING:
     from scalesearch.data.splits import Splits
+    from scalesearch.results.load import Run
     from scalesearch.search.evaluation import TrainingEvaluation
     from scalesearch.training.loop import EpochReport
 
@@ -53,6 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.json:
             display.show_plan_head(parts)
         missing = _train(config, parts, folder, arguments.storage, deadline)
+        from scalesearch.results.load import load  # with pandas and scipy, of which training has no need
+
         done = load(folder)
         finish(done, arguments.storage)
     code = _show(done, arguments.json)
@@ -258,6 +259,8 @@ def _worker(arguments: argparse.Namespace) -> int:
 
 def validate(arguments: argparse.Namespace) -> int:
     """Train the rule's network and its rivals at equal macs, compare them on the test split, write what came out."""
+    from scalesearch.results.load import load
+
     run = load(arguments.folder, arguments.storage)
     if run.states["waiting"] + run.states["running"] or not run.has_result:
         raise InputError(f"{arguments.folder}: the search has no final rule yet; finish the run first")
@@ -278,6 +281,7 @@ def validate(arguments: argparse.Namespace) -> int:
 
 def _validate(run: Run, phi: float, arguments: argparse.Namespace) -> int:
     """One φ. Returns how many networks failed."""
+    from scalesearch.analysis.validation import Validation, save_validation, validation_table, verdict
     from scalesearch.data.splits import check_fits, load_splits
 
     seeds = arguments.seeds or run.study.seeds
