@@ -12,7 +12,7 @@ import pytest
 
 from scalesearch.baselines.published import NAMES, baseline
 from scalesearch.scaling.compound import Rounding
-from scalesearch.study.load import StudyFileError, default_study_path, load_study, parse_study
+from scalesearch.study.load import StudyFileError, default_study_path, load_study, parse_study, shipped_studies
 from scalesearch.study.sections import Study
 
 PUBLISHED = """
@@ -331,13 +331,75 @@ def test_a_wrong_override_says_that_it_is_not_in_the_file(tmp_path: Path) -> Non
     with pytest.raises(StudyFileError, match=r"`phi\[0\]` must be greater than 0.*\(on the command line\)"):
         load_study(path, {"phi": [0]})
     with pytest.raises(StudyFileError, match=r"`training.warmup_epochs` must be below `epochs` \(1\)") as beside:
-        load_study(path, {"training.epochs": 1, "seeds": 2})
-    assert str(beside.value).endswith("(with `training.epochs` from the command line)")
+        load_study(path, {"training.epochs": 1, "training.warmup_epochs": 1.0, "seeds": 2})
+    assert str(beside.value).endswith("(with `training.epochs`, `training.warmup_epochs` from the command line)")
     wrong = _file(tmp_path, PUBLISHED.replace("epochs = 3", "epoch = 3"))
     with pytest.raises(StudyFileError) as elsewhere:
         load_study(wrong, {"training.batch_size": 9})
     assert "unknown key `training.epoch`" in str(elsewhere.value)
     assert "command line" not in str(elsewhere.value)
+
+
+def test_a_shipped_study_is_found_by_its_name_and_an_unknown_name_gets_a_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert shipped_studies() == ("efficientnet_b0", "fashion_mnist", "mnist_sample")
+    for name in shipped_studies():
+        assert load_study(name).name == name
+    assert load_study("mnist_sample") == load_study(default_study_path())
+    with pytest.raises(StudyFileError) as unknown:
+        load_study("mnist")
+    assert str(unknown.value) == f"mnist: no such study file; shipped studies are {', '.join(shipped_studies())}"
+    (tmp_path / "mnist").write_text(PUBLISHED, encoding="utf-8")
+    assert load_study("mnist") == load_study(_file(tmp_path, PUBLISHED))
+
+
+def test_a_relative_path_to_data_goes_by_the_folder_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    monkeypatch.chdir(here)
+
+    def source(written: str, **overrides: Any) -> str:
+        path = _file(there, PUBLISHED.replace('"mnist-sample"', f'"{written}"'))
+        return load_study(path, overrides).data.source
+
+    assert source("npz:data/a.npz") == f"npz:{there}/data/a.npz"
+    (here / "images").mkdir()  # as studies had it before
+    assert source("idx:images") == f"idx:{here}/images"
+    (there / "images").mkdir()
+    assert source("idx:images") == f"idx:{there}/images"
+    for written in ("mnist-sample", "npz:~/a.npz", "npz:/data/a.npz"):
+        assert source(written) == written
+    assert source("mnist-sample", **{"data.source": "idx:images"}) == f"idx:{here}/images"
+    monkeypatch.chdir(there)
+    assert load_study("efficientnet_b0").data.source == f"npz:{there}/data/imagenet100.npz"
+    source("idx:images")
+    assert load_study("study.toml").data.source == f"idx:{there}/images"
+
+
+def test_a_byte_order_mark_is_no_part_of_the_study(tmp_path: Path) -> None:
+    path = _file(tmp_path, PUBLISHED)
+    study = load_study(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert load_study(path) == study
+
+
+def test_a_warm_up_shrinks_with_a_schedule_that_leaves_it_no_room(tmp_path: Path) -> None:
+    path = _file(tmp_path, PUBLISHED)  # three epochs, and the default warm-up of one
+
+    def warm_up(**training: object) -> float:
+        changes = {f"training.{key}": value for key, value in training.items()}
+        return load_study(path, changes).training.warmup_epochs
+
+    assert warm_up() == warm_up(epochs=2) == 1
+    assert warm_up(epochs=1) == pytest.approx(1 / 3)
+    assert warm_up(epochs=1, warmup_epochs=0.5) == 0.5
+    changes = {"rungs": [], "training.epochs": 1}
+    assert load_study("fashion_mnist", changes).training.warmup_epochs == 0.5  # which fits
 
 
 def test_a_study_does_not_change() -> None:
