@@ -13,7 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 
-from scalesearch.report.layout import render
+from scalesearch.report.layout import fit, render
 from scalesearch.report.views.results import leaders
 from scalesearch.report.views.table import duration, network, trial_result
 from scalesearch.results.records import FAILED, PRUNED, TrialRecord, merged_records
@@ -144,4 +144,4 @@ class SearchProgress:
             return []
         table = leaders(self._merged.values(), self._study.metric, self._measured, LEADERS)
         notes = [f"{self._ended[status]} {status}" for status in (PRUNED, FAILED) if self._ended[status]]
-        return [*([render(table, self._console.width)] if table.rows else []), *notes]
+        return [*([render(fit(table, self._console.width), self._console.width)] if table.rows else []), *notes]

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from scipy.stats import t as student
+from tests.analysis.test_selection import with_losses
 
 from scalesearch.analysis.comparison import _critical, compare
 from scalesearch.analysis.tables import candidates_table, trials_table
-from tests.analysis.test_selection import with_losses
 
 
 def test_the_constant_is_dunnetts():

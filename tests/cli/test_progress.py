@@ -8,7 +8,7 @@ import pytest
 
 from scalesearch.report import progress as module
 from scalesearch.report.progress import SearchProgress
-from scalesearch.report.terminal import duration, quantity
+from scalesearch.report.views.table import duration, quantity
 from scalesearch.results.records import Failure
 from tests.planted import PlantedSurface, planted_records, planted_study
 
