@@ -27,10 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the planted surfaces are t
 
 import numpy as np
 import optuna
-import pandas as pd
 
-from scalesearch.analysis.choice import choose, rule_of
-from scalesearch.analysis.tables import candidates_table, trials_table
+from scalesearch.analysis.outcome import Outcome
 from scalesearch.baselines.published import baseline
 from scalesearch.report.html import render
 from scalesearch.report.progress import SearchProgress
@@ -112,27 +110,14 @@ def planted(trials: int) -> list[TrialRecord]:
 
 def analysis(records: list[TrialRecord]) -> dict[str, object]:
     """What `finish` computes from records, without writing it."""
-    study = planted_study(seeds=1, tolerance=0.05)
-    first, trials = timed(lambda: trials_table(records))
-    second, candidates = timed(lambda: candidates_table(records, study.budget, study.metric, trials))
-    choosing, choice = timed(lambda: choose(trials, candidates, study.budget, study.metric))
-    rule = rule_of(choice, study, {})
-    reporting, page = timed(
-        lambda: render(
-            study=study,
-            states={"waiting": 0, "running": 0, "complete": len(records), "pruned": 0, "failed": 0},
-            rule=rule,
-            choice=choice,
-            trials=trials,
-            candidates=candidates,
-            records=records,
-            validations=(),
-            schedule=pd.DataFrame(),
-        )
-    )
+    states = {"waiting": 0, "running": 0, "complete": len(records), "pruned": 0, "failed": 0}
+    outcome = Outcome(planted_study(seeds=1, tolerance=0.05), tuple(records), {}, states, {}, None)
+    tabulating, (_, candidates) = timed(lambda: (outcome.trials, outcome.candidates))
+    choosing, _ = timed(lambda: outcome.choice)
+    reporting, page = timed(lambda: render(outcome))
     return {
         "candidates": len(candidates),
-        "tables_s": round(first + second, 3),
+        "tables_s": round(tabulating, 3),
         "choice_s": round(choosing, 3),
         "report_s": round(reporting, 3),
         "report_bytes": len(page.encode()),

@@ -140,13 +140,13 @@ def _sections(outcome: Outcome, validations: Sequence[Validation]) -> Iterator[S
         )
 
     # The candidates and what the choice rests on.
-    leaderboard = results.leaderboard(candidates, ROWS)
+    shown = results.leaderboard(candidates, ROWS).select(*LEADERBOARD)
     yield _section(
         "candidates",
         "Candidates",
         ("figure", _figure(figures.leaderboard(candidates, outcome.trials, metric), "leaderboard")),
-        ("table", leaderboard.select(*LEADERBOARD)),
-        ("soft", " ".join((*leaderboard.notes, "seconds: training time of a seed.", seeds_note(candidates)))),
+        ("table", shown),
+        ("soft", " ".join((shown.meanings, *shown.notes, seeds_note(candidates)))),
         ("failures", _failures(candidates)),
     )
     if choice.surface is not None:

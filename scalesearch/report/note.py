@@ -26,7 +26,7 @@ _HEIGHT, _TITLE = 480, 45
 def note(outcome: Outcome, validations: Sequence[Validation] = ()) -> str:
     """The answer, how sure it is, the best candidates and the family, as markdown; `outcome` must have a result."""
     choice, rule = outcome.choice, outcome.rule
-    leaderboard = results.leaderboard(outcome.candidates, ROWS)
+    leaderboard = results.leaderboard(outcome.candidates, ROWS).select(*LEADERBOARD)
     parts = (
         f"# {outcome.study.name}",
         f"**{answer(rule, choice)}**",
@@ -35,8 +35,8 @@ def note(outcome: Outcome, validations: Sequence[Validation] = ()) -> str:
         outcome.schedule_warning,
         *(f"Validation at φ = {one.phi:g}: {one.verdict}" for one in validations),
         f"## {leaderboard.caption}",
-        _markdown(leaderboard.select(*LEADERBOARD)),
-        " ".join(leaderboard.notes),
+        _markdown(leaderboard),
+        " ".join((leaderboard.meanings, *leaderboard.notes)),
         "## Family",
         _markdown(networks.family(outcome.family()).select(*FAMILY)),
         rounding_note(rule),

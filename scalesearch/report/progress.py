@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from scalesearch.report.layout import render
+from scalesearch.report.layout import fit, render
 from scalesearch.report.views.results import leaders
 from scalesearch.report.views.table import Table, duration, network, trial_result
 from scalesearch.results.records import FAILED, PRUNED, TrialRecord, merged_records
@@ -163,7 +163,7 @@ class _Search:
             left=self._left(),
         )
         notes = [f"{self._ended[status]} {status}" for status in (PRUNED, FAILED) if self._ended[status]]
-        tables = [render(self._leaders, width)] if self._leaders.rows else []
+        tables = [render(fit(self._leaders, width), width)] if self._leaders.rows else []
         return Group(self._bar, *tables, *notes)
 
     def _best(self) -> Table:

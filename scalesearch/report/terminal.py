@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from scalesearch.baselines.efficientnet import Published
-from scalesearch.report.layout import render
+from scalesearch.report.layout import fit, render
 from scalesearch.report.views import networks, results
-from scalesearch.report.views.table import Table, duration, multipliers, network, percent, quantity
+from scalesearch.report.views.table import SHARE_KEYS, Table, duration, multipliers, network, percent, quantity
 from scalesearch.results.records import FAILED
 from scalesearch.runtime.text import plural
 from scalesearch.scaling.architecture import ArchitectureSpec
@@ -34,10 +34,10 @@ _WIDTH_OF_FILES = 140
 _PENDING = "yellow"
 
 # The columns of each table on a terminal, in order.
-_MULTIPLIERS, _SHARES = ("alpha", "beta", "gamma"), ("depth_share", "width_share", "resolution_share")
+_MULTIPLIERS = ("alpha", "beta", "gamma")
 _RESULTS = ("val_loss", "val_loss_sd", "val_accuracy", "chance")
-_LEADERBOARD = ("rank", "phi", *_MULTIPLIERS, *_SHARES, "real_cost", *_RESULTS, "network")
-_PLAN = (*_MULTIPLIERS, *_SHARES, "nominal", "real_cost", "macs_short", "params_short", "network")
+_LEADERBOARD = ("rank", "phi", *_MULTIPLIERS, *SHARE_KEYS, "real_cost", *_RESULTS, "network")
+_PLAN = (*_MULTIPLIERS, *SHARE_KEYS, "nominal", "real_cost", "macs_short", "params_short", "network")
 _FAMILY = (
     "phi", "depth_times", "width_times", "resolution_times", "nominal", "real_cost", "macs_short", "params_short",
     "network",
@@ -66,9 +66,11 @@ class _Screen:
         self._console.print(f"\n[bold]{title}[/]{rest}", soft_wrap=not self._console.is_terminal)
 
     def table(self, table: Table) -> None:
-        """A table without its caption and notes; nothing if it has no rows."""
+        """A table without its caption and notes, and what its headings mean; nothing if it has no rows."""
         if table.rows:
+            table = fit(table, self._console.width)
             self._console.print(render(table, self._console.width))
+            self.say(table.meanings)
 
 
 def show_plan_head(parts: Sequence[tuple[Part, Plan]]) -> None:
@@ -196,9 +198,7 @@ def show_status(outcome: Outcome) -> None:
         + f"{states['failed']} failed, {states['running']} running, {states['waiting']} waiting"
     )
     if outcome.has_result:
-        table = results.leaderboard(outcome.candidates.head(LEADERS))
-        screen.table(table.select(*_LEADERBOARD))
-        screen.say(" ".join(table.notes))
+        screen.table(results.leaderboard(outcome.candidates.head(LEADERS)).select(*_LEADERBOARD))
         if outcome.trials_left:
             screen.say(f"So far, with {plural(outcome.trials_left, 'more trial')} to be trained:", _PENDING)
         screen.say(outcome.choice.signal.verdict)
@@ -214,10 +214,8 @@ def show_result(outcome: Outcome, files: Sequence[Path]) -> None:
     if not outcome.has_result:
         screen.say("No candidate finished, so nothing can be chosen.")
     else:
-        table = results.leaderboard(outcome.candidates)
         screen.title("Candidates", ", best first")
-        screen.table(table.select(*_LEADERBOARD))
-        screen.say(" ".join(table.notes))
+        screen.table(results.leaderboard(outcome.candidates).select(*_LEADERBOARD))
         screen.say(seeds_note(outcome.candidates))
         screen.title("Signal")
         screen.say(outcome.choice.signal.verdict)

@@ -165,7 +165,7 @@ def test_levels_are_told_apart_in_the_terminal(tmp_path: Path, capsys: pytest.Ca
     two = (*run.records, *(dataclasses.replace(record, phi=2.0) for record in run.records[:3]))
     show_status(dataclasses.replace(run, records=two))
     assert "φ" not in capsys.readouterr().out  # five leaders, all of one level
-    show_result(dataclasses.replace(run, records=two))
+    show_result(dataclasses.replace(run, records=two), run.files())
     rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
     assert ["12", "1"] in rows
     assert ["3", "2"] in rows

@@ -25,8 +25,9 @@ from scalesearch.report.figures.candidates import (
     validation_over_macs,
 )
 from scalesearch.report.figures.cost import COSTS
-from scalesearch.report.figures.style import VERMILION, short_name
+from scalesearch.report.figures.style import VERMILION
 from scalesearch.report.figures.triangle import CORNERS, points
+from scalesearch.report.views.results import short_name
 from scalesearch.results.records import Failure
 from scalesearch.scaling.simplex import NAMES, Shares
 from tests.planted import PlantedSurface, planted_candidates, planted_records

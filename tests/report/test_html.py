@@ -5,16 +5,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from scalesearch.analysis.choice import choose
-from scalesearch.analysis.schedule import COLUMNS as SCHEDULE_COLUMNS
-from scalesearch.analysis.schedule import warning
 from scalesearch.analysis.tables import candidates_table, finished_candidates, trials_table
 from scalesearch.results.records import Failure
 from tests.planted import PlantedSurface, planted_candidates, planted_records
-from tests.report.pages import FINISHED, report, validations
+from tests.report.pages import FINISHED, outcome, report, validations
 
 HOSTILE = '</script><script>document.title="owned"</script><img src=http://example.org/x onerror=alert(1)>"\'&'
 
@@ -40,7 +37,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bad = planted_candidates()[3]
     records = planted_records(PlantedSurface(), fail=lambda c: Failure("error", HOSTILE) if c == bad else None)
     path = tmp_path_factory.mktemp("report") / "report.html"
-    report(path, HOSTILE, records, HOSTILE)
+    report(path, HOSTILE, records, where=HOSTILE)
     return path
 
 
@@ -156,12 +153,14 @@ def test_one_validated_level_has_no_chart_over_macs(tmp_path: Path):
 
 
 def test_what_speaks_against_the_rule_is_said(tmp_path: Path):
-    rung = (2, 15, 0.42, 0.05, 0.69, 0.0, 0.4, 0.6, False)
-    schedule = pd.DataFrame([rung], columns=list(SCHEDULE_COLUMNS)).astype(dict(SCHEDULE_COLUMNS))
-    page = report(tmp_path / "report.html", "warned", planted_records(PlantedSurface()), schedule=schedule)
-    assert f'<p class="verdict">{warning(schedule)}</p>' in page
-    assert "hardly follows that of the whole schedule after 2 epochs (τ = 0.42)" in page
-    assert "0.05 to 0.69" in page
+    records = planted_records(PlantedSurface())
+    noisy = planted_records(PlantedSurface(), noise_sd=0.2, seeds=(7, 8))
+    page = report(tmp_path / "report.html", "warned", records, rungs={2: noisy})
+    (rung,) = outcome("warned", records, rungs={2: noisy}).schedule.to_dict("records")
+    assert rung["tau"] < 0.5
+    told = f"hardly follows that of the whole schedule after 2 epochs (τ = {rung['tau']:.2f})"
+    assert page.count(told) == 2  # below the answer, and above the table
+    assert f"<td>{rung['low']:.2f} to {rung['high']:.2f}</td>" in page
 
 
 def test_how_well_the_surface_fits_is_told(tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import scalesearch
 from scalesearch.analysis.surfaces.base import InsufficientTrials
 from scalesearch.analysis.tables import read_table
+from scalesearch.cli.main import main
 from scalesearch.errors import InputError, StorageError
 from scalesearch.results.load import load
 from scalesearch.results.records import Failure
@@ -224,3 +226,30 @@ def test_what_a_running_study_holds_is_read_at_one_moment(tmp_path: Path, monkey
     run = load(tmp_path)
     assert len(looks) == 1
     assert run.states["complete"] == len(run.records) == 9
+
+
+# A run of the default study as version 0.1 left it; its report.html, five megabytes, is not kept.
+OLD_RUN = Path(__file__).parents[1] / "golden" / "run_0_1"
+
+
+def test_a_run_of_version_0_1_loads_and_gives_the_same_coefficients_bit_for_bit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(OLD_RUN, folder)
+    before = json.loads((folder / "coefficients.json").read_text(encoding="utf-8"))
+    run = load(folder)
+    letters = ("alpha", "beta", "gamma")
+    assert [getattr(run.rule, name).hex() for name in letters] == [before[name].hex() for name in letters]
+    assert (run.rule.resolved, run.rule.provenance["trials"]) == (before["resolved"], before["provenance"]["trials"])
+    assert run.rule.provenance["fingerprint"] == before["provenance"]["fingerprint"]
+    assert main(["status", str(folder)]) == 0
+    assert "mnist_sample: 15 trials complete, 0 failed" in capsys.readouterr().out
+    assert main(["report", str(folder), "--json"]) == 0
+    rule = json.loads(capsys.readouterr().out)["rule"]
+    written = json.loads((folder / "coefficients.json").read_text(encoding="utf-8"))
+    for document in (rule, written):
+        assert [document[name].hex() for name in letters] == [before[name].hex() for name in letters]
+    assert "mnist_sample" in (folder / "report.html").read_text(encoding="utf-8")
+    for name in TABLES:
+        pd.testing.assert_frame_equal(read_table(folder / name), read_table(OLD_RUN / name))

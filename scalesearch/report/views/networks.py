@@ -6,7 +6,16 @@ from collections.abc import Iterable, Sequence
 
 from scalesearch.baselines.efficientnet import PAPER, PAPER_BASELINE, Published
 from scalesearch.baselines.published import baseline
-from scalesearch.report.views.table import Table, make_table, multipliers, named_values, quantity, shares, sizes
+from scalesearch.report.views.table import (
+    SHARE_KEYS,
+    Table,
+    make_table,
+    multipliers,
+    named_values,
+    quantity,
+    shares,
+    sizes,
+)
 from scalesearch.scaling.coefficients import Coefficients, shares_of
 from scalesearch.scaling.explain import Explanation
 from scalesearch.scaling.family import FamilyMember
@@ -28,7 +37,7 @@ def family(members: Iterable[FamilyMember]) -> Table:
         }
         for member in members
     )
-    return make_table("The baseline (φ = 0) and its family", rows, ("params_short", "macs_short", "nominal"))
+    return make_table("The baseline (φ = 0) and its family", rows, (("params_short",), ("macs_short",), ("nominal",)))
 
 
 def planned(candidates: Iterable[Candidate], nominal: bool) -> Table:
@@ -44,7 +53,7 @@ def planned(candidates: Iterable[Candidate], nominal: bool) -> Table:
         }
         for candidate in candidates
     )
-    optional = ("depth_share", "width_share", "resolution_share", "macs_short", "params_short", "nominal")
+    optional = (SHARE_KEYS, ("macs_short",), ("params_short",), ("nominal",))
     return make_table("Candidates", rows, optional)
 
 
@@ -79,7 +88,7 @@ def explanation(explained: Explanation) -> Table:
                 "pixels asked, got": f"{multiplied.gamma * spec.resolution:.1f}, {rounded.resolution}",
             }
         )
-    optional = ("pixels asked, got", "blocks asked, got")
+    optional = (("pixels asked, got",), ("blocks asked, got",))
     return make_table("Nominal and real cost", rows, optional, explained.sentences)
 
 
@@ -113,7 +122,7 @@ def published(networks: Sequence[Published]) -> Table:
         "shares d, w, r": ", ".join(shares(shares_of(PAPER).values).values()),
     }
     rows.append({key: paper.get(key, "") for key in rows[0]})
-    optional = ("macs_short", "φ cost", "α^φ", "β^φ", "γ^φ px", "shares d, w, r")
+    optional = (("macs_short",), ("φ cost", "α^φ", "β^φ", "γ^φ px"), ("shares d, w, r",))
     return make_table(f"The published {networks[0].name} to {networks[-1].name}", rows, optional)
 
 

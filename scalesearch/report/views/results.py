@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from scalesearch.analysis.metrics import chance_text, metric_of
 from scalesearch.report.views.table import (
+    SHARE_KEYS,
     Table,
     make_table,
     multipliers,
@@ -21,7 +22,6 @@ from scalesearch.report.views.table import (
 from scalesearch.results.records import DONE, TrialRecord
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.rule import ScalingRule
-from scalesearch.scaling.simplex import NAMES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,9 +32,7 @@ if TYPE_CHECKING:
     from scalesearch.analysis.validation import Validation
 
 _LETTERS = ("alpha", "beta", "gamma")
-_SHARES = tuple(f"{name}_share" for name in NAMES)
 _INFLUENTIAL = 3
-_EXPLAINED = "best?: chance of being the best; in brackets if the seeds rule it out."
 
 
 def leaderboard(candidates: pd.DataFrame, most: int | None = None) -> Table:
@@ -48,7 +46,7 @@ def leaderboard(candidates: pd.DataFrame, most: int | None = None) -> Table:
             "rank": str(row["rank"]),
             **({"phi": f"{row['phi']:g}"} if several_levels else {}),
             **multipliers(Coefficients(row["alpha"], row["beta"], row["gamma"])),
-            **shares([row[key] for key in _SHARES]),
+            **shares([row[key] for key in SHARE_KEYS]),
             "real_cost": f"{row['macs_ratio']:.3f}×",
             "val_loss": f"{row['val_loss']:.4f}",
             "val_loss_sd": _unless_nan(row["val_loss_sd"], ".4f"),
@@ -64,10 +62,9 @@ def leaderboard(candidates: pd.DataFrame, most: int | None = None) -> Table:
         }
         for row in shown.to_dict("records")
     ]
-    optional = (*_SHARES, "real_cost", "val_accuracy", "rank", "val_loss_sd")
-    notes = ["± seed: standard deviation over the seeds.", _EXPLAINED]
-    if left := len(done) - len(rows):
-        notes.append(f"{left:,} more in candidates.csv.")
+    optional = (SHARE_KEYS, ("real_cost",), ("val_accuracy",), ("rank",), ("val_loss_sd",))
+    left = len(done) - len(rows)
+    notes = [f"{left:,} more in candidates.csv."] if left else []
     return make_table("Candidates, best first", rows, optional, notes)
 
 
@@ -88,7 +85,7 @@ def leaders(records: Iterable[TrialRecord], metric: str, heading: str, most: int
         }
         for rank, record in enumerate(best, start=1)
     )
-    return make_table("Candidates so far, best first", rows, ("rank",))
+    return make_table("Candidates so far, best first", rows, [("rank",)])
 
 
 def network_of(row: Mapping[Any, Any]) -> str:
@@ -102,7 +99,7 @@ def validation(one: Validation, metric: str | None = None) -> Table:
     rows = (
         {
             "split": row["rivals"],
-            **shares([row[key] for key in _SHARES]),
+            **shares([row[key] for key in SHARE_KEYS]),
             "real_cost": f"{row['macs_ratio']:.3f}×",
             value: f"{row['value']:.4f}",
             "rule better by": f"{row['better_by']:+.4f}" if row["verdict"] else "",
@@ -114,7 +111,7 @@ def validation(one: Validation, metric: str | None = None) -> Table:
     return make_table(
         f"Splits at φ = {one.phi:g} on the test split: shares of the budget, and result",
         rows,
-        (*_SHARES, "real_cost", value),
+        (SHARE_KEYS, ("real_cost",), (value,)),
         (one.verdict, one.reading),
     )
 
@@ -127,12 +124,12 @@ def schedule(table: pd.DataFrame) -> Table:
             "candidates": str(row["candidates"]),
             "Kendall's τ": f"{row['tau']:.2f}",
             "95 %": _interval(row["low"], row["high"], ".2f"),
-            **shares([row[key] for key in _SHARES]),
+            **shares([row[key] for key in SHARE_KEYS]),
             "in the region": "yes" if row["agrees"] else "no",
         }
         for row in table.to_dict("records")
     )
-    return make_table("Candidate order, and choice, after fewer epochs", rows, ("candidates", *_SHARES))
+    return make_table("Candidate order, and choice, after fewer epochs", rows, (("candidates",), SHARE_KEYS))
 
 
 def rule(one: ScalingRule) -> Table:
@@ -152,11 +149,11 @@ def rule(one: ScalingRule) -> Table:
 
 def choice(one: Choice) -> Table:
     """The chosen shares and, if there is a surface, their confidence intervals."""
-    rows = [{"share of the budget": "chosen", **_titled(_SHARES, (f"{share:.0%}" for share in one.shares.values))}]
+    rows = [{"share of the budget": "chosen", **_titled(SHARE_KEYS, (f"{share:.0%}" for share in one.shares.values))}]
     if one.region is not None:
         bounds = (f"{low:.0%} to {high:.0%}" for low, high in zip(one.region.low, one.region.high, strict=True))
         rows.append(
-            {"share of the budget": f"with {one.region.level:.0%} confidence", **_titled(_SHARES, bounds)},
+            {"share of the budget": f"with {one.region.level:.0%} confidence", **_titled(SHARE_KEYS, bounds)},
         )
     return make_table(f"Choice ({one.where})", rows, notes=(one.signal.verdict, one.basis, one.certainty))
 

@@ -13,13 +13,16 @@ from scalesearch.scaling.coefficients import Coefficients
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: its key, its heading, and whether it holds text (aligned to the left) or numbers (to the right)."""
+    """A column: key, heading, whether it holds text (aligned left) or numbers, and what the heading means."""
 
     key: str
     heading: str
     is_text: bool = False
+    meaning: str = ""
 
 
+SHARE_KEYS = ("depth_share", "width_share", "resolution_share")
+_SEED_SD = "± seed: standard deviation over the seeds."
 # The heading of a key is the same on every screen. A key that is not listed is its own heading.
 _COLUMNS: Mapping[str, Column] = {
     column.key: column
@@ -43,9 +46,10 @@ _COLUMNS: Mapping[str, Column] = {
         Column("macs_short", "macs"),
         Column("params_short", "params"),
         # Results.
-        Column("val_loss_sd", "± seed"),
-        Column("val_accuracy_sd", "± seed"),
-        Column("chance", "best?"),
+        Column("val_loss_sd", "± seed", meaning=_SEED_SD),
+        Column("val_accuracy_sd", "± seed", meaning=_SEED_SD),
+        Column("chance", "best?", meaning="best?: chance of being the best; in brackets if the seeds rule it out."),
+        Column("seconds", "seconds", meaning="seconds: training time of a seed."),
         # Texts.
         Column("network", "network", is_text=True),
         Column("split", "split", is_text=True),
@@ -63,20 +67,26 @@ class Table:
         caption: what the table shows.
         columns: its columns.
         rows: the cells of each row, in the order of the columns.
-        optional: keys of columns that a narrow screen may leave out because others imply them; the first goes first.
+        optional: keys of columns that a narrow screen may leave out because others imply them: those that go
+            together, the first of them first.
         notes: sentences to read with the table.
     """
 
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
-    optional: tuple[str, ...] = ()
+    optional: tuple[tuple[str, ...], ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
     def headings(self) -> tuple[str, ...]:
         """The headings; all empty in a table of names and values."""
         return tuple(column.heading for column in self.columns)
+
+    @property
+    def meanings(self) -> str:
+        """What the headings mean that do not speak for themselves."""
+        return " ".join(dict.fromkeys(column.meaning for column in self.columns if column.meaning))
 
     def select(self, *keys: str) -> Table:
         """The table with the columns of `keys` in that order; keys that it does not have are ignored.
@@ -95,7 +105,10 @@ class Table:
 
 
 def make_table(
-    caption: str, rows: Iterable[Mapping[str, str]], optional: Sequence[str] = (), notes: Sequence[str] = ()
+    caption: str,
+    rows: Iterable[Mapping[str, str]],
+    optional: Iterable[tuple[str, ...]] = (),
+    notes: Iterable[str] = (),
 ) -> Table:
     """The table of `rows`, each key → cell with the same keys in the same order.
 
@@ -168,8 +181,7 @@ def multipliers(coefficients: Coefficients) -> dict[str, str]:
 
 def shares(values: Sequence[float]) -> dict[str, str]:
     """The cells of the shares of depth, width and resolution; empty if they are unknown (NaN)."""
-    keys = ("depth_share", "width_share", "resolution_share")
-    return {key: "" if math.isnan(value) else f"{value:.2f}" for key, value in zip(keys, values, strict=True)}
+    return {key: "" if math.isnan(value) else f"{value:.2f}" for key, value in zip(SHARE_KEYS, values, strict=True)}
 
 
 def sizes(spec: ArchitectureSpec) -> dict[str, str]:
