@@ -36,9 +36,9 @@ _PENDING = "yellow"
 # The columns of each table on a terminal, in order.
 _MULTIPLIERS = ("alpha", "beta", "gamma")
 _RESULTS = ("val_loss", "val_loss_sd", "val_accuracy", "chance")
-_LEADERBOARD = ("rank", "phi", *_MULTIPLIERS, *SHARE_KEYS, "real_cost", *_RESULTS, "network")
-_PLAN = (*_MULTIPLIERS, *SHARE_KEYS, "nominal", "real_cost", "macs_short", "params_short", "network")
-_FAMILY = (
+LEADERBOARD = ("rank", "phi", *_MULTIPLIERS, *SHARE_KEYS, "real_cost", *_RESULTS, "network")
+PLAN = (*_MULTIPLIERS, *SHARE_KEYS, "nominal", "real_cost", "macs_short", "params_short", "network")
+FAMILY = (
     "phi", "depth_times", "width_times", "resolution_times", "nominal", "real_cost", "macs_short", "params_short",
     "network",
 )  # fmt: skip
@@ -97,7 +97,7 @@ def show_plan(parts: Sequence[tuple[Part, Plan]]) -> None:
     for part, plan in parts:
         if not part.rung:
             candidates = (trial.candidate for trial in plan.trials)
-            screen.table(networks.planned(candidates, part.study.design.nominal).select(*_PLAN))
+            screen.table(networks.planned(candidates, part.study.design.nominal).select(*PLAN))
 
 
 def _counts(study: Study, plan: Plan) -> str:
@@ -161,7 +161,7 @@ def show_count(name: str, spec: ArchitectureSpec, cost: Complexity, base: Comple
 
 def show_family(members: Iterable[FamilyMember]) -> None:
     """The family as a table."""
-    _Screen().table(networks.family(members).select(*_FAMILY))
+    _Screen().table(networks.family(members).select(*FAMILY))
 
 
 def show_explanation(
@@ -174,7 +174,7 @@ def show_explanation(
     )
     screen.say(f"{explained.baseline.name}, {letters}", "bold")
     members = [one.member for one in explained.members]
-    screen.table(networks.family(members).select(*_FAMILY).without("params_short"))
+    screen.table(networks.family(members).select(*FAMILY).without("params_short"))
     screen.title("Between nominal and real cost", ": what each factor multiplies, and what was rounded")
     screen.table(networks.explanation(explained).without("nominal", "real_cost"))
     if published:
@@ -198,7 +198,7 @@ def show_status(outcome: Outcome) -> None:
         + f"{states['failed']} failed, {states['running']} running, {states['waiting']} waiting"
     )
     if outcome.has_result:
-        screen.table(results.leaderboard(outcome.candidates.head(LEADERS)).select(*_LEADERBOARD))
+        screen.table(results.leaderboard(outcome.candidates.head(LEADERS)).select(*LEADERBOARD))
         if outcome.trials_left:
             screen.say(f"So far, with {plural(outcome.trials_left, 'more trial')} to be trained:", _PENDING)
         screen.say(outcome.choice.signal.verdict)
@@ -215,7 +215,7 @@ def show_result(outcome: Outcome, files: Sequence[Path]) -> None:
         screen.say("No candidate finished, so nothing can be chosen.")
     else:
         screen.title("Candidates", ", best first")
-        screen.table(results.leaderboard(outcome.candidates).select(*_LEADERBOARD))
+        screen.table(results.leaderboard(outcome.candidates).select(*LEADERBOARD))
         screen.say(seeds_note(outcome.candidates))
         screen.title("Signal")
         screen.say(outcome.choice.signal.verdict)
