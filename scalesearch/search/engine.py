@@ -7,58 +7,29 @@ process (`search.worker`), however many there are.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import logging
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scalesearch.errors import InputError, ScalesearchError, StorageError, StudyMismatch
+from scalesearch.errors import InputError
 from scalesearch.runtime import interrupts
-from scalesearch.runtime.cores import usable_cores
 from scalesearch.runtime.folders import locked_folder
-from scalesearch.runtime.workers import Workers
 from scalesearch.search import worker
-from scalesearch.search.events import (
-    EpochEnded,
-    Message,
-    OnEvent,
-    Planned,
-    SearchEnded,
-    SearchStarted,
-    TrialsEnded,
-    Waiting,
-)
+from scalesearch.search.events import Message, OnEvent, Planned, SearchEnded, SearchStarted, TrialsEnded
 from scalesearch.search.plan.design import Plan, make_plan, planned_size
 from scalesearch.search.plan.parts import Part, parts_of
 from scalesearch.search.plan.timing import predicted_seconds
+from scalesearch.search.supervision import instructions_for, start_workers, watch
 from scalesearch.study.load import DEFAULT_STUDY, load_study, parse_study
 from scalesearch.study.sections import Study
 
 if TYPE_CHECKING:
     from scalesearch.results.load import Run
 
-_log = logging.getLogger(__name__)
-
 STOPPING = "scalesearch: stopping when the epoch or compilation at hand ends"
-
-LOOK_SECONDS = 2.0
-"""How often the storage is read for trials that ended on other machines; a worker of this one reports at once."""
-
-MAX_RESTARTS = 3
-"""How often a search starts a worker again that crashed."""
-
-
-class WorkerFailed(ScalesearchError):
-    """A worker ended with an error that another attempt would not mend. `details` is its traceback, if it sent one."""
-
-    def __init__(self, message: str, details: str = "") -> None:
-        super().__init__(message)
-        self.details = details
 
 
 def search(
@@ -133,8 +104,8 @@ def join(
         events: called with each event; None draws progress.
     """
     instruction = worker.Instruction(storage, study_name, source, tuple(cores), seconds)
-    with drawing(events) as on_event, interrupts.deferred(STOPPING), _workers([instruction]) as running:
-        for _ in _watch(running, on_event, on_trial=_report_trial(on_event)):
+    with drawing(events) as on_event, interrupts.deferred(STOPPING), start_workers([instruction]) as running:
+        for _ in watch(running, on_event, on_trial=_report_trial(on_event)):
             pass
 
 
@@ -203,8 +174,8 @@ def train_missing(
     )
     _build_kernels_ahead(search.study, on_event)
     interrupts.check()
-    with _workers(_instructions(search.study, url, deadline)) as running:
-        for trial_ended in _watch(running, on_event):
+    with start_workers(instructions_for(search.study, url, deadline)) as running:
+        for trial_ended in watch(running, on_event):
             new, states = watcher.look()
             if new or trial_ended:
                 on_event(TrialsEnded(new, search.total(states)))
@@ -312,69 +283,3 @@ def _build_kernels_ahead(study: Study, on_event: OnEvent) -> None:
         from scalesearch.models.ops.cpu.library import build_ahead
 
         build_ahead(lambda text: on_event(Message(text.strip())))
-
-
-def _instructions(study: Study, url: str, deadline: float) -> list[worker.Instruction]:
-    """One for each worker of this machine; they share its cores."""
-    count, cores = study.runtime.workers, usable_cores()
-    parts: list[list[int]] = [[]]
-    if count > 1:
-        parts = [cores[place::count] or [cores[place % len(cores)]] for place in range(count)]
-    left = None if math.isinf(deadline) else max(deadline - time.monotonic(), 1.0)
-    return [worker.Instruction(url, study.name, None, tuple(part), left) for part in parts]
-
-
-def _workers(instructions: Sequence[worker.Instruction]) -> Workers:
-    environment = {}
-    if len(instructions) > 1:  # they share a GPU
-        environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{0.9 / len(instructions):.3f}"
-    return Workers(worker.MODULE, [dataclasses.asdict(each) for each in instructions], environment)
-
-
-def _watch(
-    workers: Workers, on_event: OnEvent, on_trial: Callable[[Mapping[str, Any]], None] = lambda message: None
-) -> Iterator[bool]:
-    """Passes on what workers report until all have ended; `on_trial` gets the message of each trial that ends.
-
-    Yields whenever it is time to look at the storage: True where a worker of this machine ended a trial.
-    """
-    restarts, looked = 0, time.monotonic()
-    while workers.alive:
-        trial_ended = False
-        for index, message in workers.messages(timeout=LOOK_SECONDS / 4):
-            if "epoch" in message:
-                on_event(EpochEnded(index, message["epoch"]))
-            elif "trial" in message:
-                trial_ended = True
-                on_event(EpochEnded(index, 0.0))
-                on_trial(message)
-            elif "waiting" in message:
-                on_event(Waiting(message["waiting"]))
-            elif "note" in message:
-                warnings.warn(message["note"], stacklevel=2)
-            elif "log" in message:
-                _log.info("%s", message["log"])
-            elif "error" in message:
-                raise _error_of(message)
-        interrupts.check()
-        for index, exit_code, last_words in workers.ended():
-            if exit_code == 0:
-                continue
-            reason = f"a worker ended early with exit code {exit_code}: {last_words}".rstrip(": ")
-            if restarts == MAX_RESTARTS:
-                raise WorkerFailed(f"{reason}; it was started again {MAX_RESTARTS} times")
-            restarts += 1
-            on_event(EpochEnded(index, 0.0))
-            on_event(Message(f"{reason}; it is started again"))
-            workers.start(index)
-        if trial_ended or time.monotonic() - looked >= LOOK_SECONDS:
-            looked = time.monotonic()
-            yield trial_ended
-
-
-def _error_of(message: Mapping[str, Any]) -> ScalesearchError:
-    """The error that a worker reported."""
-    kinds = {kind.exit_code: kind for kind in (InputError, StudyMismatch, StorageError)}
-    if message["exit_code"] in kinds:
-        return kinds[message["exit_code"]](message["error"])
-    return WorkerFailed(message["error"], message.get("traceback", ""))

@@ -13,7 +13,6 @@ import pytest
 
 import scalesearch
 from scalesearch.errors import InputError, ScalesearchError, StudyMismatch
-from scalesearch.search.engine import WorkerFailed
 from scalesearch.search.events import (
     EpochEnded,
     Event,
@@ -23,6 +22,7 @@ from scalesearch.search.events import (
     SearchStarted,
     TrialsEnded,
 )
+from scalesearch.search.supervision import WorkerFailed
 from scalesearch.study.sections import Study
 from tests.cli.tiny import ROOT, TINY
 
