@@ -16,7 +16,7 @@ import pandas as pd
 from scalesearch.analysis.choice import Choice, choose, rule_of
 from scalesearch.analysis.schedule import schedule_table, warning
 from scalesearch.analysis.surfaces.base import Surface
-from scalesearch.analysis.surfaces.polynomial import fit_surface
+from scalesearch.analysis.surfaces.polynomial import fit_polynomial
 from scalesearch.analysis.tables import candidates_table, trials_table
 from scalesearch.results.records import DONE, TrialRecord
 from scalesearch.scaling.explain import Explanation, explain
@@ -88,7 +88,7 @@ class Outcome:
 
     def surface(self) -> Surface:
         """The response surface of the choice. Raises `InsufficientTrials` if there are too few candidates for one."""
-        return self.choice.surface or fit_surface(self.candidates, self.study.budget, self.study.metric)
+        return self.choice.surface or fit_polynomial(self.candidates, self.study.budget, self.study.metric)
 
     @cached_property
     def rule(self) -> ScalingRule:

@@ -29,7 +29,7 @@ def study_text(study: Study) -> str:
 
 def finish(run: Run, storage: str | None = None) -> None:
     """Writes tables, coefficients.json and report.html, as far as the trials go, and calls `publish`."""
-    from scalesearch.analysis.tables import write_tables
+    from scalesearch.analysis.table_files import write_tables
     from scalesearch.report.html import render
 
     write_tables(run.folder, run.trials, run.candidates)
