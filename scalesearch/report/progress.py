@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -22,6 +24,9 @@ from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.search.events import EpochEnded, Event, Message, SearchStarted, TrialsEnded, Waiting
 
 LEADERS = 5
+_REFRESHES = 4  # a second
+_CELL_WIDTH = 100
+_PREFORMATTED = '<pre style="line-height: normal; font-family: monospace">{code}</pre>'
 PREDICTED_TRIALS = 2
 """The prediction counts as much as so many trials: the first trials include start-up, and others are under way."""
 
@@ -38,10 +43,13 @@ class Progress:
 
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console or Console(stderr=True, highlight=False)
-        self._is_live = self._console.is_terminal or self._console.is_jupyter
         self._clock = clock
         self._search: _Search | None = None
-        self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+        self._live: Live | _Cell | None = None
+        if self._console.is_jupyter:
+            self._live = _Cell(clock)
+        elif self._console.is_terminal:
+            self._live = Live(console=self._console, refresh_per_second=_REFRESHES, transient=True)
 
     def __enter__(self) -> Self:
         return self
@@ -49,7 +57,8 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.stop()
+        if self._live is not None:
+            self._live.stop()
 
     def __call__(self, event: Event) -> None:
         """Draws what `event` changes."""
@@ -60,7 +69,7 @@ class Progress:
                 self._print(text)
             case TrialsEnded(records=records) if self._search is not None:
                 self._search.end_trials(event)
-                if not self._is_live:
+                if self._live is None:
                     for record in records:
                         self._print(self._search.line(record))
             case EpochEnded() if self._search is not None:
@@ -70,7 +79,7 @@ class Progress:
                 self._search.waiting = event.running
             case _:
                 pass
-        if self._is_live and self._search is not None:
+        if self._live is not None and self._search is not None:
             self._live.start()
             self._live.update(self.picture())
 
@@ -85,6 +94,44 @@ class Progress:
 
     def _print(self, text: str) -> None:
         self._console.print(text, soft_wrap=True, markup=False)
+
+
+class _Cell:
+    """A picture in the output of a notebook's cell that is replaced by the next one. Needs no widgets."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._handle: Any = None
+        self._picture: RenderableType = ""
+        self._drawn = -math.inf
+
+    def start(self) -> None:
+        """Shows an empty picture, once."""
+        if self._handle is None:
+            from IPython.display import display
+
+            self._handle = display(_as_html(""), display_id=True)  # type: ignore[no-untyped-call]  # IPython has no types here
+
+    def update(self, picture: RenderableType) -> None:
+        """Shows `picture`, unless another was shown just before."""
+        self._picture = picture
+        if self._clock() - self._drawn >= 1 / _REFRESHES:
+            self.stop()
+
+    def stop(self) -> None:
+        """Shows the last picture; it stays in the notebook."""
+        if self._handle is not None:
+            self._drawn = self._clock()
+            self._handle.update(_as_html(self._picture))
+
+
+def _as_html(picture: RenderableType) -> Any:
+    from IPython.display import HTML
+
+    console = Console(record=True, file=io.StringIO(), width=_CELL_WIDTH, force_jupyter=False, highlight=False)
+    console.print(picture)
+    page = console.export_html(inline_styles=True, code_format=_PREFORMATTED)
+    return HTML(page)  # type: ignore[no-untyped-call]  # IPython has no types here
 
 
 class _Search:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from scalesearch.analysis.choice import Choice, choose
-from scalesearch.analysis.surfaces.base import FloatArray, InsufficientTrials
+from scalesearch.analysis.statistics import FloatArray
+from scalesearch.analysis.surfaces.base import InsufficientTrials
 from scalesearch.analysis.tables import SHARE_COLUMNS, candidates_table, trials_table
 from scalesearch.results.records import TrialRecord, merged_records
 from scalesearch.scaling.feasible import Candidate, feasible_set
