@@ -243,7 +243,7 @@ def planted_run(folder: Path, surface: PlantedSurface = PlantedSurface(), *, mos
         return planted(*arguments)
 
     try:
-        work(study, config, plan, evaluate, lambda finished: None, lambda running: None)
+        work(study, config, plan, evaluate)
     except KeyboardInterrupt:
         assert most < 15
     return load(folder)

@@ -25,14 +25,15 @@ from scalesearch.search.plan.design import Plan, make_plan, planned_size
 from scalesearch.search.plan.parts import Part, parts_of
 from scalesearch.search.plan.timing import predicted_seconds
 from scalesearch.search.queue import optuna_study as studies
-from scalesearch.search.queue.looks import Reader
+from scalesearch.search.queue.looks import Watcher
 from scalesearch.search.queue.storage import copy_to_folder, open_storage, sqlite_url
-from scalesearch.search.queue.work import Finished, work
+from scalesearch.search.queue.work import work
 from scalesearch.study.sections import Study
 
 if TYPE_CHECKING:
     from scalesearch.data.splits import Splits
     from scalesearch.results.load import Run
+    from scalesearch.results.records import TrialRecord
     from scalesearch.search.evaluation import TrainingEvaluation
     from scalesearch.training.loop import EpochReport
 
@@ -182,19 +183,25 @@ def train_missing(
 def _train_here(search: Search, splits: Splits, url: str, deadline: float, later_seconds: float) -> None:
     """Train what the search lacks in this process and its helpers, with progress."""
     config, made, study = search.config, search.plan, search.study
-    reader, trials = Reader(), study.get_trials(deepcopy=False)
+    watcher = Watcher(study)
+    records, states = watcher.look()
     progress = SearchProgress(
         config,
-        _total(search, studies.states_of(trials)),
+        _total(search, states),
         _predicted(config, made),
-        reader.new(trials),
+        list(records),
         search.label,
         later_seconds,
         search.measured,
     )
 
-    def on_look(trials: studies.Trials, states: Mapping[str, int]) -> None:
-        progress.seen(reader.new(trials), _total(search, states))
+    def look() -> None:
+        records, states = watcher.look()
+        progress.seen(list(records), _total(search, states))
+
+    def on_wait(running: int) -> None:
+        look()
+        progress.waiting(running)
 
     interrupts.check()
     with helpers(url, config.name, config.runtime.workers, deadline), progress:
@@ -204,11 +211,10 @@ def _train_here(search: Search, splits: Splits, url: str, deadline: float, later
             config,
             made,
             evaluate,
-            lambda finished: None,
-            progress.waiting,
-            deadline,
-            evaluate.expect,
-            on_look,
+            deadline=deadline,
+            expect=evaluate.expect,
+            on_trial=lambda number, record: look(),
+            on_wait=on_wait,
         )
 
 
@@ -244,7 +250,7 @@ def _worker(arguments: argparse.Namespace) -> int:
         use_cores(arguments.cores)
     allocator.tune()
     study = studies.join_study(open_storage(arguments.storage), arguments.study_name)
-    config = studies.config_of(study)
+    config = studies.study_of(study)
     if arguments.data:
         data = config.data.model_copy(update={"source": arguments.data})
         config = config.model_copy(update={"data": data})
@@ -256,13 +262,12 @@ def _worker(arguments: argparse.Namespace) -> int:
     made = make_plan(config)
     check_fits(made.baseline.spec, splits, config.training.batch_size)
 
-    def on_finished(finished: Finished) -> None:
-        record = finished.record
+    def on_trial(number: int, record: TrialRecord) -> None:
         told = f"{record.mean(config.metric):.4f}" if record.failure is None else display.failure(record.failure)
-        sys.stderr.write(f"trial {finished.number}: {display.network(record.candidate.spec)}: {told}\n")
+        sys.stderr.write(f"trial {number}: {display.network(record.candidate.spec)}: {told}\n")
 
     evaluate = _evaluation(config, splits, lambda report: None)
-    work(study, config, made, evaluate, on_finished, lambda running: None, deadline, evaluate.expect)
+    work(study, config, made, evaluate, deadline=deadline, expect=evaluate.expect, on_trial=on_trial)
     return 0
 
 
