@@ -27,8 +27,9 @@ from torch import nn
 from torch.nn import functional
 
 from scalesearch.models.ops.shift.normalise import EPSILON
-from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec
-from scalesearch.scaling.cost.count import squeeze_width
+from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.scaling.cost.mbconv import squeeze_width
+from scalesearch.scaling.stage import StageSpec
 
 BLOCK = 5
 """Steps that are timed together: a GPU is waited for at the end of them alone."""

@@ -17,12 +17,13 @@ import optuna
 from scalesearch.results.load import Run, load
 from scalesearch.results.records import Failure, SeedRecord, TrialRecord
 from scalesearch.results.save import save_study
-from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
+from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.coefficients import coefficients_of
 from scalesearch.scaling.compound import Baseline, Rounding
 from scalesearch.scaling.feasible import Candidate, feasible_set
 from scalesearch.scaling.rule import ScalingRule
 from scalesearch.scaling.simplex import Shares, lattice
+from scalesearch.scaling.stage import make_stage
 from scalesearch.search.plan.design import make_plan
 from scalesearch.search.queue import optuna_study as studies
 from scalesearch.search.queue.storage import open_storage, sqlite_url
@@ -86,8 +87,8 @@ Planted = PlantedSurface | PlantedFunction
 def small_baseline() -> Baseline:
     """Two stages of 24 blocks in all at 96 pixels: a thousand feasible networks at budget 2."""
     stages = (
-        StageSpec("mbconv", 3, 1, 1, 24, 10, 0.25),
-        StageSpec("mbconv", 3, 2, 2, 40, 14, 0.25),
+        make_stage("mbconv", kernel_size=3, stride=1, expand_ratio=1, width=24, depth=10, se_ratio=0.25),
+        make_stage("mbconv", kernel_size=3, stride=2, expand_ratio=2, width=40, depth=14, se_ratio=0.25),
     )
     spec = ArchitectureSpec(96, 1, 10, StemSpec(16, 3, 2), stages, 64)
     return Baseline("planted", spec, Rounding(2, "balanced", 1, "scaled", "scaled"))

@@ -9,8 +9,9 @@ from jaxtyping import Array, Float
 from scalesearch.models.layers import ConvNorm, DepthwiseNorm, SqueezeExcite
 from scalesearch.models.ops.select import Forms, beside
 from scalesearch.models.ops.shift.normalise import activate
-from scalesearch.scaling.architecture import Activation, StageSpec
-from scalesearch.scaling.cost.count import squeeze_width
+from scalesearch.scaling.architecture import Activation
+from scalesearch.scaling.cost.mbconv import squeeze_width
+from scalesearch.scaling.stage import StageSpec
 
 Maps = Float[Array, "n h w c"]
 

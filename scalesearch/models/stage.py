@@ -13,7 +13,8 @@ from jaxtyping import Array, Float
 
 from scalesearch.models.blocks import BLOCKS
 from scalesearch.models.ops.select import Forms, repack
-from scalesearch.scaling.architecture import Activation, StageSpec
+from scalesearch.scaling.architecture import Activation
+from scalesearch.scaling.stage import StageSpec
 
 Maps = Float[Array, "n h w c"]
 Step = Callable[[Maps, tuple[Any, Any]], tuple[Maps, Any]]

@@ -16,7 +16,8 @@ from scalesearch.errors import InputError
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients, shares_of
 from scalesearch.scaling.compound import Rounding
-from scalesearch.scaling.cost.count import Complexity, FloatArray, IntArray, areas, complexity, count, tabulate
+from scalesearch.scaling.cost.count import Complexity, FloatArray, areas, complexity, count, tabulate
+from scalesearch.scaling.cost.tally import IntArray
 from scalesearch.scaling.reachable import Axes, reachable, with_maps_of_their_own
 from scalesearch.scaling.simplex import Shares
 

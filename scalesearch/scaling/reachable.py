@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.compound import Rounding, round_depths, round_widths, scale, spread_depth
-from scalesearch.scaling.cost.count import FloatArray, IntArray, Table, areas, complexity, count, tabulate
+from scalesearch.scaling.cost.count import FloatArray, Table, areas, complexity, count, tabulate
+from scalesearch.scaling.cost.tally import IntArray
 
 
 @dataclass(frozen=True, slots=True)

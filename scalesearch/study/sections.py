@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from scalesearch.baselines.published import NAMES, baseline
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.compound import Baseline, DepthRounding, HeadRounding, Rounding, StemRounding
 from scalesearch.scaling.feasible import MAX_BUDGET
+from scalesearch.scaling.stage import StageSpec, kinds
 
 DEFAULT_TOLERANCE = 0.02
 """Deviation of a candidate's cost from the budget where a study names none."""
@@ -37,16 +39,26 @@ class StemSection(_Section):
     pool_stride: Count = 1
 
 
-class StageSection(_Section):
-    """One stage of a baseline that the study defines."""
+def _stage_fields() -> dict[str, Any]:
+    """The keys of a stage: those of all kinds of blocks. Each kind refuses those that it has no use for."""
+    values: dict[str, Any] = {"block": (Literal[tuple(kinds())], ...)}
+    for kind in kinds().values():
+        for field in dataclasses.fields(kind):
+            number = float if field.type == "float" else Count
+            if field.name in StageSpec.__dataclass_fields__:
+                default = ... if field.default is dataclasses.MISSING else field.default
+                values.setdefault(field.name, (number, default))
+            else:
+                values.setdefault(field.name, (number | None, None))
+    return values
 
-    block: Literal["mbconv", "separable", "basic", "bottleneck"]
-    kernel_size: Count
-    stride: Count
-    expand_ratio: Count = 1
-    width: Count
-    depth: Count
-    se_ratio: float = 0.0
+
+if TYPE_CHECKING:
+    StageSection = _Section
+else:
+    StageSection = create_model(
+        "StageSection", __base__=_Section, __doc__="One stage of a baseline that the study defines.", **_stage_fields()
+    )
 
 
 class BaselineSection(_Section):
@@ -224,7 +236,7 @@ class Study(_Section):
         if self.baseline.stages is None:
             own = baseline(self.baseline.name).rounding
         else:
-            divisor = 8 * max((s.expand_ratio for s in spec.stages if s.block == "bottleneck"), default=1)
+            divisor = 8 * max(stage.width_multiple for stage in spec.stages)
             own = Rounding(divisor, "balanced", 1, "scaled", "scaled" if spec.head_width else "fixed")
         rounding = Rounding(
             width_divisor=section.width_divisor or own.width_divisor,

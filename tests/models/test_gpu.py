@@ -17,7 +17,8 @@ from scalesearch.models.numerics import _reference
 from scalesearch.models.ops.gpu import depthwise, normalise, program
 from scalesearch.models.ops.select import Forms, convolve_depthwise, normalise_batch
 from scalesearch.models.ops.shift import normalise as plain
-from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
+from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
+from scalesearch.scaling.stage import make_stage
 
 TOLERANCE = 2e-6  # of the largest entry: float32 sums of at most a thousand terms
 
@@ -167,7 +168,7 @@ def test_which_gpus_the_kernels_are_for(monkeypatch: pytest.MonkeyPatch, capabil
 
 def test_a_network_of_pallas_forms_is_that_of_native_forms() -> None:
     """Images of one channel, whose convolution is a product, and a block with all operations."""
-    stage = StageSpec(block="mbconv", kernel_size=3, stride=2, expand_ratio=2, width=8, depth=1, se_ratio=0.25)
+    stage = make_stage(block="mbconv", kernel_size=3, stride=2, expand_ratio=2, width=8, depth=1, se_ratio=0.25)
     spec = ArchitectureSpec(
         resolution=6, in_channels=1, num_classes=3, stem=StemSpec(8, 3, 1, 1), stages=(stage,), head_width=8
     )

@@ -15,8 +15,9 @@ from jax import numpy as jnp
 from scalesearch.baselines.published import NAMES, baseline
 from scalesearch.models.network import Network
 from scalesearch.models.ops.shift.normalise import EPSILON
-from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
+from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.cost.count import complexity
+from scalesearch.scaling.stage import make_stage
 from tests.haste import HASTE
 
 
@@ -25,8 +26,8 @@ def tiny(block: str, kernel_size: int = 3) -> ArchitectureSpec:
     expand = {"mbconv": 3, "bottleneck": 2}.get(block, 1)
     se_ratio = 0.25 if block == "mbconv" else 0.0
     stages = (
-        StageSpec(block, kernel_size, 2, expand, 6, 2, se_ratio),  # type: ignore[arg-type]
-        StageSpec(block, kernel_size, 1, expand, 8, 1),  # type: ignore[arg-type]
+        make_stage(block, kernel_size=kernel_size, stride=2, expand_ratio=expand, width=6, depth=2, se_ratio=se_ratio),  # type: ignore[arg-type]
+        make_stage(block, kernel_size=kernel_size, stride=1, expand_ratio=expand, width=8, depth=1),  # type: ignore[arg-type]
     )
     stem = StemSpec(4, 3, 1, pool_stride=2 if block == "bottleneck" else 1)
     head = 10 if block == "mbconv" else 0
@@ -192,7 +193,14 @@ def test_vmap_over_seeds_equals_a_loop(forms: str) -> None:
 
 def test_initialisation_as_in_the_reference() -> None:
     """Deviation √(2 / fan_out) for convolutions, ±1/√classes for the classifier; scales one, biases zero."""
-    spec = ArchitectureSpec(8, 3, 64, StemSpec(64, 5, 1), (StageSpec("separable", 5, 1, 1, 128, 1),), 0)
+    spec = ArchitectureSpec(
+        8,
+        3,
+        64,
+        StemSpec(64, 5, 1),
+        (make_stage("separable", kernel_size=5, stride=1, expand_ratio=1, width=128, depth=1),),
+        0,
+    )
     network = Network(spec, forms="shift", dropout=0.0, rng=np.random.default_rng(0))
     block: Any = network.stages[0].first
     cases = ((network.stem, 25 * 64), (block.depthwise, 25), (block.pointwise, 128))

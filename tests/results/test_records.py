@@ -19,12 +19,20 @@ from scalesearch.results.records import (
     record_from_json,
     record_to_json,
 )
-from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
+from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.cost.count import complexity
 from scalesearch.scaling.feasible import Candidate, candidate_of
+from scalesearch.scaling.stage import make_stage
 
-BASE = ArchitectureSpec(12, 1, 10, StemSpec(8, 3, 1), (StageSpec("mbconv", 3, 1, 1, 8, 2, 0.25),), 0)
+BASE = ArchitectureSpec(
+    12,
+    1,
+    10,
+    StemSpec(8, 3, 1),
+    (make_stage("mbconv", kernel_size=3, stride=1, expand_ratio=1, width=8, depth=2, se_ratio=0.25),),
+    0,
+)
 GROWN = BASE.with_sizes((3,), (8, 16, 0), 15)
 
 

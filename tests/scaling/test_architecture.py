@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 
 from scalesearch.baselines.published import NAMES, baseline
-from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
+from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
+from scalesearch.scaling.stage import make_stage
 from tests.scaling.test_complexity import specs
 
 
@@ -110,7 +111,7 @@ def test_a_wrong_value_is_named(key: str, value: object, message: str) -> None:
 def test_an_impossible_stage_is_refused(changes: dict[str, Any], message: str) -> None:
     good = {"block": "mbconv", "kernel_size": 3, "stride": 1, "expand_ratio": 6, "width": 24, "depth": 2}
     with pytest.raises(ValueError, match=message):
-        StageSpec(**{**good, "se_ratio": 0.25, **changes})
+        make_stage(**{**good, "se_ratio": 0.25, **changes})
 
 
 @pytest.mark.parametrize(

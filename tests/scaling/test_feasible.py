@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from scalesearch.baselines.published import NAMES, baseline
 from scalesearch.scaling import feasible
-from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
+from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.compound import (
     DepthRounding,
     HeadRounding,
@@ -31,13 +31,14 @@ from scalesearch.scaling.compound import (
 from scalesearch.scaling.cost.count import areas, complexity
 from scalesearch.scaling.feasible import FeasibleSet, InfeasibleBudget, feasible_set, realised
 from scalesearch.scaling.reachable import reachable
+from scalesearch.scaling.stage import make_stage
 
 DEPTHS = get_args(DepthRounding)
 
 
 def _network(depths: tuple[int, ...], widths: tuple[int, ...], resolution: int, head: int = 0) -> ArchitectureSpec:
     stages = tuple(
-        StageSpec("separable", 3, 1 + index % 2, 1, width, depth)
+        make_stage("separable", kernel_size=3, stride=1 + index % 2, expand_ratio=1, width=width, depth=depth)
         for index, (depth, width) in enumerate(zip(depths, widths, strict=True))
     )
     return ArchitectureSpec(resolution, 1, 2, StemSpec(8, 3, 1), stages, head)
@@ -329,7 +330,7 @@ def test_the_advice_names_finer_rounding_where_there_is_one() -> None:
 
 def test_a_network_too_coarse_for_any_tolerance_is_told_to_raise_the_budget() -> None:
     """One block from one channel to eight at one pixel: a block from eight to eight is several times the network."""
-    stages = (StageSpec("separable", 3, 1, 1, 8, 1),)
+    stages = (make_stage("separable", kernel_size=3, stride=1, expand_ratio=1, width=8, depth=1),)
     base = ArchitectureSpec(1, 1, 1, StemSpec(1, 1, 1), stages, 0)
     with pytest.raises(InfeasibleBudget, match=r"none costs below 2\.02×: raise `budget`, or lower `width_divisor` to"):
         feasible_set(base, Rounding(512, "ceil", 512, "fixed", "fixed"), 1.01, 0.01)

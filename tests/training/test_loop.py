@@ -16,7 +16,8 @@ import pytest
 
 from scalesearch.data.splits import Split, Splits, load_splits
 from scalesearch.errors import InputError
-from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
+from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
+from scalesearch.scaling.stage import make_stage
 from scalesearch.study.sections import DataSection, RuntimeSection, TrainingSection
 from scalesearch.training import compile as program
 from scalesearch.training import loop
@@ -24,7 +25,15 @@ from scalesearch.training.draws import EpochDraws, draws_of_epoch
 from scalesearch.training.loop import EpochReport, TrainingDiverged, TrainingResult, _fetch, train
 from scalesearch.training.prepare import Ahead, prepare_training
 
-SPEC = ArchitectureSpec(10, 1, 10, StemSpec(12, 3, 2), (StageSpec("separable", 3, 1, 1, 24, 1),), 0, "relu")
+SPEC = ArchitectureSpec(
+    10,
+    1,
+    10,
+    StemSpec(12, 3, 2),
+    (make_stage("separable", kernel_size=3, stride=1, expand_ratio=1, width=24, depth=1),),
+    0,
+    "relu",
+)
 TRAINING = TrainingSection(
     epochs=5,
     batch_size=32,

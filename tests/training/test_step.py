@@ -11,7 +11,8 @@ from flax import nnx
 from scalesearch.data.feed import EpochData, prepare, standardise
 from scalesearch.data.sources import Split
 from scalesearch.models.network import Network
-from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
+from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
+from scalesearch.scaling.stage import make_stage
 from scalesearch.study.sections import TrainingSection
 from scalesearch.training.compile import init_function, layout_of, weights_of
 from scalesearch.training.optimizer import build_optimizer
@@ -26,7 +27,15 @@ from scalesearch.training.step import (
 )
 
 RNG = np.random.default_rng(3)
-SPEC = ArchitectureSpec(6, 1, 3, StemSpec(4, 3, 1), (StageSpec("basic", 3, 2, 1, 4, 1),), 0, "relu")
+SPEC = ArchitectureSpec(
+    6,
+    1,
+    3,
+    StemSpec(4, 3, 1),
+    (make_stage("basic", kernel_size=3, stride=2, expand_ratio=1, width=4, depth=1),),
+    0,
+    "relu",
+)
 STEPS = 3
 
 
