@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import jax
 
 from scalesearch.errors import StorageError
-from scalesearch.models.numerics import check_forms
-from scalesearch.models.ops.cpu import library
-from scalesearch.models.ops.gpu import program as pallas
+from scalesearch.models.numerics import check_operations
+from scalesearch.models.ops.select import preferred
 from scalesearch.runtime.cache import enable_compilation_cache
 from scalesearch.runtime.cores import usable_cores
 from scalesearch.search.queue.storage import hidden, open_storage, study_names
@@ -58,23 +57,20 @@ def _cache() -> Finding:
 
 
 def _kernels() -> Finding:
-    match jax.default_backend():
-        case "cpu":
-            problem, fine = library.problem(), "compiled for this processor"
-        case "gpu":
-            problem, fine = pallas.problem(), "in Pallas, compiled with each network"
-        case other:
-            problem, fine = None, f"not needed on a {other}"
-    return Finding("kernels", problem or fine, good=problem is None)
+    backend = jax.default_backend()
+    operations = preferred(backend)
+    problem = operations.problem()
+    summary = operations.summary if operations.backend else f"not needed on a {backend}"
+    return Finding("kernels", problem or summary, good=problem is None)
 
 
 def _numerics() -> Finding:
-    checks = check_forms()
+    checks = check_operations()
     bad = [check for check in checks if not check.passed]
     if bad:
         told = "; ".join(map(str, bad[:5]))
-        return Finding("numerics", f"{len(bad)} of {len(checks)} convolution forms are off: {told}", good=False)
-    return Finding("numerics", f"{len(checks)} convolution forms agree with a float64 reference", good=True)
+        return Finding("numerics", f"{len(bad)} of {len(checks)} convolutions are off: {told}", good=False)
+    return Finding("numerics", f"{len(checks)} convolutions agree with a float64 reference", good=True)
 
 
 def _storage(url: str) -> Finding:

@@ -308,7 +308,7 @@ def test_doctor_tells_device_versions_cache_numerics_and_storage(tmp_path: Path)
 def test_doctor_gives_4_where_something_is_not_as_it_should_be(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scalesearch.runtime.doctor.check_forms", tuple)  # the checks themselves are above
+    monkeypatch.setattr("scalesearch.runtime.doctor.check_operations", tuple)  # the checks themselves are above
     assert main(["doctor", "--json", "--storage", "sqlite:////no/such/study.db"]) == 4
     findings = json.loads(capsys.readouterr().out)["findings"]
     assert [finding["topic"] for finding in findings if not finding["good"]] == ["storage"]
