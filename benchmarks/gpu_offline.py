@@ -33,6 +33,7 @@ from scalesearch.baselines.published import baseline
 from scalesearch.data.feed import prepare
 from scalesearch.data.sources import Split
 from scalesearch.models.network import Network
+from scalesearch.models.ops.select import named
 from scalesearch.runtime import programs as executables
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.search.plan.design import make_plan
@@ -135,10 +136,11 @@ def compiled(spec: ArchitectureSpec, device: jax.Device, seeds: int, precision: 
     data = prepare(split, Split(split.images[:batch], split.labels[:batch]), spec.resolution, batch)
     seed = np.array(0, np.uint32) if seeds == 1 else np.arange(seeds, dtype=np.uint32)
     optimizer = build_optimizer(training)
-    network = Network(spec, forms="pallas", dropout=training.dropout, rng=init_generator(0), precision=precision)
+    operations = named("pallas")
+    network = Network(spec, operations=operations, dropout=training.dropout, rng=init_generator(0), precision=precision)
     _, begin, state = init_function(spec, training, optimizer, weights_of(network), seed.shape)
     wait([begin])  # compiled here in a thread
-    epoch, _ = functions_of(network, "pallas", training, optimizer, together=seeds > 1)
+    epoch, _ = functions_of(network, operations, training, optimizer, together=seeds > 1)
     draws = draws_of_epoch(seed, 0, images=len(split), batch_size=batch)
     takes = (state, data, draws, schedule_of(training, count_steps(training, len(split))))
     there = jax.sharding.SingleDeviceSharding(device)

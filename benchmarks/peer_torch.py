@@ -26,7 +26,7 @@ except ImportError:
 from torch import nn
 from torch.nn import functional
 
-from scalesearch.models.ops.shift.normalise import EPSILON
+from scalesearch.models.ops.base import EPSILON
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.cost.mbconv import squeeze_width
 from scalesearch.scaling.stage import StageSpec

@@ -17,7 +17,8 @@ from jaxtyping import Array, Float, UInt32
 
 from scalesearch.data.feed import EpochData, standardise
 from scalesearch.models.network import Network
-from scalesearch.models.ops.select import Forms
+from scalesearch.models.ops.base import Operations
+from scalesearch.models.ops.native import NativeOperations
 from scalesearch.runtime.programs import obtain
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.study.sections import TrainingSection
@@ -57,7 +58,7 @@ class Program:
 
 def compile_program(
     spec: ArchitectureSpec,
-    forms: Forms,
+    operations: Operations,
     training: TrainingSection,
     data: EpochData,
     schedule: Schedule,
@@ -72,7 +73,7 @@ def compile_program(
     optimizer = build_optimizer(training)
     network = Network(
         spec,
-        forms=forms,
+        operations=operations,
         dropout=training.dropout,
         rng=init_generator(0),
         precision=training.precision,
@@ -80,12 +81,12 @@ def compile_program(
     )
     weights = weights_of(network)
     init, begin, state = init_function(spec, training, optimizer, weights, seeds.shape)
-    epoch, judge = functions_of(network, forms, training, optimizer, plan, shardings, together=seeds.ndim > 0)
+    epoch, judge = functions_of(network, operations, training, optimizer, plan, shardings, together=seeds.ndim > 0)
     draws = draws_of_epoch(seeds, 0, images=len(data.labels), batch_size=training.batch_size)
     leaf: Any = 0  # stands for an array of a result
-    determinants = (spec, forms, training.model_dump(exclude=_ARGUMENTS), plan, shardings)
+    determinants = (spec, operations, training.model_dump(exclude=_ARGUMENTS), plan, shardings)
     spread = shardings is not None
-    own = forms == "kernels"  # which do what runs long, however the rest is compiled; other forms live by XLA's loops
+    brief = operations.precompiled  # what runs long is compiled already, however XLA compiles the rest
     updates = sum(vector.size for vector in weights.params) * draws.order.shape[-2] * training.epochs
     futures = [  # the longest first
         obtain(
@@ -94,7 +95,7 @@ def compile_program(
             (state, data, draws, schedule),
             (state, leaf),
             spread=spread,
-            brief=own and updates <= BRIEF,
+            brief=brief and updates <= BRIEF,
         ),
         obtain(
             ("evaluate", *determinants),
@@ -102,7 +103,7 @@ def compile_program(
             (state, data),
             Evaluation(leaf, leaf),
             spread=spread,
-            brief=own,
+            brief=brief,
         ),
         begin,
     ]
@@ -115,7 +116,7 @@ def compile_program(
 
 def functions_of(
     network: Network,
-    forms: Forms,
+    operations: Operations,
     training: TrainingSection,
     optimizer: optax.GradientTransformationExtraArgs,
     plan: MemoryPlan = PLAIN,
@@ -124,7 +125,7 @@ def functions_of(
     together: bool = False,
 ) -> tuple[Any, Any]:
     """`Program.epoch` and `Program.evaluate` of `network`, jitted; `together`: for a vector of seeds."""
-    layout = layout_of(network, forms)
+    layout = layout_of(network, operations)
     epoch = _epoch_function(training, layout, optimizer, plan.micro_batches)
     judge = partial(evaluate, layout=layout, micro_batches=plan.micro_batches)
     if together:
@@ -140,11 +141,11 @@ def functions_of(
     )
 
 
-def layout_of(network: Network, forms: Forms) -> Layout:
+def layout_of(network: Network, operations: Operations) -> Layout:
     """How the variables of `network` are packed, and the rest of it."""
     graphdef, *states = nnx.split(network, nnx.Param, nnx.BatchStat)
-    params, stats = (packing_of(state, forms) for state in states)
-    return Layout(graphdef, params, stats, forms)
+    params, stats = (packing_of(state, operations) for state in states)
+    return Layout(graphdef, params, stats, operations)
 
 
 def weights_of(network: Network) -> Weights:
@@ -180,7 +181,10 @@ def init_function(
 
     def init(seeds: UInt32[np.ndarray, "*s"]) -> TrainState:
         generators = map(init_generator, np.atleast_1d(seeds).tolist())
-        drawn = [weights_of(Network(spec, forms="native", dropout=training.dropout, rng=rng)) for rng in generators]
+        drawn = [
+            weights_of(Network(spec, operations=NativeOperations(), dropout=training.dropout, rng=rng))
+            for rng in generators
+        ]
         weights = jax.tree.map(lambda *each: np.stack(each) if shape else each[0], *drawn)
         begun: TrainState = program.result()(weights)
         return begun

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from scalesearch.models.ops.select import Forms, repack
+from scalesearch.models.ops.base import Operations
 
 
 class Packed(NamedTuple):
@@ -32,7 +32,7 @@ class Packing(NamedTuple):
     unpack: Callable[[Packed], Any]
 
 
-def packing_of(template: Any, forms: Forms) -> Packing:
+def packing_of(template: Any, operations: Operations) -> Packing:
     """The packing of trees like `template` (arrays, or `jax.ShapeDtypeStruct` for them) of float32."""
     paths, structure = jax.tree.flatten_with_path(template)
     groups = [_group(path) for path, _ in paths]
@@ -41,10 +41,13 @@ def packing_of(template: Any, forms: Forms) -> Packing:
     def pack(tree: Any) -> Packed:
         leaves = jax.tree.leaves(tree)
         parts = [[leaf for leaf, own in zip(leaves, groups, strict=True) if own == group] for group in (0, 1)]
-        return Packed(*(repack(part, [(_size(part),)], forms)[0] if part else jnp.zeros(0) for part in parts))
+        lines = (operations.repack(part, [(_size(part),)])[0] if part else jnp.zeros(0) for part in parts)
+        return Packed(*lines)
 
     def unpack(packed: Packed) -> Any:
-        parts = [iter(repack([vector], own, forms) if own else []) for vector, own in zip(packed, shapes, strict=True)]
+        parts = [
+            iter(operations.repack([vector], like) if like else []) for vector, like in zip(packed, shapes, strict=True)
+        ]
         return jax.tree.unflatten(structure, [next(parts[group]) for group in groups])
 
     return Packing(pack, unpack)

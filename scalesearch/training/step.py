@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from scalesearch.data.feed import EpochData, standardise
-from scalesearch.models.ops.select import Forms, cross_entropy
+from scalesearch.models.ops.base import Operations
 from scalesearch.training.average import update_average
 from scalesearch.training.packing import Packed, Packing
 
@@ -44,12 +44,12 @@ class TrainState:
 
 
 class Layout(NamedTuple):
-    """How weights become a network: its static graph, the packing of its two kinds of variables, its forms."""
+    """How weights become a network: its static graph, the packing of its two kinds of variables, its operations."""
 
     graphdef: nnx.GraphDef[Any]
     params: Packing
     stats: Packing
-    forms: Forms
+    operations: Operations
 
 
 class Evaluation(NamedTuple):
@@ -88,7 +88,8 @@ def train_step(
     def loss_of(params: Any, images: Array, labels: Array, key: Any) -> tuple[Float[Array, ""], Any]:
         network = nnx.merge(layout.graphdef, params, stats)
         logits = network(images, train=True, dropout_key=key)
-        return cross_entropy(logits, labels, label_smoothing, layout.forms).mean(), nnx.state(network, nnx.BatchStat)
+        losses = layout.operations.loss(logits, labels, label_smoothing)
+        return losses.mean(), nnx.state(network, nnx.BatchStat)
 
     def gradient(images: Any, labels: Any, key: Any) -> tuple[Float[Array, ""], Packed, Packed]:
         # The gradient is taken by the tree and then packed: through `unpack` it would be a sum of padded vectors.
@@ -135,7 +136,7 @@ def evaluate(state: TrainState, data: EpochData, *, layout: Layout, micro_batche
         network = nnx.merge(layout.graphdef, params, stats)
         logits = network(standardise(images, data.mean, data.std), train=False)
         real = labels >= 0
-        loss = jnp.where(real, cross_entropy(logits, jnp.maximum(labels, 0), 0.0, layout.forms), 0).sum()
+        loss = jnp.where(real, layout.operations.loss(logits, jnp.maximum(labels, 0), 0.0), 0).sum()
         right = (real & (logits.argmax(1) == labels)).sum()
         return (totals[0] + loss, totals[1] + right), None
 

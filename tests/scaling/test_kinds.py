@@ -46,6 +46,7 @@ cost.__path__.append(sys.argv[1])
 
 from scalesearch.errors import InputError
 from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.scaling.stage import StageSpec
 from scalesearch.scaling.cost.count import complexity
 from scalesearch.search.plan.design import make_plan
 from scalesearch.study.load import parse_study

@@ -19,7 +19,7 @@ from jax import numpy as jnp
 from scalesearch.data.feed import prepare
 from scalesearch.data.splits import Splits, load_splits
 from scalesearch.models.network import Network
-from scalesearch.models.ops.select import choose_forms
+from scalesearch.models.ops.select import named, select
 from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.stage import make_stage
 from scalesearch.study.load import default_study_path, load_study
@@ -78,7 +78,7 @@ def compiled(splits: Splits, spec: ArchitectureSpec, plan: MemoryPlan, **changes
     training = TRAINING.model_copy(update=changes)
     data = prepare(splits.train, splits.validation, spec.resolution, training.batch_size)
     schedule = schedule_of(training, count_steps(training, len(splits.train)))
-    return compile_program(spec, choose_forms("auto", "cpu"), training, data, schedule, np.array(0, np.uint32), plan)
+    return compile_program(spec, select("auto", "cpu"), training, data, schedule, np.array(0, np.uint32), plan)
 
 
 @pytest.fixture(scope="module")
@@ -194,9 +194,9 @@ def test_parts_of_a_batch_add_up_to_its_step() -> None:
     """Of two equal halves each has the statistics of the whole: loss, statistics and the next weights are the same."""
     training = TRAINING.model_copy(update={"dropout": 0.0})
     optimizer = build_optimizer(training)
-    forms = choose_forms("auto", "cpu")
-    network = Network(SPEC, forms=forms, dropout=0.0, rng=init_generator(0))
-    layout = layout_of(network, forms)
+    operations = select("auto", "cpu")
+    network = Network(SPEC, operations=operations, dropout=0.0, rng=init_generator(0))
+    layout = layout_of(network, operations)
     half = np.random.default_rng(1).normal(size=(8, 14, 14, 1)).astype(np.float32)
     images, labels = np.concatenate([half, half]), np.tile(np.arange(8, dtype=np.int32), 2)
 
@@ -304,9 +304,9 @@ def test_bfloat16_computes_in_half_the_bits_and_keeps_its_variables_in_all(split
     assert {leaf.dtype for leaf in jax.tree.leaves(state.weights)} == {jnp.dtype("float32")}
 
 
-@pytest.mark.parametrize("forms", ["shift", "native"])
-def test_bfloat16_maps_float32_statistics_and_logits(forms: Any) -> None:
-    network = Network(SPEC, forms=forms, dropout=0.0, rng=init_generator(0), precision="bfloat16")
+@pytest.mark.parametrize("name", ["shift", "native"])
+def test_bfloat16_maps_float32_statistics_and_logits(name: Any) -> None:
+    network = Network(SPEC, operations=named(name), dropout=0.0, rng=init_generator(0), precision="bfloat16")
     images = jnp.ones((4, 14, 14, 1))
     graphdef, state = nnx.split(network)
     traced = jax.make_jaxpr(lambda images: nnx.merge(graphdef, state)(images, train=True))(images)

@@ -11,6 +11,7 @@ from flax import nnx
 from scalesearch.data.feed import EpochData, prepare, standardise
 from scalesearch.data.sources import Split
 from scalesearch.models.network import Network
+from scalesearch.models.ops.native import NativeOperations
 from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.stage import make_stage
 from scalesearch.study.sections import TrainingSection
@@ -51,7 +52,7 @@ class Trained:
             epochs=2, batch_size=8, learning_rate=1, optimizer="sgd", momentum=0.0, ema_decay=ema_decay
         )
         self.train, self.validation = split(8), split(11)
-        network = Network(SPEC, forms="native", dropout=0.0, rng=RNG)
+        network = Network(SPEC, operations=NativeOperations(), dropout=0.0, rng=RNG)
         self.layout: Layout = layout_of(network, "native")
         optimizer = build_optimizer(training)
         init, _, _ = init_function(SPEC, training, optimizer, weights_of(network))
