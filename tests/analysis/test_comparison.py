@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from scipy.stats import t as student
-from tests.planted import with_losses
 
 from scalesearch.analysis.comparison import compare, critical_value
 from scalesearch.analysis.tables import candidates_table, trials_table
+from tests.planted import with_losses
 
 
 def test_the_critical_value_is_dunnetts() -> None:
@@ -47,7 +47,7 @@ def test_the_best_by_its_mean_is_tied_with_itself_and_chances_sum_to_one() -> No
 
 
 def test_the_chance_of_two_candidates_is_students() -> None:
-    """P(mean 1 < mean 2) by the bootstrap: Student's t of their difference ÷ (s · √(2/n)) with (2 − 1)(n − 1) degrees."""
+    """P(mean 1 < mean 2) by the bootstrap is Student's t of their difference ÷ (s · √(2/n)), n − 1 degrees."""
     losses = np.array([[1.00, 1.02, 1.05, 0.99], [1.03, 1.01, 1.06, 1.04]])
     compared = compare(trials_table(with_losses(losses)), "val_loss")
     difference = losses[1] - losses[0]

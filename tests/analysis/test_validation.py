@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.stats import t as student
-from tests.planted import with_losses
 
 from scalesearch.analysis.validation import (
     COLUMNS,
@@ -18,6 +17,7 @@ from scalesearch.analysis.validation import (
 )
 from scalesearch.results.records import TrialRecord
 from scalesearch.scaling.architecture import ArchitectureSpec
+from tests.planted import with_losses
 
 NAMES = ("the rule", "depth only", "width only", "equal shares")
 
