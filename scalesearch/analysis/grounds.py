@@ -15,7 +15,7 @@ from scalesearch.analysis.signal import Signal
 from scalesearch.analysis.statistics import SIGNIFICANT
 from scalesearch.analysis.surfaces.base import Surface
 from scalesearch.analysis.tables import SHARE_COLUMNS
-from scalesearch.runtime.text import plural
+from scalesearch.runtime.text import percent, plural
 from scalesearch.scaling.simplex import FAR, NAMES, Shares
 
 # Number of candidates, the most influential, that are left out in turn to see whether one of them decides the choice.
@@ -89,7 +89,7 @@ def certainty_of(region: Region | None, budget: float, tied: int, finished: int)
     if 1 < len(places) <= MOST_LISTED:
         pieces += f" with their best points at {'; '.join(map(shares_text, places))}"
     return (
-        f"If the surface is right, the {region.level:.0%} confidence intervals are {bounds} ({region.part_text} of the "
+        f"If the surface is right, the {percent(region.level)} confidence intervals are {bounds} ({region.part_text} of the "
         f"triangle{pieces}). {by_seeds}"
     )
 

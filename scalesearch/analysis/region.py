@@ -13,6 +13,7 @@ from scipy.spatial import KDTree
 from scalesearch.analysis.statistics import LEVEL, FloatArray
 from scalesearch.analysis.surfaces.base import Surface
 from scalesearch.analysis.surfaces.lattices import lattice_around, lattice_between
+from scalesearch.runtime.text import percent
 from scalesearch.scaling.simplex import Shares
 
 # The region is searched on lattices of the triangle, each three times as fine as the last and only around the points
@@ -56,8 +57,8 @@ class Region:
 
     @property
     def part_text(self) -> str:
-        """`part` as text: `21.0%`, or `less than 0.1%`."""
-        return f"{self.part:.1%}" if self.part >= 0.001 else "less than 0.1%"
+        """`part` as text: `21 %`, or `less than 0.1 %`."""
+        return percent(self.part) if self.part >= 0.001 else "less than 0.1 %"
 
     def intervals(self, budget: float) -> dict[str, tuple[float, float]]:
         """Intervals of α, β and γ for `budget`; jointly they hold with at least the region's confidence."""

@@ -10,6 +10,7 @@ from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.region import Region
 from scalesearch.analysis.statistics import SIGNIFICANT
 from scalesearch.analysis.surfaces.base import Surface
+from scalesearch.runtime.text import percent
 
 # A choice is resolved only if another split could gain at most this part of the range between the best split and the
 # worst; above half of that it is resolved narrowly.
@@ -114,7 +115,7 @@ def _verdict(model: TwoWay, label: str, surface: Surface | None, region: Region 
     f = "" if model.f is None else f"F = {model.f:.3g}, "
     facts = f"{spread}, against a seed noise of {math.sqrt(model.noise_variance):.3g} ({f}p = {model.p:.2g})"
     if model.p >= SIGNIFICANT:
-        return f"Not resolved: seed noise explains the differences. {facts}. Run more seeds or a longer schedule."
+        return f"Not resolved: candidates do not differ by more than seed noise. {facts}. Run more seeds or a longer schedule."
 
     # The surface against a constant.
     if surface is None or region is None:
@@ -123,8 +124,8 @@ def _verdict(model: TwoWay, label: str, surface: Surface | None, region: Region 
         return f"Not resolved: the shares do not explain the differences (p = {surface.p:.2g}). {facts}."
 
     # What another split could gain.
-    lost = region.regret / region.range
-    gain = f"{region.regret:.3g}, {lost:.0%} of the best-to-worst range ({region.level:.0%} confidence{surface.caveat})"
+    part, level = percent(region.regret / region.range, 2), percent(region.level)
+    gain = f"{region.regret:.3g}, {part} of the best-to-worst range ({level} confidence{surface.caveat})"
     facts = f"{facts}, and the shares explain it (p = {surface.p:.2g})"
     if region.regret > AT_STAKE * region.range:
         return f"Not resolved: another split could gain up to {gain}. {facts}. Run more seeds."

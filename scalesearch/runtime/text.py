@@ -1,4 +1,4 @@
-"""Small pieces of text that every room needs: counted nouns and the first line of an error."""
+"""Small pieces of text that every room needs: counted nouns, percentages and the first line of an error."""
 
 from __future__ import annotations
 
@@ -10,6 +10,15 @@ def plural(count: int, noun: str) -> str:
     ('1 candidate', '1,200 candidates')
     """
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def percent(fraction: float, digits: int = 3) -> str:
+    """A fraction in percent, to so many significant digits and at most two decimals.
+
+    >>> percent(0.05), percent(0.31729), percent(0.26198, 2)
+    ('5 %', '31.7 %', '26 %')
+    """
+    return f"{round(100 * fraction, 2):.{digits}g} %"
 
 
 def first_line(error: BaseException) -> str:
