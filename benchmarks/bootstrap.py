@@ -75,7 +75,7 @@ def _optima(records: tuple[TrialRecord, ...], resamples: int, draw: np.random.Ge
     table = candidates_table(records, BUDGET, "val_loss")
     fit = fit_surface(table, BUDGET, "val_loss")
     shares = np.array([record.candidate.shares.values for record in records])
-    log_ratio = np.log([record.candidate.macs_ratio / BUDGET for record in records])
+    log_ratio = np.log([record.candidate.cost_ratio / BUDGET for record in records])
     design = np.column_stack([mixture_terms(shares, TERMS[QUADRATIC]), log_ratio])
     losses = np.array([[seed.val_loss for seed in record.seeds] for record in records])
     found = []

@@ -183,7 +183,7 @@ def planted_evaluate(
         spec = candidate.spec
         of_run = np.random.default_rng((key, seed, spec.resolution, *spec.depths, *spec.widths))
         of_seed = np.random.default_rng((key, seed))
-        last = surface.at(candidate.shares, candidate.macs_ratio)
+        last = surface.at(candidate.shares, candidate.cost_ratio)
         last += seed_sd * of_seed.standard_normal() + noise_sd * of_run.standard_normal()
         curve = tuple(last + 0.4 * (EPOCHS - epoch - 1) for epoch in range(EPOCHS))
         accuracy = tuple(math.exp(-max(loss, 0.0)) for loss in curve)

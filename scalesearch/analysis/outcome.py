@@ -126,7 +126,9 @@ class Outcome:
         less.
         """
         baseline = self.study.resolved_baseline()
-        feasible = feasible_set(baseline.spec, baseline.rounding, self.study.budget, self.study.tolerance)
+        feasible = feasible_set(
+            baseline.spec, baseline.rounding, self.study.budget, self.study.tolerance, self.study.cost
+        )
         return feasible.without_twins().nearest(self.choice.shares, self.study.budget)
 
 

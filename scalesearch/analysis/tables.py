@@ -103,7 +103,7 @@ def trials_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
     rows: list[tuple[Any, ...]] = []
     shares_of: dict[int, tuple[float, ...]] = {}
     for trial, (record, number) in enumerate(zip(records, candidate_numbers(records), strict=True)):
-        key, ratio = (trial, number, record.phi), record.candidate.macs_ratio
+        key, ratio = (trial, number, record.phi), record.candidate.cost_ratio
         shares = shares_of.get(number) or shares_of.setdefault(number, record.candidate.shares.values)
         speed = (record.images_per_second, record.compile_seconds, record.device)
         failure = _failure(record)
@@ -164,7 +164,7 @@ def _remove_seed_effects(table: pd.DataFrame, trials: pd.DataFrame) -> None:
 def _candidate_row(number: int, record: TrialRecord, budget: float, compared: Mapping[Any, Any]) -> tuple[Any, ...]:
     candidate: Candidate = record.candidate
     realised, nominal, cost, spec = candidate.coefficients, candidate.nominal, candidate.complexity, candidate.spec
-    error = candidate.macs_ratio / budget**record.phi - 1
+    error = candidate.cost_ratio / budget**record.phi - 1
     seeds = () if record.status == PRUNED else record.seeds  # a pruned seed has no result to compare
     return (
         number,
@@ -172,7 +172,7 @@ def _candidate_row(number: int, record: TrialRecord, budget: float, compared: Ma
         *(realised.alpha, realised.beta, realised.gamma),
         *candidate.shares.values,
         *(nominal.alpha, nominal.beta, nominal.gamma),
-        *(cost.macs, candidate.macs_ratio, error, cost.params, cost.activations),
+        *(cost.macs, candidate.cost_ratio, error, cost.params, cost.activations),
         *(_text(spec.depths), _text(spec.widths), spec.resolution),
         len(seeds),
         *_mean_and_sd([seed.val_loss for seed in seeds]),

@@ -173,7 +173,7 @@ def validation_table(
         half = math.nan if row == rule_row else _half_width(by_seed[:, rule_row] - by_seed[:, row], len(specs) - 1)
         verdict = "" if row == rule_row else _judged(ahead, half)
         rows.append(
-            (", ".join(names[spec]), *candidate.shares.values, candidate.macs_ratio, int(model.counts[row]),
+            (", ".join(names[spec]), *candidate.shares.values, candidate.cost_ratio, int(model.counts[row]),
              float(model.means[row]), ahead, ahead - half, ahead + half, verdict)
         )  # fmt: skip
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict(COLUMNS))

@@ -42,7 +42,7 @@ class Published:
     coefficients: Coefficients
     pixels: int
     complexity: Complexity
-    macs_ratio: float
+    cost_ratio: float
     phi: tuple[float, float, float]
     even: float
     shares: Shares
@@ -54,7 +54,7 @@ class Published:
             **dataclasses.asdict(self.coefficients),
             "resolution": self.pixels,
             **dataclasses.asdict(self.complexity),
-            "macs_ratio": self.macs_ratio,
+            "macs_ratio": self.cost_ratio,
             "phi": dict(zip(("depth", "width", "resolution"), self.phi, strict=True)),
             "even_phi": self.even,
             "shares": dataclasses.asdict(self.shares),
@@ -107,7 +107,7 @@ def published_sentences(family: Sequence[Published]) -> tuple[str, ...]:
             f"{', '.join(f'{one.even:.2f}' for one in family)} does."
         ),
         (
-            f"{last.name} really costs {last.macs_ratio:.1f} times B0; "
-            f"φ = {len(family)} of α, β, γ would cost {member.macs_ratio:.1f} times."
+            f"{last.name} really costs {last.cost_ratio:.1f} times B0; "
+            f"φ = {len(family)} of α, β, γ would cost {member.cost_ratio:.1f} times."
         ),
     )

@@ -225,7 +225,7 @@ def show_result(outcome: Outcome, files: Sequence[Path]) -> None:
         nearest = outcome.nearest
         screen.say(
             f"Nearest network that costs {outcome.rule.budget:g}× within {percent(outcome.study.tolerance)}: "
-            f"{network(nearest.spec)} ({nearest.macs_ratio:.3f}×)"
+            f"{network(nearest.spec)} ({nearest.cost_ratio:.3f}×)"
         )
         screen.title("Family")
         show_family(outcome.family())

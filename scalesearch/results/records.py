@@ -111,7 +111,7 @@ def candidate_to_json(candidate: Candidate) -> dict[str, Any]:
         "shares": dataclasses.asdict(candidate.shares),
         "nominal": dataclasses.asdict(candidate.nominal),
         "macs": candidate.complexity.macs,
-        "macs_ratio": candidate.macs_ratio,
+        "macs_ratio": candidate.cost_ratio,
         "params": candidate.complexity.params,
         "activations": candidate.complexity.activations,
         "spec": candidate.spec.to_json(),
@@ -125,7 +125,7 @@ def candidate_from_json(document: Mapping[str, Any]) -> Candidate:
         coefficients=Coefficients(document["alpha"], document["beta"], document["gamma"]),
         nominal=Coefficients(**document["nominal"]),
         complexity=Complexity(document["macs"], document["params"], document["activations"]),
-        macs_ratio=document["macs_ratio"],
+        cost_ratio=document["macs_ratio"],
     )
 
 

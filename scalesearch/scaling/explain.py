@@ -13,6 +13,7 @@ import numpy as np
 
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.compound import Baseline, round_widths
+from scalesearch.scaling.cost.budgeted import MACS
 from scalesearch.scaling.cost.count import FloatArray, areas, count, tabulate
 from scalesearch.scaling.family import FamilyMember, members
 
@@ -40,7 +41,7 @@ class Explained:
     @property
     def off(self) -> float:
         """Real ÷ nominal cost."""
-        return self.member.macs_ratio / self.nominal
+        return self.member.cost_ratio / self.nominal
 
     @property
     def factors(self) -> dict[str, float]:
@@ -78,7 +79,7 @@ def _told(one: Explained, blocks: int) -> tuple[str, str]:
     member = one.member
     asked, got = member.coefficients.alpha * blocks, sum(member.spec.depths)
     off = (
-        f"φ = {member.phi:g} is furthest from that: {member.macs_ratio:.4g} times the baseline's, which is "
+        f"φ = {member.phi:g} is furthest from that: {member.cost_ratio:.4g} times the baseline's, which is "
         f"{one.off:.3f} times the nominal {one.nominal:.4g}."
     )
     factors = (
@@ -100,8 +101,8 @@ def _explained(own: Baseline, coefficients: Coefficients, member: FamilyMember) 
     steps = [cost[0, 0, 0], cost[1, 0, 0], cost[1, 1, 0], cost[1, 1, 1]]
     depth, width, resolution = (float(after / before) for before, after in itertools.pairwise(steps))
     nominal = coefficients.product**member.phi
-    base_macs = member.complexity.macs / member.macs_ratio
-    return Explained(member, nominal, float(steps[0]) / base_macs / nominal, depth, width, resolution)
+    baseline_cost = MACS.amount(member.complexity) / member.cost_ratio
+    return Explained(member, nominal, float(steps[0]) / baseline_cost / nominal, depth, width, resolution)
 
 
 def _cost_by_what_is_rounded(own: Baseline, member: FamilyMember) -> FloatArray:
@@ -117,6 +118,6 @@ def _cost_by_what_is_rounded(own: Baseline, member: FamilyMember) -> FloatArray:
     depths = np.array([np.multiply(spec.depths, member.coefficients.alpha), member.spec.depths])
     area = areas(spec, np.array([spec.resolution, member.spec.resolution])).astype(float)
     area[:-1, 0] *= member.coefficients.gamma**2  # the last level is the pooled vector
-    macs = count(tabulate(spec, widths).macs, depths, area)
+    macs = count(MACS.table(tabulate(spec, widths)), depths, area)
     lagrange = np.array([(beta - 2) * (beta - 3) / 2, -(beta - 1) * (beta - 3), (beta - 1) * (beta - 2) / 2])
     return np.stack([np.einsum("w,dwr->dr", lagrange, macs[:, :3]), macs[:, 3]], axis=1)

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.compound import Rounding, round_depths, round_widths, scale, spread_depth
-from scalesearch.scaling.cost.count import FloatArray, Table, areas, complexity, count, tabulate
+from scalesearch.scaling.cost.budgeted import MACS, Cost
+from scalesearch.scaling.cost.count import FloatArray, Table, areas, count, tabulate
 from scalesearch.scaling.cost.tally import IntArray
 
 
@@ -51,14 +52,14 @@ class Axes:
         )
 
 
-def reachable(baseline: ArchitectureSpec, rounding: Rounding, highest: float) -> Axes:
-    """All that is part of some network of at most `highest` macs, with no realised coefficient below 1."""
+def reachable(baseline: ArchitectureSpec, rounding: Rounding, highest: float, cost: Cost = MACS) -> Axes:
+    """All that is part of some network whose cost is at most `highest`, with no realised coefficient below 1."""
     one_depth = np.array([baseline.depths], np.int64)
     one_area = areas(baseline, np.array([baseline.resolution], np.int64))
 
-    bound = _first(lambda m: complexity(scale(baseline, Coefficients(1, m, 1), rounding)).macs, highest)
+    bound = _first(lambda m: cost.of(scale(baseline, Coefficients(1, m, 1), rounding)), highest)
     beta, widths = _widths(baseline, rounding, bound)
-    table = tabulate(baseline, widths).macs
+    table = cost.table(tabulate(baseline, widths))
     affordable = count(table, one_depth, one_area)[0, :, 0] <= highest
     beta, widths = beta[affordable], widths[affordable]
     # Only a row that narrows a stage can be cheaper than the baseline's own.

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 from scalesearch.baselines.published import NAMES, baseline
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.compound import Baseline, DepthRounding, HeadRounding, Rounding, StemRounding
+from scalesearch.scaling.cost.budgeted import MACS, Cost
 from scalesearch.scaling.feasible import MAX_BUDGET
 from scalesearch.scaling.stage import StageSpec, kinds
 
@@ -246,6 +247,11 @@ class Study(_Section):
             head=section.head or own.head,
         )
         return Baseline(self.baseline.name, spec, rounding)
+
+    @property
+    def cost(self) -> Cost:
+        """What the budget counts."""
+        return MACS
 
     @model_validator(mode="after")
     def _parts_make_sense(self) -> Self:

@@ -60,7 +60,7 @@ def test_planted_variance_components_are_recovered() -> None:
     """Fifteen candidates by 40 seeds: 546 degrees of freedom, so a deviation is known to 3 %; four of them."""
     planted = PlantedSurface()
     result = signal(planted_records(planted, seeds=tuple(range(40)), seed_sd=0.05, noise_sd=0.01))
-    truth = [planted.at(r.candidate.shares, r.candidate.macs_ratio) for r in planted_records(planted, seeds=(0,))]
+    truth = [planted.at(r.candidate.shares, r.candidate.cost_ratio) for r in planted_records(planted, seeds=(0,))]
     assert result.seed_sd is not None
     assert result.seed_sd == pytest.approx(0.01, rel=0.12)
     assert result.noise == pytest.approx(result.seed_sd / np.sqrt(40), rel=1e-12)

@@ -49,7 +49,7 @@ def test_trials_are_one_row_a_seed_and_one_a_failure():
     assert first["train_loss"] == source.seeds[0].train_loss[-1]
     assert first["seconds"] == source.seeds[0].train_seconds
     assert first["epochs"] == 3
-    assert first["macs_ratio"] == source.candidate.macs_ratio
+    assert first["macs_ratio"] == source.candidate.cost_ratio
 
 
 def test_pruned_ones_keep_their_epochs_but_have_no_result():
@@ -75,7 +75,7 @@ def test_candidates_carry_means_and_exact_costs():
     assert row["val_loss"] == pytest.approx(statistics.mean(losses), rel=1e-14)
     assert row["val_loss_sd"] == pytest.approx(statistics.stdev(losses), rel=1e-12)
     assert row["macs"] == source.candidate.complexity.macs
-    assert row["macs_error"] == pytest.approx(source.candidate.macs_ratio / 2 - 1, abs=1e-15)
+    assert row["macs_error"] == pytest.approx(source.candidate.cost_ratio / 2 - 1, abs=1e-15)
     assert row["depths"] == " ".join(map(str, source.candidate.spec.depths))
     assert row["widths"] == " ".join(map(str, source.candidate.spec.widths))
     assert row["nominal_beta"] == source.candidate.nominal.beta

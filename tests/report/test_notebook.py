@@ -141,7 +141,7 @@ def test_a_family_and_its_explanation_show_a_row_a_member(run: Run) -> None:
     assert [row[0] for row in shown.rows] == ["φ", "0", "1", "2"]
     assert shown.rows[2][3] == f"{explained.members[1].off:.3f}"
     assert explained.sentences[1] in shown.text
-    macs = f"{run.nearest.complexity.macs:,} ({run.nearest.macs_ratio:.3f} × the baseline)"
+    macs = f"{run.nearest.complexity.macs:,} ({run.nearest.cost_ratio:.3f} × the baseline)"
     assert ["macs", macs] in Text(run.nearest).rows
 
 

@@ -80,7 +80,7 @@ def test_a_family_says_what_its_members_should_cost_and_do(run: Run) -> None:
     members = run.family((0, 1, 2))
     table = networks.family(members)
     assert table.select("phi", "nominal").rows == (("0", "1×"), ("1", "2×"), ("2", "4×"))
-    assert table.select("real_cost").rows[2] == (f"{members[2].macs_ratio:.4g}×",)
+    assert table.select("real_cost").rows[2] == (f"{members[2].cost_ratio:.4g}×",)
     assert table.select("macs").rows[1] == (f"{members[1].complexity.macs:,}",)
 
 

@@ -70,7 +70,7 @@ def test_the_rule_is_that_of_coefficients_json(tmp_path: Path) -> None:
 
 def test_the_nearest_network_costs_the_budget(tmp_path: Path) -> None:
     run = planted_run(tmp_path)
-    assert abs(run.nearest.macs_ratio / 2 - 1) <= run.study.tolerance
+    assert abs(run.nearest.cost_ratio / 2 - 1) <= run.study.tolerance
     asked = np.array(run.choice.shares.values)
     assert np.abs(np.array(run.nearest.shares.values) - asked).max() < 0.05
     assert run.to_json()["nearest"]["spec"] == run.nearest.spec.to_json()

@@ -100,9 +100,9 @@ def _found(base: ArchitectureSpec, rounding: Rounding, budget: float, tolerance:
         # A geometric mean of 1 carries a few units in the last place.
         assert min(dataclasses.astuple(candidate.coefficients)) >= 1 - 1e-12
         assert candidate.complexity == complexity(candidate.spec)
-        assert candidate.macs_ratio == candidate.complexity.macs / complexity(base).macs
-        assert abs(candidate.macs_ratio / budget - 1) <= tolerance + 1e-12
-        assert found.macs_ratio[row] == pytest.approx(candidate.macs_ratio, rel=1e-12)
+        assert candidate.cost_ratio == candidate.complexity.macs / complexity(base).macs
+        assert abs(candidate.cost_ratio / budget - 1) <= tolerance + 1e-12
+        assert found.cost_ratio[row] == pytest.approx(candidate.cost_ratio, rel=1e-12)
         assert found.shares[row] == pytest.approx(candidate.shares.values, abs=1e-9)
         specs.append(candidate.spec)
     return specs
@@ -209,11 +209,11 @@ def test_promises_hold_for_every_baseline(name: str, depth: DepthRounding, budge
         assert len(np.unique(axis, axis=0)) == len(axis)
     assert found.shares.min() >= 0
     assert np.abs(found.shares.sum(axis=1) - 1).max() < 1e-12
-    assert np.abs(found.macs_ratio / budget - 1).max() <= 0.02 + 1e-12
+    assert np.abs(found.cost_ratio / budget - 1).max() <= 0.02 + 1e-12
     for row in np.linspace(0, len(found) - 1, 12).astype(int).tolist():
         candidate = found.candidate(row)
         assert scale(own.spec, candidate.nominal, rounding) == candidate.spec
-        assert abs(candidate.macs_ratio / budget - 1) <= 0.02 + 1e-12
+        assert abs(candidate.cost_ratio / budget - 1) <= 0.02 + 1e-12
         assert candidate.coefficients.alpha == sum(candidate.spec.depths) / sum(own.spec.depths)
         assert candidate.coefficients.gamma == candidate.spec.resolution / own.spec.resolution
 
@@ -268,7 +268,7 @@ def test_a_large_set_is_thinned_and_says_so(depth: DepthRounding) -> None:
     found = feasible_set(own.spec, dataclasses.replace(own.rounding, depth=depth), 64, 0.02)
     assert found.counted <= feasible.MAX_COUNTED < found.combinations
     assert len(found) > 1000
-    assert np.abs(found.macs_ratio / 64 - 1).max() <= 0.02 + 1e-12
+    assert np.abs(found.cost_ratio / 64 - 1).max() <= 0.02 + 1e-12
     # Thinned evenly: the set still reaches near every corner of the triangle.
     assert found.shares.max(axis=0).min() > 0.95
 
@@ -289,7 +289,7 @@ def test_counting_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(feasible, "_CHUNK", 1)
     pieces = feasible_set(own.spec, own.rounding, 2, 0.02)
     assert np.array_equal(whole.index, pieces.index)
-    assert np.array_equal(whole.macs_ratio, pieces.macs_ratio)
+    assert np.array_equal(whole.cost_ratio, pieces.cost_ratio)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def test_the_advice_for_an_empty_set_works(
     named = re.search(r"the nearest costs ([\d.]+)×: raise `tolerance` to ([\d.]+)", message)
     assert named, message
     raised = feasible_set(base, rounding, budget, float(named[2]))
-    nearest = float(raised.macs_ratio[np.abs(raised.macs_ratio / budget - 1).argmin()])
+    nearest = float(raised.cost_ratio[np.abs(raised.cost_ratio / budget - 1).argmin()])
     assert f"{nearest:.7g}" == named[1]
     # The named tolerance is no looser than its four digits make it.
     assert abs(nearest / budget - 1) > float(named[2]) - 2e-4

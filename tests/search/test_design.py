@@ -42,13 +42,13 @@ def test_lattice_of_degree_4_plans_its_15_points_each_at_the_nearest_feasible_ne
     found = whole.without_twins()
     assert (plan.feasible, plan.computed, plan.counted) == (len(whole), len(found), whole.counted)
     for trial in plan.trials:
-        assert abs(trial.candidate.macs_ratio / 2 - 1) <= 0.02
+        assert abs(trial.candidate.cost_ratio / 2 - 1) <= 0.02
         apart = np.linalg.norm(found.shares - np.array(trial.target.values), axis=1)
         assert trial.distance == pytest.approx(math.dist(trial.target.values, trial.candidate.shares.values), abs=1e-12)
         # Nearest in shares, but for what a nearer cost is worth: at most 2 % of ln-cost, 0.02 / ln 2 in shares.
         assert trial.distance <= apart.min() + 0.02 / math.log(2) + 1e-9
-        gaps = np.hypot(apart * math.log(2), np.log(found.macs_ratio / 2))
-        own_gap = math.hypot(trial.distance * math.log(2), math.log(trial.candidate.macs_ratio / 2))
+        gaps = np.hypot(apart * math.log(2), np.log(found.cost_ratio / 2))
+        own_gap = math.hypot(trial.distance * math.log(2), math.log(trial.candidate.cost_ratio / 2))
         assert own_gap == pytest.approx(gaps.min(), abs=1e-9)
 
 
@@ -59,7 +59,7 @@ def test_points_that_share_a_network_plan_it_once_for_the_nearest_of_them() -> N
     assert len(keepers) == len(plan.trials) < len(lattice(12)) == 91
     own = study.resolved_baseline()
     found = feasible_set(own.spec, own.rounding, 2.0, 0.001).without_twins()
-    logs = np.log(found.macs_ratio / 2)
+    logs = np.log(found.cost_ratio / 2)
     for point in lattice(12):
         gaps = np.hypot(np.linalg.norm(found.shares - np.array(point.values), axis=1) * math.log(2), logs)
         candidate = found.candidate(int(gaps.argmin()))
@@ -69,7 +69,7 @@ def test_points_that_share_a_network_plan_it_once_for_the_nearest_of_them() -> N
 def test_qmc_is_its_seeds_own_and_lies_in_the_triangle() -> None:
     def targets(seed: int) -> tuple[Shares, ...]:
         plan = make_plan(planted_study(design={"kind": "qmc", "size": 15, "seed": seed}))
-        assert all(abs(trial.candidate.macs_ratio / 2 - 1) <= 0.02 for trial in plan.trials)
+        assert all(abs(trial.candidate.cost_ratio / 2 - 1) <= 0.02 for trial in plan.trials)
         return tuple(trial.target for trial in plan.trials)
 
     assert targets(3) == targets(3)
@@ -95,16 +95,16 @@ def test_grid_snaps_its_points_to_networks_that_cost_the_budget() -> None:
     plan = make_plan(planted_study(design={"kind": "grid", "step": 0.1}))
     assert len(plan.trials) == len(plan.distinct) > 10
     for trial in plan.trials:
-        assert abs(trial.candidate.macs_ratio / 2 - 1) <= 0.02
+        assert abs(trial.candidate.cost_ratio / 2 - 1) <= 0.02
 
 
 def test_papers_grid_has_109_points_65_networks_and_their_real_cost() -> None:
     plan = paper_grid()
     assert len(plan.trials) == 109
     assert len(plan.distinct) == len({trial.candidate.spec for trial in plan.trials}) == 65
-    ratios = np.array([trial.candidate.macs_ratio for trial in plan.distinct])
+    ratios = np.array([trial.candidate.cost_ratio for trial in plan.distinct])
     assert (round(ratios.min(), 2), round(ratios.max(), 2)) == (1.93, 3.33)
-    points = np.array([trial.candidate.macs_ratio for trial in plan.trials])
+    points = np.array([trial.candidate.cost_ratio for trial in plan.trials])
     assert int((np.abs(points / 2 - 1) <= 0.1).sum()) == 12
     for trial in plan.trials:
         assert 1.9 - 1e-9 <= trial.candidate.nominal.product <= 2.1 + 1e-9
@@ -113,7 +113,7 @@ def test_papers_grid_has_109_points_65_networks_and_their_real_cost() -> None:
         for trial in plan.trials
         if dataclasses.astuple(trial.candidate.nominal) == pytest.approx((1.2, 1.1, 1.15))
     ]
-    assert [round(trial.candidate.macs_ratio, 2) for trial in own] == [2.57]
+    assert [round(trial.candidate.cost_ratio, 2) for trial in own] == [2.57]
 
 
 def test_nominal_grid_rounds_as_the_baselines_authors_do() -> None:

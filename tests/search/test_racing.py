@@ -78,7 +78,7 @@ def test_further_seeds_go_to_the_best_and_a_new_candidate_where_the_optimum_may_
     (new,) = (trial for trial in wanted if trial.seeds == (0, 1))
     known = [record.candidate.shares.values for record in records]
     assert min(math.dist(new.candidate.shares.values, shares) for shares in known) >= APART
-    assert abs(new.candidate.macs_ratio / 2 - 1) <= 0.02
+    assert abs(new.candidate.cost_ratio / 2 - 1) <= 0.02
     assert choice.region is not None
     assert np.linalg.norm(choice.region.points - new.candidate.shares.values, axis=1).min() <= APART
 

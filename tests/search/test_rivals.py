@@ -18,7 +18,7 @@ def test_every_split_has_its_nearest_network_at_equal_macs() -> None:
     assert names[plan.trials[0].candidate.spec][0] == RULE
     assert [trial.candidate.spec for trial in plan.trials] == list(names)
     for trial in plan.trials:
-        assert abs(trial.candidate.macs_ratio / 4 - 1) <= study.tolerance
+        assert abs(trial.candidate.cost_ratio / 4 - 1) <= study.tolerance
         # 24 blocks and a hundred pixels: every split has a network within a twentieth.
         assert np.abs(np.array(trial.candidate.shares.values) - np.array(trial.target.values)).max() < 0.05
 

@@ -30,7 +30,7 @@ def family(members: Iterable[FamilyMember]) -> Table:
             "phi": f"{member.phi:g}",
             **_times(member.coefficients, ".3f"),
             "nominal": f"{member.coefficients.product:.4g}×",
-            "real_cost": f"{member.macs_ratio:.4g}×",
+            "real_cost": f"{member.cost_ratio:.4g}×",
             **_counts(member.complexity.macs, member.complexity.params),
             "activations": f"{member.complexity.activations:,}",
             **sizes(member.spec),
@@ -47,7 +47,7 @@ def planned(candidates: Iterable[Candidate], nominal: bool) -> Table:
             **multipliers(candidate.nominal if nominal else candidate.coefficients),
             **shares(candidate.shares.values),
             "nominal": f"{candidate.nominal.product:.3f}×",
-            "real_cost": f"{candidate.macs_ratio:.3f}×",
+            "real_cost": f"{candidate.cost_ratio:.3f}×",
             **_counts(candidate.complexity.macs, candidate.complexity.params),
             **sizes(candidate.spec),
         }
@@ -61,7 +61,7 @@ def candidate(one: Candidate) -> Table:
     """One network: multipliers, exact cost, sizes."""
     values = {
         "α, β, γ": ", ".join(multipliers(one.coefficients).values()),
-        "macs": f"{one.complexity.macs:,} ({one.macs_ratio:.3f} × the baseline)",
+        "macs": f"{one.complexity.macs:,} ({one.cost_ratio:.3f} × the baseline)",
         "params": f"{one.complexity.params:,}",
         **sizes(one.spec),
     }
@@ -78,7 +78,7 @@ def explanation(explained: Explanation) -> Table:
             {
                 "phi": f"{one.member.phi:g}",
                 "nominal": f"{one.nominal:.4g}×",
-                "real_cost": f"{one.member.macs_ratio:.4g}×",
+                "real_cost": f"{one.member.cost_ratio:.4g}×",
                 "real ÷ nominal": f"{one.off:.3f}",
                 "= stem, head": f"{one.formula:.3f}",
                 "· blocks": f"{one.depth:.3f}",
@@ -110,7 +110,7 @@ def published(networks: Sequence[Published]) -> Table:
                 "α^φ": f"{even.alpha:.2f}",
                 "β^φ": f"{even.beta:.2f}",
                 "γ^φ px": f"{_paper_pixels(even):.0f}",
-                "real_cost": f"{one.macs_ratio:.4g}×",
+                "real_cost": f"{one.cost_ratio:.4g}×",
                 "macs_short": quantity(one.complexity.macs),
                 "shares d, w, r": ", ".join(shares(one.shares.values).values()),
             }

@@ -97,10 +97,10 @@ def _plan(study: Study) -> Plan:
     cost, seeds = complexity(baseline.spec), first_seeds(study)
     if design.kind == "grid" and design.nominal:
         points, counted = grid(study.budget, design)
-        rounded = (_as_it_rounds(baseline, cost.macs, point, seeds) for point in points)
+        rounded = (_as_it_rounds(baseline, study.cost.of(baseline.spec), point, seeds) for point in points)
         trials = tuple(trial for trial in rounded if trial is not None)
         return Plan(baseline, cost, study.budget, design.band, counted, counted, len(points), len(points), trials)
-    found = feasible_set(baseline.spec, baseline.rounding, study.budget, study.tolerance)
+    found = feasible_set(baseline.spec, baseline.rounding, study.budget, study.tolerance, study.cost)
     alike = found.without_twins()
     snapped = (snap(alike, target, study.budget, seeds) for target in _targets(study.budget, design))
     return plan_of(study, found, _without_twins(snapped))
@@ -191,11 +191,11 @@ def _axis(highest: float, step: float) -> FloatArray:
 
 
 def _as_it_rounds(
-    baseline: Baseline, baseline_macs: int, point: Coefficients, seeds: tuple[int, ...]
+    baseline: Baseline, baseline_cost: int, point: Coefficients, seeds: tuple[int, ...]
 ) -> PlannedTrial | None:
     """The network of a grid point at its real cost; None where rounding takes it back to the baseline or below."""
     spec = scale(baseline.spec, point, baseline.rounding)
-    candidate = candidate_of(baseline.spec, baseline_macs, spec, point)
+    candidate = candidate_of(baseline.spec, baseline_cost, spec, point)
     grown = astuple(candidate.coefficients)
     if min(grown) < 1 - 1e-9 or max(grown) < 1 + 1e-9:
         return None

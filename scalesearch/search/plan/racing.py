@@ -72,7 +72,7 @@ def _least_certain(choice: Choice, study: Study, trained: Sequence[Candidate]) -
     if choice.surface is None:
         return None
     baseline = study.resolved_baseline()
-    found = feasible_set(baseline.spec, baseline.rounding, study.budget, study.tolerance).without_twins()
+    found = feasible_set(baseline.spec, baseline.rounding, study.budget, study.tolerance, study.cost).without_twins()
     rows = np.unique(np.linspace(0, len(found) - 1, _LOOKED_AT).astype(int))
     shares = found.shares[rows]
     known = np.array([candidate.shares.values for candidate in trained])

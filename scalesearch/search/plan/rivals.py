@@ -60,7 +60,7 @@ def rivals(study: Study, shares: Shares) -> tuple[Plan, Mapping[ArchitectureSpec
     network.
     """
     baseline = study.resolved_baseline()
-    found = feasible_set(baseline.spec, baseline.rounding, study.budget, study.tolerance)
+    found = feasible_set(baseline.spec, baseline.rounding, study.budget, study.tolerance, study.cost)
     alike = found.without_twins()
     targets = {RULE: shares, **RIVALS}
     trials = {name: snap(alike, target, study.budget, first_seeds(study)) for name, target in targets.items()}

@@ -166,7 +166,7 @@ def evaluates_of(optuna_study: optuna.Study) -> Evaluates:
 def queued_plan(optuna_study: optuna.Study, study: Study) -> Plan:
     """The plan whose trials are the study's planned ones: for studies whose candidates no design gives."""
     baseline = study.resolved_baseline()
-    feasible = feasible_set(baseline.spec, baseline.rounding, study.budget, study.tolerance)
+    feasible = feasible_set(baseline.spec, baseline.rounding, study.budget, study.tolerance, study.cost)
     stored = [trial for trial in optuna_study.get_trials(deepcopy=False) if is_planned(trial)]
     trials = [
         PlannedTrial(candidate.shares, candidate, 0.0, seeds_of(trial))

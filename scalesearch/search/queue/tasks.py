@@ -78,7 +78,7 @@ class SampledTasks:
         self._optuna_study, self._budget = optuna_study, study.budget
         self._seeds, self._size = first_seeds(study), planned_size(study, plan)
         baseline = plan.baseline
-        feasible = feasible_set(baseline.spec, baseline.rounding, study.budget, study.tolerance)
+        feasible = feasible_set(baseline.spec, baseline.rounding, study.budget, study.tolerance, study.cost)
         self._feasible: FeasibleSet = feasible.without_twins()
 
     def left(self, trials: Trials) -> int:

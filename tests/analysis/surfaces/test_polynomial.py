@@ -81,7 +81,7 @@ def test_the_covariate_removes_a_mismatch_in_macs() -> None:
     fit = fit_polynomial(table, 2.0, "val_loss")
     truth = np.array([planted.at(Shares(*x), 2.0) for x in GRID.tolist()])
     assert fit.predict(GRID) == pytest.approx(truth, abs=1e-12)
-    blind = fit_polynomial(table.assign(macs_ratio=2.0), 2.0, "val_loss")
+    blind = fit_polynomial(table.assign(cost_ratio=2.0), 2.0, "val_loss")
     assert blind.covariate_note == "macs ratio omitted: all candidates cost the same"
     assert COVARIATE not in blind.terms
     assert np.abs(blind.predict(GRID) - truth).max() > 0.005
@@ -89,7 +89,7 @@ def test_the_covariate_removes_a_mismatch_in_macs() -> None:
 
 def test_a_covariate_that_follows_from_the_shares_is_left_out() -> None:
     table = candidates_table(planted_records(PlantedSurface()), 2.0, "val_loss")
-    bound = table.assign(macs_ratio=2 * np.exp(0.01 * table["depth_share"] - 0.02 * table["width_share"]))
+    bound = table.assign(cost_ratio=2 * np.exp(0.01 * table["depth_share"] - 0.02 * table["width_share"]))
     fit = fit_polynomial(bound, 2.0, "val_loss")
     assert fit.covariate_note == "macs ratio omitted: it follows from the shares"
     assert len(fit.coefficients) == 6
@@ -177,7 +177,7 @@ def test_robust_errors_are_those_of_leaving_out_a_candidate_with_all_its_seeds()
     means = np.array([y[cluster == place].mean() for place in range(len(records))])  # without removing seed effects
     table = candidates_table(records, 2.0, "val_loss").sort_values("candidate").assign(val_loss=means)
     fit = fit_polynomial(table, 2.0, "val_loss")
-    ratio = np.log([candidate.macs_ratio / 2 for _, candidate, _ in runs])
+    ratio = np.log([candidate.cost_ratio / 2 for _, candidate, _ in runs])
     x = np.column_stack([fit.mixture([candidate.shares.values for _, candidate, _ in runs]), ratio])
     whole = np.linalg.lstsq(x, y, rcond=None)[0]
     assert fit.coefficients == pytest.approx(whole, abs=1e-10)
