@@ -136,7 +136,7 @@ def _searched(study: Study, plan: Plan, evaluate: Evaluate) -> list[TrialRecord]
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
         stored = studies.open_study(open_storage(sqlite_url(Path(folder))), study, "digest")
         studies.enqueue_missing(stored, plan.distinct)
-        work(stored, study, plan, evaluate, lambda finished: None, lambda running: None)
+        work(stored, study, plan, evaluate)
         return list(studies.records(stored))
 
 

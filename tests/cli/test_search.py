@@ -19,6 +19,7 @@ from scalesearch.runtime.folders import locked_folder
 from scalesearch.scaling.rule import ScalingRule
 from scalesearch.search.queue import optuna_study as studies
 from scalesearch.search.queue.storage import open_storage, sqlite_url
+from scalesearch.search.queue.trials import has_record
 from tests.cli.tiny import HEEDS_INTERRUPTS, ROOT, TINY, complaint, environment, scalesearch
 
 FILES = [
@@ -173,7 +174,7 @@ class TestRun:
         }
         assert [line[:5] for line in done.stderr.splitlines()] == ["[1/3]", "[2/3]", "[3/3]"]
         stored = studies.join_study(open_storage(sqlite_url(folder)), "tiny")
-        trials = [trial for trial in stored.trials if studies.has_record(trial)]
+        trials = [trial for trial in stored.trials if has_record(trial)]
         spans = sorted((trial.datetime_start, trial.datetime_complete) for trial in trials)
         # Which two overlap depends on how long the second worker takes to start; one worker alone overlaps nowhere.
         assert any(later[0] < earlier[1] for earlier, later in itertools.pairwise(spans)), spans

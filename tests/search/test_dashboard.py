@@ -37,7 +37,7 @@ def study(tmp_path: Path) -> optuna.Study:
     evaluate = planted_evaluate(PlantedSurface(), fail=lambda c: failure if c.spec == failing else None)
     made = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest")
     studies.enqueue_missing(made, plan.trials)
-    work(made, config, plan, evaluate, lambda finished: None, lambda running: None)
+    work(made, config, plan, evaluate)
     return made
 
 

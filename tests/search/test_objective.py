@@ -56,7 +56,7 @@ def test_a_search_prepares_each_network_while_the_one_before_it_trains(
         stored = studies.open_study(open_storage(sqlite_url(folder)), study, splits.digest)
         studies.enqueue_missing(stored, plan.distinct)
         evaluate = TrainingEvaluation(study, splits, lambda report: None)
-        work(stored, study, plan, evaluate, lambda done: None, lambda running: None, expect=evaluate.expect)
+        work(stored, study, plan, evaluate, expect=evaluate.expect)
         losses.append([record.seeds[0].val_loss_curve for record in studies.records(stored)])
     assert ready == [False, *[True] * (len(plan.distinct) - 1)]
     assert len(ready) > 2

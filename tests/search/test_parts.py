@@ -30,7 +30,7 @@ def searched(folder: Path, config: Study, surfaces: dict[tuple[float, int], Plan
         study = studies.open_study(open_storage(sqlite_url(folder)), part.study, "digest")
         studies.enqueue_missing(study, plan.distinct)
         evaluate = planted_evaluate(surfaces[part.phi, part.rung], noise_sd=0.006, key=part.rung)
-        work(study, part.study, plan, evaluate, lambda finished: None, lambda running: None)
+        work(study, part.study, plan, evaluate)
     return load(folder)
 
 

@@ -20,8 +20,8 @@ from scalesearch.scaling.feasible import Candidate
 from scalesearch.search.plan.design import make_plan
 from scalesearch.search.plan.racing import APART, LEAST, next_round
 from scalesearch.search.queue import optuna_study as studies
-from scalesearch.search.queue import work as workers
 from scalesearch.search.queue.storage import open_storage, sqlite_url
+from scalesearch.search.queue.trials import has_record, task_of
 from scalesearch.search.queue.work import Evaluate, work
 from scalesearch.study.sections import Study
 from tests.planted import PlantedSurface, planted_evaluate, planted_study
@@ -130,10 +130,6 @@ def test_candidates_with_other_seeds_are_compared_without_the_seeds_effects() ->
 class TestWork:
     """The race as workers run it."""
 
-    @pytest.fixture(autouse=True)
-    def _waits_are_short(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(workers, "POLL_SECONDS", 0.05)
-
     def test_workers_fill_the_queue_until_the_race_is_over_and_a_resumed_one_goes_on(self, tmp_path: Path) -> None:
         planted = planted_evaluate(PlantedSurface(), noise_sd=NOISE)
         study = studies.open_study(open_storage(sqlite_url(tmp_path)), RACE, "digest")
@@ -147,16 +143,16 @@ class TestWork:
             return planted(candidate, seeds)
 
         with pytest.raises(KeyboardInterrupt):
-            work(study, RACE, PLAN, interrupted, lambda finished: None, lambda running: None)
+            work(study, RACE, PLAN, interrupted)
         assert studies.count_states(study)["complete"] == 17
-        work(study, RACE, PLAN, planted, lambda finished: None, lambda running: None)
+        work(study, RACE, PLAN, planted)
         run = load(tmp_path)
-        tasks = [studies.task_of(trial) for trial in study.trials if studies.has_record(trial)]
+        tasks = [task_of(trial) for trial in study.trials if has_record(trial)]
         assert len(set(tasks)) == len(tasks)
         assert trainings(list(run.records)) == trainings(raced(planted))
         assert run.choice.shares == choice_of(raced(planted)).shares
         assert run.rule.resolved
-        work(study, RACE, PLAN, interrupted, lambda finished: None, lambda running: None)  # nothing left to do
+        work(study, RACE, PLAN, interrupted)  # nothing left to do
 
     def test_no_trial_begins_that_would_end_after_the_time(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -171,5 +167,5 @@ class TestWork:
 
         study = studies.open_study(open_storage(sqlite_url(tmp_path)), RACE, "digest")
         studies.enqueue_missing(study, PLAN.distinct)
-        work(study, RACE, PLAN, slow, lambda finished: None, lambda running: None, deadline=59.0)
+        work(study, RACE, PLAN, slow, deadline=59.0)
         assert studies.count_states(study) == {"waiting": 10, "running": 0, "complete": 5, "pruned": 0, "failed": 0}

@@ -139,9 +139,9 @@ class _Worker:
             self._optuna_study.optimize(self._objective, n_trials=1, catch=(TrialFailed,))
         except QueueEmpty:
             return None
-        except (UpdateFinishedTrialError, ValueError):
-            # Optuna raises these for a trial that has ended already: this machine slept, and others gave it up. They
-            # may cover an interrupt.
+        except (UpdateFinishedTrialError, ValueError, AssertionError):
+            # What Optuna raises for a trial that has ended already: this machine slept, and others gave the trial up.
+            # It may cover an interrupt.
             interrupts.check()
             if not self._lost and self._ended is None:
                 raise
