@@ -13,7 +13,7 @@ sys.path[:0] = [str(HERE / "_ext")]
 
 project = "scalesearch"
 author = "The scalesearch authors"
-copyright = f"2026, {author}"
+project_copyright = f"2026, {author}"
 version = release = scalesearch.__version__
 
 extensions = [
@@ -36,17 +36,15 @@ nb_execution_cache_path = str(HERE / "_build" / "jupyter_cache")
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True
 nb_execution_timeout = 300
-nb_merge_streams = True
 nb_number_source_lines = False
 # Executed pages call `scalesearch` and write into a folder of the build.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-os.environ["COLUMNS"] = "100"
+os.environ["COLUMNS"] = "104"
 
-# References to code of this package must resolve; those to other packages would need their inventories from the net.
-nitpick_ignore_regex = [
-    ("py:.*", r"(?!scalesearch).*"),
-]
+# Signatures name types that have no page here, of this package and of others: only links between pages must resolve.
+nitpick_ignore_regex = [("py:.*", ".*")]
 autodoc_member_order = "bysource"
+toc_object_entries = False
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True

@@ -2,9 +2,9 @@
 
     python docs/terminal_picture.py --when "trial (9|10) of 15" -- scalesearch run --budget 2 --out /tmp/picture
 
-The command runs in a pseudo-terminal. The last screen that matches the expression of `--when` becomes the picture; without
-it, the last screen of all. An SVG inside `<img>` cannot load a font from the net, so the file carries the glyphs that it uses
-(DejaVu Sans Mono, which matplotlib ships).
+The command runs in a pseudo-terminal. The last screen that matches the expression of `--when` becomes the picture;
+without it, the last screen of all. An SVG inside `<img>` cannot load a font from the net, so the file carries the
+glyphs that it uses (DejaVu Sans Mono, which matplotlib ships).
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def replay(output: str) -> list[str]:
 
 def font_face(style: str, weight: int, characters: str) -> str:
     """A CSS rule with the glyphs of `characters` inside."""
-    options = Options(flavor="woff", layout_features=[], hinting=False, desubroutinize=True)
+    options = Options(flavor="woff", layout_features=[], hinting=False, drop_tables=["FFTM"])
     font = TTFont(Path(get_data_path()) / "fonts" / "ttf" / f"DejaVuSansMono{style}.ttf")
     subsetter = Subsetter(options)
     subsetter.populate(text=characters)
@@ -98,9 +98,7 @@ def picture(screen: str, columns: int, title: str) -> str:
     template = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     template = template.replace("<style>", "<style>\n" + faces.replace("{", "{{").replace("}", "}}"), 1)
     template = template.replace("Fira Code", "Terminal")
-    return console.export_svg(
-        title=title, code_format=template, font_aspect_ratio=ASPECT_RATIO, unique_id="terminal"
-    )
+    return console.export_svg(title=title, code_format=template, font_aspect_ratio=ASPECT_RATIO, unique_id="terminal")
 
 
 def main() -> None:

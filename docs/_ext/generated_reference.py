@@ -1,4 +1,4 @@
-"""Directives that write the reference from the code: the command line, the study file, the public names, the decisions."""
+"""Directives that write reference pages from the code: command line, study file, public names, decisions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
+LIBRARY_BASES = "object, tuple, ABC, BaseException"
+"""Bases whose members are no part of a class's documentation."""
+
 Json = Mapping[str, Any]
+HUGE = 100_000_000
+"""Bounds from here on are there to catch slips of the finger, and are not worth a reader's time."""
 
 
 class Generated(SphinxDirective):
@@ -100,11 +105,22 @@ class StudyFile(Generated):
         if wrong := keys ^ meanings.keys():
             raise ExtensionError(f"{path}: the keys of a study file and their meanings differ in {sorted(wrong)}")
         for name, rows in sections.items():
-            yield f"## {f'`[{name}]`' if name else 'Top level'}\n" if not name.endswith("]") else f"## `[[{name[:-2]}]]`\n"
+            yield (
+                f"## {f'`[{name}]`' if name else 'Top level'}\n"
+                if not name.endswith("]")
+                else f"## `[[{name[:-2]}]]`\n"
+            )
             head = ("key", "value", "default", "meaning")
             yield from table(
                 head, [(f"`{key}`", *cells, meanings[f"{name}.{key}".removeprefix(".")]) for key, *cells in rows]
             )
+
+
+def heading(section: str) -> str:
+    """A section as TOML writes it: `[name]`, or `[[name]]` for a list of tables."""
+    if not section:
+        return "Top level"
+    return f"`[[{section.removesuffix('[]')}]]`" if section.endswith("[]") else f"`[{section}]`"
 
 
 def study_sections(schema: Json) -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
@@ -113,16 +129,17 @@ def study_sections(schema: Json) -> Iterator[tuple[str, list[tuple[str, str, str
     pending = [("", schema)]
     while pending:
         section, definition = pending.pop(0)
-        rows = []
+        rows, inside = [], []
         for key, field in definition["properties"].items():
             name = f"{section}.{key}".removeprefix(".")
             inner = [variant for variant in variants(field) if "$ref" in variant or "$ref" in variant.get("items", {})]
             if inner:
                 target = inner[0].get("$ref") or inner[0]["items"]["$ref"]
                 suffix = "" if "$ref" in inner[0] else "[]"
-                pending.append((name + suffix, definitions[target.rpartition("/")[2]]))
+                inside.append((name + suffix, definitions[target.rpartition("/")[2]]))
             else:
                 rows.append((key, allowed(field), default(key, field, definition)))
+        pending = inside + pending
         yield section, rows
 
 
@@ -148,7 +165,9 @@ def toml(value: object) -> str:
 
 def allowed(field: Json) -> str:
     """What a field may be, in words."""
-    return " or ".join(dict.fromkeys(one_allowed(variant) for variant in variants(field) if variant.get("type") != "null"))
+    return " or ".join(
+        dict.fromkeys(one_allowed(variant) for variant in variants(field) if variant.get("type") != "null")
+    )
 
 
 def one_allowed(field: Json) -> str:
@@ -162,7 +181,7 @@ def one_allowed(field: Json) -> str:
     bounds = [
         f"{sign} {field[name]:,}"
         for name, sign in (("exclusiveMinimum", ">"), ("minimum", "≥"), ("exclusiveMaximum", "<"), ("maximum", "≤"))
-        if name in field
+        if name in field and field[name] < HUGE
     ]
     return " ".join([words, " and ".join(bounds)]).strip()
 
@@ -194,12 +213,14 @@ def documented(names: Iterator[str] | list[str]) -> Iterator[str]:
     for name in names:
         module, _, attribute = name.rpartition(".")
         value = getattr(__import__(module, fromlist=[attribute]), attribute)
-        kind = "class" if inspect.isclass(value) else "function"
         yield f"## {attribute}\n"
-        yield f"```{{eval-rst}}\n.. auto{kind}:: {name}"
-        if kind == "class":
-            yield "   :members:\n   :exclude-members: model_config, model_fields, model_computed_fields"
-        yield "```\n"
+        if not inspect.isclass(value):
+            directive = [f".. autofunction:: {name}"]
+        elif hasattr(value, "model_fields"):  # its fields are those of the study file
+            directive = [f".. autoclass:: {name}(**settings)"]
+        else:
+            directive = [f".. autoclass:: {name}", "   :members:", f"   :inherited-members: {LIBRARY_BASES}"]
+        yield "\n".join(["```{eval-rst}", *directive, "```", ""])
 
 
 class DecisionIndex(Generated):
