@@ -10,8 +10,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from scalesearch.analysis.tables import CANDIDATE_COLUMNS, TRIAL_COLUMNS
+from scalesearch.analysis.tables import TABLES
 from scalesearch.study.sections import Study
+from tests.planted import planted_rule
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -22,22 +23,24 @@ def section(page: str, heading: str) -> str:
     return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
 
 
-@pytest.mark.parametrize(
-    ("heading", "columns"), [("trials.csv", TRIAL_COLUMNS), ("candidates.csv", CANDIDATE_COLUMNS)], ids=str
-)
-def test_every_column_is_described(heading: str, columns: dict[str, str]) -> None:
+@pytest.mark.parametrize("name", ["trials", "candidates"])
+def test_every_column_is_described(name: str) -> None:
+    heading, columns = f"{name}.csv", TABLES[name]
     cells = [row.split("|")[1] for row in section("reference/run_folder.md", heading).splitlines() if "|" in row]
     assert set(re.findall(r"`(\w+)`", "".join(cells))) == set(columns)
 
 
 def test_every_key_of_coefficients_json_is_described() -> None:
-    import json
+    rows = section("reference/run_folder.md", "coefficients.json").splitlines()
+    cells = [row.split("|")[1] for row in rows if "|" in row]
+    assert set(re.findall(r"`(\w+)`", "".join(cells))) == set(planted_rule().to_json())
 
-    stored = DOCS.parent / "studies/results/mnist_sample/coefficients.json"
-    cells = [
-        row.split("|")[1] for row in section("reference/run_folder.md", "coefficients.json").splitlines() if "|" in row
-    ]
-    assert set(re.findall(r"`(\w+)`", "".join(cells))) == set(json.loads(stored.read_text(encoding="utf-8")))
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "studies/results/README.md"])
+def test_links_of_pages_outside_the_site_lead_somewhere(page: str) -> None:
+    text = (DOCS.parent / page).read_text(encoding="utf-8")
+    targets = [target for target in re.findall(r"\]\(([^)#]+)", text) if not target.startswith("https://")]
+    assert [target for target in targets if not ((DOCS.parent / page).parent / target).exists()] == []
 
 
 def keys_of(schema: dict[str, Any], definition: dict[str, Any], prefix: str = "") -> set[str]:
