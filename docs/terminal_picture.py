@@ -45,7 +45,7 @@ def record(command: list[str], columns: int, rows: int) -> str:
         while chunk := os.read(terminal, 1 << 16):
             output += chunk
     if code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
-        raise SystemExit(f"{' '.join(command)}: exit code {code}\n{output.decode()}")
+        raise SystemExit(f"{' '.join(command)}: exit code {code}\n{output.decode()[-2000:]}")
     return output.decode()
 
 
