@@ -139,12 +139,15 @@ def test_no_point_is_better_than_its_optimum(surface: Surface, maximise: bool) -
 
 @both_directions
 def test_its_region_contains_the_optimum_and_grows_with_the_level(surface: Surface, maximise: bool) -> None:
-    best = np.array([optimum(surface, maximise).values])
-    assert surface.may_be_optimum(best, maximise).tolist() == [True]
-    inside = [surface.may_be_optimum(POINTS, maximise, level) for level in (0.5, 0.95, 0.999)]
-    assert all(points.shape == (len(POINTS),) and points.dtype == bool for points in inside)
+    best = optimum(surface, maximise)
+    assert surface.may_be_optimum(np.array([best.values]), maximise).tolist() == [True]
+    levels = (0.5, 0.95, 0.999)
+    points = np.vstack([confidence_region(surface, best, maximise, level).points for level in levels])
+    inside = [surface.may_be_optimum(points, maximise, level) for level in levels]
+    assert all(some.shape == (len(points),) and some.dtype == bool for some in inside)
     for narrow, wide in pairwise(inside):
         assert (wide | ~narrow).all()
+    assert inside[-1].all()
 
 
 @both_directions
