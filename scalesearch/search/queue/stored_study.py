@@ -69,7 +69,7 @@ class TrialCache:
     """
 
     def __init__(self, storage: BaseStorage, study_id: int) -> None:
-        self._storage, self._study_id = storage, study_id
+        self._storage, self._study = storage, study_id  # Optuna's id of the study
         self._trials: list[FrozenTrial] = []  # by number
         self._waiting = deque[int]()  # numbers of the trials that wait, ascending
         self._claimed = set[int]()  # numbers of those that were claimed and had not ended
@@ -78,12 +78,12 @@ class TrialCache:
     def read(self) -> list[FrozenTrial]:
         """All trials in the order of their numbers, as they are now. Do not change them."""
         if not self._trials:
-            for trial in self._storage.get_all_trials(self._study_id, deepcopy=False):
+            for trial in self._storage.get_all_trials(self._study, deepcopy=False):
                 self._append(trial)
             return list(self._trials)
 
         # Trials that run, and those that have ended since the last look.
-        read = self._storage.get_all_trials(self._study_id, deepcopy=False, states=(TrialState.RUNNING,))
+        read = self._storage.get_all_trials(self._study, deepcopy=False, states=(TrialState.RUNNING,))
         running = {trial.number: trial for trial in read}
         for number in self._claimed - running.keys():
             self._update(self._get(number))
@@ -123,7 +123,7 @@ class TrialCache:
     def id_of(self, number: int) -> int:
         """Optuna's id of a trial. Raises `KeyError` where there is none of this number."""
         if number not in self._ids:
-            self._ids[number] = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+            self._ids[number] = self._storage.get_trial_id_from_study_id_trial_number(self._study, number)
         return self._ids[number]
 
     def _find_id(self, number: int) -> int | None:
