@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from scalesearch.analysis.optimum import optimum
 from scalesearch.analysis.surfaces.base import QUADRATIC, TERMS, FloatArray, mixture_terms
-from scalesearch.analysis.surfaces.polynomial import fit_surface
+from scalesearch.analysis.surfaces.polynomial import fit_polynomial
 from scalesearch.analysis.tables import candidates_table
 from scalesearch.results.records import TrialRecord
 from tests.planted import planted_candidates
@@ -73,7 +73,7 @@ def _row(case: str, name: str, bounds: FloatArray, truth: FloatArray) -> str:
 def _optima(records: tuple[TrialRecord, ...], resamples: int, draw: np.random.Generator) -> FloatArray:
     """The optima (resamples, 3) of quadratic surfaces fitted to resampled candidates and seeds."""
     table = candidates_table(records, BUDGET, "val_loss")
-    fit = fit_surface(table, BUDGET, "val_loss")
+    fit = fit_polynomial(table, BUDGET, "val_loss")
     shares = np.array([record.candidate.shares.values for record in records])
     log_ratio = np.log([record.candidate.cost_ratio / BUDGET for record in records])
     design = np.column_stack([mixture_terms(shares, TERMS[QUADRATIC]), log_ratio])

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the planted surfaces are t
 
 from scalesearch.analysis.choice import Choice, choose
 from scalesearch.analysis.optimum import optimum
-from scalesearch.analysis.surfaces.polynomial import fit_surface
+from scalesearch.analysis.surfaces.polynomial import fit_polynomial
 from scalesearch.analysis.tables import candidates_table, trials_table
 from scalesearch.results.records import Failure, TrialRecord
 from scalesearch.scaling.feasible import Candidate
@@ -191,7 +191,7 @@ def _optimum(surface: Planted) -> Shares:
     if not isinstance(surface, PlantedSurface):
         return surface.best
     records = tuple(planted_evaluate(surface, seed_sd=0, noise_sd=0)(c, (0,)) for c in planted_candidates())
-    return optimum(fit_surface(candidates_table(records, BUDGET, "val_loss"), BUDGET, "val_loss"), False).shares
+    return optimum(fit_polynomial(candidates_table(records, BUDGET, "val_loss"), BUDGET, "val_loss"), False).shares
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from scipy.stats import t as student
 from scalesearch.analysis.choice import Choice, choose
 from scalesearch.analysis.comparison import finished_runs, two_way
 from scalesearch.analysis.metrics import METRICS
-from scalesearch.analysis.surfaces.polynomial import fit_surface
+from scalesearch.analysis.surfaces.polynomial import fit_polynomial
 from scalesearch.analysis.tables import candidates_table, trials_table
 from scalesearch.analysis.validation import COLUMNS
 from scalesearch.report.figures.candidates import (
@@ -94,7 +94,7 @@ def test_the_labels_of_the_two_splits_point_away_from_each_other_and_from_the_co
 
 def test_the_contours_are_the_surface():
     table = candidates_table(RECORDS, 2.0, "val_loss")
-    fit = fit_surface(table, 2.0, "val_loss")
+    fit = fit_polynomial(table, 2.0, "val_loss")
     surface = traces(triangle(table, chosen("val_loss"), "val_loss", 2.0))["surface"]
     row, column = 50, 80
     depth = surface.y[row] / (math.sqrt(3) / 2)

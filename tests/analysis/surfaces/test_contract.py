@@ -27,7 +27,7 @@ def table_of(planted: Planted, degree: int) -> pd.DataFrame:
     """Candidates that cost the budget exactly, so that no covariate hides an error of the surface."""
     candidates = planted_candidates(degree=degree)
     records = planted_records(planted, candidates=candidates, noise_sd=NOISE_SD)
-    return candidates_table(records, 2.0, "val_loss").assign(cost_ratio=2.0)
+    return candidates_table(records, 2.0, "val_loss").assign(macs_ratio=2.0)
 
 
 def linear_table() -> pd.DataFrame:

@@ -81,7 +81,7 @@ def test_the_covariate_removes_a_mismatch_in_macs() -> None:
     fit = fit_polynomial(table, 2.0, "val_loss")
     truth = np.array([planted.at(Shares(*x), 2.0) for x in GRID.tolist()])
     assert fit.predict(GRID) == pytest.approx(truth, abs=1e-12)
-    blind = fit_polynomial(table.assign(cost_ratio=2.0), 2.0, "val_loss")
+    blind = fit_polynomial(table.assign(macs_ratio=2.0), 2.0, "val_loss")
     assert blind.covariate_note == "macs ratio omitted: all candidates cost the same"
     assert COVARIATE not in blind.terms
     assert np.abs(blind.predict(GRID) - truth).max() > 0.005
@@ -89,7 +89,7 @@ def test_the_covariate_removes_a_mismatch_in_macs() -> None:
 
 def test_a_covariate_that_follows_from_the_shares_is_left_out() -> None:
     table = candidates_table(planted_records(PlantedSurface()), 2.0, "val_loss")
-    bound = table.assign(cost_ratio=2 * np.exp(0.01 * table["depth_share"] - 0.02 * table["width_share"]))
+    bound = table.assign(macs_ratio=2 * np.exp(0.01 * table["depth_share"] - 0.02 * table["width_share"]))
     fit = fit_polynomial(bound, 2.0, "val_loss")
     assert fit.covariate_note == "macs ratio omitted: it follows from the shares"
     assert len(fit.coefficients) == 6

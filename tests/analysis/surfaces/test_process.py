@@ -173,7 +173,7 @@ def test_the_effect_of_levels_is_removed() -> None:
     """The same funnel at φ = 1 and at φ = 2, where all losses are lower."""
     _, one = tables(FUNNEL)
     _, two = tables(FUNNEL, key=1)
-    two = two.assign(phi=2.0, cost_ratio=2 * two["macs_ratio"], val_loss=two["val_loss"] - 0.3)
+    two = two.assign(phi=2.0, macs_ratio=2 * two["macs_ratio"], val_loss=two["val_loss"] - 0.3)
     both = pd.concat([one, two], ignore_index=True)
     fit = fit_process(fit_polynomial(both, 2.0, "val_loss"), both, 0.005**2)
     truth = np.array([FUNNEL.at(point, 2.0) for point in GRID])
