@@ -89,8 +89,8 @@ def certainty_of(region: Region | None, budget: float, tied: int, finished: int)
     if 1 < len(places) <= MOST_LISTED:
         pieces += f" with their best points at {'; '.join(map(shares_text, places))}"
     return (
-        f"If the surface is right, the {percent(region.level)} confidence intervals are {bounds} ({region.part_text} of the "
-        f"triangle{pieces}). {by_seeds}"
+        f"If the surface is right, the {percent(region.level)} confidence intervals are {bounds} "
+        f"({region.part_text} of the triangle{pieces}). {by_seeds}"
     )
 
 

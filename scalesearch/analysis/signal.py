@@ -115,7 +115,10 @@ def _verdict(model: TwoWay, label: str, surface: Surface | None, region: Region 
     f = "" if model.f is None else f"F = {model.f:.3g}, "
     facts = f"{spread}, against a seed noise of {math.sqrt(model.noise_variance):.3g} ({f}p = {model.p:.2g})"
     if model.p >= SIGNIFICANT:
-        return f"Not resolved: candidates do not differ by more than seed noise. {facts}. Run more seeds or a longer schedule."
+        return (
+            f"Not resolved: candidates do not differ by more than seed noise. {facts}. "
+            "Run more seeds or a longer schedule."
+        )
 
     # The surface against a constant.
     if surface is None or region is None:

@@ -11,14 +11,14 @@ from rich.console import Console
 from scalesearch.baselines.efficientnet import Published
 from scalesearch.report.layout import fit, render
 from scalesearch.report.views import networks, results
-from scalesearch.report.views.table import SHARE_KEYS, Table, duration, multipliers, network, percent, quantity
+from scalesearch.report.views.table import SHARE_KEYS, Table, duration, multipliers, network, quantity
 from scalesearch.results.records import FAILED
-from scalesearch.runtime.text import plural
+from scalesearch.runtime.text import percent, plural
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.cost.count import Complexity
 from scalesearch.scaling.explain import Explanation
 from scalesearch.scaling.family import FamilyMember, rounding_note
-from scalesearch.search.plan.design import Plan, halvings, planned_size, reaching
+from scalesearch.search.plan.design import Plan, halvings, planned_size, tolerance_for_corners
 from scalesearch.search.plan.parts import Part
 from scalesearch.search.plan.timing import DEVICE, predicted_seconds
 from scalesearch.study.sections import Study
@@ -143,7 +143,7 @@ def _unreached(study: Study, plan: Plan) -> str:
     """The corners of the triangle that no planned candidate is near, and a tolerance that would reach them."""
     if not plan.unreached:
         return ""
-    tolerance = reaching(study, plan)
+    tolerance = tolerance_for_corners(study, plan)
     cure = "no tolerance up to 0.1 changes that" if tolerance is None else f"--tolerance {tolerance:g} reaches them all"
     corners = " or ".join(f"all {name}" for name in plan.unreached)
     return f"No candidate is near {corners}: an optimum there would be an extrapolation ({cure})"

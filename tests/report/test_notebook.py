@@ -82,7 +82,7 @@ values.append(Validation.from_json(json.loads(sys.argv[2])))
 shown = [show(value) for value in values]
 from scalesearch.report.notebook import html_of
 assert shown == [html_of(value) for value in values]
-assert type(run.surface()).__name__ == "SurfaceFit" and type(run).__name__ == "Run", "subclasses show too"
+assert type(run.surface()).__name__ == "Polynomial" and type(run).__name__ == "Run", "subclasses show too"
 parents = {kind for value in values for kind in type(value).__mro__}
 assert parents >= {kind for kind in html_of.registry if kind is not object}, "every view is registered"
 assert show(3) is None
@@ -170,7 +170,7 @@ def planted_validation() -> Validation:
 def test_a_validation_shows_its_verdict_and_table() -> None:
     shown = Text(planted_validation())
     assert "Splits at φ = 2 on the test split" in shown.text
-    assert "It holds.\nThe test split was read once at this φ, on 2026-01-01." in shown.text
+    assert "It holds.\nThe test split was used once at this φ, on 2026-01-01." in shown.text
     assert shown.rows[1][0] == "<b>width</b>"
 
 

@@ -121,7 +121,7 @@ def test_what_is_too_few_for_a_surface_says_so(tmp_path: Path) -> None:
     choice = load(tmp_path).choice
     assert choice.surface is None
     assert "best of 5 candidates, because" in choice.basis
-    assert "needs 8 candidates of distinct shares, but 5 are there" in choice.basis
+    assert "needs 8 candidates with distinct shares, but got 5" in choice.basis
 
 
 def test_workers_prune_by_the_trials_of_all_and_evaluate_none_twice(storage_url: str) -> None:

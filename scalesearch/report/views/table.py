@@ -151,15 +151,6 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def percent(fraction: float) -> str:
-    """A tolerance in percent.
-
-    >>> percent(0.05)
-    '5 %'
-    """
-    return f"{100 * fraction:.3g} %"
-
-
 def network(spec: ArchitectureSpec) -> str:
     """A network in one line: blocks and width of each stage, and the resolution."""
     return network_text(spec.depths, [stage.width for stage in spec.stages], spec.resolution)
