@@ -28,9 +28,6 @@ from scalesearch.scaling.rule import ScalingRule
 from scalesearch.scaling.simplex import NAMES, Shares
 from scalesearch.study.sections import Study
 
-# Number of points of a region that are written into coefficients.json, at most.
-MOST_POINTS = 500
-
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -178,7 +175,7 @@ def rule_of(choice: Choice, study: Study, provenance: Mapping[str, Any]) -> Scal
 
 
 def _intervals_json(region: Region | None, budget: float) -> dict[str, Any] | None:
-    """The level, intervals of α, β and γ, and the region's part of the triangle, places, points, regret and range."""
+    """The level, intervals of α, β and γ, and the region's part of the triangle, places, regret and range."""
     if region is None:
         return None
     bounds = {name: list(bound) for name, bound in region.intervals(budget).items()}
@@ -187,13 +184,6 @@ def _intervals_json(region: Region | None, budget: float) -> dict[str, Any] | No
         **bounds,
         "region": region.part,
         "places": region.places.tolist(),
-        "points": _thinned(region.points).tolist(),
         "regret": region.regret,
         "range": region.range,
     }
-
-
-def _thinned(points: FloatArray) -> FloatArray:
-    """At most `MOST_POINTS` of `points` (M, 3), evenly chosen, to four digits."""
-    steps = np.linspace(0, len(points) - 1, min(len(points), MOST_POINTS)).round().astype(int)
-    return np.asarray(points[steps].round(4))

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from scalesearch.analysis.statistics import FloatArray
 from scalesearch.analysis.tables import CANDIDATE_COLUMNS, TRIAL_COLUMNS
 from scalesearch.runtime.files import write_whole
+from scalesearch.scaling.simplex import NAMES
 
 _COLUMNS: Mapping[str, Mapping[str, str]] = {"trials": TRIAL_COLUMNS, "candidates": CANDIDATE_COLUMNS}
 
@@ -28,6 +30,20 @@ def write_tables(folder: Path, trials: pd.DataFrame, candidates: pd.DataFrame) -
             paths.append(folder / f"{name}{suffix}")
             write_whole(paths[-1], partial(write, table))
     return tuple(paths)
+
+
+MOST_POINTS = 500
+
+
+def write_region(folder: Path, points: FloatArray) -> Path:
+    """Writes points (M, 3) of the confidence region as region.csv: shares of depth, width and resolution.
+
+    At most `MOST_POINTS`, evenly chosen, to four digits. Raises `OSError` where the folder cannot be written.
+    """
+    chosen = np.linspace(0, len(points) - 1, min(len(points), MOST_POINTS)).round().astype(int)
+    table = pd.DataFrame(points[chosen].round(4), columns=list(NAMES))
+    write_whole(folder / "region.csv", partial(_write_csv, table))
+    return folder / "region.csv"
 
 
 def read_table(path: Path) -> pd.DataFrame:

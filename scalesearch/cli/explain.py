@@ -9,9 +9,10 @@ from pathlib import Path
 from scalesearch.baselines.efficientnet import PAPER, PAPER_BASELINE, published, published_sentences
 from scalesearch.baselines.published import baseline
 from scalesearch.cli.arguments import add_json, phi_list
+from scalesearch.cli.caveats import say_caveats
 from scalesearch.cli.output import print_json
-from scalesearch.cli.rule_file import read_rule, say_caveats
 from scalesearch.errors import InputError
+from scalesearch.export.rule_json import read_rule
 from scalesearch.report.terminal import show_explanation
 from scalesearch.scaling.explain import explain
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tomli_w
 
+from scalesearch.export.rule_json import rule_text
 from scalesearch.runtime.files import write_text
 from scalesearch.search.queue import dashboard
 from scalesearch.search.queue.storage import sqlite_url
@@ -29,12 +29,14 @@ def study_text(study: Study) -> str:
 
 def finish(run: Run, storage: str | None = None) -> None:
     """Writes tables, coefficients.json and report.html, as far as the trials go, and calls `publish`."""
-    from scalesearch.analysis.table_files import write_tables
+    from scalesearch.analysis.table_files import write_region, write_tables
     from scalesearch.report.html import render
 
     write_tables(run.folder, run.trials, run.candidates)
     if run.has_result:
-        write_text(run.folder / "coefficients.json", json.dumps(run.rule.to_json(), indent=2) + "\n")
+        write_text(run.folder / "coefficients.json", rule_text(run.rule))
+        if run.choice.region is not None:
+            write_region(run.folder, run.choice.region.points)
     write_text(run.folder / "report.html", render(run, run.validations))
     publish(run, storage)
 

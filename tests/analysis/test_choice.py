@@ -12,8 +12,8 @@ from scalesearch.analysis.optimum import optimum
 from scalesearch.analysis.surfaces.base import InsufficientTrials
 from scalesearch.analysis.surfaces.polynomial import fit_polynomial
 from scalesearch.analysis.tables import candidates_table, trials_table
+from scalesearch.export.rule_json import parse_rule
 from scalesearch.results.records import Failure, TrialRecord
-from scalesearch.scaling.rule import ScalingRule
 from scalesearch.study.sections import Study
 from tests.planted import (
     PlantedSurface,
@@ -58,7 +58,7 @@ def test_the_rule_is_the_optimum_of_the_surface(metric: str) -> None:
     assert rule.data["source"] == "mnist-sample"
     assert rule.provenance["device"] == "cpu"
     assert rule.provenance["basis"].startswith("The optimum (interior) of a Scheffé quadratic surface fitted to 15")
-    assert ScalingRule.from_json(json.loads(json.dumps(rule.to_json()))) == rule
+    assert parse_rule(json.loads(json.dumps(rule.to_json()))) == rule
 
 
 @pytest.mark.parametrize(("metric", "best"), [("val_loss", "idxmin"), ("val_accuracy", "idxmax")])
@@ -140,7 +140,7 @@ def test_the_rule_says_how_certain_it_is() -> None:
     assert document["tied"][0]["resolution"] == table["resolution"][0]
     assert choice.certainty.startswith("If the surface is right, the 95 % confidence intervals are α ")
     assert choice.certainty.endswith(f"By the seeds alone, {len(document['tied'])} of 15 candidates may be the best.")
-    assert ScalingRule.from_json(json.loads(json.dumps(document))).to_json() == document
+    assert parse_rule(json.loads(json.dumps(document))).to_json() == document
 
 
 def test_without_a_finished_candidate_there_is_no_rule() -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from scalesearch.cli.main import main
+from scalesearch.export.rule_json import parse_rule
 from scalesearch.results.load import load
 from scalesearch.runtime.folders import locked_folder
-from scalesearch.scaling.rule import ScalingRule
 from scalesearch.search.queue import optuna_study as studies
 from scalesearch.search.queue.storage import open_storage, sqlite_url
 from scalesearch.search.queue.trials import has_record
@@ -53,7 +53,7 @@ class TestRun:
         assert run.states == {"waiting": 0, "running": 0, "complete": 3, "pruned": 0, "failed": 0}
         assert {record.device for record in run.records} == {run.rule.provenance["device"]}
         assert all(len(seed.val_loss_curve) == 2 for record in run.records for seed in record.seeds)
-        rule = ScalingRule.from_json(json.loads((folder / "coefficients.json").read_text(encoding="utf-8")))
+        rule = parse_rule(json.loads((folder / "coefficients.json").read_text(encoding="utf-8")))
         assert rule.coefficients.product == pytest.approx(2.0, abs=1e-9)
         assert rule.to_json()["provenance"]["fingerprint"] == json.loads(json.dumps(dict(run.fingerprint)))
 

@@ -8,27 +8,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import pandas as pd
 import pytest
 
 import scalesearch
 from scalesearch.analysis.surfaces.base import InsufficientTrials
-from scalesearch.analysis.tables import read_table
+from scalesearch.analysis.table_files import read_table
 from scalesearch.cli.main import main
 from scalesearch.errors import InputError, StorageError
+from scalesearch.export.rule_json import parse_rule
 from scalesearch.results.load import load
 from scalesearch.results.records import Failure
 from scalesearch.results.save import finish, save_study
-from scalesearch.scaling.rule import ScalingRule
 from scalesearch.search.plan.design import make_plan
 from scalesearch.search.queue import optuna_study as studies
 from scalesearch.search.queue.storage import open_storage, sqlite_url
+from scalesearch.search.queue.stored_study import StoredStudy
 from scalesearch.study.load import load_study
 from tests.planted import planted_run, planted_study
 
 TABLES = ["candidates.csv", "candidates.parquet", "trials.csv", "trials.parquet"]
-FILES = sorted([*TABLES, "coefficients.json", "report.html", "study.db", "study.toml"])
+FILES = sorted([*TABLES, "coefficients.json", "region.csv", "report.html", "study.db", "study.toml"])
 
 
 def names(folder: Path) -> list[str]:
@@ -50,7 +50,7 @@ def test_the_rule_is_that_of_coefficients_json(tmp_path: Path) -> None:
     finish(run)
     document = json.loads((tmp_path / "coefficients.json").read_text(encoding="utf-8"))
     assert document == load(tmp_path).rule.to_json()
-    rule = ScalingRule.from_json(document)
+    rule = parse_rule(document)
     assert rule.coefficients.product == pytest.approx(2.0, abs=1e-9)
     assert rule.shares == run.choice.shares
     assert list(document) == [
@@ -215,14 +215,14 @@ def test_a_folder_that_holds_no_run(tmp_path: Path) -> None:
 def test_what_a_running_study_holds_is_read_at_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two looks a trial may end: then counts and records would contradict each other."""
     planted_run(tmp_path, most=9)
-    looks: list[optuna.Study] = []
-    get_trials = optuna.Study.get_trials
+    looks: list[StoredStudy] = []
+    get_trials = StoredStudy.get_trials
 
-    def counted(study: optuna.Study, *arguments: Any, **options: Any) -> Any:
+    def counted(study: StoredStudy, *arguments: Any, **options: Any) -> Any:
         looks.append(study)
         return get_trials(study, *arguments, **options)
 
-    monkeypatch.setattr(optuna.Study, "get_trials", counted)
+    monkeypatch.setattr(StoredStudy, "get_trials", counted)
     run = load(tmp_path)
     assert len(looks) == 1
     assert run.states["complete"] == len(run.records) == 9

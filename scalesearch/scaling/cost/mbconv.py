@@ -18,7 +18,7 @@ class Stage(StageSpec):
         """Every field may be used."""
 
     def tally(self, width_in: IntArray, width: IntArray, stride: int) -> Tally:
-        """Expansion on the input map, depthwise and projection on the output map, squeeze-excite on the pooled vector."""
+        """The expansion runs on the input map, squeeze-excite on the pooled vector, all else on the output map."""
         del stride
         inner, tally = width_in * self.expand_ratio, Tally.empty(width)
         if self.expand_ratio != 1:
