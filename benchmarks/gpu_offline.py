@@ -34,7 +34,7 @@ from scalesearch.data.feed import prepare
 from scalesearch.data.sources import Split
 from scalesearch.models.network import Network
 from scalesearch.models.ops.select import named
-from scalesearch.runtime import programs as executables
+from scalesearch.runtime import programs
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.search.plan.design import make_plan
 from scalesearch.study.load import default_study_path, load_study
@@ -149,7 +149,7 @@ def compiled(spec: ArchitectureSpec, device: jax.Device, seeds: int, precision: 
     with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), (), abstract_device=kind)):
         lowered = epoch.lower(*placed)
     start = time.perf_counter()
-    options = {**executables.options_of("gpu", brief=False), "xla_gpu_autotune_level": "0"}
+    options = {**programs.compile_options("gpu", quick=False), "xla_gpu_autotune_level": "0"}
     if fusion:
         options["xla_gpu_enable_dynamic_slice_fusion"] = True
     program = lowered.compile(compiler_options=options)

@@ -1,4 +1,4 @@
-"""The data of a study: a source cut into training, validation and test splits, once and for all."""
+"""The data of a study: a source cut into training, validation and test splits, always in the same way."""
 
 from __future__ import annotations
 
@@ -31,38 +31,50 @@ class Splits:
 
 
 def load_splits(section: DataSection) -> Splits:
-    """The splits that a study asks for. Raises `DataError`."""
+    """The splits that a study asks for. Raises `DataError` if the source cannot be read or has too few images."""
     return split_source(read_source(section.source), section)
 
 
 def split_source(source: Source, section: DataSection) -> Splits:
     """`source` cut by a permutation of its training images: test first, then validation, then training.
 
-    So more training images never change the other two. A validation or test set of the source's own
-    is used instead, shortened by a permutation of its own. Raises `DataError`.
+    So more training images never change the other two. If the source has a validation or test set, that set is used
+    instead, cut to size by a permutation of it.
+
+    Args:
+        source: all images of the source.
+        section: the sizes and the seed of the permutations.
+
+    Raises:
+        DataError: a split asks for more images than there are, none are left to train on, or shapes differ.
     """
-    own = {"train": source.train, "validation": source.validation, "test": source.test}
-    shapes = {name: split.images.shape[1:] for name, split in own.items() if split is not None}
+    sets = {"train": source.train, "validation": source.validation, "test": source.test}
+    shapes = {name: split.images.shape[1:] for name, split in sets.items() if split is not None}
     if len(set(shapes.values())) > 1:
         raise DataError(f"{section.source}: all images must have one shape, but got {shapes}")
+
+    # Test and validation: the source's set, or a part of its training images.
     pool = _order(len(source.train), section.split_seed)
     parts: dict[str, Split] = {}
     for name, wanted in (("test", section.test), ("validation", section.validation)):
-        split = own[name]
+        split = sets[name]
         if split is None:
             parts[name] = _take(source.train, pool[:wanted], wanted, len(pool), section.source, name)
             pool = pool[wanted:]
         else:
             order = _order(len(split), section.split_seed)
             parts[name] = _take(split, order[: wanted or len(order)], wanted, len(split), section.source, name)
+
+    # Training: what is left, or as many of it as the study asks for.
     if not len(pool):
         raise DataError(
             f"{section.source}: training needs images, but validation and test take all {len(source.train):,}"
         )
     chosen = pool[: section.train or len(pool)]
     parts["train"] = _take(source.train, chosen, section.train, len(pool), section.source, "train")
+
     _, height, _, channels = source.train.images.shape
-    present = [split for split in own.values() if split is not None]
+    present = [split for split in sets.values() if split is not None]
     return Splits(
         **parts,
         num_classes=1 + max(int(split.labels.max()) for split in present),
@@ -74,15 +86,15 @@ def split_source(source: Source, section: DataSection) -> Splits:
 
 
 def check_fits(spec: ArchitectureSpec, splits: Splits, batch_size: int) -> None:
-    """Raises `InputError` where a network's input or classes are not those of the data, or a batch is larger."""
-    for key, expected, found in (
+    """Raises `InputError` if a network does not match the data, or a batch takes more images than there are."""
+    for key, given, required in (
         ("in_channels", spec.in_channels, splits.in_channels),
         ("num_classes", spec.num_classes, splits.num_classes),
     ):
-        if expected != found:
+        if given != required:
             raise InputError(
-                f"the baseline's `{key}` must be that of the data {splits.source}, {found}, but got {expected}: "
-                f"set {key} = {found} in the study's [baseline]"
+                f"the baseline's `{key}` must be that of the data {splits.source}, {required}, but got {given}: "
+                f"set {key} = {required} in the study's [baseline]"
             )
     images = len(splits.train)
     if batch_size > images:

@@ -29,11 +29,6 @@ def cache_folder() -> Path:
     return base / f"{_PREFIX}{version('jaxlib')}"
 
 
-def folders() -> list[Path]:
-    """The folders of all releases of jaxlib that there are."""
-    return sorted(cache_folder().parent.glob(f"{_PREFIX}*"))
-
-
 def folder_in_use() -> Path | None:
     """The cache folder, created and closed to other users, since cached programs are executed.
 

@@ -62,6 +62,6 @@ def examine_cache() -> Finding:
         folder = folder_in_use()
     if folder is None:
         return Finding("compilation cache", "; ".join(str(note.message) for note in notes), good=False)
-    sizes = [path.stat().st_size for path in folder.iterdir() if path.is_file()]
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     held = f"{folder}: {plural(len(sizes), 'file')}, {sum(sizes) / 1e6:.1f} MB"
     return Finding("compilation cache", held, good=True)

@@ -14,12 +14,10 @@ from pydantic import ValidationError
 from scalesearch.errors import InputError
 from scalesearch.study.faults import first_fault
 from scalesearch.study.sections import Study, TrainingSection
+from scalesearch.study.sources import SOURCES
 
 DEFAULT_STUDY = "mnist_sample"
 _log = logging.getLogger(__name__)
-
-# Data sources that are followed by a path.
-_SOURCES_OF_PATHS = ("idx", "npz")
 
 
 class StudyFileError(InputError):
@@ -110,7 +108,7 @@ def _locate_data(document: dict[str, Any], folders: tuple[Path, ...]) -> None:
     if not isinstance(data, dict) or not isinstance(source := data.get("source"), str):
         return
     kind, _, rest = source.partition(":")
-    if kind not in _SOURCES_OF_PATHS or not rest or rest.startswith("~") or Path(rest).is_absolute():
+    if SOURCES.get(kind) not in ("DIR", "FILE") or not rest or rest.startswith("~") or Path(rest).is_absolute():
         return
     folder = next((folder for folder in folders if (folder / rest).exists()), folders[0])
     document["data"] = {**data, "source": f"{kind}:{folder / rest}"}

@@ -15,6 +15,7 @@ from scalesearch.scaling.compound import Baseline, DepthRounding, HeadRounding, 
 from scalesearch.scaling.cost.budgeted import MACS, Cost
 from scalesearch.scaling.feasible import MAX_BUDGET
 from scalesearch.scaling.stage import StageSpec, kinds
+from scalesearch.study.sources import parse_source
 
 DEFAULT_TOLERANCE = 0.02
 """Deviation of a candidate's cost from the budget where a study names none."""
@@ -147,9 +148,7 @@ class DataSection(_Section):
 
     @model_validator(mode="after")
     def _known_source(self) -> Self:
-        kind, _, rest = self.source.partition(":")
-        if not (self.source == "mnist-sample" or (kind in ("idx", "npz") and rest)):
-            raise ValueError(f"`source` must be mnist-sample, idx:DIR or npz:FILE, but got {self.source!r}")
+        parse_source(self.source)
         return self
 
 

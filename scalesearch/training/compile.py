@@ -19,7 +19,7 @@ from scalesearch.data.feed import EpochData, standardise
 from scalesearch.models.network import Network
 from scalesearch.models.ops.base import Operations
 from scalesearch.models.ops.native import NativeOperations
-from scalesearch.runtime.programs import obtain
+from scalesearch.runtime.programs import compile_in_background
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.study.sections import TrainingSection
 from scalesearch.training.augment import augment
@@ -31,12 +31,9 @@ from scalesearch.training.parallel.data import Shardings
 from scalesearch.training.schedule import Schedule, learning_rate
 from scalesearch.training.step import Evaluation, Layout, TrainState, Weights, evaluate, train_step
 
-BRIEF = 5e7
-"""Steps of a seed's training times parameters, up to which its epoch is compiled to be ready soon. An update of a
-parameter then costs 2 ns more, and compiling takes 0.8 s less (2 CPU cores, AMD EPYC with AVX2, 2026-11-26)."""
-
-_ARGUMENTS = {"epochs", "final_learning_rate_fraction", "learning_rate", "warmup_epochs"}
-"""Settings that reach a program as arguments: one program serves all their values."""
+QUICK_UPDATES = 5e7
+"""Steps of a seed's training times parameters, up to which its epoch is compiled quickly. An update of a parameter
+then takes 2 ns more, and compilation 0.8 s less (2 CPU cores, AMD EPYC with AVX2, 2026-11-26)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +43,13 @@ class Program:
     `init(seeds) -> state`; `epoch(state, data, draws, schedule) -> (state, mean training loss)`, which
     consumes the state that it is given; `evaluate(state, data) -> Evaluation`. Seeds, draws, schedule and
     data are arguments, so one program serves them all. `seeds` is a scalar, or (S,): then states, draws and
-    results have that leading axis. `kept` tells that nothing had to be compiled for it.
+    results have that leading axis.
     """
 
     init: Callable[..., TrainState]
     epoch: Callable[..., tuple[TrainState, Float[Array, "*s"]]]
     evaluate: Callable[..., Evaluation]
     bytes_needed: int
-    kept: bool
 
 
 def compile_program(
@@ -65,11 +61,23 @@ def compile_program(
     seeds: UInt32[np.ndarray, "*s"],
     plan: MemoryPlan = PLAIN,
     shardings: Shardings | None = None,
+    *,
+    quick: tuple[bool, bool] | None = None,
 ) -> Program:
-    """Compiles for the shapes of `data` and `seeds`, side by side in threads; vector `seeds` train side by side.
+    """Compiles a network for the shapes of `data` and `seeds`, its functions in parallel threads.
 
-    With `shardings` the arguments may lie anywhere and are moved to where these say.
+    Args:
+        spec: the network.
+        operations: what it computes with.
+        training: the schedule, whose numbers are arguments of the program.
+        data: the data, or arrays of their shapes.
+        schedule: the schedule as arguments of a step.
+        seeds: one seed, or a vector of seeds that train side by side.
+        plan: how a step is laid out in memory.
+        shardings: where the arguments lie on several devices; they are moved there.
+        quick: whether to prefer a short compilation to fast code, for the epoch and for evaluation; None to choose.
     """
+    # The network, and the shapes of its state.
     optimizer = build_optimizer(training)
     network = Network(
         spec,
@@ -80,38 +88,32 @@ def compile_program(
         remat=plan.remat,
     )
     weights = weights_of(network)
-    init, begin, state = init_function(spec, training, optimizer, weights, seeds.shape)
-    epoch, judge = functions_of(network, operations, training, optimizer, plan, shardings, together=seeds.ndim > 0)
+    init, compiled_init, state = init_function(spec, training, optimizer, weights, seeds.shape)
     draws = draws_of_epoch(seeds, 0, images=len(data.labels), batch_size=training.batch_size)
-    leaf: Any = 0  # stands for an array of a result
-    determinants = (spec, operations, training.model_dump(exclude=_ARGUMENTS), plan, shardings)
-    spread = shardings is not None
-    brief = operations.precompiled  # what runs long is compiled already, however XLA compiles the rest
-    updates = sum(vector.size for vector in weights.params) * draws.order.shape[-2] * training.epochs
-    futures = [  # the longest first
-        obtain(
-            ("epoch", *determinants),
-            epoch,
-            (state, data, draws, schedule),
-            (state, leaf),
-            spread=spread,
-            brief=brief and updates <= BRIEF,
-        ),
-        obtain(
-            ("evaluate", *determinants),
-            judge,
-            (state, data),
-            Evaluation(leaf, leaf),
-            spread=spread,
-            brief=brief,
-        ),
-        begin,
+
+    # Its functions, the one that takes longest first.
+    epoch, judge = functions_of(network, operations, training, optimizer, plan, shardings, together=seeds.ndim > 0)
+    steps = draws.order.shape[-2] * training.epochs
+    quick_epoch, quick_evaluate = quick or compiles_quickly(
+        operations, steps * sum(vector.size for vector in weights.params)
+    )
+    futures = [
+        compile_in_background(epoch, (state, data, draws, schedule), quick=quick_epoch),
+        compile_in_background(judge, (state, data), quick=quick_evaluate),
+        compiled_init,
     ]
-    kept = all(future.done() for future in futures)
     wait(futures)
     compiled_epoch, compiled_judge, _ = (future.result() for future in futures)
     needed = max(map(bytes_needed, (compiled_epoch, compiled_judge)))
-    return Program(init, compiled_epoch, compiled_judge, needed, kept)
+    return Program(init, compiled_epoch, compiled_judge, needed)
+
+
+def compiles_quickly(operations: Operations, updates: float) -> tuple[bool, bool]:
+    """Whether the epoch and the evaluation of a network compile quickly, at `updates` of single parameters in all.
+
+    Only where what runs long is compiled ahead: other operations depend on the loops that XLA makes.
+    """
+    return operations.precompiled and updates <= QUICK_UPDATES, operations.precompiled
 
 
 def functions_of(
@@ -176,8 +178,7 @@ def init_function(
     structure: Any = jax.ShapeDtypeStruct
     takes = jax.tree.map(lambda each: structure((*shape, *each.shape), each.dtype), like)
     state = jax.eval_shape(function, takes)
-    settings = training.model_dump(exclude=_ARGUMENTS)
-    program = obtain(("init", settings), jax.jit(function), (takes,), state, brief=True)
+    program = compile_in_background(jax.jit(function), (takes,), quick=True)
 
     def init(seeds: UInt32[np.ndarray, "*s"]) -> TrainState:
         generators = map(init_generator, np.atleast_1d(seeds).tolist())

@@ -1,4 +1,4 @@
-"""The training of one network for its seeds: epoch after epoch, reported, watched for divergence."""
+"""The training of one network for its seeds: epoch after epoch, with a report and a check for divergence."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ import jax
 import numpy as np
 from jaxtyping import UInt32
 
-from scalesearch.data.feed import EpochData
 from scalesearch.data.splits import Splits
 from scalesearch.results.records import SeedRecord
 from scalesearch.runtime import interrupts
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.study.sections import RuntimeSection, TrainingSection
-from scalesearch.training.compile import Program
+from scalesearch.training.compile import compile_program
 from scalesearch.training.draws import EpochDraws, draws_of_epoch
 from scalesearch.training.memory import is_exhausted
-from scalesearch.training.prepare import Prepared, prepare_again, prepare_training, settings_of_jax
-from scalesearch.training.schedule import Schedule
+from scalesearch.training.prepare import (
+    Compiler,
+    Prepared,
+    prepare_smaller,
+    prepare_training,
+    settings_of_jax,
+)
 
 _POLL_SECONDS = 0.005
 
@@ -42,9 +46,9 @@ class TrainingDiverged(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class EpochReport:
-    """One epoch done, counted from 1; means over `seeds`, which holds several where they train side by side.
+    """The end of an epoch, counted from 1; means over `seeds`, which are several if they train side by side.
 
-    `share` is what the epoch is of the whole training for all seeds.
+    `share` is the epoch's fraction of the whole training for all seeds.
     """
 
     seeds: tuple[int, ...]
@@ -57,12 +61,12 @@ class EpochReport:
 
 
 OnEpoch = Callable[[EpochReport], bool | None]
-"""Is told of every epoch; True stops the training there."""
+"""Called after every epoch; True stops the training there."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """Seed records in the order of the seeds asked for; of those begun, where `stopped` says that not all was trained.
+    """Seed records in the order of the seeds asked for; only of seeds begun, if the training was `stopped`.
 
     `images_per_second` counts training images over the time of whole epochs, evaluation included.
     """
@@ -82,86 +86,102 @@ def train(
     seeds: tuple[int, ...],
     on_epoch: OnEpoch,
     prepared: Prepared | None = None,
+    *,
+    compiler: Compiler = compile_program,
 ) -> TrainingResult:
-    """Trains `spec` once a seed; the test split stays out of reach of everything below this line.
+    """Trains `spec` once for each seed, without the test split.
 
-    Where `on_epoch` answers True the training stops, that of later seeds too; the schedule is the whole one all along.
-    `prepared` is what `prepare_training` of the same arguments has made; without it that is done here. A network whose
-    memory turns out not to be there, in its first epoch, trains in the next way that needs less and computes the same.
-    Raises `TrainingDiverged` at the end of an epoch whose loss is not finite, and `InputError` where network and data
-    do not fit.
+    A network that runs out of memory in its first epoch trains by the next execution plan, which needs less and
+    computes the same.
+
+    Args:
+        spec: the network.
+        splits: the data; their test split is never read.
+        training: the schedule.
+        runtime: how the work is carried out.
+        seeds: each begins from other weights and sees other draws.
+        on_epoch: called after every epoch. If it returns True the training stops, also that of later seeds; the
+            learning rate follows the whole schedule all the same.
+        prepared: what `prepare_training` of the same arguments returned; None to do that here.
+        compiler: compiles the network.
+
+    Raises:
+        TrainingDiverged: at the end of an epoch, if its loss is not finite.
+        InputError: network and data do not fit.
     """
-    made = prepared or prepare_training(spec, splits, training, runtime, seeds)
-    begun = False
+    if prepared is None:
+        prepared = prepare_training(spec, splits, training, runtime, seeds, compiler=compiler)
+    first_epoch_done = False
 
     def after_epoch(report: EpochReport) -> bool | None:
-        nonlocal begun
-        begun = True
+        nonlocal first_epoch_done
+        first_epoch_done = True
         return on_epoch(report)
 
     while True:
         try:
-            return _train(made, training, seeds, after_epoch)
+            return _train_groups(prepared, training, seeds, after_epoch)
         except jax.errors.JaxRuntimeError as error:
-            if begun or not is_exhausted(error):
+            if first_epoch_done or not is_exhausted(error):
                 raise
-            refused = error.with_traceback(None)  # whose frames hold what was on the device
-        less = prepare_again(made, spec, training, runtime, seeds)
-        if less is None:
+            refused = error.with_traceback(None)  # whose frames hold arrays on the device
+        smaller = prepare_smaller(prepared, spec, training, runtime, seeds, compiler=compiler)
+        if smaller is None:
             raise refused
-        made = less
+        prepared = smaller
 
 
-def _train(made: Prepared, training: TrainingSection, seeds: tuple[int, ...], on_epoch: OnEpoch) -> TrainingResult:
+def _train_groups(
+    prepared: Prepared, training: TrainingSection, seeds: tuple[int, ...], on_epoch: OnEpoch
+) -> TrainingResult:
     records: list[SeedRecord] = []
     with settings_of_jax():
-        for group in made.way.groups:
-            own, stopped = _run_seeds(made.program, made.data, made.schedule, group, training, len(seeds), on_epoch)
-            records += own
+        for group in prepared.plan.groups:
+            share = np.size(group) / len(seeds) / training.epochs
+            more, stopped = _train_group(prepared, group, training, share, on_epoch)
+            records += more
             if stopped:
                 break
-    images = made.images_per_epoch * sum(len(record.train_loss) for record in records)
+    images = prepared.images_per_epoch * sum(len(record.train_loss) for record in records)
     return TrainingResult(
         seeds=tuple(records),
         stopped=stopped,
-        compile_seconds=made.seconds,
+        compile_seconds=prepared.seconds,
         images_per_second=images / math.fsum(record.train_seconds for record in records),
         device=jax.devices()[0].device_kind,
     )
 
 
-def _run_seeds(
-    program: Program,
-    data: EpochData,
-    schedule: Schedule,
-    group: UInt32[np.ndarray, "*s"],
-    training: TrainingSection,
-    trained: int,
-    on_epoch: OnEpoch,
+def _train_group(
+    prepared: Prepared, group: UInt32[np.ndarray, "*s"], training: TrainingSection, share: float, on_epoch: OnEpoch
 ) -> tuple[list[SeedRecord], bool]:
-    """The records of a group, and whether `on_epoch` stopped it."""
+    """The records of one seed, or of several side by side, and whether `on_epoch` stopped them."""
+    program, data, schedule = prepared.program, prepared.data, prepared.schedule
     seeds = tuple(np.atleast_1d(group).tolist())
     start = time.perf_counter()
     state = program.init(group)
-    curves: list[np.ndarray] = []  # an epoch each: (3, seeds)
+    curves: list[np.ndarray] = []  # for each epoch (3, seeds): training loss, validation loss, accuracy
 
-    def drawn(epoch: int) -> EpochDraws:
+    def draw(epoch: int) -> EpochDraws:
         return draws_of_epoch(group, epoch, images=len(data.labels), batch_size=training.batch_size)
 
-    draws = drawn(0)
+    draws = draw(0)
     for epoch in range(training.epochs):
+        # The device computes the epoch while the host draws the next one.
         state, train_loss = program.epoch(state, data, draws, schedule)
         result = program.evaluate(state, data)
         if epoch + 1 < training.epochs:
-            draws = drawn(epoch + 1)  # while the device computes
+            draws = draw(epoch + 1)
         values = np.stack([np.atleast_1d(value) for value in _fetch(train_loss, result.loss, result.accuracy)])
+
+        # A diverged seed ends the training of all.
         finite = np.isfinite(values[:2]).all(0)
         if not finite.all():
             worst = int(finite.argmin())
             losses = (float(values[0, worst]), float(values[1, worst]))
             raise TrainingDiverged(seeds[worst], epoch + 1, training.learning_rate, losses)
+
         curves.append(values)
-        share = len(seeds) / trained / training.epochs
         means = values.mean(1).tolist()
         stopped = bool(on_epoch(EpochReport(seeds, epoch + 1, training.epochs, means[0], means[1], means[2], share)))
         if stopped:
@@ -177,7 +197,7 @@ def _record(seed: int, curves: np.ndarray, seconds: float) -> SeedRecord:
 
 
 def _fetch(*values: jax.Array) -> tuple[np.ndarray, ...]:
-    """The values on the host. Waits in Python, where an interrupt gets through at once, not inside the runtime."""
+    """The values on the host. Waits in Python, not inside the runtime, so that an interrupt gets through at once."""
     interrupts.check()
     while not all(value.is_ready() for value in values):  # type: ignore[attr-defined]  # a jax.Array's
         time.sleep(_POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""How a step is laid out in memory: the plainest way that fits; and what compiling leaves behind."""
+"""How a step is laid out in memory: the plan that needs least of it, and what compiling leaves behind."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ _GIBIBYTE = 2**30
 
 
 class MemoryPlan(NamedTuple):
-    """One way to carry out a step.
+    """How to carry out a step.
 
-    `remat`: the gradient computes the inside of each block anew, which changes no result. `micro_batches`: parts of a
-    batch that follow one another, their gradients averaged; each is normalised by its own statistics.
+    Args:
+        remat: compute the inside of each block again for its gradient; changes no result.
+        micro_batches: cut a batch into so many parts, one after the other, and average their gradients. Each part is
+            normalised by the statistics of its images, which changes results.
     """
 
     remat: bool = False
@@ -29,13 +31,17 @@ PLAIN = MemoryPlan()
 
 
 def memory_plans(batch_size: int) -> tuple[MemoryPlan, ...]:
-    """From the one that needs most to the one that needs least; two images a part are the fewest."""
+    """The plans from the one that needs most memory to the one that needs least; a part has at least two images.
+
+    >>> [plan.micro_batches for plan in memory_plans(8)]
+    [1, 1, 2, 4]
+    """
     parts = [count for count in range(2, batch_size // 2 + 1) if batch_size % count == 0]
     return PLAIN, MemoryPlan(remat=True), *(MemoryPlan(True, count) for count in parts)
 
 
 def bytes_needed(program: jax.stages.Compiled) -> int:
-    """Arguments, results and temporaries of `program` on one device, by XLA's own account; 0 where it gives none."""
+    """Bytes of arguments, results and temporaries of `program` on one device, as XLA counts them; 0 if it does not."""
     analysis: Any = program.memory_analysis()
     if analysis is None:
         return 0
@@ -44,9 +50,9 @@ def bytes_needed(program: jax.stages.Compiled) -> int:
 
 
 def bytes_available(runtime: RuntimeSection) -> float:
-    """What one program may take: `runtime.memory`, else all that the device has; infinite where it does not tell.
+    """Bytes that one program may take: `runtime.memory`, or all memory of the device; infinite if that is unknown.
 
-    Not what is free now: how a network trains must not depend on what else runs. The workers share a host's memory.
+    Not what is free now: how a network trains must not depend on what else runs. Workers share a host's memory.
     """
     if runtime.memory is not None:
         return runtime.memory * _GIBIBYTE
@@ -59,15 +65,15 @@ def bytes_available(runtime: RuntimeSection) -> float:
 
 
 def is_exhausted(error: jax.errors.JaxRuntimeError) -> bool:
-    """Whether XLA gave up for want of memory."""
+    """Whether XLA ran out of memory."""
     return "RESOURCE_EXHAUSTED" in str(error)
 
 
 def release() -> None:
-    """Gives back what tracing and compiling left in memory, for a process that trains one network after the other.
+    """Return memory that tracing and compiling left, for a process that trains one network after the other.
 
-    What is compiled already stays usable; the caller's own jitted functions compile again when they are called next.
-    A network that another thread traces meanwhile is traced in more parts, to the same numbers.
+    Compiled programs stay usable; jitted functions compile again when they are called next. A network that another
+    thread is tracing is traced in more parts, to the same numbers.
     """
     jax.clear_caches()  # type: ignore[no-untyped-call]  # jax has no types here
     allocator.trim()

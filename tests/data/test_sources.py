@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scalesearch.data import sources as readers
 from scalesearch.data.sources import DataError, read_source
+from scalesearch.study.sources import SOURCES
 
 IMAGES = np.arange(5 * 4 * 4, dtype=np.uint8).reshape(5, 4, 4)
 LABELS = np.array([3, 0, 1, 2, 0], np.uint8)
@@ -97,10 +99,17 @@ def test_idx_folder_that_lacks_something(tmp_path: Path) -> None:
         read_source(f"idx:{tmp_path}")
 
 
-@pytest.mark.parametrize("source", ["mnist", "idx:", "npz", "cifar:/data"])
+@pytest.mark.parametrize("source", ["mnist", "idx:", "npz", "cifar:/data", "mnist-sample:", "mnist-sample:5"])
 def test_unknown_source(source: str) -> None:
-    with pytest.raises(DataError, match="must be mnist-sample, idx:DIR or npz:FILE, but got"):
+    message = f"^`source` must be mnist-sample, idx:DIR or npz:FILE, but got '{source}'$"
+    with pytest.raises(DataError, match=message):
         read_source(source)
+
+
+def test_every_kind_has_a_reader_and_every_reader_a_kind() -> None:
+    folder = Path(readers.__file__).parent
+    modules = {path.stem for path in folder.glob("*.py")} - {"__init__", "base"}
+    assert modules == {kind.replace("-", "_") for kind in SOURCES}
 
 
 def test_npz_with_colour_and_column_labels(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scalesearch.runtime.cache import cache_folder, folder_in_use, folders
+from scalesearch.runtime.cache import cache_folder, folder_in_use
 
 
 @pytest.fixture(autouse=True)
@@ -65,14 +65,3 @@ def test_a_folder_that_others_may_write_to_is_not_trusted(monkeypatch: pytest.Mo
     folder.chmod(0o777)
     with pytest.warns(UserWarning, match="others may write to it"):
         assert folder_in_use() is None
-
-
-def test_the_folders_of_other_releases_are_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("SCALESEARCH_CACHE_DIR", str(tmp_path))
-    other = tmp_path / "xla-jaxlib-0.0.1"
-    other.mkdir()
-    (tmp_path / "elsewhere").mkdir()
-    assert folders() == [other]
-    folder = folder_in_use()
-    assert folders() == sorted([other, cache_folder()])
-    assert folder in folders()

@@ -1,8 +1,11 @@
-"""Programs that are kept on disk: found again, by the right circumstances alone, and never in the way."""
+"""Programs: jax's cache holds them for the next process of this kind of machine, and options of XLA that it lacks."""
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,163 +15,84 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scalesearch.runtime import cache
-from scalesearch.runtime import programs as executables
+from scalesearch.runtime.cores import usable_cores
+from scalesearch.runtime.programs import compile_in_background, compile_options, compile_with_options
 
 X = np.arange(5, dtype=np.float32)
 
-
-@pytest.fixture(autouse=True)
-def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setenv("SCALESEARCH_CACHE_DIR", str(tmp_path))
-    folder = cache.folder_in_use()
-    assert folder is not None
-    return folder
-
-
-class Function:
-    """Sine and cosine, and how often they were traced."""
-
-    def __init__(self) -> None:
-        self.traced = 0
-
-    def obtain(self, determinants: tuple[Any, ...] = (1,), x: np.ndarray = X) -> Any:
-        def function(x: jax.Array) -> dict[str, jax.Array]:
-            self.traced += 1
-            return {"sin": jnp.sin(x), "cos": jnp.cos(x)}
-
-        return executables.obtain(determinants, jax.jit(function), (x,), {"sin": 0, "cos": 0}).result()
+# Compiles one function and prints its values and jax's counts of hits and misses.
+COMPILE = """
+import json, sys, warnings
+from pathlib import Path
+import jax, numpy as np
+from scalesearch.runtime.programs import compile_in_background, use_program_cache
+if sys.argv[2:]:
+    jax.config.update("jax_compilation_cache_dir", sys.argv[2])
+jax.jit(lambda x: x - 1)(np.float32(2))  # jax has looked for its cache before
+use_program_cache(Path(sys.argv[1]))
+events = []
+jax.monitoring.register_event_listener(lambda event, **details: events.append(event.rpartition("/")[2]))
+x = np.arange(5, dtype=np.float32)
+program = compile_in_background(jax.jit(lambda x: {"sin": jax.numpy.sin(x)}), (x,), quick=True).result()
+counts = {name: events.count(name) for name in ("cache_hits", "cache_misses")}
+print(json.dumps({"sin": program(x)["sin"].tolist(), **counts}))
+"""
 
 
-def test_a_kept_program_is_neither_traced_nor_compiled_and_computes_the_same() -> None:
-    function = Function()
-    first, again = function.obtain()(X), function.obtain()(X)
-    assert function.traced == 1
-    for name, expected in (("sin", np.sin(X)), ("cos", np.cos(X))):
-        np.testing.assert_array_equal(first[name], again[name])
-        np.testing.assert_allclose(again[name], expected, rtol=1e-6)  # float32
+def compiled(folder: Path, *arguments: Path, cores: int = 1) -> dict[str, Any]:
+    """What a process of its own prints that keeps its programs in `folder`."""
+    pinned = f"from scalesearch.runtime.cores import usable_cores, use_cores; use_cores(usable_cores()[:{cores}])\n"
+    command = [sys.executable, "-c", pinned + COMPILE, folder, *arguments]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("JAX_")}
+    environment["JAX_PLATFORMS"] = "cpu"
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    line: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return line
 
 
-def test_determinants_and_shapes_tell_programs_apart(folder: Path) -> None:
-    function = Function()
-    function.obtain()
-    function.obtain(determinants=(2,))
-    function.obtain(x=X[:4])
-    function.obtain(x=X.astype(np.int32))
-    assert function.traced == 4
-    assert len(list(folder.glob("*.program"))) == 4
+def test_the_next_process_compiles_nothing_and_computes_the_same(tmp_path: Path) -> None:
+    first, second = compiled(tmp_path), compiled(tmp_path)
+    assert (first.pop("cache_hits"), first.pop("cache_misses")) == (0, 1)
+    assert (second.pop("cache_hits"), second.pop("cache_misses")) == (1, 0)
+    assert first == second
+    np.testing.assert_allclose(first["sin"], np.sin(X), rtol=1e-6)  # float32
 
 
-@pytest.mark.parametrize("change", ["source", "version", "jaxlib", "setting", "flags", "processor", "cores"])
-def test_other_circumstances_compile_again_and_say_so(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    function = Function()
-    function.obtain()
-    match change:
-        case "source":
-            monkeypatch.setattr(executables, "_source", lambda: "edited")
-        case "version":
-            monkeypatch.setattr(executables, "version", lambda package: "99")
-        case "jaxlib":  # whose programs are in a folder of their own
-            monkeypatch.setattr(cache, "version", lambda package: "99")
-            assert not cache.cache_folder().exists()
-        case "cores":
-            monkeypatch.setattr(executables, "usable_cores", lambda: list(range(99)))
-        case "flags":
-            monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
-        case "processor":
-            monkeypatch.setattr(executables, "processor", lambda: "without AVX")
-    told = pytest.warns(UserWarning, match="they are compiled anew")
-    with jax.default_matmul_precision("highest" if change == "setting" else None), told:
-        function.obtain()
-    assert function.traced == 2
+@pytest.mark.skipif(len(usable_cores()) < 2, reason="needs two cores")
+def test_other_cores_have_programs_of_their_own(tmp_path: Path) -> None:
+    compiled(tmp_path)
+    assert compiled(tmp_path, cores=2)["cache_hits"] == 0
 
 
-def test_a_damaged_file_is_compiled_again_and_mended(folder: Path) -> None:
-    function = Function()
-    function.obtain()
-    (path,) = folder.glob("*.program")
-    path.write_bytes(path.read_bytes()[:50])
-    with pytest.warns(UserWarning, match="cannot be read and is compiled again"):
-        function.obtain()
-    function.obtain()
-    assert function.traced == 2
+def test_a_program_that_was_not_written_whole_is_compiled_again(tmp_path: Path) -> None:
+    """jax writes the time of access last; without it jax would fail on the folder for good."""
+    compiled(tmp_path)
+    (program,) = tmp_path.rglob("*-cache")
+    program.write_bytes(program.read_bytes()[:50])
+    program.with_name(program.name.removesuffix("-cache") + "-atime").unlink()
+    assert compiled(tmp_path)["cache_misses"] == 1
+    assert compiled(tmp_path)["cache_hits"] == 1
 
 
-def test_nothing_is_kept_while_jax_keeps_it(folder: Path) -> None:
-    """What comes out of JAX's own cache cannot be serialised again."""
-    function = Function()
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    try:
-        with pytest.warns(UserWarning, match="jax's own compilation cache is on"):
-            function.obtain()
-    finally:
-        jax.config.update("jax_compilation_cache_dir", None)
-    assert not list(folder.glob("*.program"))
-
-
-def test_a_folder_that_cannot_be_used_warns_and_the_program_works(folder: Path) -> None:
-    folder.rmdir()
-    folder.write_text("in the way")
-    with pytest.warns(UserWarning, match="are not kept"):
-        program = Function().obtain()
-    np.testing.assert_allclose(program(X)["sin"], np.sin(X), rtol=1e-6)
-
-
-def test_those_longest_unused_go_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    function = Function()
-    for number in (1, 2):
-        function.obtain(determinants=(number,))
-    first = min(folder.glob("*.program"), key=lambda path: path.stat().st_mtime_ns)
-    for path in folder.glob("*.program"):
-        os.utime(path, (0, 0))
-    function.obtain(determinants=(1,))  # used again
-    monkeypatch.setattr(executables, "MOST_BYTES", int(2.5 * first.stat().st_size))
-    function.obtain(determinants=(3,))
-    assert first.exists()
-    assert len(list(folder.glob("*.program"))) == 2
-
-
-def test_what_jax_kept_before_is_not_kept_again(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """jax goes on using a cache of its own that was turned off; what it loads cannot be serialised (`NOT_FOUND`)."""
-    function = Function()
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("jax")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: jax.config.values[name] for name in settings}
-    try:
-        for name, value in settings.items():
-            jax.config.update(name, value)
-        with pytest.warns(UserWarning, match="each process traces all networks anew"):
-            function.obtain()  # compiled, and in jax's cache
-    finally:
-        for name, value in before.items():
-            jax.config.update(name, value)
-    assert not list(folder.glob("*.program"))
-    function.obtain()
-    assert len(list(folder.glob("*.program"))) == 1
-    np.testing.assert_allclose(function.obtain()(X)["sin"], np.sin(X), rtol=1e-6)  # from what was kept
-    assert function.traced == 2
+def test_a_cache_that_the_user_has_turned_on_is_left_alone(tmp_path: Path) -> None:
+    compiled(tmp_path / "ours", tmp_path / "theirs")
+    assert not (tmp_path / "ours").exists()
 
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
 def test_this_xla_knows_the_options_of_every_backend(backend: str) -> None:
-    options = executables.options_of(backend, brief=True)
-    if jax.__version_info__ >= (0, 11):  # has no other emitters any more
+    options = compile_options(backend, quick=True)
+    if jax.__version_info__ >= (0, 11):  # which has only one kind of emitter
         options.pop("xla_cpu_use_fusion_emitters", None)
-    compiled = jax.jit(jnp.sin).lower(X).compile(compiler_options=options)
-    np.testing.assert_array_equal(compiled(X), jnp.sin(X))
+    program = jax.jit(jnp.sin).lower(X).compile(compiler_options=options)
+    np.testing.assert_array_equal(program(X), jnp.sin(X))
     with pytest.raises(Exception, match="No such compile option"):
         jax.jit(jnp.sin).lower(X).compile(compiler_options={"xla_gpu_no_such": False})
 
 
-@pytest.mark.parametrize("indispensable", [True, False])
-def test_an_option_that_xla_does_not_know_is_left_out_alone(
-    indispensable: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names = frozenset({"xla_gpu_no_such"} if indispensable else {})
-    monkeypatch.setattr(executables, "INDISPENSABLE", names)
+@pytest.mark.parametrize("required", [True, False])
+def test_only_the_option_that_xla_does_not_know_is_left_out(required: bool) -> None:
     asked: list[dict[str, bool]] = []
 
     class Lowered:
@@ -176,12 +100,26 @@ def test_an_option_that_xla_does_not_know_is_left_out_alone(
             asked.append(dict(compiler_options))
             return jax.jit(jnp.sin).lower(X).compile(compiler_options=compiler_options)
 
-    options = {"xla_gpu_no_such": False, "xla_gpu_enable_triton_gemm": False}
-    with warnings.catch_warnings(record=True) as told:
+    lowered: Any = Lowered()
+    options: Any = {"xla_gpu_no_such": False, "xla_gpu_enable_triton_gemm": False}
+    with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always")
-        compiled = executables._compile(Lowered(), options)
-    np.testing.assert_array_equal(compiled(X), jnp.sin(X))
+        program = compile_with_options(lowered, options, frozenset({"xla_gpu_no_such"} if required else ()))
+    np.testing.assert_array_equal(program(X), jnp.sin(X))
     assert asked == [options, {"xla_gpu_enable_triton_gemm": False}]
-    messages = [str(warning.message) for warning in told]
     expected = "this XLA does not know `xla_gpu_no_such`: programs are compiled without it"
-    assert messages == ([expected] if indispensable else [])
+    assert [str(note.message) for note in notes] == ([expected] if required else [])
+
+
+def test_an_error_of_the_compiler_reaches_the_caller() -> None:
+    class Lowered:
+        def compile(self, compiler_options: Any) -> Any:
+            raise MemoryError("no room")
+
+    class Function:
+        def lower(self, *arguments: Any) -> Any:
+            return Lowered()
+
+    function: Any = Function()
+    with pytest.raises(MemoryError, match="no room"):
+        compile_in_background(function, (X,)).result()

@@ -5,9 +5,14 @@ from __future__ import annotations
 import pytest
 
 from scalesearch.models.ops.cpu import library
+from scalesearch.runtime.cache import folder_in_use
+from scalesearch.runtime.programs import use_program_cache
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _kernels(compilation_cache: None) -> None:
+def _kernels_and_programs(compilation_cache: None) -> None:
     del compilation_cache  # which names the folder
     assert library.problem() is None
+    folder = folder_in_use()
+    assert folder is not None
+    use_program_cache(folder)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,14 +15,16 @@ import pytest
 
 from scalesearch.data.splits import Split, Splits, load_splits
 from scalesearch.errors import InputError
+from scalesearch.models.ops.select import named
 from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.stage import make_stage
 from scalesearch.study.sections import DataSection, RuntimeSection, TrainingSection
-from scalesearch.training import compile as program
-from scalesearch.training import loop
-from scalesearch.training.draws import EpochDraws, draws_of_epoch
-from scalesearch.training.loop import EpochReport, TrainingDiverged, TrainingResult, _fetch, train
-from scalesearch.training.prepare import Ahead, prepare_training
+from scalesearch.training.compile import Program, compile_program, compiles_quickly
+from scalesearch.training.draws import EpochDraws
+from scalesearch.training.loop import EpochReport, TrainingDiverged, TrainingResult, train
+from scalesearch.training.prefetch import Prefetcher
+from scalesearch.training.prepare import Compiler, prepare_training
+from scalesearch.training.step import Evaluation
 
 SPEC = ArchitectureSpec(
     10,
@@ -34,6 +35,7 @@ SPEC = ArchitectureSpec(
     0,
     "relu",
 )
+OTHER = SPEC.with_sizes((2,), (8, 16, 0), 8)
 TRAINING = TrainingSection(
     epochs=5,
     batch_size=32,
@@ -132,9 +134,9 @@ def test_stopped_it_keeps_what_it_has_of_the_whole_schedule(splits: Splits, runt
     whole = run(splits, runtime=runtime)
     assert (stopped.stopped, whole.stopped) == (True, False)
     assert [seed.seed for seed in stopped.seeds] == ([0] if runtime is APART else [0, 1])
-    for mine, its in zip(stopped.seeds, whole.seeds, strict=False):
-        assert mine.train_loss == its.train_loss[:3]
-        assert mine.val_loss_curve == its.val_loss_curve[:3]
+    for begun, complete in zip(stopped.seeds, whole.seeds, strict=False):
+        assert begun.train_loss == complete.train_loss[:3]
+        assert begun.val_loss_curve == complete.val_loss_curve[:3]
     seconds = sum(seed.train_seconds for seed in stopped.seeds)
     assert stopped.images_per_second == pytest.approx(3 * len(stopped.seeds) * 25 * 32 / seconds)
 
@@ -150,14 +152,10 @@ def test_same_seed_same_result_bit_for_bit_whatever_ran_before_and_whatever_the_
     assert curves(run(poisoned, seeds=(1,))) == curves(result)[1:]
 
 
-def test_further_seeds_and_epochs_compile_nothing(
-    splits: Splits, result: TrainingResult, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    del result  # whatever a process compiles once is compiled by now
-    monkeypatch.setenv("SCALESEARCH_CACHE_DIR", str(tmp_path / "one"))
+def test_further_seeds_and_epochs_compile_nothing(splits: Splits, result: TrainingResult) -> None:
+    del result  # whatever a process compiles only once is compiled by now
     with counted_compilations() as one:
         run(splits, seeds=(0,), epochs=2)
-    monkeypatch.setenv("SCALESEARCH_CACHE_DIR", str(tmp_path / "three"))
     with counted_compilations() as three:
         run(splits, seeds=(5, 6, 7), epochs=3)
     assert len(one) == len(three) > 0
@@ -179,26 +177,28 @@ def test_seeds_side_by_side_agree_with_one_after_the_other(splits: Splits) -> No
     assert reports[-1].val_loss == pytest.approx(np.mean([seed.val_loss for seed in together.seeds]))
 
 
-def test_candidates_of_other_sizes_see_the_same_draws(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[EpochDraws] = []
-    compile_program = program.compile_program
+def recording(seen: list[EpochDraws]) -> Compiler:
+    """A compiler whose programs add the draws of each epoch to `seen`."""
 
-    def spy(*arguments: Any) -> program.Program:
-        compiled = compile_program(*arguments)
+    def compiler(*arguments: Any) -> Program:
+        program = compile_program(*arguments)
 
         def epoch(state: Any, data: Any, draws: EpochDraws, schedule: Any) -> Any:
             seen.append(draws)
-            return compiled.epoch(state, data, draws, schedule)
+            return program.epoch(state, data, draws, schedule)
 
-        return dataclasses.replace(compiled, epoch=epoch)
+        return dataclasses.replace(program, epoch=epoch)
 
-    monkeypatch.setattr("scalesearch.training.prepare.compile_program", spy)
-    other = SPEC.with_sizes((2,), (8, 16, 0), 8)
-    for spec in (SPEC, other):
-        run(splits, seeds=(3,), spec=spec, epochs=2, warmup_epochs=0.5)
-    first, second = seen[:2], seen[2:]
-    assert len(first) == len(second) == 2
-    for one, two in zip(first, second, strict=True):
+    return compiler
+
+
+def test_candidates_of_other_sizes_see_the_same_draws(splits: Splits) -> None:
+    training = TRAINING.model_copy(update={"epochs": 2})
+    seen: dict[ArchitectureSpec, list[EpochDraws]] = {SPEC: [], OTHER: []}
+    for spec, draws in seen.items():
+        train(spec, splits, training, APART, (3,), ignore, compiler=recording(draws))
+    assert len(seen[SPEC]) == len(seen[OTHER]) == 2
+    for one, two in zip(*seen.values(), strict=True):
         for name in ("order", "offsets", "mirrored"):
             np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
 
@@ -230,8 +230,8 @@ def test_network_and_data_must_fit(splits: Splits) -> None:
 def test_a_users_settings_of_jax_change_nothing(splits: Splits) -> None:
     expected = run(splits)
     with jax.enable_x64(True), jax.threefry_partitionable(False):
-        found = run(splits)
-    assert [seed.val_loss_curve for seed in found.seeds] == [seed.val_loss_curve for seed in expected.seeds]
+        result = run(splits)
+    assert [seed.val_loss_curve for seed in result.seeds] == [seed.val_loss_curve for seed in expected.seeds]
 
 
 def test_an_interrupt_passes_through(splits: Splits) -> None:
@@ -253,90 +253,88 @@ def test_resolution_above_the_native_one_warns(splits: Splits) -> None:
         run(shrunk, seeds=(0,), epochs=1, warmup_epochs=0.0)
 
 
-def test_the_host_waits_once_an_epoch_and_the_device_never_for_the_host(
-    splits: Splits, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Pending:
+    """A scalar that the device has ready when the host asks for the second time."""
+
+    def __init__(self, value: float, events: list[str]) -> None:
+        self.value, self.events, self.asked = value, events, False
+
+    def is_ready(self) -> bool:
+        if not self.asked and self.events[-1] != "wait":
+            self.events.append("wait")
+        ready, self.asked = self.asked, True
+        return ready
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        return np.array(self.value)
+
+
+def test_an_epoch_is_one_call_and_the_host_waits_once_for_it(splits: Splits) -> None:
+    """All steps of an epoch are one program, and evaluation is queued behind it before the host waits."""
     events: list[str] = []
-
-    def fetch(*values: jax.Array) -> tuple[np.ndarray, ...]:
-        events.append(f"wait for {len(values)} scalars")
-        assert all(value.shape == () for value in values)
-        return _fetch(*values)
-
-    def draw(seeds: Any, epoch: int, **sizes: int) -> EpochDraws:
-        events.append(f"draw {epoch}")
-        return draws_of_epoch(seeds, epoch, **sizes)
-
     training = TRAINING.model_copy(update={"epochs": 3})
     prepared = prepare_training(SPEC, splits, training, APART, (0,))
-    monkeypatch.setattr(loop, "_fetch", fetch)
-    monkeypatch.setattr(loop, "draws_of_epoch", draw)
-    train(SPEC, splits, training, APART, (0,), ignore, prepared)
-    wait = "wait for 3 scalars"
-    assert events == ["draw 0", "draw 1", wait, "draw 2", wait, wait]
-    epoch: Any = prepared.program.epoch
-    text = epoch.as_text()
-    assert f'"known_trip_count":{{"n":"{800 // 32}"}}' in text  # all steps are in one program
-    assert not re.findall(r"infeed|outfeed|\bsend\(|\brecv\(|callback", text)
+
+    def epoch(state: Any, data: Any, draws: EpochDraws, schedule: Any) -> Any:
+        events.append(f"{len(draws.order)} steps")
+        return state, Pending(1.0, events)
+
+    def evaluate(state: Any, data: Any) -> Any:
+        events.append("evaluate")
+        return Evaluation(*(Pending(value, events) for value in (1.0, 0.5)))  # type: ignore[arg-type]
+
+    program = dataclasses.replace(prepared.program, epoch=epoch, evaluate=evaluate)
+    train(SPEC, splits, training, APART, (0,), ignore, dataclasses.replace(prepared, program=program))
+    assert events == [f"{800 // 32} steps", "evaluate", "wait"] * 3
 
 
-def test_a_network_prepared_ahead_trains_to_the_same_losses(splits: Splits) -> None:
+def test_a_prefetched_network_trains_to_the_same_losses(splits: Splits) -> None:
     training = TRAINING.model_copy(update={"epochs": 2})
-    ahead = Ahead(splits, training, APART)
-    other = SPEC.with_sizes((2,), (8, 16, 0), 8)
-    ahead.expect(SPEC, (3,))
-    ahead.expect(other, (3,))
-    prepared = ahead.take(SPEC, (3,))
+    prefetcher = Prefetcher(splits, training, APART)
+    prefetcher.expect(SPEC, (3,))
+    prefetcher.expect(OTHER, (3,))
+    prepared = prefetcher.take(SPEC, (3,))
     assert prepared is not None
     assert prepared.seconds > 0
-    assert ahead.take(SPEC, (3,)) is None
-    assert ahead.take(other, (4,)) is None
+    assert prefetcher.take(SPEC, (3,)) is None
+    assert prefetcher.take(OTHER, (4,)) is None
     result = train(SPEC, splits, training, APART, (3,), ignore, prepared)
     assert result.compile_seconds == prepared.seconds
     assert curves(result) == curves(run(splits, seeds=(3,), epochs=2))
-    ahead.expect(SPEC.with_sizes((2,), (8, 16, 0), 9), (3,))  # the first of three is forgotten
-    ahead.expect(SPEC, (3,))
-    assert ahead.take(other, (3,)) is None
+    prefetcher.expect(SPEC.with_sizes((2,), (8, 16, 0), 9), (3,))  # OTHER, the first of three, is forgotten
+    prefetcher.expect(SPEC, (3,))
+    assert prefetcher.take(OTHER, (3,)) is None
 
 
-def test_an_error_ahead_is_told_where_the_network_is_taken(splits: Splits) -> None:
-    ahead = Ahead(splits, TRAINING, APART)
-    ahead.expect(dataclasses.replace(SPEC, num_classes=7), (0,))
+def test_an_error_of_prefetching_is_raised_where_the_network_is_taken(splits: Splits) -> None:
+    prefetcher = Prefetcher(splits, TRAINING, APART)
+    prefetcher.expect(dataclasses.replace(SPEC, num_classes=7), (0,))
     with pytest.raises(InputError, match="num_classes"):
-        ahead.take(dataclasses.replace(SPEC, num_classes=7), (0,))
+        prefetcher.take(dataclasses.replace(SPEC, num_classes=7), (0,))
 
 
-def test_preparing_ahead_is_off_on_few_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    for cores, expected in ((2, False), (4, True)):
-        monkeypatch.setattr("scalesearch.training.prepare.usable_cores", lambda cores=cores: list(range(cores)))
-        assert Ahead.pays("auto") is expected
-        assert Ahead.pays(False) is False
-        assert Ahead.pays(True) is True
+@pytest.mark.parametrize(("cores", "auto"), [(2, False), (4, True)])
+def test_prefetching_is_off_on_few_cores(cores: int, auto: bool) -> None:
+    assert Prefetcher.is_enabled("auto", cores) is auto
+    assert Prefetcher.is_enabled(False, cores) is False
+    assert Prefetcher.is_enabled(True, cores) is True
 
 
 @pytest.mark.parametrize(
-    ("convolutions", "most", "epoch", "evaluate"),
-    [("kernels", 1e9, True, True), ("kernels", 1e3, False, True), ("shift", 1e9, False, False)],
+    ("name", "updates", "epoch", "evaluate"),
+    [("kernels", 1e6, True, True), ("kernels", 1e8, False, True), ("shift", 1e6, False, False)],
 )
-def test_short_trainings_by_kernels_are_compiled_to_be_ready_soon(
-    splits: Splits, monkeypatch: pytest.MonkeyPatch, convolutions: Any, most: float, epoch: bool, evaluate: bool
+def test_short_trainings_by_kernels_are_compiled_quickly(
+    name: Any, updates: float, epoch: bool, evaluate: bool
 ) -> None:
-    brief: dict[str, bool] = {}
-    obtain = program.obtain
+    assert compiles_quickly(named(name), updates) == (epoch, evaluate)
 
-    def noted(determinants: tuple[Any, ...], *arguments: Any, **options: Any) -> Any:
-        if "'label_smoothing': 0.25" in repr(determinants):  # not what a test before still prepares ahead
-            brief[determinants[0]] = options["brief"]
-        return obtain(determinants, *arguments, **options)
 
-    monkeypatch.setattr(program, "obtain", noted)
-    monkeypatch.setattr(program, "BRIEF", most)
-    runtime = RuntimeSection(seeds_together=False, convolutions=convolutions)
-    found = run(splits, seeds=(0,), runtime=runtime, epochs=1, label_smoothing=0.25)
-    assert brief == {"init": True, "epoch": epoch, "evaluate": evaluate}
-    monkeypatch.setattr(
-        program, "obtain", lambda *arguments, **options: obtain(*arguments, **{**options, "brief": False})
+def test_quickly_compiled_programs_compute_the_same(splits: Splits) -> None:
+    training = TRAINING.model_copy(update={"epochs": 1})
+    quick, thorough = (
+        train(SPEC, splits, training, APART, (0,), ignore, compiler=partial(compile_program, quick=(each, each))).seeds
+        for each in (True, False)
     )
-    (one,), (other,) = found.seeds, run(splits, seeds=(0,), runtime=runtime, epochs=1, label_smoothing=0.25).seeds
-    np.testing.assert_allclose(one.train_loss, other.train_loss, rtol=1e-5)
-    np.testing.assert_allclose(one.val_loss, other.val_loss, rtol=1e-5)
+    np.testing.assert_allclose(quick[0].train_loss, thorough[0].train_loss, rtol=1e-5)
+    np.testing.assert_allclose(quick[0].val_loss, thorough[0].val_loss, rtol=1e-5)

@@ -24,14 +24,13 @@ from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.stage import make_stage
 from scalesearch.study.load import default_study_path, load_study
 from scalesearch.study.sections import DataSection, RuntimeSection, Study, TrainingSection
-from scalesearch.training import loop
-from scalesearch.training import prepare as preparation
 from scalesearch.training.compile import Program, compile_program, init_function, layout_of, weights_of
 from scalesearch.training.draws import init_generator
 from scalesearch.training.loop import TrainingResult, train
 from scalesearch.training.memory import MemoryPlan, memory_plans, release
 from scalesearch.training.optimizer import build_optimizer
-from scalesearch.training.prepare import Ahead
+from scalesearch.training.prefetch import Prefetcher
+from scalesearch.training.prepare import Compiler
 from scalesearch.training.schedule import count_steps, schedule_of
 from scalesearch.training.step import TrainState, train_step
 
@@ -69,9 +68,13 @@ def plain(splits: Splits) -> TrainingResult:
 
 
 def run(
-    splits: Splits, seeds: tuple[int, ...] = (0, 1), spec: ArchitectureSpec = SPEC, **runtime: Any
+    splits: Splits,
+    seeds: tuple[int, ...] = (0, 1),
+    spec: ArchitectureSpec = SPEC,
+    compiler: Compiler = compile_program,
+    **runtime: Any,
 ) -> TrainingResult:
-    return train(spec, splits, TRAINING, RuntimeSection(**runtime), seeds, lambda report: None)
+    return train(spec, splits, TRAINING, RuntimeSection(**runtime), seeds, lambda report: None, compiler=compiler)
 
 
 def compiled(splits: Splits, spec: ArchitectureSpec, plan: MemoryPlan, **changes: Any) -> Program:
@@ -127,10 +130,10 @@ def exhausted(*arguments: Any) -> Any:
 
 @pytest.mark.parametrize("where", ["epoch", "compiling"])
 def test_memory_that_turns_out_not_to_be_there_is_done_without(
-    splits: Splits, plain: TrainingResult, monkeypatch: pytest.MonkeyPatch, where: str
+    splits: Splits, plain: TrainingResult, where: str
 ) -> None:
-    """The device's own account can be wrong: other processes, a compiler that counts for itself."""
-    compile_program, plans = preparation.compile_program, list[MemoryPlan]()
+    """The device's account can be wrong: other processes, a compiler that counts for itself."""
+    plans: list[MemoryPlan] = []
 
     def compile_too_large(*arguments: Any) -> Any:
         plans.append(arguments[6])
@@ -139,8 +142,7 @@ def test_memory_that_turns_out_not_to_be_there_is_done_without(
             return dataclasses.replace(program, epoch=exhausted) if where == "epoch" else exhausted()
         return program
 
-    monkeypatch.setattr(preparation, "compile_program", compile_too_large)
-    result = run(splits)
+    result = run(splits, compiler=compile_too_large)
     assert plans[0] == MemoryPlan()
     assert plans[-1] == MemoryPlan(remat=True)
     for one, other in zip(curves(result), curves(plain), strict=True):
@@ -148,11 +150,9 @@ def test_memory_that_turns_out_not_to_be_there_is_done_without(
 
 
 @pytest.mark.parametrize("where", ["epoch", "compiling"])
-def test_a_network_that_finds_no_memory_fails_rather_than_compute_something_else(
-    splits: Splits, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
+def test_a_network_that_finds_no_memory_fails_rather_than_compute_something_else(splits: Splits, where: str) -> None:
     """What others leave of the memory must not decide whether batches train in parts."""
-    compile_program, plans = preparation.compile_program, list[MemoryPlan]()
+    plans: list[MemoryPlan] = []
 
     def compile_too_large(*arguments: Any) -> Any:
         plans.append(arguments[6])
@@ -160,27 +160,27 @@ def test_a_network_that_finds_no_memory_fails_rather_than_compute_something_else
             exhausted() if where == "compiling" else dataclasses.replace(compile_program(*arguments), epoch=exhausted)
         )
 
-    monkeypatch.setattr(preparation, "compile_program", compile_too_large)
     with pytest.raises(jax.errors.JaxRuntimeError, match="out of memory"):
-        run(splits, spec=SMALL)
+        run(splits, spec=SMALL, compiler=compile_too_large)
     assert plans == [MemoryPlan(), MemoryPlan(remat=True)]
 
 
-def test_memory_that_goes_in_mid_training_ends_it(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
-    again: list[Any] = []
-    monkeypatch.setattr(loop, "prepare_again", lambda *arguments: again.append(arguments))
+def test_memory_that_goes_in_mid_training_ends_it(splits: Splits) -> None:
+    plans: list[MemoryPlan] = []
+
+    def noting(*arguments: Any) -> Program:
+        plans.append(arguments[6])
+        return compile_program(*arguments)
+
     with pytest.raises(jax.errors.JaxRuntimeError, match="out of memory"):
-        train(SMALL, splits, TRAINING, RuntimeSection(), (0,), exhausted)
-    assert again == []
+        train(SMALL, splits, TRAINING, RuntimeSection(), (0,), exhausted, compiler=noting)
+    assert plans == [MemoryPlan()]
 
 
-def test_a_network_that_found_no_memory_beside_another_is_prepared_anew(
-    splits: Splits, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ahead = Ahead(splits, TRAINING, RuntimeSection())
-    monkeypatch.setattr(preparation, "compile_program", exhausted)
-    ahead.expect(SMALL, (0,))
-    assert ahead.take(SMALL, (0,)) is None
+def test_a_prefetched_network_that_found_no_memory_is_prepared_again(splits: Splits) -> None:
+    prefetcher = Prefetcher(splits, TRAINING, RuntimeSection(), compiler=exhausted)
+    prefetcher.expect(SMALL, (0,))
+    assert prefetcher.take(SMALL, (0,)) is None
 
 
 def test_seeds_side_by_side_that_do_not_fit_train_one_after_the_other(splits: Splits, needed: list[int]) -> None:
@@ -274,18 +274,18 @@ with tempfile.NamedTemporaryFile() as file:
     stream = glibc.fopen(file.name.encode(), b"w")
     glibc.malloc_info(0, stream)
     glibc.fclose(stream)
-    told = Path(file.name).read_text()
-print(told.count("<heap nr="), told.split('<total type="mmap" count="')[1].split('"')[0])
+    state = Path(file.name).read_text()
+print(state.count("<heap nr="), state.split('<total type="mmap" count="')[1].split('"')[0])
 """
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="the allocator is not glibc's")
 def test_threads_share_a_few_arenas_and_large_blocks_are_memory_of_their_own() -> None:
-    own = {key: value for key, value in os.environ.items() if not key.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
     arenas, blocks = {}, {}
     for how in ("tuned", "plain"):
         command = [sys.executable, "-c", FROM_THREADS, how]
-        done = subprocess.run(command, env=own, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         arenas[how], blocks[how] = map(int, done.stdout.split())
     assert arenas["tuned"] == 1 < arenas["plain"]
     assert blocks["tuned"] == blocks["plain"] + 1

@@ -14,15 +14,17 @@ from tests.haste import HASTE
 
 PARALLEL = """
 import json, sys
+from pathlib import Path
 import jax
-from scalesearch.training import loop
-from scalesearch.training import prepare as preparation
-from scalesearch.training.memory import MemoryPlan
+from scalesearch.runtime.programs import use_program_cache
+from scalesearch.training.loop import train
+from scalesearch.training.memory import MemoryPlan, release
 from scalesearch.training.parallel.data import shardings_of
-from scalesearch.study.sections import DataSection
+from scalesearch.training.prepare import prepare_training
+from scalesearch.study.sections import DataSection, RuntimeSection
 from scalesearch.errors import InputError
 from scalesearch.data.splits import load_splits
-from tests.training.test_memory import SMALL, curves, run
+from tests.training.test_memory import SMALL, TRAINING, curves, run
 assert len(jax.devices()) == 2
 assert shardings_of("auto", 32, 32, vector=False) is not None
 assert shardings_of("auto", 33, 32, vector=False) is None
@@ -33,13 +35,21 @@ except InputError as error:
 else:
     raise AssertionError
 splits = load_splits(DataSection(source="mnist-sample", train=160, validation=64, test=50))
+use_program_cache(Path(sys.argv[1]))
+hits = []
+jax.monitoring.register_event_listener(lambda event, **details: hits.append(event.endswith("/cache_hits")))
 several = (dict(data_parallel=False), dict(), dict(seeds_together=True, convolutions="native"))
 results = [run(splits, spec=SMALL, **settings) for settings in several]
+release()
+hits.clear()
 again = [run(splits, spec=SMALL, **settings) for settings in several]
 assert list(map(curves, again)) == list(map(curves, results))  # by kept programs
-preparation.memory_plans = lambda batch_size: (MemoryPlan(remat=True, micro_batches=2),)
-results.append(run(splits, spec=SMALL, convolutions="native"))
-results.append(run(splits, spec=SMALL, convolutions="native", data_parallel=False))
+assert sum(hits) >= 9  # epoch, evaluation and start of each
+for parallel in (True, False):  # batches in parts
+    runtime = RuntimeSection(convolutions="native", data_parallel=parallel)
+    arguments = (SMALL, splits, TRAINING, runtime, (0, 1))
+    prepared = prepare_training(*arguments, plans=(MemoryPlan(remat=True, micro_batches=2),))
+    results.append(train(*arguments, lambda report: None, prepared))
 print(json.dumps(list(map(curves, results))))
 """
 
@@ -49,7 +59,7 @@ def test_two_devices_give_the_losses_of_one_by_kept_programs_too(tmp_path: Path)
     flags = " ".join(f"--{name}={str(value).lower()}" for name, value in options.items())
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "SCALESEARCH_CACHE_DIR": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", PARALLEL], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", PARALLEL, tmp_path], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     alone, spread, side_by_side, parts, parts_alone = json.loads(done.stdout)

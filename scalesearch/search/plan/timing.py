@@ -7,24 +7,24 @@ from collections.abc import Sequence
 from scalesearch.scaling.feasible import Candidate
 from scalesearch.study.sections import Study
 
-# Measured on one core of an AMD EPYC with AVX2, 2026-11-26: benchmarks/predicted_time.py on the default study, its
-# first two trials left out of compiling, and benchmarks/compiling.py for what a block adds.
+# Measured on one core of an AMD EPYC with AVX2, 2026-11-26: benchmarks/predicted_time.py fits the first two to a run
+# of the default study without its first two trials, benchmarks/compiling.py the seconds of a block.
 SECONDS_PER_ACTIVATION = 9.1e-9
 COMPILE_SECONDS = 4.2
 COMPILE_SECONDS_PER_BLOCK = 0.05
 CORES = 2
 DEVICE = "2 CPU cores"
-# A compilation uses the cores that it is given, two of them 1.6 times as fast as one.
+# XLA compiles on all cores that it is given: on two of them 1.6 times as fast as on one.
 COMPILE_SPEEDUP = 1.6
-# An evaluated image costs the forward pass of a training step's three.
+# An image costs a forward pass in evaluation; in training three times as much.
 EVALUATION = 1 / 3
 
 
 def predicted_seconds(study: Study, candidates: Sequence[Candidate]) -> float | None:
-    """Predicted seconds of compiling and training all `candidates` on the device that was measured.
+    """Predicted seconds of compiling and training all `candidates` on `DEVICE`, wherever the search will run.
 
-    None where there are none yet (an adaptive design), and where the study trains on all that is left of the
-    data: how many images that is only the data tell.
+    The aim is a factor of 2 (`benchmarks/predicted_time.py` measures it). None if there are no candidates yet (an
+    adaptive design), or if the study trains on all that is left of the data, whose number only the data tell.
     """
     data, training = study.data, study.training
     if not (data.train and candidates):

@@ -1,0 +1,23 @@
+"""The kinds of data sources by name. `data.sources` has a reader for each, in a module of that name."""
+
+from __future__ import annotations
+
+SOURCES = {"mnist-sample": "", "idx": "DIR", "npz": "FILE"}
+"""By kind, what follows it and a colon: nothing, or a path to a DIR or a FILE."""
+
+_FORMS = [f"{kind}:{argument}" if argument else kind for kind, argument in SOURCES.items()]
+
+
+def parse_source(source: str) -> tuple[str, str]:
+    """The kind of a data source and its argument, "" if it takes none.
+
+    Raises `ValueError` for an unknown kind, and for an argument too few or too many.
+
+    >>> parse_source("idx:~/mnist"), parse_source("mnist-sample")
+    (('idx', '~/mnist'), ('mnist-sample', ''))
+    """
+    kind, colon, argument = source.partition(":")
+    if kind not in SOURCES or bool(SOURCES[kind]) != bool(argument) or (colon and not argument):
+        *first, last = _FORMS
+        raise ValueError(f"`source` must be {', '.join(first)} or {last}, but got {source!r}")
+    return kind, argument
