@@ -100,7 +100,7 @@ def finished_runs(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def two_way(runs: pd.DataFrame, metric: str) -> TwoWay:
-    """The two-way model of `runs` by least squares; the seeds of each level φ have effects of their own.
+    """The two-way model of `runs` by least squares; each level φ has separate seed effects.
 
     The candidates are swept out, so that only seeds are columns of the system.
     """

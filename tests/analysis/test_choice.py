@@ -44,7 +44,7 @@ def losses_of(records: Sequence[TrialRecord]) -> np.ndarray:
 def test_the_rule_is_the_optimum_of_the_surface(metric: str) -> None:
     records = planted_records(PlantedSurface(), seed_sd=0, noise_sd=1e-5)
     rule = rule_of(choice_of(records, metric), study(metric), {"device": "cpu"})
-    # The planted optimum by the stationary equations: see the surface's own tests.
+    # The planted optimum by the stationary equations: see the tests of the surface.
     system = np.array([[0, -0.35, -0.35, 1], [-0.35, 0, -0.40, 1], [-0.35, -0.40, 0, 1], [1, 1, 1, 0]])
     truth = np.linalg.solve(system, [-0.56, -0.50, -0.53, 1])[:3]
     # Accuracy is exp(−loss), which a quadratic follows less exactly: a hundredth of a share.

@@ -26,7 +26,7 @@ class Surface(ABC):
     Shares are arrays (N, 3) in the order depth, width, resolution, each row ≥ 0 with sum 1. Predictions are for
     networks that cost the budget exactly, at the lowest level φ of the study. `maximise` says that a greater metric is
     better. Errors describe the fitted mean; the deviation of a single candidate is not part of them.
-    `tests/analysis/test_surfaces.py` holds every kind to this.
+    `tests/analysis/surfaces/test_contract.py` holds every kind to this.
 
     A new kind is a module with a subclass and a function that fits it, and a line in `analysis.select.alternatives`.
 

@@ -29,7 +29,7 @@ class Polynomial(Surface):
     """y = Σ bᵢ xᵢ + Σ bᵢⱼ xᵢ xⱼ + b₁₂₃ x₁ x₂ x₃ + c · ln(macs ratio ÷ B), by weighted least squares.
 
     `model` is "Scheffé linear" (the first sum), "Scheffé quadratic" (both sums) or "Scheffé special cubic" (all). With
-    several levels φ each level but the lowest has a constant of its own. `p` is that of the shares' terms against a
+    several levels φ each level but the lowest has another constant. `p` is that of the shares' terms against a
     constant, with the covariate in both.
 
     The robust errors are HC3: they allow each candidate its own variance. They are also robust to clusters if the

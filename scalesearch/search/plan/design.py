@@ -150,7 +150,7 @@ def plan_of(study: Study, feasible: FeasibleSet, trials: tuple[PlannedTrial, ...
 def tolerance_for_corners(study: Study, plan: Plan) -> float | None:
     """The least tolerance of `LOOSER` with which the design of `study` reaches all corners; None if none does.
 
-    The study's own tolerance if its `plan` reaches them already.
+    The tolerance of `study` if its `plan` reaches them already.
     """
     if not plan.unreached:
         return study.tolerance
