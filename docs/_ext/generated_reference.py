@@ -132,15 +132,24 @@ def study_sections(schema: Json) -> Iterator[tuple[str, list[tuple[str, str, str
         rows, inside = [], []
         for key, field in definition["properties"].items():
             name = f"{section}.{key}".removeprefix(".")
-            inner = [variant for variant in variants(field) if "$ref" in variant or "$ref" in variant.get("items", {})]
+            inner = [(variant, targets) for variant in variants(field) if (targets := references(variant))]
             if inner:
-                target = inner[0].get("$ref") or inner[0]["items"]["$ref"]
-                suffix = "" if "$ref" in inner[0] else "[]"
-                inside.append((name + suffix, definitions[target.rpartition("/")[2]]))
+                variant, targets = inner[0]
+                suffix = "[]" if "items" in variant else ""
+                kinds = [definitions[target.rpartition("/")[2]] for target in targets]
+                properties = {key: field for kind in reversed(kinds) for key, field in kind["properties"].items()}
+                required = set.intersection(*(set(kind.get("required", ())) for kind in kinds))
+                inside.append((name + suffix, {"properties": properties, "required": required}))
             else:
                 rows.append((key, allowed(field), default(key, field, definition)))
         pending = inside + pending
         yield section, rows
+
+
+def references(variant: Json) -> list[str]:
+    """The sections that a field, or each entry of its list, may be: several for the kinds of a stage."""
+    inner = variant.get("items", variant)
+    return [one["$ref"] for one in inner.get("oneOf", [inner]) if "$ref" in one]
 
 
 def variants(field: Json) -> list[Json]:

@@ -32,18 +32,22 @@ def write_tables(folder: Path, trials: pd.DataFrame, candidates: pd.DataFrame) -
     return tuple(paths)
 
 
+# Number of points of a confidence region that are written, at most.
 MOST_POINTS = 500
 
 
-def write_region(folder: Path, points: FloatArray) -> Path:
-    """Writes points (M, 3) of the confidence region as region.csv: shares of depth, width and resolution.
+def write_region(folder: Path, points: FloatArray | None) -> None:
+    """Write points (M, 3) of the confidence region as region.csv: shares of depth, width and resolution.
 
-    At most `MOST_POINTS`, evenly chosen, to four digits. Raises `OSError` where the folder cannot be written.
+    At most `MOST_POINTS`, evenly chosen, to four digits. Without a region (None) an earlier file is removed. Raises
+    `OSError` if the folder cannot be written.
     """
+    if points is None:
+        (folder / "region.csv").unlink(missing_ok=True)
+        return
     chosen = np.linspace(0, len(points) - 1, min(len(points), MOST_POINTS)).round().astype(int)
     table = pd.DataFrame(points[chosen].round(4), columns=list(NAMES))
     write_whole(folder / "region.csv", partial(_write_csv, table))
-    return folder / "region.csv"
 
 
 def read_table(path: Path) -> pd.DataFrame:

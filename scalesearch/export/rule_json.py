@@ -1,120 +1,71 @@
-"""coefficients.json: a rule as a page that a person can read, and read back."""
+"""coefficients.json: a rule as a page that a person can read, and back."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from scalesearch.errors import InputError
-from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.runtime.text import first_line
 from scalesearch.scaling.compound import Baseline, Rounding
 from scalesearch.scaling.rule import SCHEMA_VERSION, ScalingRule
 from scalesearch.scaling.simplex import Shares
-from scalesearch.study.faults import first_fault
+from scalesearch.study.documents import FROM_LIST, FROM_OBJECT, Section, Spec, read
+
+# Columns that a list or an object may take to stand on one line.
+_WIDTH = 132
 
 
-class _Document(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class _Shares(_Document):
-    depth: float
-    width: float
-    resolution: float
-
-
-class _Baseline(_Document):
+class _BaselineDocument(Section):
     name: str
-    spec: dict[str, Any]
+    spec: Spec
 
 
-class _Rounding(_Document):
-    width_divisor: int
-    depth: str
-    resolution_step: int
-    stem: str
-    head: str
-
-
-class _Rule(_Document):
-    """coefficients.json of schema version 2, or 1, which also held the points of the confidence region."""
+class _RuleDocument(Section):
+    """The JSON object of a rule. Version 1 also held the points of the region, which are now in region.csv."""
 
     schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)]
     budget: float
     alpha: float
     beta: float
     gamma: float
-    shares: _Shares
+    shares: Annotated[Shares, FROM_OBJECT]
     intervals: dict[str, Any] | None
     resolved: bool
-    tied: list[Any] | None
+    tied: Annotated[tuple[Any, ...], FROM_LIST] | None
     metric: str
-    baseline: _Baseline
-    rounding: _Rounding
+    baseline: _BaselineDocument
+    rounding: Annotated[Rounding, FROM_OBJECT]
     data: dict[str, Any]
     training: dict[str, Any]
     seeds: int
     provenance: dict[str, Any]
 
-
-def rule_text(rule: ScalingRule) -> str:
-    """The text of coefficients.json: indented, with lists of numbers and words on one line."""
-    text = json.dumps(rule.to_json(), indent=2)
-    return re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", _on_one_line, text) + "\n"
-
-
-def _on_one_line(match: re.Match[str]) -> str:
-    items = re.sub(r",\s+", ", ", match[1])
-    return f"[{items}]"
+    def rule(self) -> ScalingRule:
+        """The rule."""
+        values = {key: value for key, value in self if key not in ("schema_version", "rounding")}
+        if self.intervals is not None:
+            values["intervals"] = {key: value for key, value in self.intervals.items() if key != "points"}
+        values["baseline"] = Baseline(self.baseline.name, self.baseline.spec, self.rounding)
+        return ScalingRule(**values)
 
 
-def parse_rule(document: object) -> ScalingRule:
-    """The rule of the object that coefficients.json holds.
+def parse_rule(document: object, where: str = "rule") -> ScalingRule:
+    """The rule of the object in coefficients.json, of this schema version or an earlier one.
 
-    Raises:
-        InputError: a key is missing, unknown or has a wrong value; the message names it.
+    Raises `InputError`: one line with `where`, the key, what is allowed, and the value.
     """
-    if not isinstance(document, Mapping):
-        raise InputError(f"the document must be an object, but got {type(document).__name__}")
-    try:
-        parsed = _Rule.model_validate(document)
-    except ValidationError as error:
-        raise InputError(first_fault(error, _Rule).message) from None
-    except RecursionError:
-        raise InputError("the document is nested too deeply") from None
-    try:
-        spec = ArchitectureSpec.from_json(parsed.baseline.spec)
-    except ValueError as error:
-        raise InputError(f"`baseline.spec`: {error}") from None
-    intervals = parsed.intervals
-    try:
-        return ScalingRule(
-            **{
-                key: getattr(parsed, key) for key in ("budget", "alpha", "beta", "gamma", "resolved", "metric", "seeds")
-            },
-            shares=Shares(**parsed.shares.model_dump()),
-            intervals=None if intervals is None else {key: intervals[key] for key in intervals if key != "points"},
-            tied=None if parsed.tied is None else tuple(parsed.tied),
-            baseline=Baseline(parsed.baseline.name, spec, Rounding(**parsed.rounding.model_dump())),
-            data=parsed.data,
-            training=parsed.training,
-            provenance=parsed.provenance,
-        )
-    except ValueError as error:
-        message = str(error)
-        raise InputError(f"`shares`: {message}" if message.startswith("shares") else message) from None
+    return read(_RuleDocument, document, _RuleDocument.rule, where)
 
 
 def read_rule(path: Path) -> ScalingRule:
-    """The rule of a coefficients.json, or of the run folder that holds it.
+    """The rule of a coefficients.json, or of the run folder that holds one.
 
-    Raises:
-        InputError: the file is missing, is no JSON, or holds no rule; the message names file and key.
+    Raises `InputError`: one line with the file, the key, what is allowed, and the value.
     """
     if path.is_dir():
         path = path / "coefficients.json"
@@ -123,12 +74,23 @@ def read_rule(path: Path) -> ScalingRule:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     except RecursionError:
         raise InputError(f"{path}: not valid JSON (nested too deeply)") from None
-    except ValueError as error:  # also text that is no UTF-8, and endless numbers
-        raise InputError(f"{path}: not valid JSON ({error})") from None
-    try:
-        return parse_rule(document)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+    except ValueError as error:  # also text that is no UTF-8, and numbers of thousands of digits
+        raise InputError(f"{path}: not valid JSON ({first_line(error)})") from None
+    return parse_rule(document, str(path))
+
+
+def rule_text(rule: ScalingRule) -> str:
+    """The text of coefficients.json: indented, but for lists and objects that fit on one line."""
+    text = json.dumps(rule.to_json(), indent=2)
+    # Only the JSON's own lines begin with spaces behind a line break: a string holds no line break.
+    return re.sub(r"([\[{])\n *([^\[\]{}]*?)\n *([\]}])(?=,?\n)", _joined, text) + "\n"
+
+
+def _joined(match: re.Match[str]) -> str:
+    opening, content, closing = match.groups()
+    line = opening + re.sub(r"\n *", " ", content) + closing
+    start = match.string.rfind("\n", 0, match.start()) + 1
+    return line if match.start() - start + len(line) < _WIDTH else match[0]

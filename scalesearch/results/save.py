@@ -28,15 +28,14 @@ def study_text(study: Study) -> str:
 
 
 def finish(run: Run, storage: str | None = None) -> None:
-    """Writes tables, coefficients.json and report.html, as far as the trials go, and calls `publish`."""
+    """Writes tables, coefficients.json, region.csv and report.html, as far as the trials go, and calls `publish`."""
     from scalesearch.analysis.table_files import write_region, write_tables
     from scalesearch.report.html import render
 
     write_tables(run.folder, run.trials, run.candidates)
     if run.has_result:
         write_text(run.folder / "coefficients.json", rule_text(run.rule))
-        if run.choice.region is not None:
-            write_region(run.folder, run.choice.region.points)
+        write_region(run.folder, None if run.choice.region is None else run.choice.region.points)
     write_text(run.folder / "report.html", render(run, run.validations))
     publish(run, storage)
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
-from scalesearch.scaling.stage import StageSpec, kinds, make_stage, require_choice, require_odd, require_whole
+from scalesearch.scaling.stage import StageSpec, require_choice, require_odd, require_whole
 
 Activation = Literal["swish", "relu", "relu6"]
 
@@ -24,10 +23,10 @@ class StemSpec:
     pool_stride: int = 1
 
     def __post_init__(self) -> None:
-        require_whole("stem.width", self.width, 1)
-        require_odd("stem.kernel_size", self.kernel_size)
-        require_whole("stem.stride", self.stride, 1)
-        require_whole("stem.pool_stride", self.pool_stride, 1)
+        require_whole("width", self.width, 1)
+        require_odd("kernel_size", self.kernel_size)
+        require_whole("stride", self.stride, 1)
+        require_whole("pool_stride", self.pool_stride, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,41 +81,3 @@ class ArchitectureSpec:
         if self.stem.pool_stride == 1:
             del document["stem"]["pool_stride"]
         return document
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """The spec of a JSON object. Raises `ValueError` naming the key for a missing, unknown or wrong one."""
-        values = dict(_checked(cls, document, "spec"))
-        values["stem"] = StemSpec(**_checked(StemSpec, values["stem"], "stem"))
-        stages = values["stages"]
-        if not isinstance(stages, (list, tuple)):
-            raise ValueError(f"`stages` must be a list, but got {stages!r}")
-        parsed: list[StageSpec] = []
-        for index, stage in enumerate(stages):
-            where = f"stages[{index}]"
-            try:
-                fields = dict(_mapping(stage, where))
-                kind = kinds().get(str(fields.get("block")), StageSpec)  # an unknown kind is refused by `make_stage`
-                parsed.append(make_stage(**_checked(kind, fields, where)))
-            except ValueError as error:
-                raise ValueError(str(error) if where in str(error) else f"{where}: {error}") from error
-        values["stages"] = tuple(parsed)
-        return cls(**values)
-
-
-def _mapping(document: object, where: str) -> Mapping[str, Any]:
-    if not isinstance(document, Mapping):
-        raise ValueError(f"`{where}` must be an object, but got {document!r}")
-    return document
-
-
-def _checked(kind: type, document: object, where: str) -> Mapping[str, Any]:
-    document = _mapping(document, where)
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    unknown = [str(key) for key in document if key not in fields]
-    if unknown:
-        raise ValueError(f"`{where}` has the unknown key `{unknown[0]}`; allowed: {', '.join(fields)}")
-    for name, field in fields.items():
-        if name not in document and field.default is dataclasses.MISSING:
-            raise ValueError(f"`{where}` lacks the key `{name}`")
-    return document

@@ -11,6 +11,7 @@ from typing import Any
 from scalesearch.scaling.coefficients import Coefficients, shares_of
 from scalesearch.scaling.compound import Baseline, Rounding
 from scalesearch.scaling.simplex import Shares
+from scalesearch.scaling.stage import require_whole
 
 SCHEMA_VERSION = 2
 """Version 1 also held the points of the confidence region, in `intervals`."""
@@ -57,11 +58,12 @@ class ScalingRule:
                 f"`alpha` · `beta`² · `gamma`² must equal `budget` to {PRODUCT_TOLERANCE:g}, "
                 f"but got {product!r} and budget {self.budget!r}"
             )
-        own = shares_of(self.coefficients).values
-        if max(abs(a - b) for a, b in zip(own, self.shares.values, strict=True)) > 1e-6:
-            raise ValueError(f"`shares` must be those of `alpha`, `beta`, `gamma`, {own}, but got {self.shares.values}")
-        if self.seeds < 1:
-            raise ValueError(f"`seeds` must be a whole number of at least 1, but got {self.seeds!r}")
+        expected = shares_of(self.coefficients).values
+        if max(abs(a - b) for a, b in zip(expected, self.shares.values, strict=True)) > 1e-6:
+            raise ValueError(
+                f"`shares` must be those of `alpha`, `beta`, `gamma`, {expected}, but got {self.shares.values}"
+            )
+        require_whole("seeds", self.seeds, 1)
 
     @property
     def coefficients(self) -> Coefficients:

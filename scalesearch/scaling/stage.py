@@ -5,18 +5,24 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from scalesearch.runtime.text import short
 from scalesearch.scaling.cost.tally import IntArray, Tally
+
+LARGEST_SIZE = 100_000_000
+"""Of a width, a depth, a resolution …: larger ones are slips of the finger, and would overflow 64-bit counts."""
 
 
 def require_whole(name: str, value: object, least: int) -> None:
-    """Raises `ValueError` unless `value` is a whole number of at least `least`."""
+    """Raises `ValueError` unless `value` is a whole number of at least `least` and at most `LARGEST_SIZE`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"`{name}` must be a whole number of at least {least}, but got {value!r}")
+        raise ValueError(f"`{name}` must be a whole number of at least {least}, but got {short(value)}")
+    if value > LARGEST_SIZE:
+        raise ValueError(f"`{name}` must be at most {LARGEST_SIZE}, but got {short(value)}")
 
 
 def require_odd(name: str, value: object) -> None:
@@ -26,10 +32,10 @@ def require_odd(name: str, value: object) -> None:
         raise ValueError(f"`{name}` must be odd, but got {value!r}")
 
 
-def require_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
+def require_choice(name: str, value: object, allowed: Collection[str]) -> None:
     """Raises `ValueError` unless `value` is one of `allowed`."""
-    if value not in allowed:
-        raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, but got {value!r}")
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, but got {short(value)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +64,14 @@ class StageSpec(ABC):
     se_ratio: float = 0.0
 
     def __post_init__(self) -> None:
-        require_choice("block", self.block, tuple(kinds()))
+        require_choice("block", self.block, kinds())
         require_odd("kernel_size", self.kernel_size)
         for name in ("stride", "expand_ratio", "width", "depth"):
             require_whole(name, getattr(self, name), 1)
         if isinstance(self.se_ratio, bool) or not isinstance(self.se_ratio, (int, float)):
-            raise ValueError(f"`se_ratio` must be a number, but got {self.se_ratio!r}")
+            raise ValueError(f"`se_ratio` must be a number, but got {short(self.se_ratio)}")
         if not 0 <= self.se_ratio <= 1:
-            raise ValueError(f"`0 <= se_ratio <= 1` must hold, but got {self.se_ratio!r}")
+            raise ValueError(f"`se_ratio` must be at least 0 and at most 1, but got {short(self.se_ratio)}")
         self.check()
 
     @property
@@ -109,11 +115,11 @@ _ORDER = ("mbconv", "separable", "basic", "bottleneck")
 """The first names in messages; further kinds follow by the alphabet."""
 
 
-def make_stage(block: object, **fields: Any) -> StageSpec:
+def make_stage(block: str, **fields: Any) -> StageSpec:
     """The stage of the kind `block`. Raises `ValueError` for an unknown kind and for fields that it does not allow.
 
     >>> make_stage("separable", kernel_size=3, stride=1, width=16, depth=2).width
     16
     """
-    require_choice("block", block, tuple(kinds()))
-    return kinds()[str(block)](block=str(block), **fields)
+    require_choice("block", block, kinds())
+    return kinds()[block](block=block, **fields)

@@ -5,24 +5,20 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import Field, model_validator
 
 from scalesearch.baselines.published import NAMES, baseline
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.compound import Baseline, DepthRounding, HeadRounding, Rounding, StemRounding
 from scalesearch.scaling.cost.budgeted import MACS, Cost
 from scalesearch.scaling.feasible import MAX_BUDGET
-from scalesearch.scaling.stage import StageSpec, kinds
+from scalesearch.study.documents import Section, Stages, Stem
 from scalesearch.study.sources import parse_source
 
 DEFAULT_TOLERANCE = 0.02
 """Deviation of a candidate's cost from the budget where a study names none."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 DesignKind = Literal["lattice", "grid", "qmc", "tpe"]
@@ -32,38 +28,7 @@ Phi = Annotated[float, Field(gt=0, le=20)]
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
 
 
-class StemSection(_Section):
-    """First convolution of a baseline that the study defines."""
-
-    width: Count
-    kernel_size: Count
-    stride: Count
-    pool_stride: Count = 1
-
-
-def _stage_fields() -> dict[str, Any]:
-    """The keys of a stage: those of all kinds of blocks. Each kind refuses those that it has no use for."""
-    values: dict[str, Any] = {"block": (Literal[tuple(kinds())], ...)}
-    for kind in kinds().values():
-        for field in dataclasses.fields(kind):
-            number = float if field.type == "float" else Count
-            if field.name in StageSpec.__dataclass_fields__:
-                default = ... if field.default is dataclasses.MISSING else field.default
-                values.setdefault(field.name, (number, default))
-            else:
-                values.setdefault(field.name, (number | None, None))
-    return values
-
-
-if TYPE_CHECKING:
-    StageSection = _Section
-else:
-    StageSection = create_model(
-        "StageSection", __base__=_Section, __doc__="One stage of a baseline that the study defines.", **_stage_fields()
-    )
-
-
-class BaselineSection(_Section):
+class BaselineSection(Section):
     """A published baseline by `name`, its input changed or not; or, with `stem` and `stages`, one of your own."""
 
     name: str
@@ -72,8 +37,8 @@ class BaselineSection(_Section):
     num_classes: Count | None = None
     head_width: Annotated[int, Field(ge=0)] | None = None
     activation: Literal["swish", "relu", "relu6"] | None = None
-    stem: StemSection | None = None
-    stages: tuple[StageSection, ...] | None = None
+    stem: Stem | None = None
+    stages: Stages | None = None
 
     @model_validator(mode="after")
     def _whole_or_published(self) -> Self:
@@ -92,13 +57,13 @@ class BaselineSection(_Section):
 
     def spec(self) -> ArchitectureSpec:
         """The network at φ = 0."""
-        changes = self.model_dump(exclude={"name"}, exclude_none=True)
+        values = {key: value for key, value in self if key != "name" and value is not None}
         if self.stages is None:
-            changes = {**baseline(self.name).spec.to_json(), **changes}
-        return ArchitectureSpec.from_json(changes)
+            return dataclasses.replace(baseline(self.name).spec, **values)
+        return ArchitectureSpec(**values)
 
 
-class RoundingSection(_Section):
+class RoundingSection(Section):
     """What the study changes in the baseline's rounding.
 
     `depth` is balanced unless it says otherwise; in a nominal grid, the baseline's own.
@@ -111,7 +76,7 @@ class RoundingSection(_Section):
     head: HeadRounding | None = None
 
 
-class DesignSection(_Section):
+class DesignSection(Section):
     """Which candidates are trained: `lattice` uses degree; `grid` step, band, nominal; `qmc`, `tpe` size and seed.
 
     A grid holds the multipliers 1, 1 + step, … whose product is within `band` · budget of the budget;
@@ -133,7 +98,7 @@ class DesignSection(_Section):
         return self
 
 
-class DataSection(_Section):
+class DataSection(Section):
     """`source` is `mnist-sample`, `idx:DIR` or `npz:FILE`; sizes are numbers of images (0: all that is left).
 
     A source with a test set of its own keeps it; otherwise `test` images are set aside first. The split
@@ -152,7 +117,7 @@ class DataSection(_Section):
         return self
 
 
-class TrainingSection(_Section):
+class TrainingSection(Section):
     """The short schedule that every candidate trains by.
 
     Learning rate: linear warm-up over `warmup_epochs`, then a cosine to `final_learning_rate_fraction`.
@@ -184,7 +149,7 @@ class TrainingSection(_Section):
         return self
 
 
-class RuntimeSection(_Section):
+class RuntimeSection(Section):
     """How the work is carried out; changes speed, never what is compared, so it is not in the fingerprint.
 
     `convolutions`: `auto` picks the forms that are fast on the backend, `kernels` on a CPU and `pallas` on a GPU.
@@ -204,7 +169,7 @@ class RuntimeSection(_Section):
     compile_ahead: bool | Literal["auto"] = "auto"
 
 
-class Study(_Section):
+class Study(Section):
     """Everything that a search needs; one TOML file in `studies/`.
 
     With `race`, `seeds` is the most that a candidate gets: all train for the first one, then those that may still

@@ -10,8 +10,8 @@ import pytest
 
 from scalesearch.cli.main import main
 from scalesearch.export.rule_json import parse_rule
-from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.cost.count import complexity
+from scalesearch.study.documents import spec_from_json
 from tests.cli.tiny import answer, complaint
 from tests.planted import planted_rule
 
@@ -25,7 +25,7 @@ def test_json_has_the_contracts_keys(capsys: pytest.CaptureFixture[str], rule_fi
             "phi", "alpha", "beta", "gamma", "macs", "macs_ratio", "params", "activations", "spec",
         ]  # fmt: skip
         assert member["alpha"] == pytest.approx(rule.alpha ** member["phi"], rel=1e-12)
-        assert complexity(ArchitectureSpec.from_json(member["spec"])).macs == member["macs"]
+        assert complexity(spec_from_json(member["spec"])).macs == member["macs"]
     assert family[0]["macs_ratio"] == 1
 
 

@@ -45,7 +45,7 @@ import scalesearch.scaling.cost as cost
 cost.__path__.append(sys.argv[1])
 
 from scalesearch.errors import InputError
-from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.study.documents import spec_from_json
 from scalesearch.scaling.stage import StageSpec
 from scalesearch.scaling.cost.count import complexity
 from scalesearch.search.plan.design import make_plan
@@ -64,7 +64,7 @@ document = {
 }
 study = parse_study(document, "test")
 spec = study.baseline.spec()
-assert ArchitectureSpec.from_json(spec.to_json()) == spec
+assert spec_from_json(spec.to_json()) == spec
 assert spec.stages[0].group_width == 8
 counted = complexity(spec)
 assert counted.macs == 64 * (9 * 1 * 16 + 4 * 9 * 8 * 16) + 16 * 3, counted
@@ -72,8 +72,9 @@ plan = make_plan(study)
 assert plan.baseline.rounding.width_divisor == 64
 assert all(trial.candidate.spec.stages[0].width % 8 == 0 for trial in plan.trials) and plan.trials
 for wrong, message in (
-    ({**stage, "width": 20}, "`width` must be a multiple of `group_width`"),
-    ({**stage, "block": "mbconv"}, "`group_width`"),
+    ({**stage, "width": 20}, "`baseline.stages[0].width` must be a multiple of `group_width`"),
+    ({**stage, "block": "mbconv"}, "unknown key `baseline.stages[0].group_width` (did you mean `width`?)"),
+    ({key: stage[key] for key in stage if key != "group_width"}, "missing key `baseline.stages[0].group_width`"),
     ({**stage, "group_with": 8}, "unknown key `baseline.stages[0].group_with` (did you mean `group_width`?)"),
 ):
     document["baseline"]["stages"] = [wrong]

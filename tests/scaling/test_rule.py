@@ -1,4 +1,4 @@
-"""`ScalingRule`: its invariants, and coefficients.json with every key missing, unknown or wrong."""
+"""`ScalingRule`: its invariants, and the keys of its JSON object."""
 
 import dataclasses
 import json

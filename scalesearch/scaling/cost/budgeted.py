@@ -29,7 +29,7 @@ class Cost:
 
         >>> from scalesearch.baselines.published import baseline
         >>> MACS.of(baseline("efficientnet-b0").spec)
-        385814296
+        385814752
         """
         return self.amount(complexity(spec))
 
