@@ -14,7 +14,8 @@ from jax import numpy as jnp
 
 from scalesearch.baselines.published import NAMES, baseline
 from scalesearch.models.network import Network
-from scalesearch.models.ops.shift.normalise import EPSILON
+from scalesearch.models.ops.base import EPSILON
+from scalesearch.models.ops.select import named
 from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.cost.count import complexity
 from scalesearch.scaling.stage import make_stage
@@ -36,7 +37,7 @@ def tiny(block: str, kernel_size: int = 3) -> ArchitectureSpec:
 
 def build(spec: ArchitectureSpec, forms: Any, dropout: float = 0.0, seed: int = 0) -> Network:
     """A network whose parameters are numpy draws: nothing is compiled, and no scale is 1, no bias 0."""
-    network = Network(spec, forms=forms, dropout=dropout, rng=np.random.default_rng(seed))
+    network = Network(spec, operations=named(forms), dropout=dropout, rng=np.random.default_rng(seed))
     graphdef, params, stats = nnx.split(network, nnx.Param, nnx.BatchStat)
     rng = np.random.default_rng(seed)
 
@@ -67,7 +68,7 @@ def images(spec: ArchitectureSpec, n: int = 4) -> jax.Array:
 
 
 def count(spec: ArchitectureSpec) -> int:
-    network = Network(spec, forms="shift", dropout=0.0, rng=np.random.default_rng(0))
+    network = Network(spec, operations=named("shift"), dropout=0.0, rng=np.random.default_rng(0))
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(nnx.state(network, nnx.Param)))
 
 
@@ -166,7 +167,7 @@ def test_dropout_needs_a_key_follows_it_and_is_off_in_evaluation() -> None:
     kept, keyed = (call(network, x, train=False, dropout_key=key) for key in (None, jax.random.key(1)))
     np.testing.assert_array_equal(kept, keyed)
     with pytest.raises(ValueError, match="0 <= dropout < 1"):
-        Network(spec, forms="shift", dropout=1.0, rng=np.random.default_rng(0))
+        Network(spec, operations=named("shift"), dropout=1.0, rng=np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("forms", ["kernels", "shift"])
@@ -201,7 +202,7 @@ def test_initialisation_as_in_the_reference() -> None:
         (make_stage("separable", kernel_size=5, stride=1, expand_ratio=1, width=128, depth=1),),
         0,
     )
-    network = Network(spec, forms="shift", dropout=0.0, rng=np.random.default_rng(0))
+    network = Network(spec, operations=named("shift"), dropout=0.0, rng=np.random.default_rng(0))
     block: Any = network.stages[0].first
     cases = ((network.stem, 25 * 64), (block.depthwise, 25), (block.pointwise, 128))
     for layer, fan_out in cases:

@@ -53,7 +53,7 @@ class Trained:
         )
         self.train, self.validation = split(8), split(11)
         network = Network(SPEC, operations=NativeOperations(), dropout=0.0, rng=RNG)
-        self.layout: Layout = layout_of(network, "native")
+        self.layout: Layout = layout_of(network, NativeOperations())
         optimizer = build_optimizer(training)
         init, _, _ = init_function(SPEC, training, optimizer, weights_of(network))
         self.state: TrainState = init(np.uint32(0))
