@@ -8,23 +8,20 @@ from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 
-from scalesearch.errors import InputError
 from scalesearch.scaling.coefficients import Coefficients, shares_of
 from scalesearch.scaling.compound import Baseline, scale
 from scalesearch.scaling.cost.count import Complexity, FloatArray, complexity
 from scalesearch.scaling.feasible import (
     Candidate,
     FeasibleSet,
-    InfeasibleBudget,
     candidate_of,
     check_budget,
     feasible_set,
 )
 from scalesearch.scaling.simplex import FAR, NAMES, Shares, from_unit_square, lattice
+from scalesearch.search.plan.grid import grid
 from scalesearch.study.sections import DesignSection, Study
 
-# A grid has at most this many points.
-MAX_GRID = 2_000_000
 # Larger tolerances that are tried to reach a corner; the surface's covariate corrects for the macs.
 LOOSER = (0.03, 0.04, 0.05, 0.075, 0.1)
 # Number of candidates that pruning should leave: a quadratic surface has six terms, and the macs ratio is one more.
@@ -178,42 +175,6 @@ def _targets(budget: float, design: DesignSection) -> tuple[Shares, ...]:
     if design.kind == "qmc":
         return from_unit_square(_low_discrepancy(design.size, design.seed))
     return ()
-
-
-def grid(budget: float, design: DesignSection) -> tuple[tuple[Coefficients, ...], int]:
-    """The points of a grid whose product α·β²·γ² is the budget within `band`, and the number of all grid points.
-
-    α runs from 1 to B, β and γ from 1 to √B, which is all that the budget buys for one dimension.
-    Source: EfficientNet, arXiv:1905.11946, §3.3.
-
-    Raises:
-        InputError: if the grid has more than `MAX_GRID` points.
-        InfeasibleBudget: if no point has such a product.
-    """
-    alpha, side = _axis(budget, design.step), _axis(math.sqrt(budget), design.step)
-    size = len(alpha) * len(side) ** 2
-    if size > MAX_GRID:
-        raise InputError(
-            f"a grid must have at most {MAX_GRID:,} points, but `design.step` {design.step:g} at budget {budget:g} "
-            f"gives {size:,}: raise the step, or take the lattice"
-        )
-    product = alpha[:, None, None] * (side**2)[:, None] * side**2
-    deviation = np.abs(product / budget - 1)
-    deviation[0, 0, 0] = math.inf  # the baseline has no shares
-    kept = np.argwhere(deviation <= design.band + 1e-9).tolist()
-    if not kept:
-        needed = math.ceil(float(deviation.min()) * 1e4) / 1e4 if np.isfinite(deviation).any() else math.inf
-        raise InfeasibleBudget(
-            f"a grid needs a point with α·β²·γ² within {design.band:.2%} of {budget:g}, but none of the {size:,} "
-            f"with `design.step` {design.step:g} is: "
-            + (f"raise `design.band` to {needed:g}, or lower `design.step`" if needed < 1 else "lower `design.step`")
-        )
-    points = tuple(Coefficients(float(alpha[a]), float(side[b]), float(side[c])) for a, b, c in kept)
-    return points, size
-
-
-def _axis(highest: float, step: float) -> FloatArray:
-    return np.asarray(1 + step * np.arange(math.floor((highest - 1) / step + 1e-9) + 1, dtype=np.float64))
 
 
 def _rounded(
