@@ -96,9 +96,14 @@ class TrialCache:
             self._waiting.popleft()
             self._update(trial)
 
-        # New trials.
-        while trial_id := self._find_id(number := len(self._trials)):
-            self._append(running.get(number) or self._storage.get_trial(trial_id))
+        # New trials: several at once are read with all that wait.
+        queued: dict[int, FrozenTrial] = {}
+        known = len(self._trials)
+        while (number := len(self._trials)) in running or number in queued or self._find_id(number):
+            if number == known + 1:
+                read = self._storage.get_all_trials(self._study, deepcopy=False, states=(TrialState.WAITING,))
+                queued = {trial.number: trial for trial in read}
+            self._append(running.get(number) or queued.get(number) or self._get(number))
         for trial in running.values():
             self._update(trial)
         return list(self._trials)
