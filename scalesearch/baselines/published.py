@@ -98,7 +98,7 @@ NAMES: tuple[str, ...] = ("efficientnet-b0", "mobilenet-v1", "mobilenet-v2", *_R
 
 
 def baseline(name: str) -> Baseline:
-    """The published baseline called `name`. Raises `ValueError` naming those there are."""
+    """The published baseline called `name`. Raises `ValueError` naming all that exist."""
     if name == "efficientnet-b0":
         return _efficientnet_b0()
     if name == "mobilenet-v1":

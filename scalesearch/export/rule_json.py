@@ -85,7 +85,7 @@ def read_rule(path: Path) -> ScalingRule:
 def rule_text(rule: ScalingRule) -> str:
     """The text of coefficients.json: indented, but for lists and objects that fit on one line."""
     text = json.dumps(rule.to_json(), indent=2)
-    # Only the JSON's own lines begin with spaces behind a line break: a string holds no line break.
+    # JSON strings hold no line breaks, so that no string is changed.
     return re.sub(r"([\[{])\n *([^\[\]{}]*?)\n *([\]}])(?=,?\n)", _joined, text) + "\n"
 
 

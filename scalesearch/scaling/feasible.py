@@ -19,7 +19,7 @@ from scalesearch.scaling.compound import Rounding
 from scalesearch.scaling.cost.budgeted import MACS, Cost
 from scalesearch.scaling.cost.count import Complexity, FloatArray, areas, complexity, count, tabulate
 from scalesearch.scaling.cost.tally import IntArray
-from scalesearch.scaling.reachable import Axes, reachable, with_maps_of_their_own
+from scalesearch.scaling.reachable import Axes, reachable, with_distinct_maps
 from scalesearch.scaling.simplex import Shares
 
 # Combinations counted at most; above it the axes are thinned evenly and the set says so.
@@ -82,7 +82,7 @@ class FeasibleSet:
         Of those that differ in resolution alone and have the same maps in every layer (225 and 226 px behind a
         stem of stride 2), one stays: it stands for all, and no design trains it twice.
         """
-        kept = with_maps_of_their_own(self.baseline, self.resolutions)[self.index[:, 2]]
+        kept = with_distinct_maps(self.baseline, self.resolutions)[self.index[:, 2]]
         return replace(self, index=self.index[kept], shares=self.shares[kept], cost_ratio=self.cost_ratio[kept])
 
     def candidate(self, row: int) -> Candidate:
@@ -204,7 +204,7 @@ def _within(
     """
     table, area = cost.table(tabulate(baseline, axes.widths)), areas(baseline, axes.resolutions)
     rows = max(1, _CHUNK // (len(axes.widths) * area.shape[1]))
-    found: list[NDArray[np.intp]] = []
+    indices: list[NDArray[np.intp]] = []
     ratios: list[FloatArray] = []
     nearest = math.inf
     for start in range(0, len(axes.depths), rows):
@@ -213,12 +213,12 @@ def _within(
             ratio[0, _growth(baseline, axes)[1] == 0, 0] = math.inf
         deviation = np.abs(ratio - 1)
         within = deviation <= tolerance
-        found.append(np.argwhere(within) + np.array([start, 0, 0]))
+        indices.append(np.argwhere(within) + np.array([start, 0, 0]))
         ratios.append(ratio[within])
         best = deviation.argmin()
         if deviation.flat[best] < abs(nearest - 1):
             nearest = float(ratio.flat[best])
-    return np.concatenate(found), np.concatenate(ratios), nearest
+    return np.concatenate(indices), np.concatenate(ratios), nearest
 
 
 def _advice(
@@ -235,8 +235,8 @@ def _advice(
         for name, value in (("width_divisor", rounding.width_divisor), ("resolution_step", rounding.resolution_step))
         if value > 1
     ]
-    found = f"the nearest costs {nearest * budget:.7g}×" if needed < 1 else f"none costs below {2 * budget:g}×"
+    nearest_text = f"the nearest costs {nearest * budget:.7g}×" if needed < 1 else f"none costs below {2 * budget:g}×"
     return (
         f"no network costs {budget:g} × the baseline's {base:,} {cost.name} within the tolerance {tolerance:g} "
-        f"({combinations:,} counted); {found}: {', or '.join(ways)}"
+        f"({combinations:,} counted); {nearest_text}: {', or '.join(ways)}"
     )

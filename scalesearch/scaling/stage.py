@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from scalesearch.errors import InputError
 from scalesearch.runtime.text import short
 from scalesearch.scaling.cost.tally import IntArray, Tally
 
@@ -18,24 +19,24 @@ LARGEST_SIZE = 100_000_000
 
 
 def require_whole(name: str, value: object, least: int) -> None:
-    """Raises `ValueError` unless `value` is a whole number of at least `least` and at most `LARGEST_SIZE`."""
+    """Raises `InputError` unless `value` is a whole number of at least `least` and at most `LARGEST_SIZE`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"`{name}` must be a whole number of at least {least}, but got {short(value)}")
+        raise InputError(f"`{name}` must be a whole number of at least {least}, but got {short(value)}")
     if value > LARGEST_SIZE:
-        raise ValueError(f"`{name}` must be at most {LARGEST_SIZE}, but got {short(value)}")
+        raise InputError(f"`{name}` must be at most {LARGEST_SIZE}, but got {short(value)}")
 
 
 def require_odd(name: str, value: object) -> None:
-    """Raises `ValueError` unless `value` is an odd number above 0."""
+    """Raises `InputError` unless `value` is an odd number above 0."""
     require_whole(name, value, 1)
     if value % 2 == 0:  # type: ignore[operator]  # an int by the line above
-        raise ValueError(f"`{name}` must be odd, but got {value!r}")
+        raise InputError(f"`{name}` must be odd, but got {value!r}")
 
 
 def require_choice(name: str, value: object, allowed: Collection[str]) -> None:
-    """Raises `ValueError` unless `value` is one of `allowed`."""
+    """Raises `InputError` unless `value` is one of `allowed`."""
     if not isinstance(value, str) or value not in allowed:
-        raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, but got {short(value)}")
+        raise InputError(f"`{name}` must be one of {', '.join(allowed)}, but got {short(value)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,9 +107,9 @@ def kinds() -> Mapping[str, type[StageSpec]]:
         (info.name, importlib.import_module(f"{cost.__name__}.{info.name}"))
         for info in pkgutil.iter_modules(cost.__path__)
     )
-    found = {name: module.Stage for name, module in modules if hasattr(module, "Stage")}
-    first = [name for name in _ORDER if name in found]
-    return {name: found[name] for name in (*first, *sorted(found.keys() - set(first)))}
+    stages = {name: module.Stage for name, module in modules if hasattr(module, "Stage")}
+    first = [name for name in _ORDER if name in stages]
+    return {name: stages[name] for name in (*first, *sorted(stages.keys() - set(first)))}
 
 
 _ORDER = ("mbconv", "separable", "basic", "bottleneck")

@@ -101,7 +101,7 @@ class DesignSection(Section):
 class DataSection(Section):
     """`source` is `mnist-sample`, `idx:DIR` or `npz:FILE`; sizes are numbers of images (0: all that is left).
 
-    A source with a test set of its own keeps it; otherwise `test` images are set aside first. The split
+    A source with a test set keeps it; otherwise `test` images are set aside first. The split
     is a permutation by `split_seed`.
     """
 
@@ -196,19 +196,19 @@ class Study(Section):
     runtime: RuntimeSection = RuntimeSection()
 
     def resolved_baseline(self) -> Baseline:
-        """The baseline with the rounding of this study: its own, where the study says nothing else."""
+        """The baseline with the rounding of this study: the baseline's, unless the study changes it."""
         spec, section = self.baseline.spec(), self.rounding
         if self.baseline.stages is None:
-            own = baseline(self.baseline.name).rounding
+            usual = baseline(self.baseline.name).rounding
         else:
             divisor = 8 * max(stage.width_multiple for stage in spec.stages)
-            own = Rounding(divisor, "balanced", 1, "scaled", "scaled" if spec.head_width else "fixed")
+            usual = Rounding(divisor, "balanced", 1, "scaled", "scaled" if spec.head_width else "fixed")
         rounding = Rounding(
-            width_divisor=section.width_divisor or own.width_divisor,
-            depth=section.depth or (own.depth if self.design.nominal else "balanced"),
-            resolution_step=section.resolution_step or own.resolution_step,
-            stem=section.stem or own.stem,
-            head=section.head or own.head,
+            width_divisor=section.width_divisor or usual.width_divisor,
+            depth=section.depth or (usual.depth if self.design.nominal else "balanced"),
+            resolution_step=section.resolution_step or usual.resolution_step,
+            stem=section.stem or usual.stem,
+            head=section.head or usual.head,
         )
         return Baseline(self.baseline.name, spec, rounding)
 
@@ -240,7 +240,7 @@ class Study(Section):
     def identity(self) -> dict[str, Any]:
         """What changes results, as flat `section.key` → JSON value: the fingerprint of the study.
 
-        Levels and rungs are searches of their own, so that a study can be given more of them later.
+        Levels and rungs are separate searches, so a study can be given more of them later.
         """
         document = self.model_dump(mode="json", exclude={"runtime", "name", "phi", "rungs"})
         return {key: value for key, value in _flat(document) if (key, value) not in _BEFORE.items()}

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalesearch.baselines.published import NAMES, baseline
+from scalesearch.errors import InputError
 from scalesearch.scaling import feasible
 from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.compound import (
@@ -334,6 +335,21 @@ def test_a_network_too_coarse_for_any_tolerance_is_told_to_raise_the_budget() ->
     base = ArchitectureSpec(1, 1, 1, StemSpec(1, 1, 1), stages, 0)
     with pytest.raises(InfeasibleBudget, match=r"none costs below 2\.02×: raise `budget`, or lower `width_divisor` to"):
         feasible_set(base, Rounding(512, "ceil", 512, "fixed", "fixed"), 1.01, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("base", "most", "size"),
+    [
+        (_network((1, 2), (12_000_000, 8), 8), "500,000 widths", "up to 12,000,000 channels"),
+        (_network((1, 2), (8, 8), 8, head=60_000_000), "500,000 widths", "up to 60,000,000 channels"),
+        (_network((1, 20_000_000), (8, 8), 8), "2,000,000 numbers of blocks", "20,000,001 blocks"),
+        (_network((1, 2), (8, 8), 30_000_000), "2,000,000 resolutions", "30,000,000 pixels"),
+    ],
+)
+def test_what_cannot_be_listed_is_refused_at_once(base: ArchitectureSpec, most: str, size: str) -> None:
+    message = f"`budget` must leave at most {most} to choose from, but a baseline of {size} leaves some"
+    with pytest.raises(InputError, match=message):
+        feasible_set(base, Rounding(8, "balanced", 1, "scaled", "scaled"), 2, 0.02)
 
 
 @pytest.mark.parametrize("budget", [1, 0.5, -2, 0, math.nan, math.inf, -math.inf])
