@@ -84,7 +84,7 @@ def leaderboard(candidates: pd.DataFrame, trials: pd.DataFrame, metric: str) -> 
     if not single:
         title += "; small dots: single seeds"
     if model.error_variance is not None:
-        title += "; bars: 95 %, without what a seed does to all"
+        title += "; bars: 95\u00a0%, without what a seed does to all"
     ends = [f"{labels[row]}, {best[metric].iloc[row]:.4f}" for row in (0, -1)] if labels else ["", ""]
     alt = f"{kind.label.capitalize()} of {shown}, from {ends[0]}, to {ends[1]}."
     styled(figure, title, 130 + 26 * max(len(best), 3), alt)

@@ -102,7 +102,7 @@ def triangle(candidates: pd.DataFrame, choice: Choice | None, metric: str, budge
     title = f"{kind.label.capitalize()} over the split of a budget of {budget:g}×{region}"
     title += ("; ×: failed" if len(failed) else "") + ("; –: pruned" if len(pruned) else "")
     styled(figure, title, 660, _told(done, failed, pruned, choice, metric))
-    figure.update_layout(margin={"l": 10, "r": 10, "t": 60, "b": 70})
+    figure.update_layout(margin_l=10, margin_r=10, margin_b=70)
     figure.update_xaxes(visible=False, range=[_LEFT, _RIGHT], fixedrange=True)
     figure.update_yaxes(visible=False, range=[_BOTTOM, _TOP], scaleanchor="x", constrain="domain", fixedrange=True)
     return figure
