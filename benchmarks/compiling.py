@@ -46,15 +46,11 @@ def deeper(spec: ArchitectureSpec, factor: int) -> ArchitectureSpec:
 
 def step(spec: ArchitectureSpec, steps: int, unrolled: int | None) -> dict[str, Any]:
     """The line of `train_step.py`, with at most `unrolled` like blocks unrolled."""
-    limit = "" if unrolled is None else f"limits.update(dict.fromkeys(limits, {unrolled})); "
-    script = (
-        f"import runpy, sys; from scalesearch.models.stage import MAX_UNROLLED as limits; {limit}"
-        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    )
+    limit = [] if unrolled is None else ["--max-unrolled", str(unrolled)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "spec.json"
         path.write_text(json.dumps(spec.to_json()), encoding="utf-8")
-        command = [sys.executable, "-c", script, HERE / "train_step.py", path, "--steps", str(steps)]
+        command = [sys.executable, HERE / "train_step.py", path, "--steps", str(steps), *limit]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
     line: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return line

@@ -29,7 +29,7 @@ import jax
 import numpy as np
 
 from scalesearch.baselines.published import baseline
-from scalesearch.models.numerics import check_forms
+from scalesearch.models.numerics import check_operations
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.search.plan.design import make_plan
 from scalesearch.study.load import default_study_path, load_study
@@ -57,7 +57,7 @@ SMALL = Sizes(BASELINE, 16, 2, SEEDS[:2], ("--degree", "1", "--seeds", "1", "--e
 
 
 COMPARED = 2
-"""Epochs whose losses by our forms and by XLA's own are compared: rounding grows with the steps."""
+"""Epochs whose losses by our operations and by XLA's are compared: rounding grows with the steps."""
 
 TOLERANCE = 0.02
 """Of these losses, relative."""
@@ -88,19 +88,29 @@ def measure(sizes: Sizes) -> Iterator[dict[str, Any]]:
     """One result after the other."""
     device, python = jax.devices()[0], sys.version.split()[0]
     yield {"what": "device", "device": device.device_kind, "jax": jax.__version__, "python": python}
-    for check in (*check_forms("float32"), *check_forms("bfloat16")):
+    for check in (*check_operations("float32"), *check_operations("bfloat16")):
         yield {"what": "numerics", **dataclasses.asdict(check), "passed": check.passed}
     backend = jax.default_backend()
     common = ("--batch", str(sizes.batch), "--steps", str(sizes.steps))
     speeds: dict[str, float] = {}
 
-    def own(precision: str, forms: str, seeds: int = 1) -> dict[str, Any]:
-        options = (*common, "--epochs", "3", "--precision", precision, "--convolutions", forms, "--seeds", str(seeds))
+    def ours(precision: str, convolutions: str, seeds: int = 1) -> dict[str, Any]:
+        options = (
+            *common,
+            "--epochs",
+            "3",
+            "--precision",
+            precision,
+            "--convolutions",
+            convolutions,
+            "--seeds",
+            str(seeds),
+        )
         result = step("train_step.py", sizes.network, *options)
-        speeds[f"ours {precision} {forms} {seeds}"] = result.get("images_per_s", 0.0)
+        speeds[f"ours {precision} {convolutions} {seeds}"] = result.get("images_per_s", 0.0)
         return {"what": "step", **result}
 
-    auto = own("bfloat16", "auto")
+    auto = ours("bfloat16", "auto")
     yield auto
     torch_device = "cuda" if backend == "gpu" else "cpu"
     for options in ((), ("--compile",)):
@@ -123,14 +133,14 @@ def measure(sizes: Sizes) -> Iterator[dict[str, Any]]:
             yield {"what": "seeds side by side", "network": name, **result}
             gains.setdefault(name, {})[seeds] = result.get("images_per_s", 0.0)
     yield {"what": "search", **search(sizes.search)}
-    yield own("float32", "auto")
-    native = own("bfloat16", "native")
+    yield ours("float32", "auto")
+    native = ours("bfloat16", "native")
     yield native
     losses = [np.array(result.get("losses", [np.nan])[:COMPARED]) for result in (auto, native)]
     worst = float(np.abs(losses[0] / losses[1] - 1).max())
     difference = worst if np.isfinite(worst) else None
-    yield {"what": "losses by our forms and XLA's", "worst_difference": difference, "passed": worst <= TOLERANCE}
-    yield own("bfloat16", "auto", seeds=2)
+    yield {"what": "losses by our operations and XLA's", "worst_difference": difference, "passed": worst <= TOLERANCE}
+    yield ours("bfloat16", "auto", seeds=2)
     ours = max(speed for name, speed in speeds.items() if name.startswith("ours") and name.endswith(" 1"))
     theirs = max(speed for name, speed in speeds.items() if name.startswith("torch"))
     yield {

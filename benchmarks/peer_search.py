@@ -47,6 +47,7 @@ from scalesearch.data.feed import channel_statistics
 from scalesearch.data.sources import Split
 from scalesearch.data.splits import Splits, load_splits
 from scalesearch.models.network import Network
+from scalesearch.models.ops.native import NativeOperations
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.search.plan.design import make_plan
 from scalesearch.study.load import default_study_path, load_study
@@ -74,7 +75,9 @@ def prepared(split: Split, resolution: int, mean: np.ndarray, std: np.ndarray) -
 
 def start(network: nn.Module, spec: ArchitectureSpec, seed: int) -> None:
     """Gives `network` the initial values that ours has."""
-    own = nnx.to_pure_dict(nnx.state(Network(spec, forms="native", dropout=0.0, rng=init_generator(seed)), nnx.Param))
+    own = nnx.to_pure_dict(
+        nnx.state(Network(spec, operations=NativeOperations(), dropout=0.0, rng=init_generator(seed)), nnx.Param)
+    )
     values = iter(_values(own))
     with torch.no_grad():
         for parameter in network.parameters():

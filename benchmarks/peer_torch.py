@@ -26,7 +26,7 @@ except ImportError:
 from torch import nn
 from torch.nn import functional
 
-from scalesearch.models.ops.shift.normalise import EPSILON
+from scalesearch.models.ops.base import EPSILON
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec
 from scalesearch.scaling.cost.count import squeeze_width
 

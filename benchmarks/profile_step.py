@@ -79,13 +79,13 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
     from scalesearch.data.feed import prepare
     from scalesearch.data.sources import Split
+    from scalesearch.models.ops.select import select
     from scalesearch.scaling.architecture import ArchitectureSpec
     from scalesearch.scaling.cost.count import complexity
     from scalesearch.study.load import default_study_path, load_study
-    from scalesearch.study.sections import RuntimeSection, TrainingSection
+    from scalesearch.study.sections import TrainingSection
     from scalesearch.training.compile import compile_program
     from scalesearch.training.draws import draws_of_epoch
-    from scalesearch.training.prepare import forms_of
     from scalesearch.training.schedule import count_steps, schedule_of
 
     if arguments.spec is None:
@@ -111,8 +111,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     split = Split(rng.integers(0, 256, shape, dtype=np.uint8), rng.integers(0, spec.num_classes, shape[0], np.int32))
     data = prepare(split, Split(split.images[:batch], split.labels[:batch]), spec.resolution, batch)
     schedule, seed = schedule_of(training, count_steps(training, shape[0])), np.array(0, np.uint32)
-    forms = forms_of(RuntimeSection(), arguments.precision, spread=False)
-    program = compile_program(spec, forms, training, data, schedule, seed)
+    operations = select("auto", jax.default_backend(), precision=arguments.precision)
+    program = compile_program(spec, operations, training, data, schedule, seed)
     state = program.init(seed)
     draws = draws_of_epoch(seed, 0, images=shape[0], batch_size=batch)
 

@@ -1,7 +1,7 @@
 """Training images per second of one network on random images: one JSON line, as the PyTorch peer prints it.
 
     train_step.py SPEC.json [--batch 128] [--steps 20] [--threads 2] [--convolutions auto|kernels|pallas|shift|native]
-                  [--precision float32|bfloat16] [--remat] [--seeds 1]
+                  [--precision float32|bfloat16] [--remat] [--seeds 1] [--max-unrolled N]
 
 AdamW (1e-3, weight decay 0.01) and label smoothing 0.1, as the peer. The time is that of whole epochs of `--steps`
 steps (the median of several), the first left out; `losses` are their means. SPEC.json is an architecture spec, or any
@@ -11,6 +11,7 @@ document that holds one under "spec".
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import statistics
@@ -30,6 +31,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--seeds", type=int, default=1, help="networks that train side by side; images are of all")
     parser.add_argument("--remat", action="store_true", help="blocks are computed anew for the gradient")
+    parser.add_argument("--max-unrolled", type=int, help="equal blocks of a stage that are unrolled")
     parser.add_argument("--quick", action="store_true", help="the default study's baseline, a few steps")
     arguments = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
@@ -46,14 +48,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
 
     from scalesearch.data.feed import prepare
     from scalesearch.data.sources import Split
+    from scalesearch.models.ops.select import select
     from scalesearch.scaling.architecture import ArchitectureSpec
     from scalesearch.scaling.cost.count import complexity
     from scalesearch.study.load import default_study_path, load_study
-    from scalesearch.study.sections import RuntimeSection, TrainingSection
+    from scalesearch.study.sections import TrainingSection
     from scalesearch.training.compile import compile_program
     from scalesearch.training.draws import draws_of_epoch
     from scalesearch.training.memory import MemoryPlan
-    from scalesearch.training.prepare import forms_of
     from scalesearch.training.schedule import count_steps, schedule_of
 
     if arguments.spec is None:
@@ -82,10 +84,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     train, validation = images(steps * arguments.batch), images(arguments.batch)
     data = prepare(train, validation, spec.resolution, arguments.batch)
     schedule = schedule_of(training, count_steps(training, len(train)))
-    forms = forms_of(RuntimeSection(convolutions=arguments.convolutions), arguments.precision, spread=False)
+    operations = select(arguments.convolutions, jax.default_backend(), precision=arguments.precision)
+    if arguments.max_unrolled is not None:
+        operations = dataclasses.replace(operations, max_unrolled=arguments.max_unrolled)
     seed = np.array(0, np.uint32) if arguments.seeds == 1 else np.arange(arguments.seeds, dtype=np.uint32)
     start = time.perf_counter()
-    program = compile_program(spec, forms, training, data, schedule, seed, MemoryPlan(arguments.remat))
+    program = compile_program(spec, operations, training, data, schedule, seed, MemoryPlan(arguments.remat))
     compile_seconds = time.perf_counter() - start
     state, times, losses = program.init(seed), [], []
     for epoch in range(arguments.epochs + 1):
@@ -99,7 +103,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     return {
         "jax": jax.__version__,
         "device": jax.devices()[0].device_kind,
-        "convolutions": forms,
+        "convolutions": operations.name,
         "precision": arguments.precision,
         "batch": arguments.batch,
         "seeds": arguments.seeds,

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from scalesearch.models.ops.select import Forms, convolve, convolve_depthwise, excite, normalise_batch, normalise_by
+from scalesearch.models.ops.activation import ActivationOrNone
+from scalesearch.models.ops.base import Maps, Operations
 from scalesearch.scaling.architecture import Activation
-
-Maps = Float[Array, "n h w c"]
 
 
 def _convolution_kernel(
@@ -25,23 +24,23 @@ def _convolution_kernel(
 class BatchNorm(nnx.Module):
     """Batch normalisation with its activation.
 
-    In training its statistics become those of the batch (biased variance); who trains averages them over batches.
+    In training its statistics become those of the batch (biased variance); the training step averages them over batches.
     """
 
-    def __init__(self, width: int, activation: Activation | Literal["none"], *, forms: Forms) -> None:
-        self.activation, self.forms = activation, forms
+    def __init__(self, width: int, activation: ActivationOrNone, *, operations: Operations) -> None:
+        self.activation, self.operations = activation, operations
         self.scale = nnx.Param(np.ones(width, np.float32))
         self.bias = nnx.Param(np.zeros(width, np.float32))
         self.mean: nnx.BatchStat[Any] = nnx.BatchStat(np.zeros(width, np.float32))
         self.var: nnx.BatchStat[Any] = nnx.BatchStat(np.ones(width, np.float32))
 
     def __call__(self, x: Maps, *, train: bool) -> Maps:
-        """The normalised and activated maps: by the batch's statistics in training, else by its own."""
+        """The normalised and activated maps: by the statistics of the batch in training, else by the stored ones."""
         if not train:
-            own = (self.scale[...], self.bias[...], self.mean[...], self.var[...])
-            return normalise_by(x, *own, self.activation, self.forms)
-        y, mean, variance = normalise_batch(x, self.scale[...], self.bias[...], self.activation, self.forms)
-        # new variables: `nnx.merge` shares the caller's, which belong to him, and to an outer trace under `jax.grad`
+            variables = (self.scale[...], self.bias[...], self.mean[...], self.var[...])
+            return self.operations.normalise_by(x, *variables, self.activation)
+        y, mean, variance = self.operations.normalise(x, self.scale[...], self.bias[...], self.activation)
+        # new variables: `nnx.merge` shares those of the caller, which under `jax.grad` belong to an outer trace
         self.mean, self.var = nnx.BatchStat(mean), nnx.BatchStat(variance)
         return y
 
@@ -55,19 +54,28 @@ class ConvNorm(nnx.Module):
         width_in: int,
         width_out: int,
         stride: int,
-        activation: Activation | Literal["none"],
+        activation: ActivationOrNone,
         *,
-        forms: Forms,
+        operations: Operations,
         rng: np.random.Generator,
     ) -> None:
-        self.stride, self.forms = stride, forms
+        self.stride, self.operations = stride, operations
         fan_out = kernel_size**2 * width_out
         self.kernel = nnx.Param(_convolution_kernel(rng, kernel_size, width_in, width_out, fan_out))
-        self.norm = BatchNorm(width_out, activation, forms=forms)
+        self.norm = BatchNorm(width_out, activation, operations=operations)
 
     def __call__(self, x: Maps, *, train: bool) -> Float[Array, "n ho wo d"]:
         """Activated maps; ho = ⌈h / stride⌉, wo likewise."""
-        return self.norm(convolve(x, self.kernel[...].astype(x.dtype), self.stride, self.forms), train=train)
+        return self.norm(self.operations.convolve(x, self.kernel[...].astype(x.dtype), self.stride), train=train)
+
+
+def shortcut(
+    width_in: int, width: int, stride: int, *, operations: Operations, rng: np.random.Generator
+) -> ConvNorm | None:
+    """What a residual block adds its branch to: a 1×1 projection where the shape changes, None for the input itself."""
+    if stride == 1 and width_in == width:
+        return None
+    return ConvNorm(1, width_in, width, stride, "none", operations=operations, rng=rng)
 
 
 class DepthwiseNorm(nnx.Module):
@@ -80,18 +88,18 @@ class DepthwiseNorm(nnx.Module):
         stride: int,
         activation: Activation,
         *,
-        forms: Forms,
+        operations: Operations,
         rng: np.random.Generator,
     ) -> None:
-        self.stride, self.forms = stride, forms
+        self.stride, self.operations = stride, operations
         # one output a filter: the reference reads fan_out off the kernel's last axis, the channel multiplier
         self.kernel = nnx.Param(_convolution_kernel(rng, kernel_size, 1, width, kernel_size**2))
-        self.norm = BatchNorm(width, activation, forms=forms)
+        self.norm = BatchNorm(width, activation, operations=operations)
 
     def __call__(self, x: Maps, *, train: bool) -> Float[Array, "n ho wo c"]:
         """Activated maps; ho = ⌈h / stride⌉, wo likewise."""
         kernel = self.kernel[...].astype(x.dtype)
-        return self.norm(convolve_depthwise(x, kernel, self.stride, self.forms), train=train)
+        return self.norm(self.operations.depthwise(x, kernel, self.stride), train=train)
 
 
 class Affine(nnx.Module):
@@ -122,13 +130,13 @@ class SqueezeExcite(nnx.Module):
     """x · σ(expand(activation(reduce(mean of x over positions)))), arXiv:1709.01507."""
 
     def __init__(
-        self, width: int, squeezed: int, activation: Activation, *, forms: Forms, rng: np.random.Generator
+        self, width: int, squeezed: int, activation: Activation, *, operations: Operations, rng: np.random.Generator
     ) -> None:
-        self.activation, self.forms = activation, forms
+        self.activation, self.operations = activation, operations
         self.reduce = squeeze_layer(width, squeezed, rng=rng)
         self.expand = squeeze_layer(squeezed, width, rng=rng)
 
     def __call__(self, x: Maps) -> Maps:
         """The maps, each channel times its gate, a factor in (0, 1)."""
         reduce, expand = ((layer.kernel[...], layer.bias[...]) for layer in (self.reduce, self.expand))
-        return excite(x, reduce, expand, self.activation, self.forms)
+        return self.operations.excite(x, reduce, expand, self.activation)

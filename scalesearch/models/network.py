@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import jax
 import numpy as np
 from flax import nnx
@@ -11,11 +9,9 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float
 
 from scalesearch.models.layers import ConvNorm, classifier
-from scalesearch.models.ops.select import Forms, max_pool, mean_over_positions
+from scalesearch.models.ops.base import Operations, Precision
 from scalesearch.models.stage import Stage
 from scalesearch.scaling.architecture import ArchitectureSpec
-
-Precision = Literal["float32", "bfloat16"]
 
 
 class Network(nnx.Module):
@@ -30,7 +26,7 @@ class Network(nnx.Module):
         self,
         spec: ArchitectureSpec,
         *,
-        forms: Forms,
+        operations: Operations,
         dropout: float,
         rng: np.random.Generator,
         precision: Precision = "float32",
@@ -40,21 +36,23 @@ class Network(nnx.Module):
 
         `dropout` is the fraction of pooled features dropped in training. Raises `ValueError` outside [0, 1).
         `precision` is that of maps and products; variables, batch statistics and logits are float32. With `remat` the
-        gradient computes the inside of each block anew instead of keeping it.
+        gradient computes the inside of each block again instead of keeping it.
         """
         if not 0 <= dropout < 1:
             raise ValueError(f"`0 <= dropout < 1` must hold, but got {dropout!r}")
-        self.forms, self.dropout, self.pool_stride = forms, dropout, spec.stem.pool_stride
+        self.operations, self.dropout, self.pool_stride = operations, dropout, spec.stem.pool_stride
         self.precision = precision
         stem, width, activation = spec.stem, spec.stem.width, spec.activation
-        self.stem = ConvNorm(stem.kernel_size, spec.in_channels, width, stem.stride, activation, forms=forms, rng=rng)
+        self.stem = ConvNorm(
+            stem.kernel_size, spec.in_channels, width, stem.stride, activation, operations=operations, rng=rng
+        )
         stages: list[Stage] = []
         for stage in spec.stages:
-            stages.append(Stage(stage, width, activation, forms=forms, rng=rng, remat=remat))
+            stages.append(Stage(stage, width, activation, operations=operations, rng=rng, remat=remat))
             width = stage.width
         self.stages = nnx.List(stages)
         head = spec.head_width
-        self.head = ConvNorm(1, width, head, 1, activation, forms=forms, rng=rng) if head else None
+        self.head = ConvNorm(1, width, head, 1, activation, operations=operations, rng=rng) if head else None
         self.classifier = classifier(head or width, spec.num_classes, rng=rng)
 
     def __call__(
@@ -65,12 +63,12 @@ class Network(nnx.Module):
             raise ValueError(f"training with dropout {self.dropout} needs `dropout_key`, but got None")
         x = self.stem(images.astype(self.precision), train=train)
         if self.pool_stride > 1:
-            x = max_pool(x, self.pool_stride, self.forms)
+            x = self.operations.pool(x, self.pool_stride)
         for stage in self.stages:
             x = stage(x, train=train)
         if self.head is not None:
             x = self.head(x, train=train)
-        pooled = mean_over_positions(x, self.forms)
+        pooled = self.operations.average(x)
         if train and self.dropout and dropout_key is not None:
             kept = jax.random.bernoulli(dropout_key, 1 - self.dropout, pooled.shape)
             pooled = jnp.where(kept, pooled / (1 - self.dropout), 0)

@@ -1,4 +1,4 @@
-"""A stage: its first block, and its like blocks with stacked variables."""
+"""A stage: its first block, and the equal blocks behind it with stacked variables."""
 
 from __future__ import annotations
 
@@ -11,25 +11,18 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
-from scalesearch.models.blocks import BLOCKS
-from scalesearch.models.ops.select import Forms, repack
+from scalesearch.models.blocks import block_of
+from scalesearch.models.ops.base import Maps, Operations
 from scalesearch.scaling.architecture import Activation, StageSpec
 
-Maps = Float[Array, "n h w c"]
 Step = Callable[[Maps, tuple[Any, Any]], tuple[Maps, Any]]
-
-MAX_UNROLLED: dict[Forms, int] = {"kernels": 48, "pallas": 48, "shift": 8, "native": 8}
-"""Like blocks that are unrolled, at most. On 2 CPU cores, with kernels one more block compiles in 0.05 s, where a loop
-costs 2.9 s more than none, and makes the step 1.5 times as long (benchmarks/compiling.py, 2026-11-25); without, 14
-blocks at 8 px compile in 10.2 s as a loop and in 11.4 s unrolled, at 1.4 times the step (2026-11-24). On a GPU
-EfficientNet-B0, unrolled, compiles in 12 to 30 s (H100, 2026-11-26); more like blocks were not tried there."""
 
 
 class Stage(nnx.Module):
     """`depth` blocks; all but the first have one shape, and their variables a leading axis of depth − 1.
 
-    Up to `MAX_UNROLLED` of them are unrolled in the compiled program; more run as a loop (`lax.scan`), so that a
-    deep stage compiles as two blocks. With `remat` their gradients compute the inside of each block anew.
+    Up to `operations.max_unrolled` of them are unrolled in the compiled program; more run as a loop (`lax.scan`), so
+    that a deep stage compiles as two blocks. With `remat` their gradients compute the inside of each block again.
     """
 
     def __init__(
@@ -38,15 +31,15 @@ class Stage(nnx.Module):
         width_in: int,
         activation: Activation,
         *,
-        forms: Forms,
+        operations: Operations,
         rng: np.random.Generator,
         remat: bool = False,
     ) -> None:
-        block = BLOCKS[stage.block]
-        self.first = block(stage, width_in, stage.stride, activation, forms=forms, rng=rng)
-        self.repeated, self.remat, self.forms = stage.depth - 1, remat, forms
-        like = [block(stage, stage.width, 1, activation, forms=forms, rng=rng) for _ in range(self.repeated)]
-        self.repeats = _stack(like) if like else None
+        block = block_of(stage.block)
+        self.first = block(stage, width_in, stage.stride, activation, operations=operations, rng=rng)
+        self.repeated, self.remat, self.operations = stage.depth - 1, remat, operations
+        equal = [block(stage, stage.width, 1, activation, operations=operations, rng=rng) for _ in range(self.repeated)]
+        self.repeats = _stack(equal) if equal else None
 
     def __call__(self, x: Maps, *, train: bool) -> Float[Array, "n ho wo d"]:
         """Maps of the stage's width; ho = ⌈h / stride⌉, wo likewise."""
@@ -55,16 +48,16 @@ class Stage(nnx.Module):
         self.first = nnx.merge(first, params, stats)  # new variables: those given belong to the caller
         if self.repeats is None:
             return x
-        run, like, params, stats = self._functional(self.repeats, train)
-        if self.repeated > MAX_UNROLLED[self.forms]:
+        run, equal, params, stats = self._functional(self.repeats, train)
+        if self.repeated > self.operations.max_unrolled:
             x, stats = lax.scan(run, x, (params, stats))
         else:
             run, each = jax.jit(run), []  # traced once
-            for variables in _unstacked((params, stats), self.repeated, self.forms):
+            for variables in _unstacked((params, stats), self.repeated, self.operations):
                 x, new = run(x, variables)
                 each.append(new)
-            stats = _stacked(each, self.forms)
-        self.repeats = nnx.merge(like, params, stats)
+            stats = _stacked(each, self.operations)
+        self.repeats = nnx.merge(equal, params, stats)
         return x
 
     def _functional(self, block: Any, train: bool) -> tuple[Step, Any, Any, Any]:
@@ -103,22 +96,22 @@ def _recomputed(run: Step) -> Step:
     return function
 
 
-def _unstacked(tree: Any, count: int, forms: Forms) -> list[Any]:
-    """`count` trees of what stands at each place of the leading axis."""
+def _unstacked(tree: Any, count: int, operations: Operations) -> list[Any]:
+    """`count` trees of the entries at each place of the leading axis."""
     leaves, structure = jax.tree.flatten(tree)
-    flat = repack(leaves, [leaf.shape[1:] for leaf in leaves for _ in range(count)], forms)
+    flat = operations.repack(leaves, [leaf.shape[1:] for leaf in leaves for _ in range(count)])
     return [jax.tree.unflatten(structure, flat[place::count]) for place in range(count)]
 
 
-def _stacked(trees: list[Any], forms: Forms) -> Any:
-    """One tree of what those of `trees` hold, along a leading axis."""
+def _stacked(trees: list[Any], operations: Operations) -> Any:
+    """One tree whose leaves are those of `trees`, stacked along a leading axis."""
     structure, flat = jax.tree.structure(trees[0]), zip(*map(jax.tree.leaves, trees), strict=True)
     each = list(flat)
     shapes = [(len(trees), *leaves[0].shape) for leaves in each]
-    return jax.tree.unflatten(structure, repack([leaf for leaves in each for leaf in leaves], shapes, forms))
+    return jax.tree.unflatten(structure, operations.repack([leaf for leaves in each for leaf in leaves], shapes))
 
 
 def _stack(blocks: list[Any]) -> Any:
-    """One module whose variables are those of the like `blocks`, stacked."""
+    """One module whose variables are those of the equal `blocks`, stacked."""
     graphdef, *_ = nnx.split(blocks[0])
     return nnx.merge(graphdef, jax.tree.map(lambda *leaves: np.stack(leaves), *map(nnx.state, blocks)))

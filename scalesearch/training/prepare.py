@@ -17,8 +17,7 @@ from jaxtyping import UInt32
 from scalesearch.data.feed import EpochData, prepare
 from scalesearch.data.splits import Splits, check_fits
 from scalesearch.errors import InputError
-from scalesearch.models.network import Precision
-from scalesearch.models.ops.select import Forms, FormsUnavailable, choose_forms
+from scalesearch.models.ops.select import select
 from scalesearch.runtime import interrupts
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.study.sections import RuntimeSection, TrainingSection
@@ -154,7 +153,8 @@ def prepare_smaller(
 def check_runtime(training: TrainingSection, runtime: RuntimeSection) -> None:
     """Raises `InputError` for settings that this machine cannot carry out."""
     shardings = shardings_of(runtime.data_parallel, training.batch_size, training.batch_size, vector=False)
-    forms_of(runtime, training.precision, spread=shardings is not None)
+    sharded = shardings is not None
+    select(runtime.convolutions, jax.default_backend(), precision=training.precision, sharded=sharded)
 
 
 def _compiled(
@@ -170,8 +170,9 @@ def _compiled(
     seeds = plan.groups[0]
     evaluated, vector = data.val_labels.shape[1], bool(seeds.ndim)
     shardings = shardings_of(runtime.data_parallel, training.batch_size, evaluated, vector=vector)
-    forms = forms_of(runtime, training.precision, spread=shardings is not None)
-    return compiler(spec, forms, training, data, schedule, seeds, plan.memory, shardings), shardings
+    sharded = shardings is not None
+    operations = select(runtime.convolutions, jax.default_backend(), precision=training.precision, sharded=sharded)
+    return compiler(spec, operations, training, data, schedule, seeds, plan.memory, shardings), shardings
 
 
 @contextlib.contextmanager
@@ -179,25 +180,6 @@ def settings_of_jax() -> Iterator[None]:
     """Fix settings of jax that change draws or types, whatever the user has set."""
     with jax.enable_x64(False), jax.threefry_partitionable(True):
         yield
-
-
-def forms_of(runtime: RuntimeSection, precision: Precision, *, spread: bool) -> Forms:
-    """The forms for float32 or bfloat16 maps, of batches `spread` over devices or not."""
-    try:
-        forms = choose_forms(runtime.convolutions, jax.default_backend())
-        if forms == "kernels" and (spread or precision != "float32"):
-            if runtime.convolutions == "kernels":
-                raise FormsUnavailable(
-                    "kernels compute whole batches in float32 (`training.precision`, `data_parallel`)"
-                )
-            return "shift"
-        if forms == "pallas" and spread:  # XLA cannot cut the call of a kernel into parts
-            if runtime.convolutions == "pallas":
-                raise FormsUnavailable("pallas computes whole batches (`data_parallel`)")
-            return "native"
-        return forms
-    except FormsUnavailable as error:
-        raise InputError(f'`runtime.convolutions` = "{runtime.convolutions}" cannot be had: {error}') from None
 
 
 def _execution_plans(

@@ -15,6 +15,7 @@ import pytest
 
 from scalesearch.data.splits import Split, Splits, load_splits
 from scalesearch.errors import InputError
+from scalesearch.models.ops.select import named
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
 from scalesearch.study.sections import DataSection, RuntimeSection, TrainingSection
 from scalesearch.training.compile import Program, compile_program, compiles_quickly
@@ -311,13 +312,13 @@ def test_prefetching_is_off_on_few_cores(cores: int, auto: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("forms", "updates", "epoch", "evaluate"),
+    ("name", "updates", "epoch", "evaluate"),
     [("kernels", 1e6, True, True), ("kernels", 1e8, False, True), ("shift", 1e6, False, False)],
 )
 def test_short_trainings_by_kernels_are_compiled_quickly(
-    forms: Any, updates: float, epoch: bool, evaluate: bool
+    name: Any, updates: float, epoch: bool, evaluate: bool
 ) -> None:
-    assert compiles_quickly(forms, updates) == (epoch, evaluate)
+    assert compiles_quickly(named(name), updates) == (epoch, evaluate)
 
 
 def test_quickly_compiled_programs_compute_the_same(splits: Splits) -> None:

@@ -19,11 +19,11 @@ from jax import numpy as jnp
 from scalesearch.data.feed import prepare
 from scalesearch.data.splits import Splits, load_splits
 from scalesearch.models.network import Network
-from scalesearch.models.ops.select import choose_forms
+from scalesearch.models.ops.select import named, select
 from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
 from scalesearch.study.load import default_study_path, load_study
 from scalesearch.study.sections import DataSection, RuntimeSection, Study, TrainingSection
-from scalesearch.training.compile import Program, compile_program, init_function, layout_of, weights_of
+from scalesearch.training.compile import Program, compile_program, init_function
 from scalesearch.training.draws import init_generator
 from scalesearch.training.loop import TrainingResult, train
 from scalesearch.training.memory import MemoryPlan, memory_plans, release
@@ -31,7 +31,8 @@ from scalesearch.training.optimizer import build_optimizer
 from scalesearch.training.prefetch import Prefetcher
 from scalesearch.training.prepare import Compiler
 from scalesearch.training.schedule import count_steps, schedule_of
-from scalesearch.training.step import TrainState, train_step
+from scalesearch.training.state import TrainState, layout_of, weights_of
+from scalesearch.training.step import StepSettings, train_step
 
 SPEC = ArchitectureSpec(14, 1, 10, StemSpec(8, 3, 1), (StageSpec("mbconv", 3, 2, 3, 16, 3, 0.25),), 32, "swish")
 SMALL = ArchitectureSpec(10, 1, 10, StemSpec(8, 3, 2), (StageSpec("mbconv", 3, 2, 3, 16, 2, 0.25),), 0, "swish")
@@ -64,7 +65,7 @@ def compiled(splits: Splits, spec: ArchitectureSpec, plan: MemoryPlan, **changes
     training = TRAINING.model_copy(update=changes)
     data = prepare(splits.train, splits.validation, spec.resolution, training.batch_size)
     schedule = schedule_of(training, count_steps(training, len(splits.train)))
-    return compile_program(spec, choose_forms("auto", "cpu"), training, data, schedule, np.array(0, np.uint32), plan)
+    return compile_program(spec, select("auto", "cpu"), training, data, schedule, np.array(0, np.uint32), plan)
 
 
 @pytest.fixture(scope="module")
@@ -176,30 +177,17 @@ def test_seeds_side_by_side_that_do_not_fit_train_one_after_the_other(splits: Sp
 def test_parts_of_a_batch_add_up_to_its_step() -> None:
     """Of two equal halves each has the statistics of the whole: loss, statistics and the next weights are the same."""
     training = TRAINING.model_copy(update={"dropout": 0.0})
-    optimizer = build_optimizer(training)
-    forms = choose_forms("auto", "cpu")
-    network = Network(SPEC, forms=forms, dropout=0.0, rng=init_generator(0))
-    layout = layout_of(network, forms)
+    operations = select("auto", "cpu")
+    network = Network(SPEC, operations=operations, dropout=0.0, rng=init_generator(0))
     half = np.random.default_rng(1).normal(size=(8, 14, 14, 1)).astype(np.float32)
     images, labels = np.concatenate([half, half]), np.tile(np.arange(8, dtype=np.int32), 2)
 
     def step(parts: int) -> tuple[TrainState, Any]:
-        init, _, _ = init_function(SPEC, training, optimizer, weights_of(network))
+        init, _, _ = init_function(SPEC, training, weights_of(network))
         state = init(np.array(0, np.uint32))
-        function = jax.jit(
-            lambda state: train_step(
-                state,
-                jnp.asarray(images),
-                jnp.asarray(labels),
-                None,
-                jnp.float32(0.01),
-                layout=layout,
-                optimizer=optimizer,
-                label_smoothing=0.0,
-                ema_decay=0.9,
-                micro_batches=parts,
-            )
-        )
+        settings = StepSettings(layout_of(network), build_optimizer(training), ema_decay=0.9, micro_batches=parts)
+        batch = (jnp.asarray(images), jnp.asarray(labels), None, jnp.float32(0.01))
+        function = jax.jit(lambda state: train_step(state, *batch, settings))
         state, loss = function(state)
         return state, loss
 
@@ -287,9 +275,9 @@ def test_bfloat16_computes_in_half_the_bits_and_keeps_its_variables_in_all(split
     assert {leaf.dtype for leaf in jax.tree.leaves(state.weights)} == {jnp.dtype("float32")}
 
 
-@pytest.mark.parametrize("forms", ["shift", "native"])
-def test_bfloat16_maps_float32_statistics_and_logits(forms: Any) -> None:
-    network = Network(SPEC, forms=forms, dropout=0.0, rng=init_generator(0), precision="bfloat16")
+@pytest.mark.parametrize("name", ["shift", "native"])
+def test_bfloat16_maps_float32_statistics_and_logits(name: Any) -> None:
+    network = Network(SPEC, operations=named(name), dropout=0.0, rng=init_generator(0), precision="bfloat16")
     images = jnp.ones((4, 14, 14, 1))
     graphdef, state = nnx.split(network)
     traced = jax.make_jaxpr(lambda images: nnx.merge(graphdef, state)(images, train=True))(images)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scalesearch.models.ops.select import Forms
+from scalesearch.models.ops.base import Name
+from scalesearch.models.ops.select import named
 from scalesearch.training.packing import pack_on_host, packing_of
 
 TREE = {
@@ -15,9 +16,9 @@ TREE = {
 }
 
 
-@pytest.mark.parametrize("forms", ["kernels", "shift"])
-def test_there_and_back(forms: Forms) -> None:
-    packing = packing_of(TREE, forms)
+@pytest.mark.parametrize("name", ["kernels", "shift"])
+def test_there_and_back(name: Name) -> None:
+    packing = packing_of(TREE, named(name))
     packed = packing.pack(TREE)
     np.testing.assert_array_equal(packed.kernels, [*range(6), *range(20, 28)])
     np.testing.assert_array_equal(packed.vectors, [10, 11, 30])
@@ -27,9 +28,9 @@ def test_there_and_back(forms: Forms) -> None:
     assert jax.tree.structure(back) == jax.tree.structure(TREE)
 
 
-@pytest.mark.parametrize("forms", ["kernels", "shift"])
-def test_template_may_be_abstract_and_a_group_empty(forms: Forms) -> None:
-    packing = packing_of(jax.eval_shape(lambda: {"bias": jnp.zeros(2)}), forms)
+@pytest.mark.parametrize("name", ["kernels", "shift"])
+def test_template_may_be_abstract_and_a_group_empty(name: Name) -> None:
+    packing = packing_of(jax.eval_shape(lambda: {"bias": jnp.zeros(2)}), named(name))
     packed = packing.pack({"bias": jnp.array([1.0, 2.0])})
     assert packed.kernels.shape == (0,)
     np.testing.assert_array_equal(packing.unpack(packed)["bias"], [1, 2])

@@ -1,4 +1,4 @@
-"""Batches spread over several devices: the losses of one device, and the forms that can be spread."""
+"""Batches spread over several devices give the losses of one device."""
 
 from __future__ import annotations
 
@@ -7,15 +7,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pytest
 
-from scalesearch.errors import InputError
-from scalesearch.models.ops.gpu import program as pallas
-from scalesearch.study.sections import RuntimeSection
-from scalesearch.training import prepare as preparation
 from tests.haste import HASTE
 
 PARALLEL = """
@@ -73,27 +67,3 @@ def test_two_devices_give_the_losses_of_one_by_kept_programs_too(tmp_path: Path)
         for first, second in zip(one, other, strict=True):
             assert first[0] == second[0]
             np.testing.assert_allclose(first[1:], second[1:], rtol=2e-3)
-
-
-@pytest.mark.parametrize(
-    ("backend", "setting", "spread", "forms"),
-    [
-        ("gpu", "auto", False, "pallas"),
-        ("gpu", "auto", True, "native"),
-        ("cpu", "auto", True, "shift"),
-        ("gpu", "pallas", True, "pallas computes whole batches"),
-        ("cpu", "kernels", True, "kernels compute whole batches"),
-        ("cpu", "pallas", False, "pallas is for GPUs"),
-    ],
-)
-def test_forms_for_batches_spread_over_devices(
-    monkeypatch: pytest.MonkeyPatch, backend: str, setting: Any, spread: bool, forms: str
-) -> None:
-    monkeypatch.setattr(preparation.jax, "default_backend", lambda: backend)
-    monkeypatch.setattr(pallas, "problem", lambda: None)
-    runtime = RuntimeSection(convolutions=setting)
-    if " " not in forms:
-        assert preparation.forms_of(runtime, "float32", spread=spread) == forms
-        return
-    with pytest.raises(InputError, match=f'`runtime.convolutions` = "{setting}" cannot be had: {forms}'):
-        preparation.forms_of(runtime, "float32", spread=spread)

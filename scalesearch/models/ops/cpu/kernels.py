@@ -8,20 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from scalesearch.models.ops.shift.normalise import EPSILON
+from scalesearch.models.ops.activation import ActivationOrNone
+from scalesearch.models.ops.base import EPSILON, Maps, PerChannel
 from scalesearch.models.ops.shift.taps import output_size
 from scalesearch.scaling.architecture import Activation
-
-Maps = Float[Array, "n h w c"]
-PerChannel = Float[Array, "c"]
-Vectors = Float[Array, "n c"]
 
 _ACTIVATIONS = ("none", "swish", "relu", "relu6")  # by their numbers in normalise.cc
 _MILLIONTHS = round(EPSILON * 1e6)
@@ -49,7 +46,7 @@ def _call_unchecked(name: str, shapes: Any, *arrays: jax.Array, **attributes: in
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 @jax.named_scope("depthwise")
 def depthwise(x: Maps, kernel: Float[Array, "k k 1 c"], stride: int) -> Float[Array, "n ho wo c"]:
-    """As `models.depthwise.depthwise`."""
+    """`Operations.depthwise`."""
     n, h, w, c = x.shape
     y: jax.Array = _call("depthwise", (n, output_size(h, stride), output_size(w, stride), c), x, kernel, stride=stride)
     return y
@@ -67,7 +64,7 @@ depthwise.defvjp(lambda x, kernel, stride: (depthwise(x, kernel, stride), (x, ke
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 @jax.named_scope("dense")
 def dense(x: Maps, kernel: Float[Array, "k k c d"], stride: int) -> Float[Array, "n ho wo d"]:
-    """As `models.dense.dense`."""
+    """`Operations.convolve` for k above 1."""
     return _patches(x, kernel.shape[0], stride) @ kernel.reshape(-1, kernel.shape[3])
 
 
@@ -94,25 +91,25 @@ dense.defvjp(lambda x, kernel, stride: (dense(x, kernel, stride), (x, kernel)), 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 @jax.named_scope("normalise")
 def normalise(
-    x: Maps, scale: PerChannel, bias: PerChannel, activation: Activation | Literal["none"]
+    x: Maps, scale: PerChannel, bias: PerChannel, activation: ActivationOrNone
 ) -> tuple[Maps, PerChannel, PerChannel]:
-    """As `models.normalise.normalise`."""
+    """`Operations.normalise`."""
     shapes = [x.shape, scale.shape, scale.shape]
     y, mean, variance = _call("normalise", shapes, x, scale, bias, **_constants(activation))
     return y, mean, variance
 
 
-def _constants(activation: Activation | Literal["none"]) -> dict[str, int]:
+def _constants(activation: ActivationOrNone) -> dict[str, int]:
     return {"activation": _ACTIVATIONS.index(activation), "epsilon_millionths": _MILLIONTHS}
 
 
-def _normalise_forward(x: Maps, scale: PerChannel, bias: PerChannel, activation: Activation | Literal["none"]) -> Any:
+def _normalise_forward(x: Maps, scale: PerChannel, bias: PerChannel, activation: ActivationOrNone) -> Any:
     y, mean, variance = normalise(x, scale, bias, activation)
     return (y, mean, variance), (x, scale, bias, mean, variance)
 
 
 @jax.named_scope("normalise gradient")
-def _normalise_backward(activation: Activation | Literal["none"], saved: Any, gradients: Any) -> Any:
+def _normalise_backward(activation: ActivationOrNone, saved: Any, gradients: Any) -> Any:
     g, _, _ = gradients  # none flows into the statistics
     shapes = [saved[0].shape, saved[1].shape, saved[1].shape]
     return tuple(_call("normalise_gradient", shapes, *saved, g, **_constants(activation)))
@@ -128,7 +125,7 @@ def normalise_by(
     bias: PerChannel,
     mean: PerChannel,
     variance: PerChannel,
-    activation: Activation | Literal["none"],
+    activation: ActivationOrNone,
 ) -> Maps:
     """activation(scale · (x − mean) / √(variance + ε) + bias). Has no gradient: for evaluation."""
     y: jax.Array = _call("normalise_evaluate", x.shape, x, scale, bias, mean, variance, **_constants(activation))
@@ -173,17 +170,17 @@ excite.defvjp(_excite_forward, _excite_backward)
 
 
 @jax.custom_vjp
-def mean_over_positions(x: Maps) -> Vectors:
+def average(x: Maps) -> Float[Array, "n c"]:
     """The mean of each image's channels."""
     means: jax.Array = _call("pool", (x.shape[0], x.shape[3]), x)
     return means
 
 
-def _mean_backward(shape: tuple[int, ...], g: jax.Array) -> tuple[jax.Array]:
+def _average_backward(shape: tuple[int, ...], g: jax.Array) -> tuple[jax.Array]:
     return (_call("pool_gradient", shape, g),)
 
 
-mean_over_positions.defvjp(lambda x: (mean_over_positions(x), x.shape), _mean_backward)
+average.defvjp(lambda x: (average(x), x.shape), _average_backward)
 
 
 @jax.custom_vjp
@@ -209,7 +206,7 @@ fork.defvjp(lambda x: (fork(x), None), lambda _, gradients: (add(*gradients),))
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 @jax.named_scope("cross-entropy")
 def cross_entropy(logits: Float[Array, "n k"], labels: Int[Array, " n"], smoothing: float) -> Float[Array, " n"]:
-    """As `ops.cross_entropy`."""
+    """`Operations.loss`."""
     losses: jax.Array = _cross_entropy_forward(logits, labels, smoothing)[0]
     return losses
 

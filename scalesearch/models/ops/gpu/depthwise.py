@@ -15,10 +15,10 @@ from jax import numpy as jnp
 from jax.experimental import pallas as pl
 from jaxtyping import Array, Float
 
+from scalesearch.models.ops.base import Maps
 from scalesearch.models.ops.gpu.program import VALUES, Parts, call, countable, load, store
 from scalesearch.models.ops.shift.taps import output_size
 
-Maps = Float[Array, "n h w c"]
 Kernel = Float[Array, "k k 1 c"]
 
 _TILE = (2, 2)
@@ -179,7 +179,7 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, kernel: jax.Array, stride: int)
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 @jax.named_scope("depthwise")
 def depthwise(x: Maps, kernel: Kernel, stride: int) -> Float[Array, "n ho wo c"]:
-    """As `models.depthwise.depthwise`, for what `serves` admits."""
+    """`Operations.depthwise` for what `serves` admits."""
     n, h, w, c = x.shape
     return _gather(x, kernel, (n, output_size(h, stride), output_size(w, stride), c), stride, transposed=False)
 

@@ -3,55 +3,52 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import jax
 from jax import lax
 from jax import numpy as jnp
 from jax.experimental import pallas as pl
-from jaxtyping import Array, Float
 
+from scalesearch.models.ops.activation import ActivationOrNone, activation_slope
+from scalesearch.models.ops.base import EPSILON, Maps, PerChannel
 from scalesearch.models.ops.gpu.program import VALUES, Parts, call, load, store
 from scalesearch.models.ops.shift import normalise as plain
-from scalesearch.scaling.architecture import Activation
-
-Maps = Float[Array, "n h w c"]
-PerChannel = Float[Array, "c"]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 def normalise(
-    x: Maps, scale: PerChannel, bias: PerChannel, activation: Activation | Literal["none"]
+    x: Maps, scale: PerChannel, bias: PerChannel, activation: ActivationOrNone
 ) -> tuple[Maps, PerChannel, PerChannel]:
-    """As `models.normalise.normalise`; its gradient does not store the slope, which XLA would, in float32."""
+    """As `shift.normalise.normalise`, but the gradient does not store the slope, which XLA would, in float32."""
     return plain.normalise(x, scale, bias, activation)
 
 
-def _normalise_forward(x: Maps, scale: PerChannel, bias: PerChannel, activation: Activation | Literal["none"]) -> Any:
+def _normalise_forward(x: Maps, scale: PerChannel, bias: PerChannel, activation: ActivationOrNone) -> Any:
     y, mean, variance = normalise(x, scale, bias, activation)
     return (y, mean, variance), (x, scale, bias, mean, variance)
 
 
 @jax.named_scope("normalise gradient")
-def _normalise_backward(activation: Activation | Literal["none"], saved: Any, gradients: Any) -> Any:
+def _normalise_backward(activation: ActivationOrNone, saved: Any, gradients: Any) -> Any:
     x, scale, bias, mean, variance = saved
     g, _, _ = gradients  # none flows into the statistics
-    gain = scale * lax.rsqrt(variance + plain.EPSILON)
+    gain = scale * lax.rsqrt(variance + EPSILON)
     shift = bias - mean * gain
-    dz = g * plain.activation_slope(x * gain + shift, activation)
+    dz = g * activation_slope(x * gain + shift, activation)
     return plain.gradients_of(x, dz, slope_sums(x, g, gain, shift, activation), scale, mean, variance)
 
 
-def _slope(z: jax.Array, activation: Activation | Literal["none"]) -> jax.Array:
+def _slope(z: jax.Array, activation: ActivationOrNone) -> jax.Array:
     """As `activation_slope`; the exponential is an instruction of a GPU, the hyperbolic tangent takes twenty."""
     if activation != "swish":
-        return plain.activation_slope(z, activation)
+        return activation_slope(z, activation)
     gate = jax.nn.sigmoid(z)
     return gate * (1 + z * (1 - gate))
 
 
 def slope_sums(
-    x: jax.Array, g: jax.Array, gain: jax.Array, shift: jax.Array, activation: Activation | Literal["none"]
+    x: jax.Array, g: jax.Array, gain: jax.Array, shift: jax.Array, activation: ActivationOrNone
 ) -> tuple[jax.Array, jax.Array]:
     """Per channel the sums of dz = g · activation′(gain · x + shift) and of dz · x."""
     count = x.shape[3]

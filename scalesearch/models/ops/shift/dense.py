@@ -12,9 +12,9 @@ import jax
 from jax import numpy as jnp
 from jaxtyping import Array, Float
 
+from scalesearch.models.ops.base import Maps
 from scalesearch.models.ops.shift.taps import Tap, forward_taps, gradient_phases, interleave, output_size, pad_map, take
 
-Maps = Float[Array, "n h w c"]
 Kernel = Float[Array, "k k c d"]
 
 

@@ -1,7 +1,7 @@
 """Depthwise convolution as a sum of shifted products, with gradients of the same form.
 
 y[n,i,j,c] = Σ_{d,e} x[n, i·s + d − p, j·s + e − p, c] · w[d,e,0,c]. XLA turns a grouped convolution's kernel
-gradient into a dense C×C convolution on a CPU; these forms do the k² products and nothing else.
+gradient into a dense C×C convolution on a CPU; these do the k² products and nothing else.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from jax import lax
 from jax import numpy as jnp
 from jaxtyping import Array, Float
 
+from scalesearch.models.ops.base import Maps
 from scalesearch.models.ops.shift.taps import Tap, forward_taps, gradient_phases, interleave, output_size, pad_map, take
 
-Maps = Float[Array, "n h w c"]
 Kernel = Float[Array, "k k 1 c"]
 
 _UNROLLED = 16

@@ -9,48 +9,15 @@ gradient.
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
 
 import jax
 from jax import lax
 from jax import numpy as jnp
-from jaxtyping import Array, Float
 
-from scalesearch.scaling.architecture import Activation
-
-Maps = Float[Array, "n h w c"]
-PerChannel = Float[Array, "c"]
-
-EPSILON = 1e-3
-"""Added to the variance, as in the released EfficientNet (`batch_norm_epsilon`)."""
+from scalesearch.models.ops.activation import ActivationOrNone, activate, activation_slope
+from scalesearch.models.ops.base import EPSILON, Maps, PerChannel
 
 _AXES = (0, 1, 2)
-
-
-def activate(x: jax.Array, activation: Activation | Literal["none"]) -> jax.Array:
-    """swish(x) = x · σ(x) (arXiv:1710.05941), relu, relu6 = min(relu, 6), or x itself."""
-    if activation == "swish":
-        return x * jax.nn.sigmoid(x)
-    if activation == "relu":
-        return jnp.maximum(x, 0)
-    if activation == "relu6":
-        return jnp.clip(x, 0, 6)
-    return x
-
-
-def activation_slope(x: jax.Array, activation: Activation | Literal["none"]) -> jax.Array:
-    """Derivative of `activate`; 0 at the kinks of relu and relu6."""
-    if activation == "swish":
-        # σ(x) = ½ + ½ tanh(x/2). With an exponential XLA would recognise that of the forward pass, and keep its maps
-        # from there to here: a third more memory, and slower to read than to compute anew (benchmarks/, 2026-11-25).
-        half = 0.5 * x
-        t = jnp.tanh(half)
-        return (0.5 + 0.5 * t) * (1 + half * (1 - t))
-    if activation == "relu":
-        return (x > 0).astype(x.dtype)
-    if activation == "relu6":
-        return ((x > 0) & (x < 6)).astype(x.dtype)
-    return jnp.ones_like(x)
 
 
 def statistics(x: Maps) -> tuple[PerChannel, PerChannel]:
@@ -65,21 +32,10 @@ def statistics(x: Maps) -> tuple[PerChannel, PerChannel]:
     return mean, jnp.maximum(jnp.sum(x * x, axis=_AXES) / count - mean * mean, 0)
 
 
-def normalise_plain(
-    x: Maps, scale: PerChannel, bias: PerChannel, activation: Activation | Literal["none"]
-) -> tuple[Maps, PerChannel, PerChannel]:
-    """The formula as it stands, with the gradient of autodiff: y, mean and variance."""
-    wide = x.astype(jnp.float32)
-    mean = jnp.mean(wide, axis=_AXES)
-    variance = jnp.mean(jnp.square(wide - mean), axis=_AXES)
-    y = activate((wide - mean) * lax.rsqrt(variance + EPSILON) * scale + bias, activation)
-    return y.astype(x.dtype), lax.stop_gradient(mean), lax.stop_gradient(variance)
-
-
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 @jax.named_scope("normalise")
 def normalise(
-    x: Maps, scale: PerChannel, bias: PerChannel, activation: Activation | Literal["none"]
+    x: Maps, scale: PerChannel, bias: PerChannel, activation: ActivationOrNone
 ) -> tuple[Maps, PerChannel, PerChannel]:
     """y, mean and variance. The two statistics are for evaluation: they carry no gradient."""
     mean, variance = statistics(x)
@@ -91,7 +47,7 @@ def normalise(
 
 
 def _forward(
-    x: Maps, scale: PerChannel, bias: PerChannel, activation: Activation | Literal["none"]
+    x: Maps, scale: PerChannel, bias: PerChannel, activation: ActivationOrNone
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, ...]]:
     y, mean, variance = normalise(x, scale, bias, activation)
     return (y, mean, variance), (x, scale, bias, mean, variance)
@@ -99,7 +55,7 @@ def _forward(
 
 @jax.named_scope("normalise gradient")
 def _backward(
-    activation: Activation | Literal["none"],
+    activation: ActivationOrNone,
     saved: tuple[jax.Array, ...],
     gradients: tuple[jax.Array, jax.Array, jax.Array],
 ) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -1,0 +1,51 @@
+"""The inverted residual block of MobileNetV2 and EfficientNet."""
+
+from __future__ import annotations
+
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from scalesearch.models.layers import ConvNorm, DepthwiseNorm, SqueezeExcite
+from scalesearch.models.ops.base import Maps, Operations
+from scalesearch.scaling.architecture import Activation, StageSpec
+from scalesearch.scaling.cost.count import squeeze_width
+
+
+class Block(nnx.Module):
+    """Expand 1×1, depthwise k×k, squeeze-excite, project 1×1 without activation (arXiv:1801.04381, 1905.11946)."""
+
+    def __init__(
+        self,
+        stage: StageSpec,
+        width_in: int,
+        stride: int,
+        activation: Activation,
+        *,
+        operations: Operations,
+        rng: np.random.Generator,
+    ) -> None:
+        inner = width_in * stage.expand_ratio
+        self.expand = (
+            ConvNorm(1, width_in, inner, 1, activation, operations=operations, rng=rng)
+            if stage.expand_ratio != 1
+            else None
+        )
+        self.depthwise = DepthwiseNorm(stage.kernel_size, inner, stride, activation, operations=operations, rng=rng)
+        squeezed = int(squeeze_width(np.asarray(width_in), stage.se_ratio))
+        self.excite = (
+            SqueezeExcite(inner, squeezed, activation, operations=operations, rng=rng) if stage.se_ratio else None
+        )
+        self.project = ConvNorm(1, inner, stage.width, 1, "none", operations=operations, rng=rng)
+        self.skip, self.operations = stride == 1 and width_in == stage.width, operations
+
+    def __call__(self, x: Maps, *, train: bool) -> Float[Array, "n ho wo d"]:
+        """Maps of the stage's width; ho = ⌈h / stride⌉, wo likewise."""
+
+        def branch(x: Maps) -> Maps:
+            y = x if self.expand is None else self.expand(x, train=train)
+            y = self.depthwise(y, train=train)
+            y = y if self.excite is None else self.excite(y)
+            return self.project(y, train=train)
+
+        return self.operations.add(x, branch) if self.skip else branch(x)

@@ -1,0 +1,47 @@
+"""Activation functions and their derivatives."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import jax
+from jax import numpy as jnp
+
+from scalesearch.scaling.architecture import Activation
+
+ActivationOrNone: TypeAlias = Activation | Literal["none"]
+"""The activation behind a normalisation; `none` behind the last convolution of a residual branch."""
+
+
+def activate(x: jax.Array, activation: ActivationOrNone) -> jax.Array:
+    """swish(x) = x · σ(x) (arXiv:1710.05941), relu, relu6 = min(relu, 6), or x itself.
+
+    >>> activate(jnp.asarray([-1.0, 3.0, 9.0]), "relu6").tolist()
+    [0.0, 3.0, 6.0]
+    """
+    if activation == "swish":
+        return x * jax.nn.sigmoid(x)
+    if activation == "relu":
+        return jnp.maximum(x, 0)
+    if activation == "relu6":
+        return jnp.clip(x, 0, 6)
+    return x
+
+
+def activation_slope(x: jax.Array, activation: ActivationOrNone) -> jax.Array:
+    """Derivative of `activate`; 0 at the kinks of relu and relu6.
+
+    >>> activation_slope(jnp.asarray([-1.0, 3.0, 9.0]), "relu6").tolist()
+    [0.0, 1.0, 0.0]
+    """
+    if activation == "swish":
+        # σ(x) = ½ + ½ tanh(x/2). XLA would recognise an exponential as that of the forward pass and keep its maps
+        # until here: a third more memory, and slower to read than to compute again (benchmarks/, 2026-11-25).
+        half = 0.5 * x
+        t = jnp.tanh(half)
+        return (0.5 + 0.5 * t) * (1 + half * (1 - t))
+    if activation == "relu":
+        return (x > 0).astype(x.dtype)
+    if activation == "relu6":
+        return ((x > 0) & (x < 6)).astype(x.dtype)
+    return jnp.ones_like(x)

@@ -1,0 +1,109 @@
+"""Operations as calls of kernels in C++, for float32 on a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+from jax import numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from scalesearch.models.ops.activation import ActivationOrNone
+from scalesearch.models.ops.base import Maps, Name, PerChannel, Precision
+from scalesearch.models.ops.cpu import kernels, library
+from scalesearch.models.ops.shift.operations import ShiftOperations
+from scalesearch.scaling.architecture import Activation
+
+
+@dataclass(frozen=True)
+class CpuOperations(ShiftOperations):
+    """Kernels for float32 maps; maps of another type, 1×1 convolutions and the pool are those of `shift`.
+
+    One more unrolled block compiles in 0.05 s, where a loop costs 2.9 s more than none and makes the step 1.5 times as
+    long (2 CPU cores, benchmarks/compiling.py, 2026-11-25).
+    """
+
+    max_unrolled: int = 48
+
+    name: ClassVar[Name] = "kernels"
+    backend: ClassVar[str | None] = "cpu"
+    summary: ClassVar[str] = "compiled for this processor"
+    purpose: ClassVar[str] = "kernels are for CPUs"
+    limits: ClassVar[str] = "kernels compute whole batches in float32 (`training.precision`, `data_parallel`)"
+    precompiled: ClassVar[bool] = True
+
+    def problem(self) -> str | None:
+        """Why the kernels cannot be built or loaded; builds them and makes them known to XLA."""
+        return library.problem()
+
+    def serves(self, precision: Precision, *, sharded: bool) -> bool:
+        """Float32 only; XLA cannot split the call of a kernel over devices."""
+        return precision == "float32" and not sharded
+
+    def convolve(self, x: Maps, kernel: Float[Array, "k k c d"], stride: int) -> Float[Array, "n ho wo d"]:
+        """Patches by a kernel, then one matrix product."""
+        if kernel.shape[0] > 1 and _served(x):
+            return kernels.dense(x, kernel, stride)
+        return super().convolve(x, kernel, stride)
+
+    def depthwise(self, x: Maps, kernel: Float[Array, "k k 1 c"], stride: int) -> Float[Array, "n ho wo c"]:
+        """One kernel forward and one for both gradients."""
+        return kernels.depthwise(x, kernel, stride) if _served(x) else super().depthwise(x, kernel, stride)
+
+    def normalise(
+        self, x: Maps, scale: PerChannel, bias: PerChannel, activation: ActivationOrNone
+    ) -> tuple[Maps, PerChannel, PerChannel]:
+        """Statistics, normalisation and activation in one kernel."""
+        apply = kernels.normalise if _served(x) else super().normalise
+        return apply(x, scale, bias, activation)
+
+    def normalise_by(
+        self,
+        x: Maps,
+        scale: PerChannel,
+        bias: PerChannel,
+        mean: PerChannel,
+        variance: PerChannel,
+        activation: ActivationOrNone,
+    ) -> Maps:
+        """Normalisation and activation in one kernel, which has no gradient."""
+        apply = kernels.normalise_by if _served(x) else super().normalise_by
+        return apply(x, scale, bias, mean, variance, activation)
+
+    def excite(
+        self,
+        x: Maps,
+        reduce: tuple[Float[Array, "c s"], Float[Array, " s"]],
+        expand: tuple[Float[Array, "s c"], PerChannel],
+        activation: Activation,
+    ) -> Maps:
+        """The whole squeeze-excite in one kernel."""
+        if _served(x):
+            return kernels.excite(x, *reduce, *expand, activation)
+        return super().excite(x, reduce, expand, activation)
+
+    def add(self, x: Maps, branch: Callable[[Maps], Maps]) -> Maps:
+        """The sum in a kernel, and that of the two gradients of x too."""
+        if not _served(x):
+            return super().add(x, branch)
+        first, second = kernels.fork(x)
+        return kernels.add(first, branch(second))
+
+    def average(self, x: Maps) -> Float[Array, "n c"]:
+        """The mean in a kernel."""
+        return kernels.average(x) if _served(x) else super().average(x)
+
+    def loss(self, logits: Float[Array, "n k"], labels: Int[Array, " n"], smoothing: float) -> Float[Array, " n"]:
+        """Loss and slopes in one kernel. Raises `TypeError` unless logits are float32 and labels int32."""
+        return kernels.cross_entropy(logits, labels, smoothing)
+
+    @jax.named_scope("packing")
+    def repack(self, arrays: Sequence[jax.Array], shapes: Sequence[tuple[int, ...]]) -> list[jax.Array]:
+        """One kernel that copies. Raises `TypeError` unless all arrays are float32."""
+        return kernels.repack(arrays, shapes)
+
+
+def _served(x: jax.Array) -> bool:
+    return x.dtype == jnp.float32
