@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help setup run test check bench bench-gpu notebooks clean
+.PHONY: help setup run test check docs bench bench-gpu notebooks clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,6 +28,7 @@ help:
 	@echo "make run        set up and search: scalesearch run --budget $(BUDGET) (ARGS=... for more options)"
 	@echo "make test       set up and run the tests, two files at a time (PYTEST=... for more options)"
 	@echo "make check      ruff, mypy and the layers of the package"
+	@echo "make docs       the site, into docs/_build/html"
 	@echo "make bench      the quick form of every benchmark"
 	@echo "make bench-gpu  what a GPU says, in ten minutes; without one, the same at a small size"
 	@echo "make notebooks  execute the notebooks in place, on runs/mnist_sample"
@@ -48,6 +49,10 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+docs: $(VENV)/.installed-dev
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet --jobs auto --builder html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 bench: $(VENV)/.installed-dev
 	@set -e; for file in $(sort $(filter-out benchmarks/turns.py benchmarks/gpu_offline.py,$(wildcard benchmarks/*.py))); do \
 		echo "$$file --quick"; $(BIN)/python "$$file" --quick; \
@@ -62,7 +67,7 @@ notebooks: $(VENV)/.installed-dev
 	done
 
 clean:
-	rm -rf $(VENV) dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) dist docs/_build .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find scalesearch tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -4,15 +4,19 @@
 
 Prints one JSON line of seconds. A million networks of EfficientNet-B0 are counted, and the feasible set is that of
 EfficientNet-B7 at four times its macs. The tables, the choice with its surface and region, and the report are those
-of one planted study of so many finished trials of one seed, nothing computed before. Optuna's share of a trial is
-that of a worker whose objective takes no time, with the progress that `run` shows, on top of a study that holds so
-many: the median, over five rounds, of the mean of some twenty further trials. It is measured on SQLite, and on the
-storage at `--storage` (a PostgreSQL database that may be filled).
+of one planted study of so many finished trials of one seed, nothing computed before.
+
+Optuna's share of a trial is that of a worker whose evaluation takes no time, on top of a study that holds so many:
+the median, over five rounds, of the mean of some twenty further trials. It is measured again with a tenth as many
+more trials in the queue. A look is that of the process that shows progress: the mean of twenty where nothing has
+changed. All are measured on SQLite, and on the storage at `--storage` (a PostgreSQL database that may be filled).
+`cpu_s` is the time of the processor, which other programs on the machine change less.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import statistics
@@ -27,13 +31,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the planted surfaces are t
 
 import numpy as np
 import optuna
-import pandas as pd
 
-from scalesearch.analysis.choice import choose, rule_of
-from scalesearch.analysis.tables import candidates_table, trials_table
+from scalesearch.analysis.outcome import Outcome
 from scalesearch.baselines.published import baseline
 from scalesearch.report.html import render
-from scalesearch.report.progress import SearchProgress
 from scalesearch.results.records import TrialRecord, candidate_to_json, record_to_json
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.compound import scale
@@ -42,8 +43,9 @@ from scalesearch.scaling.feasible import Candidate, feasible_set
 from scalesearch.scaling.reachable import reachable
 from scalesearch.search.plan.design import make_plan
 from scalesearch.search.queue import optuna_study as studies
-from scalesearch.search.queue.looks import Reader
+from scalesearch.search.queue.looks import Watcher
 from scalesearch.search.queue.storage import open_storage, sqlite_url
+from scalesearch.search.queue.stored_study import StoredStudy
 from scalesearch.search.queue.work import work
 from tests.planted import PlantedSurface, planted_evaluate, planted_study
 
@@ -56,7 +58,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=10_000)
-    parser.add_argument("--storage", help="an SQLAlchemy URL, measured beside SQLite")
+    parser.add_argument("--storage", help="an SQLAlchemy URL, measured as well as SQLite")
     parser.add_argument("--quick", action="store_true", help="100 trials")
     parser.add_argument("--output", type=Path, help="also write the line there")
     arguments = parser.parse_args()
@@ -67,9 +69,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for url in filter(None, (sqlite_url(Path(folder)), arguments.storage)):
             name = url.partition(":")[0].partition("+")[0]
-            study = filled(url, records)
-            rounds = [overhead(study, records, seed) for seed in range(10**6, 10**6 + 5)]  # of none of those stored
-            figures[f"optuna_{name}_s_per_trial"] = round(statistics.median(rounds), 4)
+            optuna_study = filled(url, records)
+            figures |= {f"{name}_{key}": value for key, value in bookkeeping(optuna_study, records).items()}
     line = json.dumps(figures)
     print(line)
     if arguments.output:
@@ -78,74 +79,61 @@ def main() -> None:
 
 def planning() -> dict[str, object]:
     """Counting a million networks, and one large feasible set."""
-    own = baseline("efficientnet-b0")
-    axes = reachable(own.spec, own.rounding, 12 * complexity(own.spec).macs)  # a hundred values on each axis
+    b0 = baseline("efficientnet-b0")
+    axes = reachable(b0.spec, b0.rounding, 12 * complexity(b0.spec).macs)  # a hundred values on each axis
     some = [rows[: min(len(rows), 100)] for rows in (axes.depths, axes.widths, axes.resolutions)]
     networks = [len(rows) for rows in some]
     repeats = -(-1_000_000 // int(np.prod(networks)))
 
     def million() -> None:
         depths = np.tile(some[0], (repeats, 1))
-        count(tabulate(own.spec, some[1]).macs, depths, areas(own.spec, some[2]))
+        count(tabulate(b0.spec, some[1]).macs, depths, areas(b0.spec, some[2]))
 
-    large = scale(own.spec, B7, own.rounding)
-    seconds, found = timed(lambda: feasible_set(large, own.rounding, 4.0, 0.02))
+    large = scale(b0.spec, B7, b0.rounding)
+    seconds, feasible = timed(lambda: feasible_set(large, b0.rounding, 4.0, 0.02))
     return {
         "networks_counted": repeats * int(np.prod(networks)),
         "counting_s": round(timed(million)[0], 3),
         "b7_feasible_s": round(seconds, 3),
-        "b7_counted": found.counted,
-        "b7_combinations": found.combinations,
-        "b7_feasible": len(found),
+        "b7_counted": feasible.counted,
+        "b7_combinations": feasible.combinations,
+        "b7_feasible": len(feasible),
     }
 
 
 def planted(trials: int) -> list[TrialRecord]:
     """So many records of one seed, of distinct networks as far as there are any."""
     study = planted_study(seeds=1, tolerance=0.05)
-    own = study.resolved_baseline()
-    found = feasible_set(own.spec, own.rounding, study.budget, study.tolerance)
+    small = study.resolved_baseline()
+    feasible = feasible_set(small.spec, small.rounding, study.budget, study.tolerance)
     evaluate = planted_evaluate(PlantedSurface())
-    seeds, rows = divmod(np.arange(trials), len(found))
-    return [evaluate(found.candidate(row), (seed,)) for seed, row in zip(seeds.tolist(), rows.tolist(), strict=True)]
+    seeds, rows = divmod(np.arange(trials), len(feasible))
+    return [evaluate(feasible.candidate(row), (seed,)) for seed, row in zip(seeds.tolist(), rows.tolist(), strict=True)]
 
 
 def analysis(records: list[TrialRecord]) -> dict[str, object]:
     """What `finish` computes from records, without writing it."""
-    study = planted_study(seeds=1, tolerance=0.05)
-    first, trials = timed(lambda: trials_table(records))
-    second, candidates = timed(lambda: candidates_table(records, study.budget, study.metric, trials))
-    choosing, choice = timed(lambda: choose(trials, candidates, study.budget, study.metric))
-    rule = rule_of(choice, study, {})
-    reporting, page = timed(
-        lambda: render(
-            study=study,
-            states={"waiting": 0, "running": 0, "complete": len(records), "pruned": 0, "failed": 0},
-            rule=rule,
-            choice=choice,
-            trials=trials,
-            candidates=candidates,
-            records=records,
-            validations=(),
-            schedule=pd.DataFrame(),
-        )
-    )
+    states = {"waiting": 0, "running": 0, "complete": len(records), "pruned": 0, "failed": 0}
+    outcome = Outcome(planted_study(seeds=1, tolerance=0.05), tuple(records), {}, states, {}, None)
+    tabulating, (_, candidates) = timed(lambda: (outcome.trials, outcome.candidates))
+    choosing, _ = timed(lambda: outcome.choice)
+    reporting, page = timed(lambda: render(outcome))
     return {
         "candidates": len(candidates),
-        "tables_s": round(first + second, 3),
+        "tables_s": round(tabulating, 3),
         "choice_s": round(choosing, 3),
         "report_s": round(reporting, 3),
         "report_bytes": len(page.encode()),
     }
 
 
-def filled(url: str, records: list[TrialRecord]) -> studies.Study:
+def filled(url: str, records: list[TrialRecord]) -> StoredStudy:
     """A new study that holds the records as finished trials."""
-    config = planted_study(name=f"overhead-{time.time_ns()}", seeds=1, tolerance=0.05, design={"degree": 5})
-    study = studies.open_study(open_storage(url), config, "digest")
-    done = [
+    study = planted_study(name=f"bookkeeping-{time.time_ns()}", seeds=1, tolerance=0.05, design={"degree": 5})
+    optuna_study = studies.open_study(open_storage(url), study, "digest")
+    ended = [
         optuna.create_trial(
-            value=record.mean(config.metric),
+            value=record.mean(study.metric),
             params={"depth_share": record.candidate.shares.depth_share, "width_fraction": 0.5},
             distributions={
                 name: optuna.distributions.FloatDistribution(0.0, 1.0) for name in ("depth_share", "width_fraction")
@@ -158,36 +146,54 @@ def filled(url: str, records: list[TrialRecord]) -> studies.Study:
         )
         for record in records
     ]
-    study.add_trials(done)
-    return study
+    optuna_study.add_trials(ended)
+    return optuna_study
 
 
-def overhead(study: studies.Study, records: list[TrialRecord], seed: int) -> float:
-    """Seconds a trial that costs nothing takes a worker: the mean over a plan, for `seed`, of which none is stored."""
-    config = studies.config_of(study)
-    plan = make_plan(config)
-    asked = [dataclasses.replace(one, seeds=(seed,)) for one in plan.distinct]
-    studies.enqueue_missing(study, asked, planned=False)  # more than the plan of the round after
-    by_task = {(one.candidate.spec, one.seeds): record for one, record in zip(asked, records, strict=False)}
-    begun: list[float] = []
+def bookkeeping(optuna_study: StoredStudy, records: list[TrialRecord]) -> dict[str, float]:
+    """What a worker's trial and a watcher's look take, on top of the `records` that are stored."""
+    rounds = [overhead(optuna_study, records, seed) for seed in range(10**6, 10**6 + 5)]  # seeds of no stored trial
+    plan = make_plan(studies.study_of(optuna_study))
+    more = range(2 * 10**6, 2 * 10**6 + len(records) // 10)
+    for seed in more:
+        studies.enqueue(optuna_study, plan.distinct[0].candidate, (seed,), planned=False)
+    watcher = Watcher(optuna_study)
+    watcher.look()
+    look = statistics.fmean(timed(watcher.look)[0] for _ in range(20))
+    queue = overhead(optuna_study, records, 10**7, most=20)
+    return {
+        "s_per_trial": round(statistics.median(wall for wall, _ in rounds), 4),
+        "cpu_s_per_trial": round(statistics.median(cpu for _, cpu in rounds), 4),
+        "waiting": len(more),
+        "s_per_trial_of_queue": round(queue[0], 4),
+        "cpu_s_per_trial_of_queue": round(queue[1], 4),
+        "s_per_look": round(look, 4),
+    }
+
+
+def overhead(
+    optuna_study: StoredStudy, records: list[TrialRecord], seed: int, most: int | None = None
+) -> tuple[float, float]:
+    """Seconds and processor seconds that a worker takes for a trial that costs nothing.
+
+    The mean over a plan for `seed`, of which no trial is stored, or over the first `most` trials of the queue.
+    """
+    study = studies.study_of(optuna_study)
+    plan = make_plan(study)
+    trials = [dataclasses.replace(trial, seeds=(seed,)) for trial in plan.distinct]
+    studies.enqueue_missing(optuna_study, trials, planned=False)
+    begun: list[tuple[float, float]] = []
 
     def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
-        begun.append(time.perf_counter())
-        return by_task[candidate.spec, seeds]
+        begun.append((time.perf_counter(), time.process_time()))
+        if len(begun) == most:
+            raise KeyboardInterrupt
+        return dataclasses.replace(records[len(begun)], candidate=candidate)
 
-    reader = Reader()
-    stored = reader.new(study.get_trials(deepcopy=False))
-    progress = SearchProgress(config, len(stored) + len(asked), None, stored)
-    work(
-        study,
-        config,
-        dataclasses.replace(plan, trials=tuple(asked)),
-        evaluate,
-        lambda finished: None,
-        progress.waiting,
-        on_look=lambda seen, states: progress.seen(reader.new(seen), len(stored) + len(asked)),
-    )
-    return (begun[-1] - begun[0]) / (len(begun) - 1)
+    with contextlib.suppress(KeyboardInterrupt):
+        work(optuna_study, study, dataclasses.replace(plan, trials=tuple(trials)), evaluate)
+    first, last = begun[0], begun[-1]
+    return (last[0] - first[0]) / (len(begun) - 1), (last[1] - first[1]) / (len(begun) - 1)
 
 
 def timed(function: Callable[[], T]) -> tuple[float, T]:

@@ -169,10 +169,10 @@ def launches(program: str) -> dict[str, int]:
         counts: collections.Counter[str] = collections.Counter()
         for line in bodies[computation]:
             operation = OPERATION.match(line)[1]
-            inside = bodies.get(named("calls", line), []) if operation == "fusion" else []
+            inside = bodies.get(callee("calls", line), []) if operation == "fusion" else []
             if operation == "while":
                 times = int(re.search(r'"known_trip_count":\{"n":"(\d+)', line)[1])
-                counts.update({kind: times * count for kind, count in launched(named("body", line)).items()})
+                counts.update({kind: times * count for kind, count in launched(callee("body", line)).items()})
             elif "__cublas" in line or any("__cublas" in one for one in inside):
                 counts["products"] += 1
                 counts["products_of_parts"] += bool(inside)
@@ -184,11 +184,11 @@ def launches(program: str) -> dict[str, int]:
 
     entry = bodies[re.search(r"^ENTRY %?([\w.\-]+) ", program, re.MULTILINE)[1]]
     (steps,) = (line for line in entry if " while(" in line)
-    counts = launched(named("body", steps))
+    counts = launched(callee("body", steps))
     return {kind: counts[kind] for kind in ("xla_kernels", "own_kernels", "products", "products_of_parts")}
 
 
-def named(what: str, line: str) -> str:
+def callee(what: str, line: str) -> str:
     """The computation that an instruction calls."""
     found = re.search(rf"{what}=%?([\w.\-]+)", line)
     return found[1] if found else ""

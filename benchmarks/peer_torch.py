@@ -27,8 +27,10 @@ from torch import nn
 from torch.nn import functional
 
 from scalesearch.models.ops.base import EPSILON
-from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec
-from scalesearch.scaling.cost.count import squeeze_width
+from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.scaling.cost.mbconv import squeeze_width
+from scalesearch.scaling.stage import StageSpec
+from scalesearch.study.documents import spec_from_json
 
 BLOCK = 5
 """Steps that are timed together: a GPU is waited for at the end of them alone."""
@@ -119,7 +121,7 @@ def main() -> None:
         parser.error("SPEC.json is missing")
     else:
         document = json.loads(arguments.spec.read_text(encoding="utf-8"))
-        spec = ArchitectureSpec.from_json(document.get("spec", document))
+        spec = spec_from_json(document.get("spec", document))
     torch.set_num_threads(arguments.threads)
     print(json.dumps(measure(spec, arguments)))
 

@@ -1,14 +1,14 @@
-"""Does the choice keep its promises? Known surfaces instead of training: coverage, regret, what `resolved` is worth.
+"""Do the statements of a choice hold? Known surfaces instead of training: coverage, regret, errors of `resolved`.
 
     planted_truth.py [--repetitions 200] [--quick] [--case WORDS] [--output FILE.md]
 
 Each repetition draws the losses of the candidates of a lattice (three seeds each) from a known surface and noise, and
-chooses as a run does. The lattice is {3, 4} (15 candidates), and {3, 6} (28) where no quadratic fits. Reported: how
-often the 95 % region holds the true optimum; the mean regret of the choice (true loss at the chosen split less the
-least); how often `resolved` is said, and how often wrongly: where no split is better than another, or the regret is
-above a tenth of the range of losses over the triangle; how often the regret is within its 95 % bound; the regret of
-the paper's way with as many trainings: the best of 45 or 84 single runs (a {3, 8} or {3, 12} lattice that really costs
-the budget); and how often the surface is a Gaussian process.
+chooses as a run does. The lattice is {3, 4} (15 candidates), or {3, 6} (28) if no quadratic fits. The columns: how
+often the 95 % region contains the true optimum; the mean regret of the choice (true loss at the chosen split minus the
+least); how often the choice is resolved, and how often wrongly (no split is better than another, or the regret is
+above a tenth of the range of losses over the triangle); how often the regret is within its 95 % bound; the regret of
+the paper's method with as many trainings, the best of 45 or 84 single runs (a {3, 8} or {3, 12} lattice that really
+costs the budget); and how often the surface is a Gaussian process.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the planted surfaces are the tests'
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the planted surfaces are in tests/
 
 from scalesearch.analysis.choice import Choice, choose
 from scalesearch.analysis.optimum import optimum
-from scalesearch.analysis.surfaces.polynomial import fit_surface
+from scalesearch.analysis.surfaces.polynomial import fit_polynomial
 from scalesearch.analysis.tables import candidates_table, trials_table
 from scalesearch.results.records import Failure, TrialRecord
 from scalesearch.scaling.feasible import Candidate
@@ -41,7 +41,7 @@ BUDGET = 2.0
 
 @dataclass(frozen=True)
 class Case:
-    """A planted truth. `noise_sd` of a candidate; `fails` says which have no result; `degree` of the lattice."""
+    """A planted truth: its noise for each candidate, which candidates fail, and the degree of the lattice."""
 
     name: str
     surface: Planted
@@ -85,7 +85,7 @@ def main() -> None:
     repetitions = 5 if arguments.quick else arguments.repetitions
     columns = (
         f"{repetitions} repetitions each",
-        "region holds the optimum",
+        "region contains the optimum",
         "region, part of the triangle",
         "regret",
         "regret of the best of as many single runs",
@@ -106,7 +106,7 @@ def main() -> None:
 
 
 class Outcome(NamedTuple):
-    """Of all repetitions: counts but for `part`, `regret` and `paper`, which are means."""
+    """Counts over all repetitions, except `part`, `regret` and `paper`, which are means."""
 
     held: int
     part: float
@@ -119,15 +119,15 @@ class Outcome(NamedTuple):
 
 
 def measure(case: Case, repetitions: int) -> Outcome:
-    """Draw the study of `case` so often, and see what `choose` makes of it."""
-    truth = _optimum(case.surface)
+    """Draw the study of `case` that often, and choose each time."""
+    truth = true_optimum(case.surface)
     candidates = planted_candidates(degree=case.degree, tolerance=case.tolerance)
     singles = planted_candidates(degree=2 * case.degree)[: len(candidates) * len(SEEDS)]
     least, allowed = case.surface.at(truth, BUDGET), allowed_regret(case)
     held, parts, regrets, papers, resolved, wrong, bounded, processes = 0, [], [], [], 0, 0, 0, 0
     for key in range(repetitions):
-        choice = _choice(case, _records(case, candidates, SEEDS, key))
-        held += _holds(choice, truth)
+        choice = choice_of(records_of(case, candidates, SEEDS, key))
+        held += contains(choice, truth)
         parts.append(1.0 if choice.region is None else choice.region.part)
         regrets.append(case.surface.at(choice.shares, BUDGET) - least)
         resolved += choice.signal.resolved
@@ -140,29 +140,31 @@ def measure(case: Case, repetitions: int) -> Outcome:
 
 
 def _row(case: Case, n: int) -> str:
-    found = measure(case, n)
-    ratio = f"{found.regret / found.paper:.2f}" if found.paper > 1e-12 else "-"
+    outcome = measure(case, n)
+    ratio = f"{outcome.regret / outcome.paper:.2f}" if outcome.paper > 1e-12 else "-"
     return (
-        f"| {case.name} | {found.held / n:.1%} | {found.part:.1%} | {found.regret:.5f} | {found.paper:.5f} | {ratio} | "
-        f"{found.resolved / n:.0%} | {found.wrong / n:.1%} | {found.bounded / n:.1%} | {found.processes / n:.0%} |"
+        f"| {case.name} | {outcome.held / n:.1%} | {outcome.part:.1%} | {outcome.regret:.5f} | {outcome.paper:.5f} | "
+        f"{ratio} | {outcome.resolved / n:.0%} | {outcome.wrong / n:.1%} | {outcome.bounded / n:.1%} | "
+        f"{outcome.processes / n:.0%} |"
     )
 
 
 def allowed_regret(case: Case) -> float:
-    """The regret above which `resolved` is wrong: a tenth of the range of losses over the triangle."""
+    """The regret above which a resolved choice is wrong: a tenth of the range of losses over the triangle."""
     losses = [case.surface.at(point, BUDGET) for point in GRID]
-    least = case.surface.at(_optimum(case.surface), BUDGET)
+    least = case.surface.at(true_optimum(case.surface), BUDGET)
     return 0.1 * (max(losses) - least) - 1e-12
 
 
 def failing(case: Case) -> Callable[[Candidate], Failure | None]:
-    """Which candidates have no result."""
+    """A function that returns the failure of a candidate, if it fails."""
     return lambda candidate: Failure("diverged", "planted") if case.fails(candidate) else None
 
 
-def _records(
+def records_of(
     case: Case, candidates: tuple[Candidate, ...], seeds: tuple[int, ...], key: int
 ) -> tuple[TrialRecord, ...]:
+    """The records of a study of `case`."""
     fail = failing(case)
     return tuple(
         planted_evaluate(case.surface, noise_sd=case.noise_sd(candidate), key=key, fail=fail)(candidate, seeds)
@@ -170,28 +172,29 @@ def _records(
     )
 
 
-def _choice(case: Case, records: tuple[TrialRecord, ...]) -> Choice:
+def choice_of(records: tuple[TrialRecord, ...]) -> Choice:
+    """The choice of a study with these records."""
     return choose(trials_table(records), candidates_table(records, BUDGET, "val_loss"), BUDGET, "val_loss")
 
 
-def _holds(choice: Choice, truth: Shares) -> bool:
-    """Whether the region that the user gets holds the true optimum; without a surface nothing is excluded."""
+def contains(choice: Choice, truth: Shares) -> bool:
+    """Whether the confidence region contains the true optimum; without a surface it is the whole triangle."""
     return bool(choice.may_be_optimum(np.array([truth.values]))[0])
 
 
 def _best_single(case: Case, candidates: tuple[Candidate, ...], key: int) -> float:
-    """The paper's way: every candidate trained once, the best one taken; its true loss at the budget."""
-    records = [record for record in _records(case, candidates, (0,), key) if record.failure is None]
+    """The paper's method, every candidate trained once and the best one taken: its true loss at the budget."""
+    records = [record for record in records_of(case, candidates, (0,), key) if record.failure is None]
     best = min(records, key=lambda record: record.mean("val_loss"))
     return case.surface.at(best.candidate.shares, BUDGET)
 
 
-def _optimum(surface: Planted) -> Shares:
-    """Known, or from a noise-free fit, which is exact for a planted quadratic."""
+def true_optimum(surface: Planted) -> Shares:
+    """The true optimum; for a planted quadratic from a noise-free fit, which is exact."""
     if not isinstance(surface, PlantedSurface):
         return surface.best
     records = tuple(planted_evaluate(surface, seed_sd=0, noise_sd=0)(c, (0,)) for c in planted_candidates())
-    return optimum(fit_surface(candidates_table(records, BUDGET, "val_loss"), BUDGET, "val_loss"), False).shares
+    return optimum(fit_polynomial(candidates_table(records, BUDGET, "val_loss"), BUDGET, "val_loss"), maximise=False)
 
 
 if __name__ == "__main__":

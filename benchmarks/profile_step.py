@@ -80,8 +80,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     from scalesearch.data.feed import prepare
     from scalesearch.data.sources import Split
     from scalesearch.models.ops.select import select
-    from scalesearch.scaling.architecture import ArchitectureSpec
     from scalesearch.scaling.cost.count import complexity
+    from scalesearch.study.documents import spec_from_json
     from scalesearch.study.load import default_study_path, load_study
     from scalesearch.study.sections import TrainingSection
     from scalesearch.training.compile import compile_program
@@ -92,7 +92,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         spec = load_study(default_study_path()).resolved_baseline().spec
     else:
         document = json.loads(arguments.spec.read_text(encoding="utf-8"))
-        spec = ArchitectureSpec.from_json(document.get("spec", document))
+        spec = spec_from_json(document.get("spec", document))
     batch, steps = arguments.batch, arguments.steps
     training = TrainingSection(
         epochs=4,

@@ -1,14 +1,14 @@
-"""What does pruning save, and what does it cost in certainty? On known surfaces, and replayed over a finished run.
+"""What pruning saves, and what it costs in certainty: on known surfaces, and replayed over a finished run.
 
     pruning.py [--repetitions 40] [--run DIR]
 
-The first form draws losses from surfaces of planted_truth.py, which all epochs show alike (45 candidates, three seeds,
-seed noise 0.008). The second takes the learning curves of a run in which all candidates were trained for all
-seeds, for seeds one after the other and side by side: a training gives the same result again, so nothing is trained.
-Each repetition is a search through Optuna in another order of the candidates. Reported: epochs trained as a part of
-all; candidates that finish; how often there is a surface; how often pruned and whole search choose alike (within 0.05
-in shares); how often the whole search's best candidate finishes; both regrets: true loss (replayed: by the whole run's
-surface) at the chosen split less the least; how often either says `resolved`.
+The first form draws losses from surfaces of planted_truth.py, with the same differences in all epochs (45 candidates,
+three seeds, seed noise 0.008). The second takes the learning curves of a run in which all candidates were trained for
+all seeds, with seeds in turn and seeds side by side: trainings are reproducible, so nothing is trained. Each repetition
+is a search through Optuna with another order of the candidates. The columns: epochs trained as a part of all;
+candidates that finish; how often there is a surface; how often the pruned and the full search choose the same (within
+0.05 in shares); how often the full search's best candidate finishes; both regrets, that is true loss (replayed: by the
+full run's surface) at the chosen split minus the least; how often each of them is resolved.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from planted_truth import BUDGET, CASES, _optimum
+from planted_truth import BUDGET, CASES, true_optimum
 
-from scalesearch.analysis.choice import SAME, Choice, choose
+from scalesearch.analysis.choice import Choice, choose
+from scalesearch.analysis.grounds import SAME
 from scalesearch.analysis.tables import candidates_table, trials_table
 from scalesearch.results.load import load
 from scalesearch.results.records import TrialRecord
@@ -38,7 +39,7 @@ from tests.planted import Planted, planted_evaluate, planted_study, watched
 
 HEADER = (
     "search", "epochs, part of all", "candidates that finish", "a surface", "same choice", "best one finishes",
-    "regret", "regret of the whole search", "pruned: resolved", "whole: resolved",
+    "regret", "regret of the full search", "pruned: resolved", "full: resolved",
 )  # fmt: skip
 
 
@@ -58,10 +59,10 @@ def main() -> None:
 
 
 def planted(repetitions: int) -> Iterator[str]:
-    """A row a surface."""
+    """A row for each surface."""
     for case in CASES[:4]:
         surface = case.surface
-        least = surface.at(_optimum(surface), BUDGET)
+        least = surface.at(true_optimum(surface), BUDGET)
         study = planted_study(prune=True, seeds=3, design={"degree": 8})
 
         def evaluation(key: int, surface: Planted = surface) -> Evaluate:
@@ -74,7 +75,7 @@ def planted(repetitions: int) -> Iterator[str]:
 
 
 def replayed(folder: Path, repetitions: int) -> Iterator[str]:
-    """A row for seeds one after the other, one for seeds side by side."""
+    """A row for seeds in turn, and one for seeds side by side."""
     run = load(folder)
     known = {record.candidate.spec: record for record in run.records if record.phi == 1}
     surface, sign = run.surface(), -1 if run.choice.maximise else 1
@@ -101,43 +102,43 @@ def _row(
     repetitions: int,
 ) -> str:
     values = np.array([_once(study, evaluation(key), loss, key) for key in range(repetitions)])
-    epochs, finished, fitted, same, best, ours, theirs, resolved, all_resolved = values.mean(0).tolist()
+    epochs, finished, fitted, same, best, pruned, full, resolved, full_resolved = values.mean(0).tolist()
     return (
         f"| {name} | {epochs:.2f} | {finished:.1f} of {len(make_plan(study).distinct)} | {fitted:.0%} | {same:.0%} | "
-        f"{best:.0%} | {ours:.5f} | {theirs:.5f} | {resolved:.0%} | {all_resolved:.0%} |"
+        f"{best:.0%} | {pruned:.5f} | {full:.5f} | {resolved:.0%} | {full_resolved:.0%} |"
     )
 
 
 def _once(study: Study, evaluate: Evaluate, loss: Callable[[Shares], float], key: int) -> tuple[float, ...]:
-    own = study.model_copy(update={"design": study.design.model_copy(update={"seed": key})})
-    plan = make_plan(own)
-    whole = [evaluate(trial.candidate, trial.seeds) for trial in plan.distinct]
-    records = _searched(own, plan, evaluate)
-    pruned, all_of_them = _choice(own, records), _choice(own, whole)
+    study = study.model_copy(update={"design": study.design.model_copy(update={"seed": key})})
+    plan = make_plan(study)
+    full_records = [evaluate(trial.candidate, trial.seeds) for trial in plan.distinct]
+    records = _searched(study, plan, evaluate)
+    pruned, full = _choice(study, records), _choice(study, full_records)
     done = {record.candidate.spec for record in records if record.failure is None}
-    sign = -1 if all_of_them.maximise else 1
-    best = min(whole, key=lambda record: sign * record.mean(study.metric))
+    sign = -1 if full.maximise else 1
+    best = min(full_records, key=lambda record: sign * record.mean(study.metric))
     return (
         sum(len(seed.train_loss) for record in records for seed in record.seeds)
-        / sum(len(seed.train_loss) for record in whole for seed in record.seeds),
+        / sum(len(seed.train_loss) for record in full_records for seed in record.seeds),
         len(done),
         pruned.surface is not None,
-        math.dist(pruned.shares.values, all_of_them.shares.values) <= SAME,
+        math.dist(pruned.shares.values, full.shares.values) <= SAME,
         best.candidate.spec in done,
         loss(pruned.shares),
-        loss(all_of_them.shares),
+        loss(full.shares),
         pruned.signal.resolved,
-        all_of_them.signal.resolved,
+        full.signal.resolved,
     )
 
 
 def _searched(study: Study, plan: Plan, evaluate: Evaluate) -> list[TrialRecord]:
-    """The records of a search through Optuna, in memory that ends with it."""
+    """The records of a search through Optuna, in a temporary folder."""
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
-        stored = studies.open_study(open_storage(sqlite_url(Path(folder))), study, "digest")
-        studies.enqueue_missing(stored, plan.distinct)
-        work(stored, study, plan, evaluate, lambda finished: None, lambda running: None)
-        return list(studies.records(stored))
+        optuna_study = studies.open_study(open_storage(sqlite_url(Path(folder))), study, "digest")
+        studies.enqueue_missing(optuna_study, plan.distinct)
+        work(optuna_study, study, plan, evaluate)
+        return list(studies.records(optuna_study))
 
 
 def _choice(study: Study, records: Sequence[TrialRecord]) -> Choice:

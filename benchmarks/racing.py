@@ -1,16 +1,17 @@
-"""What does a race save, and what does it cost in certainty? On known surfaces, and on a finished run's own trainings.
+"""What a race saves, and what it costs in certainty: on known surfaces, and on the trainings of a finished run.
 
     racing.py [--repetitions 200] [--quick] [--output FILE.md]
     racing.py --run DIR [--seeds N] [--orders]
 
-The first form draws losses from the surfaces of planted_truth.py (15 candidates, at most three seeds each)
-and lets a race and all seeds everywhere choose. Reported: trainings of the race as a part of all; both regrets (true
-loss at the chosen split less the least); how far both choices lie apart in shares (median); how often the race's 95 %
-region holds the truth, how often it says `resolved`, and how often wrongly (as planted_truth.py defines it).
+The first form draws losses from the surfaces of planted_truth.py (15 candidates, at most three seeds each). A race
+chooses, and so does a search with all seeds for all candidates. The columns: trainings of the race as a part of all;
+both regrets (true loss at the chosen split minus the least); the distance between the choices in shares (median); how
+often the race's 95 % region contains the truth, how often the race is resolved, and how often wrongly (as
+planted_truth.py defines it).
 
-The second form replays a race over a run in which all candidates were trained for all seeds: a training gives the same
-result again, bit for bit, so only candidates and seeds that the run lacks are trained; all are counted. With
-`--orders` it does so for every order in which the seeds may come, which a search's owner never chose.
+The second form replays a race over a run in which all candidates were trained for all seeds. A training is
+reproducible bit by bit, so only candidates and seeds that the run lacks are trained; all are counted. With `--orders`
+it does so for every order of the seeds, since their order is arbitrary.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from itertools import permutations
 from pathlib import Path
 
 import numpy as np
-from planted_truth import BUDGET, CASES, Case, _choice, _holds, _optimum, allowed_regret, failing
+from planted_truth import BUDGET, CASES, Case, allowed_regret, choice_of, contains, failing, true_optimum
 
 from scalesearch.analysis.choice import choose
 from scalesearch.analysis.tables import candidates_table, trials_table
@@ -57,9 +58,9 @@ def main() -> None:
         f"{repetitions} repetitions each",
         "trainings, part of all",
         "regret of the race",
-        "regret of all seeds everywhere",
-        "apart, in shares",
-        "region holds the optimum",
+        "regret of all seeds",
+        "distance in shares",
+        "region contains the optimum",
         "resolved",
         "all seeds: resolved",
         "resolved wrongly",
@@ -67,8 +68,8 @@ def main() -> None:
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     study = planted_study(race=True, seeds=3)
     for case in (case for case in CASES if case.degree == 4):
-        own = study.model_copy(update={"tolerance": case.tolerance})
-        lines.append(_row(case, own, make_plan(own), repetitions))
+        study_of_case = study.model_copy(update={"tolerance": case.tolerance})
+        lines.append(_row(case, study_of_case, make_plan(study_of_case), repetitions))
         print(lines[-1], flush=True)
     if arguments.output:
         arguments.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -83,10 +84,10 @@ def raced(study: Study, plan: Plan, evaluate: Evaluate) -> list[TrialRecord]:
 
 
 def _row(case: Case, study: Study, plan: Plan, repetitions: int) -> str:
-    truth, allowed = _optimum(case.surface), allowed_regret(case)
+    truth, allowed = true_optimum(case.surface), allowed_regret(case)
     least = case.surface.at(truth, BUDGET)
-    costs, ours, theirs, apart = [], [], [], []
-    held, resolved, all_resolved, wrong = 0, 0, 0, 0
+    costs, race_regrets, full_regrets, distances = [], [], [], []
+    contained, resolved, full_resolved, wrong = 0, 0, 0, 0
     for key in range(repetitions):
 
         def evaluate(candidate: Candidate, seeds: tuple[int, ...], key: int = key) -> TrialRecord:
@@ -94,25 +95,26 @@ def _row(case: Case, study: Study, plan: Plan, repetitions: int) -> str:
             return planted(candidate, seeds)
 
         records = raced(study, plan, evaluate)
-        own = _choice(case, tuple(records))
-        whole = _choice(case, tuple(evaluate(trial.candidate, (0, 1, 2)) for trial in plan.distinct))
+        race = choice_of(tuple(records))
+        full = choice_of(tuple(evaluate(trial.candidate, (0, 1, 2)) for trial in plan.distinct))
         costs.append(sum(len(record.seeds) for record in records) / (3 * len(plan.distinct)))
-        ours.append(case.surface.at(own.shares, BUDGET) - least)
-        theirs.append(case.surface.at(whole.shares, BUDGET) - least)
-        apart.append(math.dist(own.shares.values, whole.shares.values))
-        held += _holds(own, truth)
-        resolved += own.signal.resolved
-        all_resolved += whole.signal.resolved
-        wrong += own.signal.resolved and ours[-1] > allowed
+        race_regrets.append(case.surface.at(race.shares, BUDGET) - least)
+        full_regrets.append(case.surface.at(full.shares, BUDGET) - least)
+        distances.append(math.dist(race.shares.values, full.shares.values))
+        contained += contains(race, truth)
+        resolved += race.signal.resolved
+        full_resolved += full.signal.resolved
+        wrong += race.signal.resolved and race_regrets[-1] > allowed
     n = repetitions
     return (
-        f"| {case.name} | {np.mean(costs):.2f} | {np.mean(ours):.5f} | {np.mean(theirs):.5f} | "
-        f"{np.median(apart):.3f} | {held / n:.1%} | {resolved / n:.0%} | {all_resolved / n:.0%} | {wrong / n:.1%} |"
+        f"| {case.name} | {np.mean(costs):.2f} | {np.mean(race_regrets):.5f} | {np.mean(full_regrets):.5f} | "
+        f"{np.median(distances):.3f} | {contained / n:.1%} | {resolved / n:.0%} | {full_resolved / n:.0%} | "
+        f"{wrong / n:.1%} |"
     )
 
 
 def replay(folder: Path, seeds: int, orders: bool) -> list[str]:
-    """Races of at most `seeds` over the φ = 1 trainings of the run in `folder`: what each costs, and all choices."""
+    """Races with at most `seeds` over the φ = 1 trainings of the run in `folder`: the cost and choice of each."""
     run = load(folder)
     study = derived(run.study, race=True, seeds=max(seeds, run.study.seeds))
     plan = make_plan(study)
@@ -133,16 +135,16 @@ def replay(folder: Path, seeds: int, orders: bool) -> list[str]:
         renamed = (dataclasses.replace(seed, seed=place) for place, (_, seed) in zip(wanted, runs, strict=True))
         return dataclasses.replace(runs[0][0], seeds=tuple(renamed))
 
-    everywhere = tuple(range(study.seeds))
-    whole = [evaluate(trial.candidate, everywhere, everywhere) for trial in plan.distinct]
-    lines = [_told("all seeds everywhere", study, whole, whole)]
-    for order in permutations(everywhere) if orders else (everywhere,):
+    all_seeds = tuple(range(study.seeds))
+    full = [evaluate(trial.candidate, all_seeds, all_seeds) for trial in plan.distinct]
+    lines = [_summary("all seeds for all candidates", study, full, full)]
+    for order in permutations(all_seeds) if orders else (all_seeds,):
         records = raced(study, plan, partial(evaluate, order=order))
-        lines.append(_told(f"race, seeds in the order {order}", study, records, whole))
+        lines.append(_summary(f"race, seeds in the order {order}", study, records, full))
     return lines
 
 
-def _told(name: str, study: Study, records: list[TrialRecord], whole: list[TrialRecord]) -> str:
+def _summary(name: str, study: Study, records: list[TrialRecord], full: list[TrialRecord]) -> str:
     def macs(some: list[TrialRecord]) -> int:
         return sum(len(record.seeds) * record.candidate.complexity.macs for record in some)
 
@@ -151,7 +153,7 @@ def _told(name: str, study: Study, records: list[TrialRecord], whole: list[Trial
     shares = ", ".join(f"{share:.2f}" for share in choice.shares.values)
     return (
         f"{name}: {sum(len(record.seeds) for record in records)} trainings of {len(table)} candidates, "
-        f"{macs(records) / macs(whole):.1%} of the macs; shares {shares} ({choice.where}); {choice.signal.verdict} "
+        f"{macs(records) / macs(full):.1%} of the macs; shares {shares} ({choice.where}); {choice.signal.verdict} "
         f"{choice.certainty}"
     )
 

@@ -25,7 +25,6 @@ from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.cost.count import complexity
 from scalesearch.scaling.feasible import feasible_set
 from scalesearch.scaling.simplex import Shares
-from scalesearch.search.plan.design import log_distances
 from scalesearch.study.load import load_study
 
 HERE = Path(__file__).parent
@@ -41,7 +40,7 @@ def networks() -> dict[str, ArchitectureSpec]:
         found[f"{name} 1x"] = own.spec
         for budget in (2.0, 4.0):
             feasible = feasible_set(own.spec, own.rounding, budget, study.tolerance).without_twins()
-            nearest = int(log_distances(feasible, Shares(1 / 3, 1 / 3, 1 / 3), budget).argmin())
+            nearest = int(feasible.log_distances(Shares(1 / 3, 1 / 3, 1 / 3), budget).argmin())
             found[f"{name} {budget:g}x"] = feasible.candidate(nearest).spec
     found["efficientnet-b0 64px"] = dataclasses.replace(baseline("efficientnet-b0").spec, resolution=64)
     return found

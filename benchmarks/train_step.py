@@ -49,8 +49,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     from scalesearch.data.feed import prepare
     from scalesearch.data.sources import Split
     from scalesearch.models.ops.select import select
-    from scalesearch.scaling.architecture import ArchitectureSpec
     from scalesearch.scaling.cost.count import complexity
+    from scalesearch.study.documents import spec_from_json
     from scalesearch.study.load import default_study_path, load_study
     from scalesearch.study.sections import TrainingSection
     from scalesearch.training.compile import compile_program
@@ -62,7 +62,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
         spec, steps = load_study(default_study_path()).resolved_baseline().spec, 5
     else:
         document = json.loads(arguments.spec.read_text(encoding="utf-8"))
-        spec, steps = ArchitectureSpec.from_json(document.get("spec", document)), arguments.steps
+        spec, steps = spec_from_json(document.get("spec", document)), arguments.steps
     training = TrainingSection(
         epochs=arguments.epochs + 1,
         batch_size=arguments.batch,

@@ -1,4 +1,4 @@
-"""A planted truth: candidates of a small baseline, and trial records drawn from a known surface and seed noise."""
+"""Synthetic studies: candidates of a small baseline, with trial records drawn from a known surface and seed noise."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from typing import Any
 import numpy as np
 import optuna
 
+from scalesearch.analysis.statistics import FloatArray
 from scalesearch.results.load import Run, load
 from scalesearch.results.records import Failure, SeedRecord, TrialRecord
 from scalesearch.results.save import save_study
-from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
+from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.coefficients import coefficients_of
 from scalesearch.scaling.compound import Baseline, Rounding
 from scalesearch.scaling.feasible import Candidate, feasible_set
 from scalesearch.scaling.rule import ScalingRule
 from scalesearch.scaling.simplex import Shares, lattice
+from scalesearch.scaling.stage import make_stage
 from scalesearch.search.plan.design import make_plan
 from scalesearch.search.queue import optuna_study as studies
 from scalesearch.search.queue.storage import open_storage, sqlite_url
@@ -77,17 +79,17 @@ def _walls(shares: Shares) -> float:
     return 0.5 + 0.15 * walls + 0.06 * shares.depth + 0.03 * shares.resolution
 
 
-# Two truths that no quadratic follows: a narrow funnel, and a flat valley between walls at the edges of the triangle.
+# Two surfaces that no quadratic follows: a narrow funnel, and a flat valley with walls at the edges of the triangle.
 FUNNEL = PlantedFunction(_funnel, Shares(0.15, 0.55, 0.30))
 WALLS = PlantedFunction(_walls, Shares(0.2690, 0.4748, 0.2562))
 Planted = PlantedSurface | PlantedFunction
 
 
 def small_baseline() -> Baseline:
-    """Two stages of 24 blocks in all at 96 pixels: a thousand feasible networks at budget 2."""
+    """A baseline of two stages with 24 blocks in all at 96 pixels: a thousand feasible networks at budget 2."""
     stages = (
-        StageSpec("mbconv", 3, 1, 1, 24, 10, 0.25),
-        StageSpec("mbconv", 3, 2, 2, 40, 14, 0.25),
+        make_stage("mbconv", kernel_size=3, stride=1, expand_ratio=1, width=24, depth=10, se_ratio=0.25),
+        make_stage("mbconv", kernel_size=3, stride=2, expand_ratio=2, width=40, depth=14, se_ratio=0.25),
     )
     spec = ArchitectureSpec(96, 1, 10, StemSpec(16, 3, 2), stages, 64)
     return Baseline("planted", spec, Rounding(2, "balanced", 1, "scaled", "scaled"))
@@ -95,23 +97,23 @@ def small_baseline() -> Baseline:
 
 @functools.cache
 def planted_candidates(budget: float = 2.0, degree: int = 4, tolerance: float = 0.02) -> tuple[Candidate, ...]:
-    """The feasible candidates nearest to the points of the {3, degree} lattice, twins dropped."""
-    own = small_baseline()
-    feasible = feasible_set(own.spec, own.rounding, budget, tolerance)
+    """The feasible candidates nearest to the points of the {3, degree} lattice, without twins."""
+    baseline = small_baseline()
+    feasible = feasible_set(baseline.spec, baseline.rounding, budget, tolerance)
     points = np.array([point.values for point in lattice(degree)])
     nearest = np.abs(feasible.shares[None] - points[:, None]).max(axis=2).argmin(axis=1)
     return tuple(feasible.candidate(int(row)) for row in dict.fromkeys(nearest.tolist()))
 
 
 def planted_study(**changes: Any) -> Study:
-    """A study of `small_baseline` with the degree-4 lattice; `changes` replace or, where both are tables, extend."""
-    own = small_baseline()
+    """A study of `small_baseline` with the degree-4 lattice; `changes` replace keys, or extend tables."""
+    baseline = small_baseline()
     document: dict[str, Any] = {
         "name": "planted",
         "budget": 2.0,
         "seeds": 2,
-        "baseline": {"name": own.name, **own.spec.to_json()},
-        "rounding": dataclasses.asdict(own.rounding),
+        "baseline": {"name": baseline.name, **baseline.spec.to_json()},
+        "rounding": dataclasses.asdict(baseline.rounding),
         "design": {"kind": "lattice", "degree": 4},
         "data": {"source": "mnist-sample", "train": 300, "validation": 100, "test": 100},
         "training": {"epochs": EPOCHS, "batch_size": 50, "learning_rate": 0.01},
@@ -122,7 +124,7 @@ def planted_study(**changes: Any) -> Study:
 
 
 def watched(record: TrialRecord, watch: Callable[[Any], bool] | None, *, together: bool = False) -> TrialRecord:
-    """What `watch` leaves of a whole training, its seeds one after the other or all `together`."""
+    """The part of a complete training that remains when `watch` prunes it; seeds train in turn, or all `together`."""
     if watch is None or record.failure is not None:
         return record
     from scalesearch.training.loop import EpochReport
@@ -131,15 +133,15 @@ def watched(record: TrialRecord, watch: Callable[[Any], bool] | None, *, togethe
     for group in [record.seeds] if together else [(seed,) for seed in record.seeds]:
         epochs = len(group[0].train_loss)
         for epoch in range(1, epochs + 1):
-            curves = ("train_loss", "val_loss_curve", "val_accuracy_curve")
-            means = (float(np.mean([getattr(seed, curve)[epoch - 1] for seed in group])) for curve in curves)
+            names = ("train_loss", "val_loss_curve", "val_accuracy_curve")
+            means = (float(np.mean([getattr(seed, name)[epoch - 1] for seed in group])) for name in names)
             if watch(
                 EpochReport(
                     tuple(seed.seed for seed in group), epoch, epochs, *means, len(group) / len(record.seeds) / epochs
                 )
             ):
-                cut = [{curve: getattr(seed, curve)[:epoch] for curve in curves} for seed in group]
-                kept += [dataclasses.replace(seed, **own) for seed, own in zip(group, cut, strict=True)]
+                cut = [{name: getattr(seed, name)[:epoch] for name in names} for seed in group]
+                kept += [dataclasses.replace(seed, **curves) for seed, curves in zip(group, cut, strict=True)]
                 trained = sum(len(seed.train_loss) for seed in kept)
                 failure = Failure("pruned", f"after {trained} epochs of {len(record.seeds)} seeds × {epochs} epochs")
                 return dataclasses.replace(record, seeds=tuple(kept), failure=failure)
@@ -164,9 +166,9 @@ def planted_evaluate(
 ) -> Callable[[Candidate, tuple[int, ...]], TrialRecord]:
     """An `evaluate(candidate, seeds)` whose last val_loss is surface + seed effect + noise.
 
-    The seed effect (sd `seed_sd`) is the same for every candidate; the noise (sd `noise_sd`) is drawn
-    for each run from `key`, the seed and the network, so the same call gives the same record.
-    val_accuracy is exp(−val_loss). A candidate that `fail` names a failure for has no seeds.
+    The seed effect (sd `seed_sd`) is the same for all candidates. The noise (sd `noise_sd`) is drawn for each run from
+    `key`, the seed and the network, so the same call gives the same record. val_accuracy is exp(−val_loss). A
+    candidate for which `fail` returns a failure has no seeds.
     """
 
     def evaluate(
@@ -179,10 +181,10 @@ def planted_evaluate(
 
     def run(candidate: Candidate, seed: int) -> SeedRecord:
         spec = candidate.spec
-        own = np.random.default_rng((key, seed, spec.resolution, *spec.depths, *spec.widths))
-        shared = np.random.default_rng((key, seed))
-        last = surface.at(candidate.shares, candidate.macs_ratio)
-        last += seed_sd * shared.standard_normal() + noise_sd * own.standard_normal()
+        of_run = np.random.default_rng((key, seed, spec.resolution, *spec.depths, *spec.widths))
+        of_seed = np.random.default_rng((key, seed))
+        last = surface.at(candidate.shares, candidate.cost_ratio)
+        last += seed_sd * of_seed.standard_normal() + noise_sd * of_run.standard_normal()
         curve = tuple(last + 0.4 * (EPOCHS - epoch - 1) for epoch in range(EPOCHS))
         accuracy = tuple(math.exp(-max(loss, 0.0)) for loss in curve)
         train = tuple(loss - 0.1 for loss in curve)
@@ -201,14 +203,28 @@ def planted_records(
     candidates: tuple[Candidate, ...] | None = None,
     fail: Callable[[Candidate], Failure | None] = lambda candidate: None,
 ) -> tuple[TrialRecord, ...]:
-    """Every candidate (those of the degree-4 lattice unless given) evaluated by `planted_evaluate`."""
+    """All `candidates` (by default those of the degree-4 lattice), evaluated by `planted_evaluate`."""
     evaluate = planted_evaluate(surface, seed_sd=seed_sd, noise_sd=noise_sd, key=key, fail=fail)
     chosen = planted_candidates(surface.budget) if candidates is None else candidates
     return tuple(evaluate(candidate, seeds) for candidate in chosen)
 
 
+def with_losses(losses: FloatArray) -> list[TrialRecord]:
+    """Records of planted candidates with these losses (candidates, seeds); NaN stands for a missing run."""
+    records = []
+    for record, row in zip(planted_records(PlantedSurface()), losses.tolist(), strict=False):
+        template = record.seeds[0]
+        seeds = tuple(
+            dataclasses.replace(template, seed=number, val_loss_curve=(value,))
+            for number, value in enumerate(row)
+            if not math.isnan(value)
+        )
+        records.append(dataclasses.replace(record, seeds=seeds))
+    return records
+
+
 def planted_rule() -> ScalingRule:
-    """The rule that `planted_study` would give, its shares (¼, ½, ¼)."""
+    """A rule of `planted_study` with the shares (¼, ½, ¼)."""
     study = planted_study()
     coefficients = coefficients_of(Shares(0.25, 0.5, 0.25), study.budget)
     return ScalingRule(
@@ -228,22 +244,22 @@ def planted_rule() -> ScalingRule:
 
 
 def planted_run(folder: Path, surface: PlantedSurface = PlantedSurface(), *, most: int = 15, **options: Any) -> Run:
-    """A run of the planted study, of which `most` trials are evaluated before an interrupt."""
-    config = planted_study()
-    plan = make_plan(config)
-    study = studies.open_study(open_storage(sqlite_url(folder)), config, "digest")
-    save_study(folder, config)
-    studies.enqueue_missing(study, plan.distinct)
+    """A run of the planted study; an interrupt ends it after `most` trials."""
+    study = planted_study()
+    plan = make_plan(study)
+    optuna_study = studies.open_study(open_storage(sqlite_url(folder)), study, "digest")
+    save_study(folder, study)
+    studies.enqueue_missing(optuna_study, plan.distinct)
     planted = planted_evaluate(surface, **options)
-    left = iter(range(most))
+    trials_left = iter(range(most))
 
     def evaluate(*arguments: Any) -> TrialRecord:
-        if next(left, None) is None:
+        if next(trials_left, None) is None:
             raise KeyboardInterrupt
         return planted(*arguments)
 
     try:
-        work(study, config, plan, evaluate, lambda finished: None, lambda running: None)
+        work(optuna_study, study, plan, evaluate)
     except KeyboardInterrupt:
         assert most < 15
     return load(folder)

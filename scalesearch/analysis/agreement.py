@@ -1,4 +1,4 @@
-"""Do two studies say the same? Their rules side by side, and whether their confidence regions contradict each other."""
+"""Two studies compared: their rules, and whether their confidence regions contradict each other."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from scalesearch.scaling.simplex import NAMES, lattice
 
 _STEPS = 60
 
-# Column → dtype. Two rows, a study each.
-#   alpha, beta, gamma   the rule, for its own budget; *_low and *_high its intervals (missing where there are none)
-#   *_share              how it splits the budget, which can be compared whatever the budgets are
-#   region               part of the triangle where the optimum may lie
-#   resolved             whether the trials tell the candidates apart
-#   holds_other          whether the region holds the other study's choice
-#   overlap              whether the two regions share a point, the same in both rows: where not, the studies
-#                        contradict each other, since with one truth both regions hold it in 90 of 100 pairs
+# Column → dtype. Two rows, one for each study.
+#   alpha, beta, gamma   the rule for its budget; *_low and *_high are its intervals (missing if there are none)
+#   *_share              how it splits the budget; comparable across budgets
+#   region               part of the triangle where the optimum may be
+#   resolved             whether the choice is resolved
+#   holds_other          whether the region contains the other study's choice
+#   overlap              whether the two regions share a point; the same in both rows. If not, the studies contradict
+#                        each other: with one truth, both regions contain it in at least 90 of 100 pairs
 COLUMNS: Mapping[str, str] = {
     "study": "str",
     "budget": "float64",
@@ -37,7 +37,10 @@ COLUMNS: Mapping[str, str] = {
 
 
 def agreement(first: tuple[str, ScalingRule, Choice], second: tuple[str, ScalingRule, Choice]) -> pd.DataFrame:
-    """Two studies, each its name, rule and choice, as `COLUMNS`; without a surface a region is the whole triangle."""
+    """The comparison of two studies as a table with `COLUMNS`; each is given as its name, rule and choice.
+
+    Without a surface the region of a study is the whole triangle.
+    """
     overlap = regions_overlap(first[2], second[2])
     rows = [
         {**_row(name, rule), "holds_other": _holds(choice, other[2]), "overlap": overlap}
@@ -47,9 +50,9 @@ def agreement(first: tuple[str, ScalingRule, Choice], second: tuple[str, Scaling
 
 
 def regions_overlap(first: Choice, second: Choice) -> bool:
-    """Whether a split may be the optimum of both: looked for on a lattice, and on the points of both regions."""
-    found = [one.region.points for one in (first, second) if one.region is not None]
-    points = np.concatenate([np.array([point.values for point in lattice(_STEPS)]), *found])
+    """Whether a split may be the optimum of both. Tested on a lattice and on the points of both regions."""
+    regions = [choice.region.points for choice in (first, second) if choice.region is not None]
+    points = np.concatenate([np.array([point.values for point in lattice(_STEPS)]), *regions])
     return bool((first.may_be_optimum(points) & second.may_be_optimum(points)).any())
 
 

@@ -1,7 +1,7 @@
-"""Candidates compared by their runs: variance between candidates and seeds, the tied set, chances of being best.
+"""Candidates compared by their runs: variance between candidates and seeds, chances of being best, the tied set.
 
-Two-way additive model y = candidate + seed + error: all candidates see the same seeds, so what a seed
-does to all of them is no noise in their comparison.
+All candidates see the same seeds, so the additive model metric = candidate + seed + error applies: what a seed does to
+all candidates is not noise in their comparison.
 """
 
 from __future__ import annotations
@@ -11,79 +11,86 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtr
 from scipy.stats import chi2
 from scipy.stats import t as student
 
 from scalesearch.analysis.metrics import metric_of
-from scalesearch.analysis.surfaces.base import FloatArray, f_test
+from scalesearch.analysis.statistics import LEVEL, FloatArray, f_test
 from scalesearch.results.records import DONE
 
-LEVEL = 0.95
-# Draws behind the chances: 20,000 give each within 0.007 (two standard errors).
+# Number of draws for the chances: 20,000 give each chance to within 0.007 (two standard errors).
 DRAWS = 20_000
-# Candidates that can have a chance; those behind them are counted as having none.
+# Number of candidates, the best, that can have a chance; the chance of all others is 0.
 CONTENDERS = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Variance:
-    """The variance of a metric, between candidates and seeds; `Signal` says what each is."""
-
-    spread: float | None
-    seed_sd: float | None
-    noise: float | None
-    f: float | None
-    p: float | None
-    intraclass: float | None
+# A standard error below this part of the losses is rounding: there is no noise.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
 class TwoWay:
-    """The two-way model: candidates' numbers, levels φ (K), means (K) without the seeds' effects, and runs of each (K).
+    """The two-way model of a metric; all values in the metric's unit.
 
-    `error_df` degrees of freedom are behind `error_variance`, that of one run; None where there are none.
-    `f`, `p` test the candidates. Units are the metric's.
+    Attributes:
+        candidates: numbers of the candidates (K,).
+        phi: their levels φ (K,).
+        means: their means (K,) without the seeds' effects.
+        counts: their numbers of runs (K,).
+        seeds: number of distinct seeds.
+        error_variance: variance of one run; None without degrees of freedom.
+        error_df: degrees of freedom of `error_variance`.
+        f: F of the candidates; None without an error, or if F is infinite.
+        p: its p value; None without an error.
     """
 
     candidates: tuple[int, ...]
     phi: FloatArray
     means: FloatArray
     counts: FloatArray
+    seeds: int
     error_variance: float | None
     error_df: int
     f: float | None
     p: float | None
 
     def half_widths(self) -> FloatArray:
-        """Half the intervals (K) of the means at `LEVEL`, each for itself (Student's t); 0 where there is no error."""
+        """Half the intervals (K,) of the single means at `LEVEL` (Student's t); 0 without an error."""
         if self.error_variance is None:
             return np.zeros(len(self.means))
         quantile = float(student.ppf((1 + LEVEL) / 2, self.error_df))
         return np.asarray(quantile * np.sqrt(self.error_variance / self.counts))
 
-    def variance(self) -> Variance:
-        """What the model says of the spread."""
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation of the means within a level; None if no level has two candidates."""
         levels = np.unique(self.phi, return_inverse=True)[1]
-        own = len(self.means) - int(levels.max(initial=-1)) - 1
-        if own < 1:
-            return Variance(None, None, None, None, None, None)
+        df = len(self.means) - int(levels.max(initial=-1)) - 1
+        if df < 1:
+            return None
         centres = np.bincount(levels, self.means) / np.bincount(levels)
-        spread = math.sqrt(float(((self.means - centres[levels]) ** 2).sum()) / own)
-        if self.error_variance is None:
-            return Variance(spread, None, None, None, None, None)
-        noise = self.error_variance * float((1 / self.counts).mean())
-        between = max(spread**2 - noise, 0.0)
+        return math.sqrt(float(((self.means - centres[levels]) ** 2).sum()) / df)
+
+    @property
+    def noise_variance(self) -> float | None:
+        """Variance of a mean due to the seeds, averaged over the candidates."""
+        return None if self.error_variance is None else self.error_variance * float((1 / self.counts).mean())
+
+    @property
+    def intraclass(self) -> float | None:
+        """Part of the variance of single runs that is due to the candidates; None without an error or a spread."""
+        if self.error_variance is None or self.noise_variance is None or self.spread is None:
+            return None
+        between = max(self.spread**2 - self.noise_variance, 0.0)
         total = between + self.error_variance
-        within = between / total if total > 0 else 0.0
-        return Variance(spread, math.sqrt(self.error_variance), math.sqrt(noise), self.f, self.p, within)
+        return between / total if total > 0 else 0.0
 
 
 def finished_runs(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The runs in `trials` (`tables.TRIAL_COLUMNS`) that count: the latest of each seed, of networks that did not fail.
+    """The runs in `trials` (`tables.TRIAL_COLUMNS`) that count: the latest of each seed, for candidates that finished.
 
-    A network failed where its latest trial did.
+    A candidate failed if its latest trial failed.
     """
     latest = trials["trial"].eq(trials.groupby("candidate")["trial"].transform("max"))
     failed = trials.loc[latest & trials["status"].ne(DONE), "candidate"]
@@ -93,7 +100,11 @@ def finished_runs(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def two_way(runs: pd.DataFrame, metric: str) -> TwoWay:
-    """Least squares of candidate + seed, of each level its own; candidates are swept out: only seeds are columns."""
+    """The two-way model of `runs` by least squares; each level φ has separate seed effects.
+
+    The candidates are swept out, so that only seeds are columns of the system.
+    """
+    # Codes of candidates and of seeds within levels.
     candidate, numbers = pd.factorize(runs["candidate"])
     seed = runs.groupby(["phi", "seed"]).ngroup().to_numpy()
     seeds = np.unique(seed)
@@ -108,25 +119,29 @@ def two_way(runs: pd.DataFrame, metric: str) -> TwoWay:
         np.add.at(sums, candidate, values)
         return np.asarray(values - (sums / counts[:, None])[candidate])
 
+    # The seeds' effects, and the candidates' means without them.
     swept = within(indicators)
     effects, _, rank, _ = np.linalg.lstsq(swept, within(y[:, None])[:, 0], rcond=1e-10)
     adjusted = y - indicators @ (effects - effects.mean()) if len(seeds) else y
     means = np.bincount(candidate, adjusted, minlength=candidates) / counts
+
+    # The error, and the test of the candidates against a model with seeds only.
     error_df, df = len(y) - candidates - int(rank), candidates + int(rank) - len(seeds)
-    names = (tuple(map(int, numbers)), phi)
+    known = (tuple(map(int, numbers)), phi, means, counts, int(runs["seed"].nunique()))
     if error_df < 1 or df < 1:
-        return TwoWay(*names, means, counts, None, 0, None, None)
+        return TwoWay(*known, None, 0, None, None)
     error_ss = float(((adjusted - means[candidate]) ** 2).sum())
     by_seed = np.bincount(seed, y) / np.bincount(seed)
     f, p = f_test(float(((y - by_seed[seed]) ** 2).sum()), error_ss, df, error_df)
-    return TwoWay(*names, means, counts, error_ss / error_df, error_df, f if math.isfinite(f) else None, p)
+    return TwoWay(*known, error_ss / error_df, error_df, f if math.isfinite(f) else None, p)
 
 
 def compare(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """By candidate number: `chance` of being the best of its level, and `tied`: not told from that one at 95 %.
+    """The finished candidates in `trials` (`tables.TRIAL_COLUMNS`), by number.
 
-    Of the finished candidates in `trials` (`tables.TRIAL_COLUMNS`). With no noise to be seen (one seed each) no
-    chance is known and all are tied. Raises `ValueError` for an unknown metric.
+    `chance` is the chance of being the best of its level, `tied` whether the seeds cannot distinguish the candidate
+    from the best at 95 %. With one seed each the noise is unknown: chances are missing and all are tied. Without noise
+    the best candidates share the chance. Raises `ValueError` for an unknown metric.
     """
     model = two_way(finished_runs(trials, metric), metric)
     losses = -model.means if metric_of(metric).maximise else model.means
@@ -134,14 +149,24 @@ def compare(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
     if model.error_variance is not None:
         error = math.sqrt(model.error_variance)
         for phi in np.unique(model.phi):
-            own = model.phi == phi
-            chance[own] = _chances(losses[own], error / np.sqrt(model.counts[own]), model.error_df)
-            tied[own] = _tied(losses[own], error, model.counts[own], model.error_df)
+            level = model.phi == phi
+            chance[level], tied[level] = _compare_level(losses[level], error, model.counts[level], model.error_df)
     return pd.DataFrame({"chance": chance, "tied": tied}, index=pd.Index(model.candidates, name="candidate"))
 
 
+def _compare_level(
+    losses: FloatArray, error: float, counts: FloatArray, df: int
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Chances and the tied set (K,) of the candidates of a level; `error` is the standard deviation of a run."""
+    rounding = _ROUNDING * float(np.abs(losses).max())
+    if error <= rounding:
+        best = losses <= losses.min() + rounding
+        return best / best.sum(), best
+    return _chances(losses, error / np.sqrt(counts), df), _tied(losses, error, counts, df)
+
+
 def _chances(losses: FloatArray, errors: FloatArray, df: int) -> FloatArray:
-    """How often each mean is the least, where all are drawn anew with their standard errors (parametric bootstrap)."""
+    """How often each mean (K,) is the least if all are drawn with their standard errors (parametric bootstrap)."""
     contenders = losses.argsort(kind="stable")[:CONTENDERS]
     random = np.random.default_rng(0)
     scale = np.sqrt(df / random.chisquare(df, (DRAWS, 1)))
@@ -151,30 +176,30 @@ def _chances(losses: FloatArray, errors: FloatArray, df: int) -> FloatArray:
     return chance
 
 
-def _tied(losses: FloatArray, error: float, counts: FloatArray, df: int) -> np.ndarray:
-    """Which candidates (K,) may be the best: with confidence `LEVEL` the one that is best in truth is among them.
+def _tied(losses: FloatArray, error: float, counts: FloatArray, df: int) -> NDArray[np.bool_]:
+    """Which candidates (K,) may be the best: they include the truly best with confidence `LEVEL`.
 
-    Multiple comparisons with the best: a candidate is out if it is too far behind any other.
+    Multiple comparisons with the best: a candidate is excluded if it is too far behind any other.
     Source: Hsu, "Multiple Comparisons", 1996, §4.1.
     """
-    if len(losses) < 2 or error == 0:
-        return np.asarray(losses <= losses.min(initial=np.inf))
+    if len(losses) < 2:
+        return np.ones(len(losses), bool)
     tied = np.zeros(len(losses), bool)
     sizes, members = np.unique(counts, return_counts=True)
     for size in sizes.tolist():
         others = members - (sizes == size)
-        bound = _critical(size, sizes, others, df) * error
+        bound = critical_value(size, sizes, others, df) * error
         for place in np.flatnonzero(counts == size).tolist():
             behind = (losses[place] - losses) / np.sqrt(1 / size + 1 / counts)
             tied[place] = behind.max() <= bound
     return tied
 
 
-def _critical(size: float, sizes: FloatArray, others: np.ndarray, df: int) -> float:
-    """C with P(max over j of (zᵢ/√nᵢ − zⱼ/√nⱼ) ÷ √(1/nᵢ + 1/nⱼ) ≤ c·χ) = `LEVEL`: Dunnett's, one-sided.
+def critical_value(size: float, sizes: FloatArray, others: NDArray[np.int_], df: int) -> float:
+    """Dunnett's one-sided critical value c at `LEVEL`: P(max over j of (zᵢ/√nᵢ − zⱼ/√nⱼ) ÷ √(1/nᵢ + 1/nⱼ) ≤ c·χ).
 
-    `others` of each of the `sizes` n are compared with one of `size` runs; z are standard normal and χ² is
-    chi-square with `df` degrees of freedom ÷ `df`. By quadrature over zᵢ and χ.
+    A candidate with `size` runs is compared with `others` (S,) candidates of each of the `sizes` (S,). The z are
+    standard normal, χ² is chi-square with `df` degrees of freedom ÷ `df`. By quadrature over zᵢ and χ.
     """
     nodes, weights = np.polynomial.hermite_e.hermegauss(48)
     weights = weights / weights.sum()

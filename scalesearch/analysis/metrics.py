@@ -1,4 +1,4 @@
-"""The metrics that candidates are compared by: name, label, unit, and which way is better."""
+"""The metrics by which candidates are compared: name, label, unit and direction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A column of the tables; `label` and `unit` are for readers."""
+    """A column of the tables. `label` and `unit` are for readers; `maximise` says that greater is better."""
 
     name: str
     label: str
@@ -18,7 +18,7 @@ class Metric:
 
     @property
     def on_test(self) -> str:
-        """The label where the metric is taken on the test split."""
+        """The label for values from the test split."""
         return self.label.replace("validation", "test")
 
 
@@ -29,14 +29,22 @@ METRICS: Mapping[str, Metric] = {
 
 
 def metric_of(name: str) -> Metric:
-    """The metric called `name`. Raises `ValueError` naming those there are."""
+    """The metric called `name`. Raises `ValueError` with the known names.
+
+    >>> metric_of("val_loss").label
+    'validation loss'
+    """
     if name not in METRICS:
         raise ValueError(f"`metric` must be one of {', '.join(METRICS)}, but got {name!r}")
     return METRICS[name]
 
 
 def chance_text(chance: float, tied: bool) -> str:
-    """A candidate's chance of being the best; in brackets where its seeds rule it out, empty where not known."""
+    """A candidate's chance of being the best: in brackets if its seeds rule it out, empty if unknown.
+
+    >>> chance_text(0.42, tied=True), chance_text(0.02, tied=False), chance_text(math.nan, tied=True)
+    ('42%', '(2%)', '')
+    """
     if math.isnan(chance):
         return ""
     return f"{chance:.0%}" if tied else f"({chance:.0%})"

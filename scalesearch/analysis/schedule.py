@@ -1,4 +1,7 @@
-"""Does the length of the schedule change the order of the candidates? Kendall's τ between rungs."""
+"""Whether the length of the schedule changes the ranking of the candidates: Kendall's τ between schedules.
+
+A rung is a shorter schedule, on which all candidates are trained too.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +17,19 @@ from scalesearch.analysis.surfaces.base import InsufficientTrials
 from scalesearch.analysis.tables import candidates_table, trials_table
 from scalesearch.results.records import DONE, TrialRecord
 from scalesearch.runtime.text import plural
-from scalesearch.scaling.simplex import NAMES
 
-# A rank correlation of n pairs needs more than these for an interval.
-_LEAST = 5
+# The interval of a rank correlation needs at least this many pairs.
+_LEAST_PAIRS = 5
+# Normal quantile for 95 %.
 _QUANTILE = 1.959964
-# Below it more than a quarter of all pairs change places between the schedules.
+# Below this τ more than a quarter of all pairs change places between the schedules.
 LOW_TAU = 0.5
 
-# Column → dtype. One row a rung, in order of epochs.
-#   candidates        networks that finished on the rung and on the whole schedule, at least two
-#   tau, low, high    Kendall's rank correlation of their metric between the two, and its 95 % interval
-#   *_share           the choice by the rung alone (missing where none can be made)
-#   agrees            whether that choice lies in the confidence region of the whole schedule's
+# Column → dtype. One row for each rung, in order of epochs.
+#   candidates        number of networks that finished both on the rung and on the full schedule, at least two
+#   tau, low, high    Kendall's rank correlation of their metric between the two schedules, and its 95 % interval
+#   *_share           the choice from the rung alone (missing if none can be made)
+#   agrees            whether that choice is in the confidence region of the full schedule
 COLUMNS: Mapping[str, str] = {
     "epochs": "int64",
     "candidates": "int64",
@@ -43,61 +46,52 @@ COLUMNS: Mapping[str, str] = {
 def schedule_table(
     rungs: Mapping[int, Sequence[TrialRecord]], records: Sequence[TrialRecord], choice: Choice, budget: float
 ) -> pd.DataFrame:
-    """Each rung that has begun (epochs → records) against the whole schedule (`records`); columns are `COLUMNS`.
+    """Each rung that has begun, compared with the full schedule; columns are `COLUMNS`.
 
-    The interval is Fieller's, atanh τ ± 1.96 √(0.437 ÷ (n − 4)), whatever the noise of the seeds: two orders
-    of networks that are equally good do not agree either.
+    The interval is Fieller's, atanh τ ± 1.96 √(0.437 ÷ (n − 4)). It does not depend on the seed noise: two rankings of
+    equally good networks do not agree either.
     Source: Fieller, Hartley and Pearson, "Tests for rank correlation coefficients. I", Biometrika 44 (1957).
+
+    Args:
+        rungs: records of each rung, by its number of epochs.
+        records: records of the full schedule.
+        choice: the choice from the full schedule.
+        budget: the study's budget B.
     """
     metric = choice.signal.metric
-    whole = _values(records, budget, metric)
+    full = _values(records, budget, metric)
     rows = []
-    for epochs, own in sorted(rungs.items()):
-        both = pd.concat([whole, _values(own, budget, metric)], axis=1, join="inner").to_numpy()
+    for epochs, rung_records in sorted(rungs.items()):
+        both = pd.concat([full, _values(rung_records, budget, metric)], axis=1, join="inner").to_numpy()
         if len(both) < 2:
             continue  # the rung has not begun
-        rows.append((epochs, len(both), *_tau(both), *_choice(own, choice, budget)))
+        rows.append((epochs, len(both), *_tau(both), *_rung_choice(rung_records, choice, budget)))
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict(COLUMNS))
 
 
-def readable(table: pd.DataFrame) -> list[dict[str, str]]:
-    """Rows of `schedule_table` as a reader wants them, by heading."""
-    return [
-        {
-            "epochs": str(row["epochs"]),
-            "candidates": str(row["candidates"]),
-            "Kendall's τ": f"{row['tau']:.2f}",
-            "95 %": "" if math.isnan(row["low"]) else f"{row['low']:.2f} to {row['high']:.2f}",
-            **{name: "" if math.isnan(row[f"{name}_share"]) else f"{row[f'{name}_share']:.2f}" for name in NAMES},
-            "in the region": "yes" if row["agrees"] else "no",
-        }
-        for row in table.to_dict("records")
-    ]
-
-
 def warning(table: pd.DataFrame) -> str:
-    """What the rungs say against the rule: an order that is not kept beyond chance, or a τ below `LOW_TAU`.
+    """Why the rungs cast doubt on the rule: a τ below `LOW_TAU`, or one that may be chance; empty if they do not.
 
-    Empty where they say nothing.
+    `table` is that of `schedule_table`.
     """
     if table.empty:
         return ""
     low = table["tau"].lt(LOW_TAU)
-    unsure = ~low & (table["low"].le(0) | table["low"].isna())
-    said = []
+    uncertain = ~low & (table["low"].le(0) | table["low"].isna())
+    reasons = []
     if low.any():
-        said.append(f"hardly follows that of the whole schedule after {_told(table[low])}")
-    if unsure.any():
-        said.append(f"may follow that of the whole schedule by chance after {_told(table[unsure])}")
-    if not said:
+        reasons.append(f"the ranking of the candidates differs from the full schedule's after {_listed(table[low])}")
+    if uncertain.any():
+        reasons.append(f"the ranking may match the full schedule's only by chance after {_listed(table[uncertain])}")
+    if not reasons:
         return ""
     return (
-        f"The order of the candidates {' and '.join(said)}: a longer schedule may choose another rule. "
-        "Short ones favour width (arXiv:2103.07579)."
+        f"A longer schedule may choose another rule: {'; '.join(reasons)}. "
+        "Short schedules favour width (arXiv:2103.07579)."
     )
 
 
-def _told(rungs: pd.DataFrame) -> str:
+def _listed(rungs: pd.DataFrame) -> str:
     pairs = zip(rungs["epochs"].tolist(), rungs["tau"].tolist(), strict=True)
     return " and ".join(f"{plural(epochs, 'epoch')} (τ = {tau:.2f})" for epochs, tau in pairs)
 
@@ -111,20 +105,20 @@ def _values(records: Sequence[TrialRecord], budget: float, metric: str) -> pd.Se
 
 
 def _tau(both: np.ndarray) -> tuple[float, float, float]:
-    """τ of the two columns of (n, 2), and its interval."""
+    """τ of the two columns of `both` (n, 2), and its interval."""
     tau = float(kendalltau(both[:, 0], both[:, 1]).statistic)
-    if len(both) < _LEAST or math.isnan(tau):
+    if len(both) < _LEAST_PAIRS or math.isnan(tau):
         return tau, math.nan, math.nan
     half = _QUANTILE * math.sqrt(0.437 / (len(both) - 4))
     centre = math.atanh(min(max(tau, -0.9999), 0.9999))
     return tau, math.tanh(centre - half), math.tanh(centre + half)
 
 
-def _choice(records: Sequence[TrialRecord], whole: Choice, budget: float) -> tuple[float, float, float, bool]:
-    """The shares that the rung's `records` choose, and whether they are in the region of the `whole` schedule's."""
-    metric = whole.signal.metric
+def _rung_choice(records: Sequence[TrialRecord], full: Choice, budget: float) -> tuple[float, float, float, bool]:
+    """The shares chosen from a rung's `records`, and whether they are in the confidence region of the full schedule."""
+    metric = full.signal.metric
     try:
-        own = choose(trials_table(records), candidates_table(records, budget, metric), budget, metric)
+        rung = choose(trials_table(records), candidates_table(records, budget, metric), budget, metric)
     except InsufficientTrials:
         return math.nan, math.nan, math.nan, False
-    return *own.shares.values, bool(whole.may_be_optimum(np.array([own.shares.values]))[0])
+    return *rung.shares.values, bool(full.may_be_optimum(np.array([rung.shares.values]))[0])

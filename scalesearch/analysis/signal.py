@@ -1,37 +1,52 @@
-"""Is there a signal: do candidates differ beyond the seeds' noise, and do their shares explain it?"""
+"""Is there a signal: do candidates differ beyond seed noise, and do their shares explain it?"""
 
 from __future__ import annotations
 
-import dataclasses
+import math
 from dataclasses import dataclass
 
-from scipy.stats import f as f_distribution
-
-from scalesearch.analysis.comparison import TwoWay, Variance
+from scalesearch.analysis.comparison import TwoWay
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.region import Region
+from scalesearch.analysis.statistics import SIGNIFICANT
 from scalesearch.analysis.surfaces.base import Surface
-from scalesearch.report.markup import markup
+from scalesearch.runtime.text import percent
 
-SIGNIFICANT = 0.05
-# A choice is resolved only if it loses at most this part of what lies between the best and the worst split.
+# A choice is resolved only if another split could gain at most this part of the range between the best split and the
+# worst; above half of that it is resolved narrowly.
 AT_STAKE = 0.5
+_NARROW = AT_STAKE / 2
 
 
 @dataclass(frozen=True, slots=True)
-class Signal(Variance):
-    """How far candidates differ, against what the seeds alone would make them differ. Units are the metric's.
+class Signal:
+    """How far candidates differ, against the seed noise. Values are in the metric's unit, None if unknown.
 
-    `spread`: sd between candidate means. `seed_sd`: sd of one seed's result within a candidate, after the
-    seed's effect on all candidates is removed. `noise`: what that makes of a candidate mean. `f`, `p`: do
-    candidates differ beyond it? `intraclass`: part of the variance of single results that is the
-    candidates'. `surface_p`: does the surface explain more than a constant? `lack_of_fit_p`: do candidates deviate
-    from it by more than the seeds' noise? None where it cannot be judged; `f` also where the seeds leave no noise at
-    all and F has no bound. `region`: part of the triangle where the optimum may lie; `regret`: the most that the
-    surface's optimum loses to another split; `range`: how far the surface's best and worst splits are apart.
-    `resolved` needs `p` and `surface_p` below `SIGNIFICANT` and a regret of at most `AT_STAKE` of the range.
+    Attributes:
+        spread: standard deviation of the candidates' means.
+        seed_sd: standard deviation of one seed's result within a candidate, without the seed's effect on all.
+        noise: standard deviation of a candidate's mean due to the seeds.
+        f: F of the candidates against seed noise; None also if there is no noise at all.
+        p: its p value.
+        intraclass: part of the variance of single results that is due to the candidates.
+        metric: name of the metric.
+        candidates: number of finished candidates.
+        seeds: number of distinct seeds.
+        surface_p: p value of the surface against a constant.
+        lack_of_fit_p: p value of the candidates' deviation from the surface against seed noise.
+        region: part of the triangle where the optimum may be.
+        regret: the most that another split could gain over the surface's optimum.
+        range: difference between the surface's best and worst splits.
+        resolved: whether `p` and `surface_p` are significant and the regret is at most `AT_STAKE` of the range.
+        verdict: the same in sentences.
     """
 
+    spread: float | None
+    seed_sd: float | None
+    noise: float | None
+    f: float | None
+    p: float | None
+    intraclass: float | None
     metric: str
     candidates: int
     seeds: int
@@ -43,88 +58,84 @@ class Signal(Variance):
     resolved: bool
     verdict: str
 
-    def _repr_html_(self) -> str:
-        rows = (
-            ("spread of the candidates (sd)", self.spread, ".4g"),
-            ("noise of a candidate's mean (sd)", self.noise, ".4g"),
-            ("p, were all candidates alike", self.p, ".2g"),
-            ("p, were the shares without effect", self.surface_p, ".2g"),
-            ("p, were the surface the whole truth", self.lack_of_fit_p, ".2g"),
-            ("part of the triangle that may be best", self.region, ".1%"),
-            ("the most that the choice loses to another split", self.regret, ".4g"),
-            ("between the surface's best and worst split", self.range, ".4g"),
-        )
-        cells = ((name, "unknown" if value is None else format(value, form)) for name, value, form in rows)
-        return markup(f"Signal: {self.metric}, {self.candidates} candidates", (), cells, self.verdict)
-
 
 def signal_of(
     model: TwoWay,
-    seeds: int,
     metric: str,
     surface: Surface | None = None,
     region: Region | None = None,
     lack_of_fit_p: float | None = None,
     why: str = "",
 ) -> Signal:
-    """What the two-way `model` over so many `seeds`, the surface and its region say; `why` there is no surface.
+    """The signal in a study.
 
-    `surface` has the error that its region has; `lack_of_fit_p` is that of its own.
+    Args:
+        model: the two-way model of its runs.
+        metric: name of the metric.
+        surface: the surface, with the error that its region was computed with; None if there is none.
+        region: the confidence region of its optimum; None without a surface.
+        lack_of_fit_p: p value of the surface's lack of fit.
+        why: why there is no surface.
     """
-    variance = model.variance()
-    surface_p = None if surface is None else surface.p
-    differ = variance.p is not None and variance.p < SIGNIFICANT
-    explained = surface_p is not None and surface_p < SIGNIFICANT
+    differ = model.p is not None and model.p < SIGNIFICANT
+    explained = surface is not None and surface.p < SIGNIFICANT
     return Signal(
-        **dataclasses.asdict(variance),
+        spread=model.spread,
+        seed_sd=_root(model.error_variance),
+        noise=_root(model.noise_variance),
+        f=model.f,
+        p=model.p,
+        intraclass=model.intraclass,
         metric=metric,
         candidates=len(model.candidates),
-        seeds=seeds,
-        surface_p=surface_p,
+        seeds=model.seeds,
+        surface_p=None if surface is None else surface.p,
         lack_of_fit_p=lack_of_fit_p,
         region=None if region is None else region.part,
         regret=None if region is None else region.regret,
         range=None if region is None else region.range,
         resolved=differ and explained and region is not None and region.regret <= AT_STAKE * region.range,
-        verdict=_verdict(variance, surface, region, why, metric_of(metric).label),
+        verdict=_verdict(model, metric_of(metric).label, surface, region, why),
     )
 
 
-def lack_of_fit(surface: Surface, model: TwoWay) -> float | None:
-    """P of the surface's residual variance against the seeds' (pure error), both those of one run."""
-    if not model.error_variance:
-        return None
-    f = surface.residual_sd**2 / model.error_variance
-    return float(f_distribution.sf(f, surface.residual_df, model.error_df))
+def _root(variance: float | None) -> float | None:
+    return None if variance is None else math.sqrt(variance)
 
 
-def _verdict(variance: Variance, surface: Surface | None, region: Region | None, why: str, label: str) -> str:
-    if variance.spread is None:
+def _verdict(model: TwoWay, label: str, surface: Surface | None, region: Region | None, why: str) -> str:
+    # What cannot be judged at all.
+    if model.spread is None:
         return "Not resolved: fewer than two candidates finished."
-    if variance.p is None or variance.noise is None:
+    spread = f"The candidates' {label} has a standard deviation of {model.spread:.3g}"
+    if model.p is None or model.noise_variance is None:
+        return f"Not resolved: one seed per candidate cannot show the seed noise. {spread}. Run at least two seeds."
+
+    # The candidates against seed noise.
+    f = "" if model.f is None else f"F = {model.f:.3g}, "
+    facts = f"{spread}, against a seed noise of {math.sqrt(model.noise_variance):.3g} ({f}p = {model.p:.2g})"
+    if model.p >= SIGNIFICANT:
         return (
-            f"Not resolved: candidates spread over {variance.spread:.3g} ({label}, sd), but with one seed each "
-            "this cannot be told from noise; run at least two seeds."
+            f"Not resolved: candidates do not differ by more than seed noise. {facts}. "
+            "Run more seeds or a longer schedule."
         )
-    f = "" if variance.f is None else f"F = {variance.f:.3g}, "
-    against = (
-        f"candidates spread over {variance.spread:.3g} ({label}, sd) against {variance.noise:.3g} "
-        f"of seed noise in a mean ({f}p = {variance.p:.2g})"
-    )
-    if variance.p >= SIGNIFICANT:
-        return f"Not resolved: {against}; run more seeds or a longer schedule."
+
+    # The surface against a constant.
     if surface is None or region is None:
-        return f"Not resolved: {against}, but {why}."
+        return f"Not resolved: {why}. {facts}."
     if surface.p >= SIGNIFICANT:
-        return f"Not resolved: {against}, but the split of the budget does not explain it (p = {surface.p:.2g})."
-    lost = f"{region.regret:.3g}, {region.regret / region.range:.0%} of what lies between the best and the worst"
+        return f"Not resolved: the shares do not explain the differences (p = {surface.p:.2g}). {facts}."
+
+    # What another split could gain.
+    part, level = percent(region.regret / region.range, 2), percent(region.level)
+    gain = f"{region.regret:.3g}, {part} of the best-to-worst range ({level} confidence{surface.caveat})"
+    facts = f"{facts}, and the shares explain it (p = {surface.p:.2g})"
     if region.regret > AT_STAKE * region.range:
-        return f"Not resolved: {against}, but another split may still be better by {lost}; run more seeds."
+        return f"Not resolved: another split could gain up to {gain}. {facts}. Run more seeds."
+    narrowly = ", but narrowly" if region.regret > _NARROW * region.range else ""
+    pieces = len(region.places)
+    separate = "" if pieces == 1 else f", in {pieces} separate pieces"
     return (
-        f"Resolved: {against}, and the split of the budget explains it (p = {surface.p:.2g}); "
-        f"the choice loses at most {lost} ({region.level:.0%}{surface.caveat}).{_elsewhere(region)}"
+        f"Resolved{narrowly}: the true optimum lies in the confidence region ({region.part_text} of the triangle"
+        f"{separate}); moving to it would gain at most {gain}. {facts}."
     )
-
-
-def _elsewhere(region: Region) -> str:
-    return "" if len(region.places) == 1 else f" Which of {len(region.places)} places of the triangle is best is open."

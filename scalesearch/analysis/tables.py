@@ -1,10 +1,8 @@
-"""Trials and candidates as DataFrames with declared columns, and their CSV and Parquet files."""
+"""Trials and candidates as data frames with declared columns."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,6 @@ import pandas as pd
 from scalesearch.analysis.comparison import compare, finished_runs, two_way
 from scalesearch.analysis.metrics import METRICS, metric_of
 from scalesearch.results.records import DONE, FAILED, PARTIAL, PRUNED, TrialRecord, candidate_numbers, merged_records
-from scalesearch.runtime.files import write_whole
 from scalesearch.runtime.text import plural
 from scalesearch.scaling.feasible import Candidate
 
@@ -23,15 +20,15 @@ _SHARES: Mapping[str, str] = {
     "resolution_share": "float64",
 }
 
-# Column → dtype. One row a (candidate, seed); one more, whose seed is missing, for each pruned or failed trial.
+# Column → dtype. One row for each (candidate, seed), and one without a seed for each pruned or failed trial.
 #   trial             position of the record in the sequence
 #   candidate         number of the distinct network, in order of first appearance; the same in both tables
 #   phi               level of the budget
-#   status            done; partial: a seed of a trial that did not finish; pruned; failed
-#   failure           kind: reason, on one line; empty where there is none
+#   status            done; partial (a seed of a trial that did not finish); pruned; failed
+#   failure           kind: reason, on one line; empty if there is none
 #   *_share           realised shares
 #   macs_ratio        exact macs ÷ the baseline's
-#   train_loss, val_* last epoch trained (nats, nats, fraction right)
+#   train_loss, val_* values after the last epoch (nats, nats, fraction right)
 #   epochs            epochs trained
 #   seconds           training time of this seed, without compilation
 #   images_per_second, compile_seconds: of the whole trial
@@ -54,18 +51,18 @@ TRIAL_COLUMNS: Mapping[str, str] = {
     "device": "str",
 }
 
-# Column → dtype. One row a candidate, the best of a level first, then pruned ones, failed ones last; its trials are
-# taken together, a later result of the same seed replacing an earlier one.
+# Column → dtype. One row for each candidate: finished ones, the best of each level first, then pruned, then failed
+# ones. The trials of a candidate are merged; a later result of the same seed replaces an earlier one.
 #   alpha, beta, gamma     realised: blocks, geometric-mean width, resolution over the baseline's
 #   nominal_*              multipliers that scale to this network
 #   phi                    level: its budget is B^φ
 #   macs_error             macs_ratio ÷ B^φ − 1
-#   depths, widths         blocks a stage; stem, stages and head (0: none), separated by spaces
-#   seeds                  finished training runs behind the means
-#   val_*, val_*_sd        mean and standard deviation over the seeds (the latter missing for one seed, both where
-#                          pruned); where not all have the same seeds, the means are those without the seeds' effects
-#   chance                 of being the best of the finished ones (missing where one seed each leaves it unknown)
-#   tied                   whether the seeds cannot tell it from the best at 95 %
+#   depths, widths         blocks of each stage; widths of stem, stages and head (0: no head); separated by spaces
+#   seeds                  number of finished training runs
+#   val_*, val_*_sd        mean and standard deviation over the seeds (the latter missing for one seed, both if
+#                          pruned); if candidates have different seeds, the means are without the seeds' effects
+#   chance                 chance of being the best finished candidate (missing if one seed each leaves it unknown)
+#   tied                   whether the seeds cannot distinguish it from the best at 95 %
 #   seconds                mean training time of a seed
 CANDIDATE_COLUMNS: Mapping[str, str] = {
     "candidate": "int64",
@@ -99,59 +96,65 @@ CANDIDATE_COLUMNS: Mapping[str, str] = {
 }
 
 SHARE_COLUMNS = list(_SHARES)
-TABLES: Mapping[str, Mapping[str, str]] = {"trials": TRIAL_COLUMNS, "candidates": CANDIDATE_COLUMNS}
 
 
 def trials_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
-    """One row a (candidate, seed), and one for each pruned or failed trial; columns are `TRIAL_COLUMNS`."""
+    """The table of all seeds of `records`, with a row for each pruned or failed trial; columns are `TRIAL_COLUMNS`."""
     rows: list[tuple[Any, ...]] = []
-    known: dict[int, tuple[float, ...]] = {}
+    shares_of: dict[int, tuple[float, ...]] = {}
     for trial, (record, number) in enumerate(zip(records, candidate_numbers(records), strict=True)):
-        where, ratio = (trial, number, record.phi), record.candidate.macs_ratio
-        shares = known.get(number) or known.setdefault(number, record.candidate.shares.values)
+        key, ratio = (trial, number, record.phi), record.candidate.cost_ratio
+        shares = shares_of.get(number) or shares_of.setdefault(number, record.candidate.shares.values)
         speed = (record.images_per_second, record.compile_seconds, record.device)
         failure = _failure(record)
         status = PARTIAL if record.failure else DONE
         for seed in record.seeds:
             last = (seed.train_loss[-1], seed.val_loss, seed.val_accuracy, len(seed.train_loss), seed.train_seconds)
-            rows.append((*where, seed.seed, status, failure, *shares, ratio, *last, *speed))
+            rows.append((*key, seed.seed, status, failure, *shares, ratio, *last, *speed))
         if record.failure:
-            nothing = (np.nan, np.nan, np.nan, 0, np.nan)
-            rows.append((*where, pd.NA, record.status, failure, *shares, ratio, *nothing, *speed))
+            no_result = (np.nan, np.nan, np.nan, 0, np.nan)
+            rows.append((*key, pd.NA, record.status, failure, *shares, ratio, *no_result, *speed))
     return _typed(rows, TRIAL_COLUMNS)
 
 
 def candidates_table(
     records: Sequence[TrialRecord], budget: float, metric: str, trials: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """One row a candidate, the best of a level by `metric` first, pruned ones behind them, failed ones last.
+    """The table of the candidates of `records`; columns are `CANDIDATE_COLUMNS`.
 
-    Columns are `CANDIDATE_COLUMNS`. `budget` is the multiple of the baseline's macs that candidates were meant to cost.
-    `trials` is the trials' table of the records, made here where it is not given. Raises `ValueError` for an unknown
-    metric.
+    Args:
+        records: trials of a study.
+        budget: the study's budget B.
+        metric: the metric by which candidates are ordered.
+        trials: the table of the same records from `trials_table`, if there is one already.
+
+    Raises:
+        ValueError: if the metric is unknown.
     """
-    better = metric_of(metric)
+    maximise = metric_of(metric).maximise
     trials = trials_table(records) if trials is None else trials
     compared = compare(trials, metric).to_dict("index")
     merged = merged_records(records)
     rows = [_candidate_row(number, record, budget, compared.get(number, {})) for number, record in merged.items()]
     table = _typed(rows, CANDIDATE_COLUMNS)
     if len({len(record.seeds) for record in merged.values() if record.failure is None}) > 1:
-        _level_seeds(table, trials)
-    end = table["status"].map({DONE: 0, PRUNED: 1, FAILED: 2})
-    value = -table[metric] if better.maximise else table[metric]
-    order = pd.DataFrame({"end": end, "phi": table["phi"], "value": value, "candidate": table["candidate"]})
-    return table.loc[order.sort_values(["end", "phi", "value", "candidate"]).index].reset_index(drop=True)
+        _remove_seed_effects(table, trials)
+
+    # Order by status, level, metric; the number decides between equals.
+    group = table["status"].map({DONE: 0, PRUNED: 1, FAILED: 2})
+    value = -table[metric] if maximise else table[metric]
+    order = pd.DataFrame({"group": group, "phi": table["phi"], "value": value, "candidate": table["candidate"]})
+    return table.loc[order.sort_values(["group", "phi", "value", "candidate"]).index].reset_index(drop=True)
 
 
 def finished_candidates(candidates: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The rows of `candidates` (`CANDIDATE_COLUMNS`) that have a result, in their order."""
+    """The rows of `candidates` (`CANDIDATE_COLUMNS`) that have a result, in the same order."""
     rows: pd.DataFrame = candidates[candidates["status"].eq(DONE) & np.isfinite(candidates[metric])]
     return rows
 
 
-def _level_seeds(table: pd.DataFrame, trials: pd.DataFrame) -> None:
-    """Take the seeds' effects out of the means: candidates do not have the same seeds."""
+def _remove_seed_effects(table: pd.DataFrame, trials: pd.DataFrame) -> None:
+    """Remove the seeds' effects from the means in `table`, whose candidates have different seeds."""
     for metric in METRICS:
         model = two_way(finished_runs(trials, metric), metric)
         means = table["candidate"].map(dict(zip(model.candidates, model.means.tolist(), strict=True)))
@@ -160,16 +163,16 @@ def _level_seeds(table: pd.DataFrame, trials: pd.DataFrame) -> None:
 
 def _candidate_row(number: int, record: TrialRecord, budget: float, compared: Mapping[Any, Any]) -> tuple[Any, ...]:
     candidate: Candidate = record.candidate
-    own, nominal, cost, spec = candidate.coefficients, candidate.nominal, candidate.complexity, candidate.spec
-    error = candidate.macs_ratio / budget**record.phi - 1
-    seeds = () if record.status == PRUNED else record.seeds  # a seed cut short has no result to compare
+    realised, nominal, cost, spec = candidate.coefficients, candidate.nominal, candidate.complexity, candidate.spec
+    error = candidate.cost_ratio / budget**record.phi - 1
+    seeds = () if record.status == PRUNED else record.seeds  # a pruned seed has no result to compare
     return (
         number,
         record.phi,
-        *(own.alpha, own.beta, own.gamma),
+        *(realised.alpha, realised.beta, realised.gamma),
         *candidate.shares.values,
         *(nominal.alpha, nominal.beta, nominal.gamma),
-        *(cost.macs, candidate.macs_ratio, error, cost.params, cost.activations),
+        *(cost.macs, candidate.cost_ratio, error, cost.params, cost.activations),
         *(_text(spec.depths), _text(spec.widths), spec.resolution),
         len(seeds),
         *_mean_and_sd([seed.val_loss for seed in seeds]),
@@ -183,7 +186,7 @@ def _candidate_row(number: int, record: TrialRecord, budget: float, compared: Ma
 
 
 def _mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard deviation (n − 1) in plain floats: for a handful of seeds numpy's overhead is the cost."""
+    """Mean and standard deviation (n − 1), in plain Python: for a few values numpy's overhead dominates."""
     if not values:
         return (np.nan, np.nan)
     mean = sum(values) / len(values)
@@ -203,13 +206,13 @@ def _failure(record: TrialRecord) -> str:
 
 
 def seeds_note(candidates: pd.DataFrame) -> str:
-    """What is to be known of the means of `candidates` where not all have the same seeds; empty where they have."""
-    told = []
+    """Which of `candidates` were pruned, and whether their means are adjusted, in sentences; empty if neither."""
+    sentences = []
     if pruned := int(candidates["status"].eq(PRUNED).sum()):
-        told += [f"{plural(pruned, 'more candidate')} pruned, and left out of the choice: behind after fewer epochs."]
+        sentences.append(f"Pruned early and excluded from the choice: {plural(pruned, 'more candidate')}.")
     if candidates.loc[candidates["status"].eq(DONE), "seeds"].nunique() > 1:
-        told += ["Not every candidate has every seed: means are adjusted for what a seed does to all candidates."]
-    return " ".join(told)
+        sentences.append("Candidates have different numbers of seeds: the means are adjusted for the seeds' effects.")
+    return " ".join(sentences)
 
 
 def _typed(rows: Sequence[tuple[Any, ...]], columns: Mapping[str, str]) -> pd.DataFrame:
@@ -217,62 +220,3 @@ def _typed(rows: Sequence[tuple[Any, ...]], columns: Mapping[str, str]) -> pd.Da
     return pd.DataFrame(
         {name: pd.Series(list(column), dtype=columns[name]) for name, column in zip(columns, values, strict=True)}
     )
-
-
-def check_columns(table: pd.DataFrame, columns: Mapping[str, str]) -> None:
-    """Raises `ValueError` naming the first column that is missing, unknown, out of order or of another dtype."""
-    for name, dtype in columns.items():
-        if name not in table.columns:
-            raise ValueError(f"the column `{name}` is missing; there are {', '.join(map(str, table.columns))}")
-        if table[name].dtype != dtype:
-            raise ValueError(f"the column `{name}` must be {dtype}, but got {table[name].dtype}")
-    if list(table.columns) != list(columns):
-        raise ValueError(f"columns must be {', '.join(columns)}, but got {', '.join(map(str, table.columns))}")
-
-
-def write_tables(folder: Path, trials: pd.DataFrame, candidates: pd.DataFrame) -> tuple[Path, ...]:
-    """Writes trials and candidates to `folder`, each as CSV and as Parquet with the same content.
-
-    Each file is written beside its place and renamed, so that a reader never meets half a table.
-    Raises `ValueError` for other columns than the declared ones, `OSError` where the folder cannot be written.
-    """
-    paths: list[Path] = []
-    for name, table in (("trials", trials), ("candidates", candidates)):
-        check_columns(table, TABLES[name])
-        for suffix, write in ((".csv", _write_csv), (".parquet", _write_parquet)):
-            paths.append(folder / f"{name}{suffix}")
-            write_whole(paths[-1], partial(write, table))
-    return tuple(paths)
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """The table of a file that `write_tables` wrote, told by its name (trials or candidates; csv or parquet)."""
-    if path.stem not in TABLES or path.suffix not in (".csv", ".parquet"):
-        raise ValueError(f"a table must be called trials or candidates, .csv or .parquet, but got {path.name!r}")
-    columns = TABLES[path.stem]
-    if path.suffix == ".parquet":
-        table = pd.read_parquet(path)
-    else:
-        # As text first: Python reads each float back to the last bit, whatever pandas' own parser does.
-        text = pd.read_csv(path, dtype="str", keep_default_na=False)
-        table = pd.DataFrame({name: _parsed(column, columns.get(str(name), "str")) for name, column in text.items()})
-    check_columns(table, columns)
-    return table
-
-
-def _parsed(column: pd.Series, dtype: str) -> pd.Series:
-    if dtype == "str":
-        return column
-    if dtype == "bool":
-        return column.eq("True")
-    missing = pd.NA if dtype == "Int64" else np.nan
-    convert = float if dtype == "float64" else int
-    return pd.Series([convert(value) if value else missing for value in column], dtype=dtype)
-
-
-def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    table.to_csv(path, index=False, lineterminator="\n")
-
-
-def _write_parquet(table: pd.DataFrame, path: Path) -> None:
-    table.to_parquet(path, index=False)

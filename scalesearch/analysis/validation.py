@@ -1,4 +1,4 @@
-"""A rule against its rivals: differences over paired seeds with intervals that hold together, and a verdict."""
+"""A rule compared with its rivals on the test split: paired differences, simultaneous intervals, a verdict."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from scipy.stats import t as student
 
 from scalesearch.analysis.comparison import finished_runs, two_way
 from scalesearch.analysis.metrics import metric_of
-from scalesearch.analysis.surfaces.base import FloatArray
+from scalesearch.analysis.statistics import LEVEL, FloatArray
 from scalesearch.analysis.tables import trials_table
 from scalesearch.errors import InputError
-from scalesearch.report.markup import markup
 from scalesearch.results.records import TrialRecord, merged_records
 from scalesearch.runtime.files import write_text
 from scalesearch.runtime.text import plural
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.simplex import NAMES
 
-LEVEL = 0.95
-# Student's t of the differences of fewer seeds is wide: of three it is twice that of five.
+# With fewer seeds the intervals are wide: Student's t for three seeds is twice that for five.
 ENOUGH = 5
+# Verdict of the table → words of the sentence.
 _WORDS = {
     "better": "better than",
     "tied": "not distinguishable from",
     "worse": "worse than",
-    "unknown": "not compared, for want of seeds that differ, with",
+    "unknown": "not comparable (fewer than two differing seeds) with",
 }
 
-# Column → dtype. One row a network, the rule's first, then the best first.
-#   rivals              the splits that are this network
+# Column → dtype. One row for each network: the rule's first, then the others, best first.
+#   rivals              names of the splits that are this network
 #   *_share, macs_ratio realised
-#   value               mean of the metric over the seeds, their effects taken out
+#   value               mean of the metric over the seeds, without the seeds' effects
 #   better_by           how much better the rule's network is, in the metric's unit; low, high: its interval
-#   verdict             better, worse or tied, as the rule's network is; unknown without two seeds; empty for its own
+#   verdict             whether the rule's network is better, worse or tied; unknown without two seeds that differ;
+#                       empty in the rule's row
 COLUMNS: Mapping[str, str] = {
     "rivals": "str",
     **{f"{name}_share": "float64" for name in NAMES},
@@ -57,9 +57,16 @@ COLUMNS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Validation:
-    """The rule against its rivals at one φ. `table` has `COLUMNS`; `date`: test split read.
+    """The rule compared with its rivals at one φ.
 
-    `earlier` has the `mark` of each other finished reading of the test split at this φ.
+    Attributes:
+        phi: the φ; the budget is B^φ.
+        budget: that budget.
+        date: when the test split was used.
+        data_digest: digest of the data.
+        verdict: the result in sentences.
+        table: the networks; columns are `COLUMNS`.
+        earlier: the `mark` of each other use of the test split at this φ.
     """
 
     phi: float
@@ -72,107 +79,112 @@ class Validation:
 
     @property
     def seeds(self) -> int:
-        """Trainings of the rule's network."""
+        """Number of seeds of the rule's network."""
         return int(self.table["seeds"].iloc[0])
 
     def mark(self) -> dict[str, Any]:
-        """What tells this reading of the test split from another: date, seeds, the shares of the rule's network."""
+        """Identifies this use of the test split: date, number of seeds, shares of the rule's network."""
         shares = [round(float(self.table[f"{name}_share"].iloc[0]), 6) for name in NAMES]
         return {"date": self.date, "seeds": self.seeds, "shares": shares}
 
     @property
     def reading(self) -> str:
-        """How often the test split was read at this φ, in a sentence."""
+        """A sentence on how often the test split was used at this φ."""
         if not self.earlier:
-            return f"The test split was read once at this φ, on {self.date}."
-        told = ", ".join(f"{one['date']} with {plural(one['seeds'], 'seed')}" for one in self.earlier)
+            return f"The test split was used once at this φ, on {self.date}."
+        others = ", ".join(f"{mark['date']} with {plural(mark['seeds'], 'seed')}" for mark in self.earlier)
         return (
-            f"The test split was read {len(self.earlier) + 1} times at this φ (others: {told}): for what was chosen "
-            "after the first reading it is no longer unseen."
+            f"The test split was used {len(self.earlier) + 1} times at this φ (other uses: {others}): it is no longer "
+            "unseen for anything chosen after the first use."
         )
 
     def to_json(self) -> dict[str, Any]:
-        """An entry of validation.json; `from_json` reads it back."""
+        """An entry of validation.json, which `from_json` reads."""
         rows = self.table.astype(object).where(self.table.notna(), None).to_dict("records")
         return {
             **{key: getattr(self, key) for key in ("phi", "budget", "date", "data_digest", "verdict")},
             "table": rows,
-            "earlier": [dict(one) for one in self.earlier],
+            "earlier": [dict(mark) for mark in self.earlier],
         }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Validation:
-        """The validation of `to_json`'s object."""
+        """The validation of an object from `to_json`."""
         table = pd.DataFrame(document["table"], columns=list(COLUMNS)).astype(dict(COLUMNS))
         return cls(**{**document, "table": table, "earlier": tuple(document.get("earlier", ()))})
 
-    def _repr_html_(self) -> str:
-        title = f"Validation at φ = {self.phi:g}, on the test split"
-        table = self.table.round(4).to_html(index=False, na_rep="", border=0)
-        return markup(title, (), (), self.verdict, self.reading) + table
-
 
 def read_validations(folder: Path) -> tuple[Validation, ...]:
-    """What `save_validation` wrote to a run folder, by φ; empty where it never did. Raises `InputError`."""
+    """The validations of a run folder, by φ; empty if it has none. Raises `InputError` if the file is not valid."""
     path = folder / "validation.json"
     if not path.is_file():
         return ()
     try:
-        return tuple(Validation.from_json(one) for one in json.loads(path.read_text(encoding="utf-8")))
+        return tuple(Validation.from_json(entry) for entry in json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{path}: not what `validate` writes ({type(error).__name__}: {error})") from None
 
 
 def save_validation(folder: Path, new: Validation) -> None:
-    """Write `new` to the run folder's validation.json, in place of an older one of its φ, which it remembers.
+    """Write `new` to the run folder's validation.json.
 
-    The same rule with as many seeds again is no further reading: nothing was trained.
+    It replaces an older validation at the same φ, and remembers that as an earlier use of the test split. The same
+    rule with the same number of seeds is not another use: nothing was trained.
     """
-    found = {one.phi: one for one in read_validations(folder)}
-    old, own = found.get(new.phi), new.mark()
+    by_phi = {validation.phi: validation for validation in read_validations(folder)}
+    old, mark = by_phi.get(new.phi), new.mark()
     if old is not None:
-        others = [one for one in (*old.earlier, old.mark()) if {**one, "date": own["date"]} != own]
+        others = [other for other in (*old.earlier, old.mark()) if {**other, "date": mark["date"]} != mark]
         new = dataclasses.replace(new, earlier=tuple(others))
-    document = [one.to_json() for _, one in sorted({**found, new.phi: new}.items())]
+    document = [validation.to_json() for _, validation in sorted({**by_phi, new.phi: new}.items())]
     write_text(folder / "validation.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
 def validation_table(
     records: Sequence[TrialRecord], names: Mapping[ArchitectureSpec, tuple[str, ...]], rule: str, metric: str
 ) -> pd.DataFrame:
-    """The finished networks of `names` (spec → its splits, one of them `rule`); columns are `COLUMNS`.
+    """The finished networks, compared with the rule's; columns are `COLUMNS`.
 
-    Each interval is that of the paired differences of one rival (Student's t over the seeds that both have), so that
-    a network whose seeds differ much widens its own alone; they hold together at `LEVEL` (Bonferroni over the rivals).
-    Without two seeds there are none. Raises `ValueError` where the rule's network has no result.
+    Each interval is that of a rival's paired differences (Student's t over the seeds that both networks have), so that
+    a network with noisy seeds widens only its own interval. The intervals hold simultaneously at `LEVEL` (Bonferroni
+    over the rivals). Without two seeds there are none.
+
+    Args:
+        records: trials of the networks.
+        names: for each network the names of its splits.
+        rule: the name of the rule's split.
+        metric: name of the metric.
+
+    Raises:
+        ValueError: if the rule's network has no result.
     """
     maximise = metric_of(metric).maximise
     runs = finished_runs(trials_table(records), metric)
     model, merged = two_way(runs, metric), merged_records(records)
     specs = [merged[number].candidate.spec for number in model.candidates]
-    own = next((place for place, spec in enumerate(specs) if rule in names[spec]), None)
-    if own is None:
-        raise ValueError("the rule's own network has no result to compare with")
+    rule_row = next((row for row, spec in enumerate(specs) if rule in names[spec]), None)
+    if rule_row is None:
+        raise ValueError("the network of the rule must have a result, but has none")
     by_seed = runs.pivot(index="seed", columns="candidate", values=metric)[list(model.candidates)].to_numpy(float)
     rows = []
-    for place, spec in enumerate(specs):
-        candidate = merged[model.candidates[place]].candidate
-        ahead = float(model.means[own] - model.means[place]) * (1 if maximise else -1)
-        half = math.nan if place == own else _half_width(by_seed[:, own] - by_seed[:, place], len(specs) - 1)
-        verdict = "" if place == own else _judged(ahead, half)
+    for row, spec in enumerate(specs):
+        candidate = merged[model.candidates[row]].candidate
+        ahead = float(model.means[rule_row] - model.means[row]) * (1 if maximise else -1)
+        half = math.nan if row == rule_row else _half_width(by_seed[:, rule_row] - by_seed[:, row], len(specs) - 1)
+        verdict = "" if row == rule_row else _judged(ahead, half)
         rows.append(
-            (", ".join(names[spec]), *candidate.shares.values, candidate.macs_ratio, int(model.counts[place]),
-             float(model.means[place]), ahead, ahead - half, ahead + half, verdict)
+            (", ".join(names[spec]), *candidate.shares.values, candidate.cost_ratio, int(model.counts[row]),
+             float(model.means[row]), ahead, ahead - half, ahead + half, verdict)
         )  # fmt: skip
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict(COLUMNS))
-    order = np.lexsort((table["better_by"].to_numpy(), np.arange(len(table)) != own))
+    order = np.lexsort((table["better_by"].to_numpy(), np.arange(len(table)) != rule_row))
     return table.iloc[order].reset_index(drop=True)
 
 
 def _half_width(differences: FloatArray, rivals: int) -> float:
-    """Half the interval of the mean of paired `differences` (n,), one of so many.
+    """Half the interval of the mean of paired `differences` (n,), for one of so many rivals.
 
-    NaN for fewer than two, and where all are the same: accuracies of few images are, and say nothing of the noise.
+    NaN for fewer than two, or if all are equal: accuracies on few images can be, which does not show the noise.
     """
     paired = differences[np.isfinite(differences)]
     if len(paired) < 2 or np.ptp(paired) < 1e-12:
@@ -187,31 +199,15 @@ def _judged(ahead: float, half: float) -> str:
     return "better" if ahead > half else "worse" if ahead < -half else "tied"
 
 
-def readable(table: pd.DataFrame, metric: str) -> list[dict[str, str]]:
-    """Rows of `validation_table` as a reader wants them, by heading."""
-    return [
-        {
-            "split": row["rivals"],
-            **{name: f"{row[f'{name}_share']:.2f}" for name in NAMES},
-            "macs ×": f"{row['macs_ratio']:.3f}",
-            metric_of(metric).on_test: f"{row['value']:.4f}",
-            "rule better by": f"{row['better_by']:+.4f}" if row["verdict"] else "",
-            "95 %": "" if math.isnan(row["low"]) else f"{row['low']:+.4f} to {row['high']:+.4f}",
-            "rule is": row["verdict"],
-        }
-        for row in table.to_dict("records")
-    ]
-
-
 def verdict(table: pd.DataFrame) -> str:
-    """What the table says of the rule, in a sentence."""
+    """The result in sentences; `table` is that of `validation_table`."""
     others = table[table["verdict"].ne("")]
-    told = [
-        f"{word} {', '.join(others.loc[others['verdict'].eq(kind), 'rivals'])}"
-        for kind, word in _WORDS.items()
+    groups = [
+        f"{words} {', '.join(others.loc[others['verdict'].eq(kind), 'rivals'])}"
+        for kind, words in _WORDS.items()
         if others["verdict"].eq(kind).any()
     ]
-    if not told:
-        return "No rival is another network than the rule's."
-    few = "" if table["seeds"].min() >= ENOUGH else f" Fewer than {ENOUGH} seeds show large differences only."
-    return f"At equal macs the rule's network ({table['rivals'][0]}) is {'; '.join(told)}.{few}"
+    if not groups:
+        return "Every rival is the same network as the rule's."
+    few = "" if table["seeds"].min() >= ENOUGH else f" With fewer than {ENOUGH} seeds only large differences show."
+    return f"At equal macs the rule's network ({table['rivals'][0]}) is {'; '.join(groups)}.{few}"

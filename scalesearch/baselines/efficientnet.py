@@ -32,7 +32,7 @@ _PUBLISHED = {
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A published EfficientNet: its own multipliers, its exact cost, and the φ that each is of the paper's α, β, γ.
+    """A published EfficientNet: its multipliers, its exact cost, and the φ that each is of the paper's α, β, γ.
 
     `phi` is by depth, width and resolution: ln depth ÷ ln α, ln width ÷ ln β, ln resolution ÷ ln γ. `even` is the
     one φ whose nominal cost is that of the multipliers, `shares` how their growth is split.
@@ -42,7 +42,7 @@ class Published:
     coefficients: Coefficients
     pixels: int
     complexity: Complexity
-    macs_ratio: float
+    cost_ratio: float
     phi: tuple[float, float, float]
     even: float
     shares: Shares
@@ -54,7 +54,7 @@ class Published:
             **dataclasses.asdict(self.coefficients),
             "resolution": self.pixels,
             **dataclasses.asdict(self.complexity),
-            "macs_ratio": self.macs_ratio,
+            "macs_ratio": self.cost_ratio,
             "phi": dict(zip(("depth", "width", "resolution"), self.phi, strict=True)),
             "even_phi": self.even,
             "shares": dataclasses.asdict(self.shares),
@@ -62,27 +62,27 @@ class Published:
 
 
 def published() -> tuple[Published, ...]:
-    """EfficientNet-B1 to B7 beside the paper's α, β, γ. Source: as at `_PUBLISHED`."""
-    own = baseline(PAPER_BASELINE)
-    base_macs = complexity(own.spec).macs
-    found = []
+    """EfficientNet-B1 to B7 with their distance from the paper's α, β, γ. Source: see `_PUBLISHED`."""
+    b0 = baseline(PAPER_BASELINE)
+    base_macs = complexity(b0.spec).macs
+    family = []
     for name, (depth, width, pixels) in _PUBLISHED.items():
-        grown = Coefficients(depth, width, pixels / own.spec.resolution)
-        cost = complexity(scale(own.spec, grown, own.rounding))
+        grown = Coefficients(depth, width, pixels / b0.spec.resolution)
+        cost = complexity(scale(b0.spec, grown, b0.rounding))
         phi = (
             math.log(grown.alpha) / math.log(PAPER.alpha),
             math.log(grown.beta) / math.log(PAPER.beta),
             math.log(grown.gamma) / math.log(PAPER.gamma),
         )
         even = math.log(grown.product) / math.log(PAPER.product)
-        found.append(Published(name, grown, pixels, cost, cost.macs / base_macs, phi, even, shares_of(grown)))
-    return tuple(found)
+        family.append(Published(name, grown, pixels, cost, cost.macs / base_macs, phi, even, shares_of(grown)))
+    return tuple(family)
 
 
 def published_sentences(family: Sequence[Published]) -> tuple[str, ...]:
     """Why the published EfficientNets are not α^φ, β^φ, γ^φ, in plain words."""
     apart = sorted(family, key=lambda one: max(one.phi) - min(one.phi))
-    widest, last, own = apart[-1], family[-1], apart[-1].coefficients
+    widest, last, grown = apart[-1], family[-1], apart[-1].coefficients
     by_depth, by_width, by_resolution = widest.phi
     others = (by_width + by_resolution) / 2
     (member,) = members(baseline(PAPER_BASELINE), PAPER, (len(family),))
@@ -94,12 +94,12 @@ def published_sentences(family: Sequence[Published]) -> tuple[str, ...]:
         (
             f"{family[0].name} to {last.name} are not α^φ, β^φ, γ^φ, for depth, width and resolution are not of one φ: "
             f"{apart[0].name} comes nearest ({', '.join(f'{phi:.2f}' for phi in apart[0].phi)}), but {widest.name} has "
-            f"depth ×{own.alpha:g}, which is φ = {by_depth:.2f}, width ×{own.beta:g}, which is φ = {by_width:.2f}, and "
-            f"{widest.pixels} pixels, which are φ = {by_resolution:.2f}."
+            f"depth ×{grown.alpha:g}, which is φ = {by_depth:.2f}, width ×{grown.beta:g}, which is φ = {by_width:.2f}, "
+            f"and {widest.pixels} pixels, which are φ = {by_resolution:.2f}."
         ),
         (
             f"Rounding to a tenth does not explain that: at φ = {others:.2f}, the mean of the others, depth would be "
-            f"×{PAPER.alpha**others:.1f}; for ×{own.alpha:g}, α would have to be {own.alpha ** (1 / others):.3f}."
+            f"×{PAPER.alpha**others:.1f}; for ×{grown.alpha:g}, α would have to be {grown.alpha ** (1 / others):.3f}."
         ),
         f"{last.name} splits its growth otherwise: {split}.",
         (
@@ -107,7 +107,7 @@ def published_sentences(family: Sequence[Published]) -> tuple[str, ...]:
             f"{', '.join(f'{one.even:.2f}' for one in family)} does."
         ),
         (
-            f"{last.name} really costs {last.macs_ratio:.1f} times B0; "
-            f"φ = {len(family)} of α, β, γ would cost {member.macs_ratio:.1f} times."
+            f"{last.name} really costs {last.cost_ratio:.1f} times B0; "
+            f"φ = {len(family)} of α, β, γ would cost {member.cost_ratio:.1f} times."
         ),
     )

@@ -5,8 +5,9 @@ EfficientNet's and MobileNetV2's are their authors'; the other papers' widths ar
 
 from __future__ import annotations
 
-from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
+from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.compound import Baseline, Rounding
+from scalesearch.scaling.stage import StageSpec, make_stage
 
 
 def _stages(rows: str) -> tuple[StageSpec, ...]:
@@ -15,8 +16,8 @@ def _stages(rows: str) -> tuple[StageSpec, ...]:
     for row in rows.strip().splitlines():
         block, kernel, stride, expand, width, depth, se_ratio = row.split()
         stages.append(
-            StageSpec(
-                block=block,  # type: ignore[arg-type]  # checked at construction
+            make_stage(
+                block,
                 kernel_size=int(kernel),
                 stride=int(stride),
                 expand_ratio=int(expand),
@@ -97,7 +98,7 @@ NAMES: tuple[str, ...] = ("efficientnet-b0", "mobilenet-v1", "mobilenet-v2", *_R
 
 
 def baseline(name: str) -> Baseline:
-    """The published baseline called `name`. Raises `ValueError` naming those there are."""
+    """The published baseline called `name`. Raises `ValueError` naming all that exist."""
     if name == "efficientnet-b0":
         return _efficientnet_b0()
     if name == "mobilenet-v1":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -19,8 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Print the rule of a run, or write it to a file."""
-    from scalesearch.cli.rule_file import read_rule, say_caveats
+    from scalesearch.cli.caveats import say_caveats
     from scalesearch.errors import InputError
+    from scalesearch.export.rule_json import read_rule, rule_text
     from scalesearch.runtime.files import write_text
 
     path = arguments.folder / "coefficients.json"
@@ -30,7 +30,7 @@ def main(arguments: argparse.Namespace) -> int:
         raise InputError(f"{arguments.folder}: no coefficients.json there yet; finish the run first")
     rule = read_rule(path)
     say_caveats(rule)
-    text = json.dumps(rule.to_json(), indent=2) + "\n"
+    text = rule_text(rule)
     if arguments.output is None:
         sys.stdout.write(text)
         return 0

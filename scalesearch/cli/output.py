@@ -13,8 +13,23 @@ from collections.abc import Iterator
 from typing import TextIO
 
 _LONGEST_WORD, _LONGEST_MESSAGE = 250, 2_000
-_PLAIN = {"α": "a", "β": "b", "γ": "g", "φ": "phi", "×": "x", "·": "*", "²": "2", "…": "..."}
-"""What stands for a character that an output cannot encode; others become `?` or a number as in `\\u2265`."""
+# Error handlers of streams that would raise, or print numbers; Python has the last one in the C locale.
+_UNFIT = ("strict", "backslashreplace", "surrogateescape")
+_PLAIN = {
+    "α": "a",
+    "β": "b",
+    "γ": "g",
+    "φ": "phi",
+    "²": "2",
+    "…": "...",
+    "×": "x",
+    "·": "*",
+    "÷": "/",
+    "±": "+-",
+    "≥": ">=",
+    "≤": "<=",
+}
+"""What stands for a character that an output cannot encode; any other becomes its number, as `\\u03c3`."""
 
 
 def print_json(document: object) -> None:
@@ -43,7 +58,7 @@ def replace_what_cannot_be_encoded() -> None:
     """Let stdout and stderr replace characters that they cannot encode: a terminal or pipe may not be UTF-8."""
     codecs.register_error("scalesearch", _replacement)
     for stream in (sys.stdout, sys.stderr):
-        if getattr(stream, "errors", None) in ("strict", "backslashreplace") and hasattr(stream, "reconfigure"):
+        if getattr(stream, "errors", None) in _UNFIT and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="scalesearch")
 
 

@@ -31,5 +31,5 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(run.to_json())
     else:
-        terminal.show_result(run)
+        terminal.show_result(run, run.files())
     return 5 if run.failed else 0

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import sys
 from pathlib import Path
 
 from scalesearch.cli.arguments import add_json, count, seconds
-from scalesearch.cli.study_flags import add_study_flags
+from scalesearch.cli.output import print_json, say
+from scalesearch.cli.study_flags import add_study_flags, study_from
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +25,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Search, and show the result."""
-    from scalesearch.cli.search import run
+    """Searches, shows the result, and says what is left. Exit code 5 where trials failed or have no result."""
+    from scalesearch.report import terminal
+    from scalesearch.report.progress import Progress
+    from scalesearch.search.engine import search
+    from scalesearch.search.events import Event, Planned, SearchEnded
 
-    return run(arguments)
+    study, missing = study_from(arguments), 0
+    with contextlib.nullcontext() if arguments.quiet else Progress() as progress:
+
+        def on_event(event: Event) -> None:
+            nonlocal missing
+            if isinstance(event, Planned) and not (arguments.json or arguments.quiet):
+                terminal.show_plan_head(event.parts)
+                sys.stdout.flush()
+            if isinstance(event, SearchEnded):
+                missing += event.missing
+            if progress is not None:
+                progress(event)
+
+        run = search(study, arguments.out, storage=arguments.storage, seconds=arguments.time, events=on_event)
+    if arguments.json:
+        print_json(run.to_json())
+    else:
+        terminal.show_result(run, run.files())
+    if missing and arguments.time:
+        say(f"--time is spent; {missing} trials are left: run again to go on")
+    elif missing:
+        say(
+            f"{missing} trials have no result, since their workers died again and again; "
+            "run the same command again to try them again"
+        )
+        return 5
+    return 5 if run.failed else 0

@@ -19,8 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Print each member's multipliers, network and exact cost."""
-    from scalesearch.cli.rule_file import read_rule, say_caveats
+    from scalesearch.cli.caveats import say_caveats
     from scalesearch.errors import InputError
+    from scalesearch.export.rule_json import read_rule
     from scalesearch.scaling.family import family
 
     rule = read_rule(arguments.rule)
@@ -34,5 +35,5 @@ def main(arguments: argparse.Namespace) -> int:
     else:
         from scalesearch.report import terminal
 
-        terminal.show_family(rule, members)
+        terminal.show_family(members)
     return 0

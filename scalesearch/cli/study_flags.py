@@ -66,7 +66,7 @@ def study_from(arguments: argparse.Namespace) -> Study:
 
     Raises `InputError` for a study that is missing or wrong, and for a flag that its design has no use for.
     """
-    study = load_study(arguments.study or DEFAULT_STUDY, _changes(arguments))
+    study = load_study(DEFAULT_STUDY if arguments.study is None else arguments.study, _changes(arguments))
     for flag, designs in _DESIGNS_OF.items():
         if getattr(arguments, flag) is not None and study.design.kind not in designs:
             raise InputError(

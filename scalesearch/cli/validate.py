@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
 
 from scalesearch.cli.arguments import add_json, add_storage, count, phi_list
+from scalesearch.cli.output import print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The run, the levels φ and the seeds."""
+    """The run, the members of its family, and how often each network trains."""
     parser.add_argument("folder", type=Path, metavar="DIR", help="the run folder")
     parser.add_argument("--phi", type=phi_list, default="2", metavar="PHI", help="2, 2,3 or 1:3 (default 2)")
     seeds = "trainings of each network; five or more tell most (default: the study's)"
@@ -19,7 +21,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Validate, and show the comparison."""
-    from scalesearch.cli.search import validate
+    """Validates the rule and shows the comparison. Exit code 5 where a network failed."""
+    from scalesearch.report import terminal
+    from scalesearch.report.progress import Progress
+    from scalesearch.search.events import Event, SearchEnded
+    from scalesearch.search.validate import validate
 
-    return validate(arguments)
+    failed = 0
+    with contextlib.nullcontext() if arguments.quiet else Progress() as progress:
+
+        def on_event(event: Event) -> None:
+            nonlocal failed
+            if isinstance(event, SearchEnded):
+                failed += event.failed
+            if progress is not None:
+                progress(event)
+
+        run = validate(
+            arguments.folder,
+            arguments.phi,
+            seeds=arguments.seeds,
+            storage=arguments.storage,
+            events=on_event,
+        )
+    if arguments.json:
+        print_json([one.to_json() for one in run.validations])
+    else:
+        terminal.show_validations(run.validations, run.study.metric)
+    return 5 if failed else 0

@@ -18,7 +18,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Train trials of the study until none is left."""
-    from scalesearch.cli.search import worker
+    """Trains trials of the study until none is left."""
+    from scalesearch.search.engine import join
 
-    return worker(arguments)
+    join(
+        arguments.storage,
+        arguments.study_name,
+        source=arguments.data,
+        cores=arguments.cores or (),
+        seconds=arguments.time,
+        events=(lambda event: None) if arguments.quiet else None,
+    )
+    return 0

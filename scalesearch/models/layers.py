@@ -24,7 +24,7 @@ def _convolution_kernel(
 class BatchNorm(nnx.Module):
     """Batch normalisation with its activation.
 
-    In training its statistics become those of the batch (biased variance); the training step averages them over batches.
+    In training its statistics become those of the batch (biased variance); the step averages them over batches.
     """
 
     def __init__(self, width: int, activation: ActivationOrNone, *, operations: Operations) -> None:

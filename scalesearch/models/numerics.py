@@ -80,11 +80,10 @@ def examine_numerics() -> Finding:
 
 
 def examine_kernels() -> Finding:
-    """Whether the kernels for jax's default backend can be used, as a line for `doctor`."""
-    backend = jax.default_backend()
-    operations = preferred(backend)
+    """Whether the best operations for jax's default backend can be used, as a line for `doctor`."""
+    operations = preferred(jax.default_backend())
     problem = operations.problem()
-    summary = operations.summary if operations.backend else f"not needed on a {backend}"
+    summary = operations.summary if operations.backend else f"not needed on a {jax.default_backend()}"
     return Finding("kernels", problem or summary, good=problem is None)
 
 
@@ -119,7 +118,7 @@ def _check(
 
 
 def reference_convolution(x: Wide, kernel: Wide, g: Wide, stride: int) -> tuple[Wide, Wide, Wide]:
-    """y, dx and dkernel of a convolution in float64, one tap after the other; a depthwise kernel has one input channel."""
+    """y, dx and dkernel of a convolution in float64, tap by tap; a depthwise kernel has one input channel."""
     k, p, depthwise = kernel.shape[0], kernel.shape[0] // 2, kernel.shape[2] == 1
     padded = np.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
     y, dpadded, dkernel = np.zeros_like(g), np.zeros_like(padded), np.zeros_like(kernel)

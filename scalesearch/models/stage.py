@@ -13,7 +13,8 @@ from jaxtyping import Array, Float
 
 from scalesearch.models.blocks import block_of
 from scalesearch.models.ops.base import Maps, Operations
-from scalesearch.scaling.architecture import Activation, StageSpec
+from scalesearch.scaling.architecture import Activation
+from scalesearch.scaling.stage import StageSpec
 
 Step = Callable[[Maps, tuple[Any, Any]], tuple[Maps, Any]]
 

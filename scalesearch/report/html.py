@@ -1,113 +1,111 @@
-"""The report: one self-contained HTML file with the answer, what it rests on, and the figures."""
+"""The report: one HTML file that needs no network, with the answer, what it rests on, and the figures."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from html import escape
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
+from typing import Any
 
+import jinja2
 import pandas as pd
 import plotly.graph_objects as go
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from scalesearch.analysis.choice import Choice
 from scalesearch.analysis.metrics import metric_of
+from scalesearch.analysis.outcome import Outcome
 from scalesearch.analysis.schedule import warning
+from scalesearch.analysis.signal import Signal
+from scalesearch.analysis.surfaces.base import Surface
+from scalesearch.analysis.tables import finished_candidates, seeds_note
 from scalesearch.analysis.validation import Validation
 from scalesearch.report.figures import candidates as figures
 from scalesearch.report.figures.cost import COSTS
-from scalesearch.report.figures.style import DARK, short_name
-from scalesearch.report.tables import (
-    candidates_table,
-    facts_table,
-    family_table,
-    fit_tables,
-    schedule_table,
-    validation_table,
-)
-from scalesearch.results.records import DONE, FAILED, PRUNED, TrialRecord
+from scalesearch.report.figures.style import DARK
+from scalesearch.report.views import networks, results
+from scalesearch.report.views.results import short_name
+from scalesearch.results.records import DONE, FAILED, PRUNED
 from scalesearch.runtime.text import plural
-from scalesearch.scaling.family import ScalingRule, rounding_note
-from scalesearch.study.sections import Study
+from scalesearch.scaling.family import rounding_note
+from scalesearch.scaling.rule import ScalingRule
 
 # No address may be loaded, whatever a name in the page says.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+# Candidates of a level in the table.
+ROWS = 50
 
-# Identifier of a section, its heading, what it holds.
-Section = tuple[str, str, str]
+# The columns of the report's tables, in order.
+LEADERBOARD = (
+    "rank", "phi", "val_loss", "val_loss_sd", "val_accuracy", "val_accuracy_sd", "chance", "alpha", "beta", "gamma",
+    "blocks", "widths", "pixels", "real_cost", "params", "seconds",
+)  # fmt: skip
+FAMILY = (
+    "phi", "depth_times", "width_times", "resolution_times", "blocks", "widths", "pixels", "macs", "nominal",
+    "real_cost", "params", "activations",
+)  # fmt: skip
+
+# What the page's template lays out: the kind of a block (a macro, or the class of a paragraph) and what it holds.
+Block = tuple[str, Any]
+Section = dict[str, Any]
 
 
-def render(
-    *,
-    study: Study,
-    states: Mapping[str, int],
-    rule: ScalingRule | None,
-    choice: Choice | None,
-    trials: pd.DataFrame,
-    candidates: pd.DataFrame,
-    records: Sequence[TrialRecord],
-    validations: Sequence[Validation],
-    schedule: pd.DataFrame,
-) -> str:
-    """The report of `study` as a page, finished or not; every string that comes from outside is escaped.
+def template(name: str) -> jinja2.Template:
+    """A template of this package; it escapes every value that is not marked as safe."""
+    loader = jinja2.PackageLoader("scalesearch.report")
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template(name)
 
-    `states` counts trials waiting, running, complete and failed. `rule` and `choice` are None where no candidate
-    finished. `trials` and `candidates` have the columns of `tables.TABLES`; `schedule` has
-    `analysis.schedule.COLUMNS`, a row a shorter schedule.
+
+def render(outcome: Outcome, validations: Sequence[Validation] = ()) -> str:
+    """The report of `outcome` as a page, finished or not.
+
+    Args:
+        outcome: what the records say; without a finished candidate the page says so and has no figure.
+        validations: the rule against its rivals, by φ.
     """
-    facts = {
-        **({"trials": dict(states)} if rule is None else {k: v for k, v in rule.provenance.items() if k != "chances"}),
-        "data": study.data.model_dump(mode="json"),
-        "training": study.training.model_dump(mode="json"),
-        "rounding": dataclasses.asdict(study.resolved_baseline().rounding),
-    }
-    head = [f"<h1>{escape(study.name)}</h1>", _paragraph(_subtitle(study, candidates), "soft"), _progress(states)]
+    rule, choice = (outcome.rule, outcome.choice) if outcome.has_result else (None, None)
+    head: list[Block] = [("soft", _subtitle(outcome)), ("verdict", _progress(outcome))]
     sections: list[Section] = []
     if rule is None or choice is None:
-        head += [_paragraph("No candidate has finished: there is nothing to choose from, and no figure.", "answer")]
-        head += [_failures(candidates)]
+        head.append(("answer", "No candidate has finished: there is nothing to choose from, and no figure."))
+        head.append(("failures", _failures(outcome.candidates)))
     else:
-        head += _answer(rule, choice, warning(schedule))
-        head += [_figure(figures.triangle(candidates, choice, study.metric, study.budget), "triangle")]
-        sections += _sections(rule, choice, trials, candidates, records, validations, schedule)
-    sections += [("provenance", "Provenance", facts_table("What it was made with", facts))]
-    return _page(study.name, head, sections)
-
-
-def _page(name: str, head: Sequence[str], sections: Sequence[Section]) -> str:
-    links = "".join(f'<li><a href="#{key}">{escape(title)}</a></li>' for key, title, _ in sections)
-    contents = f'<nav aria-label="Contents"><ul>{links}</ul></nav>\n' if len(sections) > 1 else ""
-    body = "\n".join(f'<h2 id="{key}">{escape(title)}</h2>\n{content}' for key, title, content in sections)
-    own = files("scalesearch.report")
-    style, script = (own.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    plotly = ("<script>", get_plotlyjs(), "</script>\n") if 'class="plot"' in "".join([*head, body]) else ()
-    parts = (  # joined once: plotly's script takes nine megabytes
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n',
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
-        f"<title>{escape(name)}: scalesearch</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n",
-        "\n".join(part for part in head if part),
-        f"\n{contents}{body}\n</main>\n",
-        f'<script type="application/json" id="dark">{json.dumps(dict(DARK))}</script>\n',
-        *plotly,
-        f"<script>\n{script}</script>\n</body>\n</html>\n",
+        head += _answer(rule, choice, warning(outcome.schedule))
+        triangle = figures.triangle(outcome.candidates, choice, outcome.study.metric, outcome.study.budget)
+        head.append(("figure", _figure(triangle, "triangle")))
+        sections += _sections(outcome, validations)
+    sections.append(_section("provenance", "Provenance", ("facts", _provenance(outcome, rule))))
+    resources = files("scalesearch.report")
+    style, script = (Markup(resources.joinpath(file).read_text(encoding="utf-8")) for file in ("page.css", "page.js"))
+    return template("page.html").render(
+        name=outcome.study.name,
+        policy=_POLICY,
+        head=head,
+        sections=sections,
+        style=style,
+        script=script,
+        dark=dict(DARK),
+        plotly=Markup(get_plotlyjs()) if rule else "",  # nearly all of the page's bytes
     )
-    return "".join(parts)
 
 
-def _answer(rule: ScalingRule, choice: Choice, doubt: str) -> list[str]:
-    notes: tuple[str, ...] = ()
-    if choice.surface is not None:
-        notes = (choice.surface.model_note, choice.surface.covariate_note)
-    told = " ".join(f"{note[0].upper()}{note[1:]}." for note in notes if note)
+def _section(key: str, title: str, *blocks: Block) -> Section:
+    return {"id": key, "title": title, "blocks": blocks}
+
+
+def _answer(rule: ScalingRule, choice: Choice, doubt: str) -> list[Block]:
+    notes = (choice.surface.model_note, choice.surface.covariate_note) if choice.surface else ()
+    sentences = [choice.basis, *(f"{note[0].upper()}{note[1:]}." for note in notes if note)]
     return [
-        _paragraph(answer(rule, choice), "answer"),
-        _paragraph(choice.signal.verdict, "verdict resolved" if rule.resolved else "verdict"),
-        _paragraph(doubt, "verdict"),
-        _paragraph(f"{choice.basis} {told}", "soft"),
-        _paragraph(choice.certainty),
+        ("answer", answer(rule, choice)),
+        ("verdict resolved" if rule.resolved else "verdict", choice.signal.verdict),
+        ("verdict", doubt),
+        ("soft", " ".join(sentences)),
+        ("plain", choice.certainty),
     ]
 
 
@@ -121,77 +119,114 @@ def answer(rule: ScalingRule, choice: Choice) -> str:
     )
 
 
-def _sections(
-    rule: ScalingRule,
-    choice: Choice,
-    trials: pd.DataFrame,
-    candidates: pd.DataFrame,
-    records: Sequence[TrialRecord],
-    validations: Sequence[Validation],
-    schedule: pd.DataFrame,
-) -> Iterator[Section]:
+def _sections(outcome: Outcome, validations: Sequence[Validation]) -> Iterator[Section]:
     """What a rule rests on, and what it gives."""
-    metric = rule.metric
-    yield "family", "The family", _paragraph(rounding_note(rule), "soft") + family_table(rule)
+    metric, candidates, choice = outcome.study.metric, outcome.candidates, outcome.choice
+    members = networks.family(outcome.family()).select(*FAMILY)
+    yield _section("family", "The family", ("soft", rounding_note(outcome.rule)), ("table", members))
+
+    # The validations: all in one chart if there are several, then one after the other.
     if len(validations) > 1:
-        tables = {one.phi: one.table for one in validations}
-        content = _figure(figures.validation_over_macs(tables, metric), "validation-over-macs")
-        yield "growth", "Growing the baseline", content
+        chart = figures.validation_over_macs({one.phi: one.table for one in validations}, metric)
+        yield _section("growth", "Growing the baseline", ("figure", _figure(chart, "validation-over-macs")))
     for one in validations:
-        content = _figure(figures.validation(one.table, one.phi, metric), f"validation-{one.phi:g}")
-        told = _paragraph(one.verdict) + _paragraph(one.reading, "soft")
-        content = f"{told}{content}{validation_table(one.phi, one.table, metric)}"
-        yield f"validation-at-{one.phi:g}", f"Validation at φ = {one.phi:g}, on the test split", content
-    content = _figure(figures.leaderboard(candidates, trials, metric), "leaderboard")
-    yield "candidates", "Candidates", content + candidates_table(candidates) + _failures(candidates)
+        yield _section(
+            f"validation-at-{one.phi:g}",
+            f"Validation at φ = {one.phi:g}, on the test split",
+            ("plain", one.verdict),
+            ("soft", one.reading),
+            ("figure", _figure(figures.validation(one.table, one.phi, metric), f"validation-{one.phi:g}")),
+            ("table", results.validation(one, metric)),
+        )
+
+    # The candidates and what the choice rests on.
+    shown = results.leaderboard(candidates, ROWS).select(*LEADERBOARD)
+    yield _section(
+        "candidates",
+        "Candidates",
+        ("figure", _figure(figures.leaderboard(candidates, outcome.trials, metric), "leaderboard")),
+        ("table", shown),
+        ("soft", " ".join((shown.meanings, *shown.notes, seeds_note(candidates)))),
+        ("failures", _failures(candidates)),
+    )
     if choice.surface is not None:
-        yield "fit", "How well the surface fits", fit_tables(choice.surface, choice.signal, candidates)
-    if len(schedule):
-        yield "schedule", "Shorter schedules", _paragraph(warning(schedule)) + schedule_table(schedule)
-    content = _figure(figures.error_distribution(candidates), "errors")
-    yield "training", "Training", _figure(figures.learning_curves(records, metric), "curves") + content
-    over = "".join(_figure(figures.accuracy_over(candidates, column), f"over-{column}") for column in COSTS)
-    content = _figure(figures.cost(candidates, rule.budget), "cost")
-    yield "cost", "Cost", f'<div class="grid">{over}</div>{content}'
+        yield _section("fit", "How well the surface fits", *_fit(choice.surface, choice.signal, candidates))
+    if len(outcome.schedule):
+        table = results.schedule(outcome.schedule)
+        yield _section("schedule", "Shorter schedules", ("plain", warning(outcome.schedule)), ("table", table))
+
+    # Training and cost.
+    yield _section(
+        "training",
+        "Training",
+        ("figure", _figure(figures.learning_curves(outcome.records, metric), "curves")),
+        ("figure", _figure(figures.error_distribution(candidates), "errors")),
+    )
+    yield _section(
+        "cost",
+        "Cost",
+        ("grid", [_figure(figures.accuracy_over(candidates, column), f"over-{column}") for column in COSTS]),
+        ("figure", _figure(figures.cost(candidates, outcome.study.budget), "cost")),
+    )
 
 
-def _paragraph(text: str, kind: str = "plain") -> str:
-    return f'<p class="{kind}">{escape(text)}</p>' if text.strip() else ""
+def _fit(surface: Surface, signal: Signal, candidates: pd.DataFrame) -> Iterator[Block]:
+    """How far the surface can be trusted."""
+    seed_sd, p = (
+        "unknown" if value is None else format(value, form)
+        for value, form in ((signal.seed_sd, ".4g"), (signal.lack_of_fit_p, ".3f"))
+    )
+    sentences = (
+        f"The errors below assume that one seed's result deviates from the surface by {surface.residual_sd:.4g} (sd, "
+        f"{surface.residual_df:,.0f} degrees of freedom); from its candidate's mean it deviates by {seed_sd}. "
+        f"If the surface were exact, candidates would deviate from it this far with p = {p}. "
+        "The quadratic model is taken unless another model that can have its optimum inside the triangle predicts "
+        "better by two standard errors. The linear model, whose optimum is always a corner, is listed for comparison."
+    )
+    yield "plain", sentences
+    yield "table", results.surface_errors(surface)
+    yield "table", dataclasses.replace(results.surface(surface), caption=f"{surface.model} surface")
+    yield "table", results.influential(surface, finished_candidates(candidates, surface.metric))
 
 
-def _subtitle(study: Study, candidates: pd.DataFrame) -> str:
-    counts = {status: int(candidates["status"].eq(status).sum()) for status in (DONE, PRUNED, FAILED)}
-    seeds = f"{'up to ' if study.race else ''}{study.seeds} {'seed' if study.seeds == 1 else 'seeds'} each"
+def _provenance(outcome: Outcome, rule: ScalingRule | None) -> Any:
+    study = outcome.study
+    made = {"trials": outcome.states} if rule is None else {k: v for k, v in rule.provenance.items() if k != "chances"}
+    settings = {
+        "data": study.data.model_dump(mode="json"),
+        "training": study.training.model_dump(mode="json"),
+        "rounding": dataclasses.asdict(study.resolved_baseline().rounding),
+    }
+    return results.facts("What it was made with", {**made, **settings})
+
+
+def _subtitle(outcome: Outcome) -> str:
+    study, status = outcome.study, outcome.candidates["status"]
+    counts = {name: int(status.eq(name).sum()) for name in (DONE, PRUNED, FAILED)}
+    seeds = f"{'up to ' if study.race else ''}{plural(study.seeds, 'seed')} each"
     trained = plural(counts.pop(DONE), "candidate")
-    told = f"{study.baseline.name}, budget {study.budget:g}×, {metric_of(study.metric).label}, {trained}, {seeds}"
-    return ", ".join([told, *(f"{count} {status}" for status, count in counts.items() if count)])
+    parts = (study.baseline.name, f"budget {study.budget:g}×", metric_of(study.metric).label, trained, seeds)
+    return ", ".join([*parts, *(f"{count} {name}" for name, count in counts.items() if count)])
 
 
-def _progress(states: Mapping[str, int]) -> str:
-    """How far a study is that has trials left; empty for one that is done."""
-    if not states["waiting"] + states["running"]:
+def _progress(outcome: Outcome) -> str:
+    """How far an unfinished study is; empty for a finished one."""
+    if not outcome.trials_left:
         return ""
+    states = outcome.states
     shown = ("complete", *["pruned"] * bool(states["pruned"]), "failed", "running", "waiting")
-    told = ", ".join(f"{states[state]} {state}" for state in shown)
-    return _paragraph(f"Not finished: of {sum(states.values())} trials {told}. What follows may change.", "verdict")
+    counts = ", ".join(f"{states[state]} {state}" for state in shown)
+    return f"Not finished: of {sum(states.values())} trials {counts}. What follows may change."
 
 
-def _failures(candidates: pd.DataFrame) -> str:
+def _failures(candidates: pd.DataFrame) -> list[str]:
     failed = candidates[candidates["status"].eq(FAILED)]
-    lines = (f"<li>{escape(short_name(row))}: {escape(row['failure'])}</li>" for row in failed.to_dict("records"))
-    return f"<p>Failed, and left out of the choice:</p><ul>{''.join(lines)}</ul>" if len(failed) else ""
+    return [f"{short_name(row)}: {row['failure']}" for row in failed.to_dict("records")]
 
 
-def _figure(figure: go.Figure, name: str) -> str:
-    """The figure as JSON that page.js draws; its title as a caption of the page, which wraps on a narrow screen.
-
-    plotly escapes what could end the script element.
-    """
+def _figure(figure: go.Figure, name: str) -> dict[str, Any]:
+    """A figure for page.js. Its title moves to the page; plotly's JSON has no character that could end the script."""
     title, alt = figure.layout.title.text, figure.layout.meta["alt"]
     margin = figure.layout.margin.t - 40
     figure.update_layout(title_text=None, margin_t=margin, height=figure.layout.height - 40, template="none")
-    return (
-        f'<figure class="figure"><figcaption>{escape(title)}</figcaption>'
-        f'<div class="plot" id="figure-{name}" role="img" aria-label="{escape(alt)}"></div>'
-        f'<script type="application/json">{figure.to_json()}</script></figure>\n'
-    )
+    return {"name": name, "title": title, "alt": alt, "json": Markup(figure.to_json())}

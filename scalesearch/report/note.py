@@ -3,58 +3,49 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 import plotly.graph_objects as go
 
-from scalesearch.analysis.choice import Choice
-from scalesearch.report.html import answer
-from scalesearch.report.tables import LEADERBOARD, leaderboard
-from scalesearch.scaling.family import REPORTED_PHIS, Family, ScalingRule, family, rounding_note
+from scalesearch.analysis.outcome import Outcome
+from scalesearch.analysis.validation import Validation
+from scalesearch.report.html import FAMILY, LEADERBOARD, answer
+from scalesearch.report.views import networks, results
+from scalesearch.report.views.table import Table
+from scalesearch.scaling.family import rounding_note
 
+# Candidates of a level.
 ROWS = 10
-# Points a side of a surface: a study keeps a figure in pieces of two thousand characters, each a write.
+# Points a side of a surface: a study stores a figure in pieces of two thousand characters, each a write.
 _STEPS = 54
 # Of a card of the dashboard: its height in pixels, and how many characters its width holds.
 _HEIGHT, _TITLE = 480, 45
 
 
-def note(
-    *,
-    name: str,
-    rule: ScalingRule,
-    choice: Choice,
-    candidates: pd.DataFrame,
-    verdicts: Mapping[float, str],
-    warning: str,
-) -> str:
-    """The answer, how sure it is, the best candidates and the family.
-
-    `verdicts` are those of validations, by φ; `warning` is what the rungs say against the rule, if anything.
-    `candidates` has `tables.CANDIDATE_COLUMNS`.
-    """
-    best, left = leaderboard(candidates, ROWS)
-    parts = [
-        f"# {name}",
+def note(outcome: Outcome, validations: Sequence[Validation] = ()) -> str:
+    """The answer, how sure it is, the best candidates and the family, as markdown; `outcome` must have a result."""
+    choice, rule = outcome.choice, outcome.rule
+    leaderboard = results.leaderboard(outcome.candidates, ROWS).select(*LEADERBOARD)
+    parts = (
+        f"# {outcome.study.name}",
         f"**{answer(rule, choice)}**",
         choice.signal.verdict,
         f"{choice.basis} {choice.certainty}",
-        *([warning] if warning else []),
-        *(f"Validation at φ = {phi:g}: {verdict}" for phi, verdict in verdicts.items()),
-        "## Candidates, best first",
-        _table(LEADERBOARD, best),
-        *([f"{left} more in candidates.csv."] if left else []),
+        outcome.schedule_warning,
+        *(f"Validation at φ = {one.phi:g}: {one.verdict}" for one in validations),
+        f"## {leaderboard.caption}",
+        _markdown(leaderboard),
+        " ".join((leaderboard.meanings, *leaderboard.notes)),
         "## Family",
-        _table(Family.HEADER, family(rule, REPORTED_PHIS).rows),
+        _markdown(networks.family(outcome.family()).select(*FAMILY)),
         rounding_note(rule),
-    ]
-    return "\n\n".join(parts)
+    )
+    return "\n\n".join(part for part in parts if part)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = (header, ["---"] * len(header), *rows)
+def _markdown(table: Table) -> str:
+    lines = (table.headings, ["---"] * len(table.headings), *table.rows)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 

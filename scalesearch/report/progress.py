@@ -1,97 +1,166 @@
-"""Progress of a search on stderr: a bar with the time left and a live leaderboard, or a line a trial."""
+"""Progress of a search: a bar with the time left and the leaders, or a line a trial. Terminals, notebooks, pipes."""
 
 from __future__ import annotations
 
-import heapq
-import sys
+import io
+import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
 
-from scalesearch.report.terminal import duration, failure, multipliers, network, table
+from scalesearch.report.layout import fit, render
+from scalesearch.report.views.results import leaders
+from scalesearch.report.views.table import Table, duration, network, trial_result
 from scalesearch.results.records import FAILED, PRUNED, TrialRecord, merged_records
 from scalesearch.runtime.text import plural
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.study.sections import Study
+from scalesearch.search.events import EpochEnded, Event, Message, SearchStarted, TrialsEnded, Waiting
 
 LEADERS = 5
-_PREDICTED_TRIALS = 2
+_REFRESHES = 4  # a second
+_CELL_WIDTH = 100
+_PREFORMATTED = '<pre style="line-height: normal; font-family: monospace">{code}</pre>'
+PREDICTED_TRIALS = 2
+"""The prediction counts as much as so many trials: the first trials include start-up, and others are under way."""
 
 
-class SearchProgress:
-    """Shows how far a search is, and what leads.
+class Progress:
+    """Draws the events of a search on standard error. A context manager; call it with each event.
 
-    On a terminal a live display; otherwise one line for each trial that ends. A context manager.
+    On a terminal or in a notebook a live display; otherwise one line for each trial that ends.
+
+    Args:
+        console: where to draw; standard error if None.
+        clock: seconds that rise steadily.
     """
 
-    def __init__(
-        self,
-        study: Study,
-        trials: int,
-        predicted_seconds: float | None,
-        records: Sequence[TrialRecord],
-        label: str = "",
-        later_seconds: float = 0.0,
-        measured: str = "",
-    ) -> None:
-        """`label` tells this search from others of the study, which will take `later_seconds` after it.
-
-        `measured` is what to call the metric where it is not the study's own.
-        """
-        self._measured = measured or study.metric
-        self._study, self._trials, self._predicted = study, trials, predicted_seconds
-        self._label, self._later = label, later_seconds
-        self._merged: dict[ArchitectureSpec, TrialRecord] = {}  # one a candidate
-        self._ended = Counter[str]()  # by status
-        for record in records:
-            self._add(record)
-        self._begun, self._fraction = self._done, 0.0
-        self._started = time.monotonic()
-        self._console = Console(stderr=True, highlight=False)
-        self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"), console=self._console
-        )
-        self._task = self._bar.add_task("", total=trials, left="")
-        self._live = Live(console=self._console, refresh_per_second=4, transient=True)
-        self._leaders = self._leaderboard()
-        self._update()
+    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console or Console(stderr=True, highlight=False)
+        self._clock = clock
+        self._search: _Search | None = None
+        self._live: Live | _Cell | None = None
+        if self._console.is_jupyter:
+            self._live = _Cell(clock)
+        elif self._console.is_terminal:
+            self._live = Live(console=self._console, refresh_per_second=_REFRESHES, transient=True)
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._console.is_terminal:
+        if self._live is not None:
             self._live.stop()
 
-    def epoch(self, part: float) -> None:
-        """Another `part` of the trial at hand is done."""
-        self._fraction += part
-        self._update()
+    def __call__(self, event: Event) -> None:
+        """Draws what `event` changes."""
+        match event:
+            case SearchStarted():
+                self._search = _Search(event, self._clock)
+            case Message(text=text):
+                self._print(text)
+            case TrialsEnded(records=records) if self._search is not None:
+                self._search.end_trials(event)
+                if self._live is None:
+                    for record in records:
+                        self._print(self._search.line(record))
+            case EpochEnded() if self._search is not None:
+                self._search.waiting = 0
+                self._search.fractions[event.worker] = event.done
+            case Waiting() if self._search is not None:
+                self._search.waiting = event.running
+            case _:
+                pass
+        if self._live is not None and self._search is not None:
+            self._live.start()
+            self._live.update(self.picture())
 
-    def seen(self, records: Sequence[TrialRecord], trials: int) -> None:
-        """Between trials: these `records` of any worker are new, of `trials` in all."""
-        self._fraction, self._trials = 0.0, trials
-        for record in records:
+    def picture(self) -> RenderableType:
+        """The bar, the leaders, and how many trials were pruned or failed."""
+        return "" if self._search is None else self._search.render(self._console.width)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Predicted time until the searches end; None while it is not known."""
+        return None if self._search is None else self._search.seconds_left()
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True, markup=False)
+
+
+class _Cell:
+    """A picture in the output of a notebook's cell that is replaced by the next one. Needs no widgets."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._handle: Any = None
+        self._picture: RenderableType = ""
+        self._drawn = -math.inf
+
+    def start(self) -> None:
+        """Shows an empty picture, once."""
+        if self._handle is None:
+            from IPython.display import display
+
+            self._handle = display(_as_html(""), display_id=True)  # type: ignore[no-untyped-call]  # IPython has no types here
+
+    def update(self, picture: RenderableType) -> None:
+        """Shows `picture`, unless another was shown just before."""
+        self._picture = picture
+        if self._clock() - self._drawn >= 1 / _REFRESHES:
+            self.stop()
+
+    def stop(self) -> None:
+        """Shows the last picture; it stays in the notebook."""
+        if self._handle is not None:
+            self._drawn = self._clock()
+            self._handle.update(_as_html(self._picture))
+
+
+def _as_html(picture: RenderableType) -> Any:
+    from IPython.display import HTML
+
+    console = Console(record=True, file=io.StringIO(), width=_CELL_WIDTH, force_jupyter=False, highlight=False)
+    console.print(picture)
+    page = console.export_html(inline_styles=True, code_format=_PREFORMATTED)
+    return HTML(page)  # type: ignore[no-untyped-call]  # IPython has no types here
+
+
+class _Search:
+    """How far one search is."""
+
+    def __init__(self, started: SearchStarted, clock: Callable[[], float]) -> None:
+        self._started, self._clock = started, clock
+        self._trials = started.trials
+        self._merged: dict[ArchitectureSpec, TrialRecord] = {}  # one for each candidate
+        self._ended = Counter[str]()  # by status
+        self._lines_printed = 0
+        self.fractions: dict[int, float] = {}
+        """Of each worker's current trial, the fraction that is trained."""
+        self.waiting = 0
+        """Trials that others hold while nothing is left to start here."""
+        for record in started.records:
             self._add(record)
-            if not self._console.is_terminal:
-                self._line(record)
-        if records:
-            self._leaders = self._leaderboard()
-        self._update()
+        self._resumed_at, self._started_at = self._done, clock()
+        self._bar = Bar(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"))
+        self._task = self._bar.add_task("", total=started.trials, left="")
+        self._leaders = self._best()
 
-    def waiting(self, running: int) -> None:
-        """Nothing is left to start, but other workers, or ones that died, still hold `running` trials."""
-        self._update(f"waiting for {plural(running, 'trial')} elsewhere")
+    def end_trials(self, event: TrialsEnded) -> None:
+        """Counts trials that ended."""
+        self._lines_printed = self._done
+        self._trials = event.trials
+        for record in event.records:
+            self._add(record)
+        self._leaders = self._best()
 
     def _add(self, record: TrialRecord) -> None:
         spec = record.candidate.spec
@@ -103,59 +172,47 @@ class SearchProgress:
     def _done(self) -> int:
         return self._ended.total()
 
-    def seconds_left(self) -> float | None:
-        """At the pace since the start (all candidates cost the same macs), and what was predicted.
+    @property
+    def _done_with_fractions(self) -> float:
+        return min(self._done + sum(self.fractions.values()), float(self._trials))
 
-        The prediction counts as much as `_PREDICTED_TRIALS` trials: the first ones say little, with start-up in them
-        and others under way.
-        """
-        done = self._done + self._fraction
-        gained, left = done - self._begun, max(0.0, self._trials - done)
-        seconds = time.monotonic() - self._started
-        if self._predicted is not None:
-            seconds += _PREDICTED_TRIALS * self._predicted / self._trials
-            gained += _PREDICTED_TRIALS
-        return left * seconds / gained + self._later if gained > 0 else None
+    def seconds_left(self) -> float | None:
+        """By the pace since the start (all candidates cost the same) and by what was predicted."""
+        done = self._done_with_fractions
+        gained, left = done - self._resumed_at, max(0.0, self._trials - done)
+        seconds = self._clock() - self._started_at
+        if self._started.predicted_seconds is not None:
+            seconds += PREDICTED_TRIALS * self._started.predicted_seconds / self._trials
+            gained += PREDICTED_TRIALS
+        return left * seconds / gained + self._started.later_seconds if gained > 0 else None
 
     def _left(self) -> str:
         seconds = self.seconds_left()
         return "time left not known yet" if seconds is None else f"{duration(seconds)} left"
 
-    def _update(self, doing: str = "") -> None:
-        done = self._done
+    def line(self, record: TrialRecord) -> str:
+        """A trial that ended, as one line of a log."""
+        self._lines_printed += 1
+        place = f"{self._started.label}[{self._lines_printed}/{self._trials}]"
+        result = trial_result(record, self._started.study.metric, self._started.metric)
+        return f"{place} {network(record.candidate.spec)}: {result}; {self._left()}"
+
+    def render(self, width: int) -> RenderableType:
+        """The bar, the leaders, and how many trials were pruned or failed, for a terminal of `width` columns."""
+        doing = f"trial {min(self._done + 1, self._trials)} of {self._trials}"
+        if self.waiting:
+            doing = f"waiting for {plural(self.waiting, 'trial')} elsewhere"
         self._bar.update(
             self._task,
-            description=self._label + (doing or f"trial {min(done + 1, self._trials)} of {self._trials}"),
-            completed=done + self._fraction,
+            description=self._started.label + doing,
+            total=self._trials,
+            completed=self._done_with_fractions,
             left=self._left(),
         )
-        self._live.update(Group(self._bar, *self._leaders))
-
-    def _line(self, record: TrialRecord) -> None:
-        if record.failure is not None:
-            result = failure(record.failure)
-        else:
-            result = f"{self._measured} {record.mean(self._study.metric):.4f}"
-        place = f"{self._label}[{self._done}/{self._trials}]"
-        sys.stderr.write(f"{place} {network(record.candidate.spec)}: {result}; {self._left()}\n")
-        sys.stderr.flush()
-
-    def _leaderboard(self) -> list[RenderableType]:
-        """The best candidates, and how many trials were pruned or failed; on a terminal."""
-        if not self._console.is_terminal:
-            return []
-        metric, sign = self._study.metric, 1 if self._study.metric == "val_loss" else -1
-        good = (record for record in self._merged.values() if record.failure is None)
-        rows = [
-            {
-                "": str(place),
-                **multipliers(record.candidate.coefficients),
-                self._measured: f"{record.mean(metric):.4f}",
-                "network": network(record.candidate.spec),
-            }
-            for place, record in enumerate(
-                heapq.nsmallest(LEADERS, good, key=lambda record: sign * record.mean(metric)), start=1
-            )
-        ]
         notes = [f"{self._ended[status]} {status}" for status in (PRUNED, FAILED) if self._ended[status]]
-        return [*([table(rows, self._console.width, ())] if rows else []), *notes]
+        tables = [render(fit(self._leaders, width), width)] if self._leaders.rows else []
+        return Group(self._bar, *tables, *notes)
+
+    def _best(self) -> Table:
+        """The best candidates so far."""
+        return leaders(self._merged.values(), self._started.study.metric, self._started.metric, LEADERS)

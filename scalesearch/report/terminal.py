@@ -1,347 +1,271 @@
-"""What a person sees: tables and sentences on stdout."""
+"""The screens of the command line: sentences and tables on standard output."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
-from scalesearch.analysis.metrics import chance_text
-from scalesearch.results.records import DONE, FAILED, Failure
-from scalesearch.runtime.text import plural
+from scalesearch.baselines.efficientnet import Published
+from scalesearch.report.layout import fit, render
+from scalesearch.report.views import networks, results
+from scalesearch.report.views.table import SHARE_KEYS, Table, duration, multipliers, network, quantity
+from scalesearch.results.records import FAILED
+from scalesearch.runtime.text import percent, plural
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.cost.count import Complexity
-from scalesearch.scaling.family import FamilyMember, ScalingRule, rounding_note
-from scalesearch.scaling.feasible import Candidate
-from scalesearch.scaling.simplex import NAMES
-from scalesearch.search.plan.design import Plan, halvings, planned_size, reaching
+from scalesearch.scaling.explain import Explanation
+from scalesearch.scaling.family import FamilyMember, rounding_note
+from scalesearch.search.plan.design import Plan, halvings, planned_size, tolerance_for_corners
 from scalesearch.search.plan.parts import Part
 from scalesearch.search.plan.timing import DEVICE, predicted_seconds
 from scalesearch.study.sections import Study
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from scalesearch.analysis.outcome import Outcome
     from scalesearch.analysis.validation import Validation
-    from scalesearch.results.load import Run
 
+# Candidates that `status` lists.
 LEADERS = 5
-_COLUMNS = (
-    "± seed: standard deviation of the seeds. best?: chance of being the best, in brackets where the seeds rule it out."
-)
-# Columns of a terminal below which tables leave out what the others imply.
-WIDE = 105
+# Width of the tables in a file or a pipe.
+_WIDTH_OF_FILES = 140
+_PENDING = "yellow"
+
+# The columns of each table on a terminal, in order.
+_MULTIPLIERS = ("alpha", "beta", "gamma")
+_RESULTS = ("val_loss", "val_loss_sd", "val_accuracy", "chance")
+LEADERBOARD = ("rank", "phi", *_MULTIPLIERS, *SHARE_KEYS, "real_cost", *_RESULTS, "network")
+PLAN = (*_MULTIPLIERS, *SHARE_KEYS, "nominal", "real_cost", "macs_short", "params_short", "network")
+FAMILY = (
+    "phi", "depth_times", "width_times", "resolution_times", "nominal", "real_cost", "macs_short", "params_short",
+    "network",
+)  # fmt: skip
 
 
 def console() -> Console:
-    """Standard output; wide enough for the tables where it is no terminal."""
+    """Standard output; wide enough for the tables if it is no terminal."""
     out = Console(highlight=False)
-    return out if out.is_terminal else Console(highlight=False, width=140)
+    return out if out.is_terminal else Console(highlight=False, width=_WIDTH_OF_FILES)
 
 
-def quantity(value: float) -> str:
-    """A count with three digits and its unit: 385.8 M."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:.4g} {unit}"
-    return f"{value:g}"
+class _Screen:
+    """Prints sentences and tables; no text is read as markup."""
 
+    def __init__(self) -> None:
+        self._console = console()
 
-def duration(seconds: float) -> str:
-    """Seconds in words: 42 s, 5 min, 3.2 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+    def say(self, text: str, style: str | None = None) -> None:
+        """A sentence: a terminal wraps it between words, a file gets it as one line."""
+        if text:
+            self._console.print(text, style=style, markup=False, soft_wrap=not self._console.is_terminal)
 
+    def title(self, title: str, rest: str = "") -> None:
+        """The heading of what follows, below an empty line."""
+        self._console.print(f"\n[bold]{title}[/]{rest}", soft_wrap=not self._console.is_terminal)
 
-def network(spec: ArchitectureSpec) -> str:
-    """A network in one line: depths, stage widths, resolution."""
-    depths = "-".join(map(str, spec.depths))
-    widths = "-".join(str(stage.width) for stage in spec.stages)
-    return f"{depths} × {widths} at {spec.resolution} px"
-
-
-def failure(why: Failure) -> str:
-    """Why a trial has no result, in one line."""
-    return f"pruned {why.reason}" if why.kind == "pruned" else f"failed ({why.kind}: {why.reason})"
-
-
-def _describe(made: Plan) -> str:
-    """The baseline and its budget in one sentence."""
-    cost = made.baseline_complexity
-    return (
-        f"{made.baseline.name}: {quantity(cost.macs)} macs, {quantity(cost.params)} parameters, "
-        f"{quantity(cost.activations)} activations; {network(made.baseline.spec)}"
-    )
+    def table(self, table: Table) -> None:
+        """A table without its caption and notes, and what its headings mean; nothing if it has no rows."""
+        if table.rows:
+            table = fit(table, self._console.width)
+            self._console.print(render(table, self._console.width))
+            self.say(table.meanings)
 
 
 def show_plan_head(parts: Sequence[tuple[Part, Plan]]) -> None:
-    """The baseline, and two sentences a search of the study."""
-    out = console()
-    out.print(_describe(parts[0][1]), soft_wrap=True)
-    for part, made in parts:
-        if part.label:
-            out.print(f"[bold]{part.label}[/]")
-        for sentence in (_counts(part.study, made), _time(part.study, made)):
-            out.print(sentence, soft_wrap=True)
-        if corners := "" if part.rung else _corners(part.study, made):
-            out.print(corners, soft_wrap=True)
+    """The baseline, and for each search of the study what it would train and how long that takes."""
+    screen, plan = _Screen(), parts[0][1]
+    cost = plan.baseline_complexity
+    screen.say(
+        f"{plan.baseline.name}: {quantity(cost.macs)} macs, {quantity(cost.params)} parameters, "
+        f"{quantity(cost.activations)} activations; {network(plan.baseline.spec)}"
+    )
+    for part, plan in parts:
+        screen.say(part.label, "bold")
+        screen.say(_counts(part.study, plan))
+        screen.say(_trainings(part.study, plan))
+        if not part.rung:
+            screen.say(_unreached(part.study, plan))
 
 
 def show_plan(parts: Sequence[tuple[Part, Plan]]) -> None:
     """The plan, and the candidates of each level as a table."""
     show_plan_head(parts)
-    out = console()
-    out.print("nominal: α·β²·γ² as asked for, before rounding; all else: of the network as it is")
-    for part, made in parts:
-        if made.trials and not part.rung:
-            candidates = [trial.candidate for trial in made.trials]
-            out.print(_candidates_table(candidates, part.study.design.nominal, out.width))
+    screen = _Screen()
+    screen.say("nominal: α·β²·γ² before rounding. All other columns describe the rounded network.")
+    for part, plan in parts:
+        if not part.rung:
+            candidates = (trial.candidate for trial in plan.trials)
+            screen.table(networks.planned(candidates, part.study.design.nominal).select(*PLAN))
 
 
-def _counts(study: Study, made: Plan) -> str:
+def _counts(study: Study, plan: Plan) -> str:
     """How many networks were counted, how many cost the budget, how many would be trained."""
     if study.design.nominal:
-        back = made.feasible - len(made.trials)
+        to_baseline = plan.feasible - len(plan.trials)
         return (
-            f"{made.counted:,} grid points, {made.feasible} with a nominal product within {_percent(made.tolerance)} "
-            f"of {made.budget:g}; {len(made.distinct)} distinct networks"
-            + (f" ({back} points round back to the baseline)" if back else "")
+            f"{plan.counted:,} grid points, {plan.feasible} with a nominal product within {percent(plan.tolerance)} "
+            f"of {plan.budget:g}; {len(plan.distinct)} distinct networks"
+            + (f" ({to_baseline} points round back to the baseline)" if to_baseline else "")
         )
-    planned = f"{len(made.trials)} of them planned ({study.design.kind})" if made.trials else "chosen as it goes (tpe)"
-    sample = "" if made.counted == made.combinations else f" (a sample of {made.combinations:,})"
-    alike = f" ({made.computed:,} without resolutions of the same maps)" if made.computed < made.feasible else ""
+    planned = f"{len(plan.trials)} of them planned ({study.design.kind})" if plan.trials else "chosen as it goes (tpe)"
+    sample = "" if plan.counted == plan.combinations else f" (a sample of {plan.combinations:,})"
+    twins = f" ({plan.computed:,} without resolutions of the same maps)" if plan.computed < plan.feasible else ""
     return (
-        f"{made.counted:,} networks counted{sample}; {made.feasible:,} cost {made.budget:g} × the baseline "
-        f"within {_percent(made.tolerance)}{alike}; {planned}"
+        f"{plan.counted:,} networks counted{sample}; {plan.feasible:,} cost {plan.budget:g} × the baseline "
+        f"within {percent(plan.tolerance)}{twins}; {planned}"
     )
 
 
-def _time(study: Study, made: Plan) -> str:
+def _trainings(study: Study, plan: Plan) -> str:
     """How many trainings, and how long they should take."""
-    planned = made.distinct
     seeds = plural(study.seeds, "seed")
     if study.race and study.seeds > 1:
         seeds = f"1 to {seeds} (a race)"
-    epochs = plural(study.training.epochs, "epoch")
-    trainings = f"{plural(planned_size(study, made), 'candidate')} × {seeds} × {epochs}"
+    trainings = f"{plural(planned_size(study, plan), 'candidate')} × {seeds} × {plural(study.training.epochs, 'epoch')}"
     if study.prune:
-        trainings = f"at most {trainings}, the lesser half pruned {plural(halvings(study, made), 'time')} on the way"
-    if not planned:
+        trainings = f"at most {trainings}; the weaker half is pruned {plural(halvings(study, plan), 'time')} on the way"
+    candidates = [trial.candidate for trial in plan.distinct]
+    if not candidates:
         return trainings
-    seconds = predicted_seconds(study, [trial.candidate for trial in planned])
+    seconds = predicted_seconds(study, candidates)
     if seconds is None:
-        return f"{trainings}; no time is predicted where `data.train` is 0 (all that is left)"
+        return f"{trainings}; no time is predicted if `data.train` is 0 (all images)"
+    times = [duration(seconds)]
     if study.race:
-        once = predicted_seconds(study.model_copy(update={"seeds": 1}), [trial.candidate for trial in planned])
-        span = dict.fromkeys((duration(once or 0.0), duration(seconds)))
-        return f"{trainings}: about {' to '.join(span)} on {DEVICE}"
-    return f"{trainings}: about {duration(seconds)} on {DEVICE}"
+        once = predicted_seconds(study.model_copy(update={"seeds": 1}), candidates)
+        times.insert(0, duration(once or 0.0))
+    return f"{trainings}: about {' to '.join(dict.fromkeys(times))} on {DEVICE}"
 
 
-def _corners(study: Study, made: Plan) -> str:
-    """What a design that does not come near all corners leaves open, and how it would reach them."""
-    if not made.unreached:
+def _unreached(study: Study, plan: Plan) -> str:
+    """The corners of the triangle that no planned candidate is near, and a tolerance that would reach them."""
+    if not plan.unreached:
         return ""
-    tolerance = reaching(study, made)
+    tolerance = tolerance_for_corners(study, plan)
     cure = "no tolerance up to 0.1 changes that" if tolerance is None else f"--tolerance {tolerance:g} reaches them all"
-    corners = " or ".join(f"all {name}" for name in made.unreached)
+    corners = " or ".join(f"all {name}" for name in plan.unreached)
     return f"No candidate is near {corners}: an optimum there would be an extrapolation ({cure})"
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.3g} %"
-
-
-def _candidates_table(candidates: Sequence[Candidate], nominal: bool, width: int) -> Table:
-    """Realised multipliers and shares; in a nominal grid the multipliers of its points."""
-    rows = [
-        {
-            **multipliers(candidate.nominal if nominal else candidate.coefficients),
-            **_shares(candidate.shares.values),
-            "nominal": f"{candidate.nominal.product:.3f}×",
-            "real cost": f"{candidate.macs_ratio:.3f}×",
-            "macs": quantity(candidate.complexity.macs),
-            "params": quantity(candidate.complexity.params),
-            "network": network(candidate.spec),
-        }
-        for candidate in candidates
-    ]
-    return table(rows, width, ("depth", "width", "res.", "macs"))
-
-
-def table(rows: Sequence[Mapping[str, str]], width: int, wide_only: Collection[str]) -> Table:
-    """Rows of equal keys as a table: numbers to the right, `network` last; `wide_only` go where `width` is small."""
-    grid = Table(box=None, pad_edge=False)
-    headings = [heading for heading in rows[0] if width >= WIDE or heading not in wide_only]
-    for heading in headings:
-        grid.add_column(heading, justify="left" if heading == "network" else "right", no_wrap=heading != "network")
-    for row in rows:
-        grid.add_row(*(row[heading] for heading in headings))
-    return grid
-
-
-def multipliers(coefficients: Coefficients) -> dict[str, str]:
-    """α, β and γ as cells of a table."""
-    values = (coefficients.alpha, coefficients.beta, coefficients.gamma)
-    return {name: f"{value:.3f}" for name, value in zip("αβγ", values, strict=True)}
-
-
-def _shares(values: Sequence[float]) -> dict[str, str]:
-    return {name: f"{value:.2f}" for name, value in zip(("depth", "width", "res."), values, strict=True)}
 
 
 def show_count(name: str, spec: ArchitectureSpec, cost: Complexity, base: Complexity) -> None:
     """The cost of one network."""
-    out = console()
-    out.print(f"{name}: {network(spec)}", soft_wrap=True)
-    out.print(
+    screen = _Screen()
+    screen.say(f"{name}: {network(spec)}")
+    screen.say(
         f"macs {cost.macs:,} ({cost.macs / base.macs:.3f}× the baseline), params {cost.params:,}, "
-        f"activations {cost.activations:,}",
-        soft_wrap=True,
+        f"activations {cost.activations:,}"
     )
 
 
-def show_family(rule: ScalingRule, members: Sequence[FamilyMember]) -> None:
-    """The family as a table: multipliers, network, exact cost beside the nominal one."""
-    rows = [
-        {
-            "φ": f"{member.phi:g}",
-            "depth ×": f"{member.coefficients.alpha:.3f}",
-            "width ×": f"{member.coefficients.beta:.3f}",
-            "resolution ×": f"{member.coefficients.gamma:.3f}",
-            "nominal": f"{rule.budget**member.phi:.4g}×",
-            "real cost": f"{member.macs_ratio:.4g}×",
-            "macs": quantity(member.complexity.macs),
-            "params": quantity(member.complexity.params),
-            "network": network(member.spec),
-        }
-        for member in members
-    ]
-    out = console()
-    out.print(table(rows, out.width, ("nominal", "macs", "params")))
+def show_family(members: Iterable[FamilyMember]) -> None:
+    """The family as a table."""
+    _Screen().table(networks.family(members).select(*FAMILY))
 
 
-def show_status(run: Run) -> None:
-    """How far a run is: counts, leaders, and whether there is signal yet."""
-    out = console()
-    states = run.states
-    out.print(
-        f"{run.study.name}: {states['complete']} trials complete, "
+def show_explanation(
+    explained: Explanation, published: Sequence[Published], paragraphs: Iterable[Sequence[str]]
+) -> None:
+    """A family, what lies between its nominal and real cost, the published family if any, and `paragraphs` on them."""
+    screen = _Screen()
+    letters = ", ".join(
+        f"{letter} = {value}" for letter, value in zip("αβγ", multipliers(explained.coefficients).values(), strict=True)
+    )
+    screen.say(f"{explained.baseline.name}, {letters}", "bold")
+    members = [one.member for one in explained.members]
+    screen.table(networks.family(members).select(*FAMILY).without("params_short"))
+    screen.title("Between nominal and real cost", ": what each factor multiplies, and what was rounded")
+    screen.table(networks.explanation(explained).without("nominal", "real_cost"))
+    if published:
+        table = networks.published(published)
+        screen.title(
+            table.caption,
+            ": the φ that each multiplier is of the paper's α, β, γ; and what these give at the φ of the same "
+            "nominal cost",
+        )
+        screen.table(table)
+    for paragraph in paragraphs:
+        screen.say("\n" + " ".join(paragraph))
+
+
+def show_status(outcome: Outcome) -> None:
+    """How far a run is: counts, leaders, and whether there is a signal yet."""
+    screen, states = _Screen(), outcome.states
+    screen.say(
+        f"{outcome.study.name}: {states['complete']} trials complete, "
         + (f"{states['pruned']} pruned, " if states["pruned"] else "")
         + f"{states['failed']} failed, {states['running']} running, {states['waiting']} waiting"
     )
-    if run.has_result:
-        out.print(_leaderboard(run, LEADERS, out.width))
-        out.print(_COLUMNS, soft_wrap=True)
-        if left := states["waiting"] + states["running"]:
-            out.print(f"[yellow]So far, with {plural(left, 'more trial')} to be trained:[/]")
-        out.print(run.choice.signal.verdict, soft_wrap=True)
+    if outcome.has_result:
+        screen.table(results.leaderboard(outcome.candidates.head(LEADERS)).select(*LEADERBOARD))
+        if outcome.trials_left:
+            screen.say(f"So far, with {plural(outcome.trials_left, 'more trial')} to be trained:", _PENDING)
+        screen.say(outcome.choice.signal.verdict)
 
 
-def show_result(run: Run) -> None:
-    """The candidates, the chosen coefficients and what they rest on, the family, and where the files are."""
+def show_result(outcome: Outcome, files: Sequence[Path]) -> None:
+    """Candidates, signal, choice and family of a run, failed trials, and the `files` of its folder."""
     from scalesearch.analysis.tables import seeds_note
 
-    out = console()
-    left = run.states["waiting"] + run.states["running"]
-    if left:
-        out.print(f"[yellow]So far: {plural(left, 'more trial')} to be trained.[/]")
-    if not run.has_result:
-        out.print("No candidate finished, so nothing can be chosen.")
+    screen = _Screen()
+    if outcome.trials_left:
+        screen.say(f"So far: {plural(outcome.trials_left, 'more trial')} to be trained.", _PENDING)
+    if not outcome.has_result:
+        screen.say("No candidate finished, so nothing can be chosen.")
     else:
-        out.print("\n[bold]Candidates[/], best first")
-        out.print(_leaderboard(run, len(run.candidates), out.width))
-        out.print(_COLUMNS, soft_wrap=True)
-        if note := seeds_note(run.candidates):
-            out.print(note, soft_wrap=True)
-        rule, choice = run.rule, run.choice
-        out.print("\n[bold]Signal[/]")
-        out.print(choice.signal.verdict, soft_wrap=True)
-        out.print("\n[bold]Choice[/]")
-        depth, width, resolution = choice.shares.values
-        out.print(
-            f"depth ×{rule.alpha:.3f} (α), width ×{rule.beta:.3f} (β), resolution ×{rule.gamma:.3f} (γ): "
-            f"{depth:.0%} of the budget to depth, {width:.0%} to width, {resolution:.0%} to resolution",
-            soft_wrap=True,
+        screen.title("Candidates", ", best first")
+        screen.table(results.leaderboard(outcome.candidates).select(*LEADERBOARD))
+        screen.say(seeds_note(outcome.candidates))
+        screen.title("Signal")
+        screen.say(outcome.choice.signal.verdict)
+        _show_choice(screen, outcome)
+        if outcome.rungs:
+            _show_schedule(screen, outcome)
+        nearest = outcome.nearest
+        screen.say(
+            f"Nearest network that costs {outcome.rule.budget:g}× within {percent(outcome.study.tolerance)}: "
+            f"{network(nearest.spec)} ({nearest.cost_ratio:.3f}×)"
         )
-        out.print(choice.basis, soft_wrap=True)
-        out.print(choice.certainty, soft_wrap=True)
-        if not rule.resolved:
-            out.print("[yellow]The choice is not resolved: treat it as a guess.[/]")
-        if run.rungs:
-            _show_schedule(run)
-        near = run.nearest
-        out.print(
-            f"Nearest network that costs {rule.budget:g}× within {_percent(run.study.tolerance)}: {network(near.spec)} "
-            f"({near.macs_ratio:.3f}×)",
-            soft_wrap=True,
-        )
-        out.print("\n[bold]Family[/]")
-        show_family(rule, run.family())
-        out.print(rounding_note(rule), soft_wrap=True)
-    for row in run.candidates[run.candidates["status"].eq(FAILED)].to_dict("records"):
-        out.print(f"failed: {_network_of(row)}: {row['failure']}", soft_wrap=True)
-    out.print(f"\nFiles in {run.folder}: {', '.join(path.name for path in run.files())}", soft_wrap=True)
+        screen.title("Family")
+        show_family(outcome.family())
+        screen.say(rounding_note(outcome.rule))
+    failed = outcome.candidates[outcome.candidates["status"].eq(FAILED)]
+    for row in failed.to_dict("records"):
+        screen.say(f"failed: {results.network_of(row)}: {row['failure']}")
+    if files:
+        screen.say(f"\nFiles in {files[0].parent}: {', '.join(path.name for path in files)}")
 
 
-def _show_schedule(run: Run) -> None:
+def _show_choice(screen: _Screen, outcome: Outcome) -> None:
+    """The rule and what it rests on."""
+    rule, choice = outcome.rule, outcome.choice
+    depth, width, resolution = choice.shares.values
+    screen.title("Choice")
+    screen.say(
+        f"depth ×{rule.alpha:.3f} (α), width ×{rule.beta:.3f} (β), resolution ×{rule.gamma:.3f} (γ): "
+        f"{depth:.0%} of the budget to depth, {width:.0%} to width, {resolution:.0%} to resolution"
+    )
+    screen.say(choice.basis)
+    screen.say(choice.certainty)
+    if not rule.resolved:
+        screen.say("The choice is not resolved: treat it as a guess.", _PENDING)
+
+
+def _show_schedule(screen: _Screen, outcome: Outcome) -> None:
     """The rungs against the whole schedule."""
-    from scalesearch.analysis.schedule import readable
-
-    out, rows = console(), readable(run.schedule)
-    whole = plural(run.study.training.epochs, "epoch")
-    out.print(f"\n[bold]Schedule[/]: the order of the candidates against that after {whole}")
-    if rows:
-        out.print(table(rows, out.width, ("candidates",)))
-        out.print(run.schedule_warning, soft_wrap=True)
+    whole = plural(outcome.study.training.epochs, "epoch")
+    screen.title("Schedule", f": candidate order after fewer epochs, compared with {whole}")
+    screen.table(results.schedule(outcome.schedule))
+    screen.say(outcome.schedule_warning)
 
 
 def show_validations(validations: Sequence[Validation], metric: str) -> None:
-    """The rule against its rivals, one table and verdict a φ."""
-    from scalesearch.analysis.validation import readable
-
-    out = console()
+    """The rule against its rivals: one table and verdict for each φ."""
+    screen = _Screen()
     for one in validations:
-        out.print(f"\n[bold]Validation at φ = {one.phi:g}[/], on the test split")
-        out.print(table(readable(one.table, metric), out.width, (*NAMES, "macs ×")))
-        out.print(one.verdict, soft_wrap=True)
-        out.print(one.reading, soft_wrap=True)
-
-
-def _leaderboard(run: Run, most: int, width: int) -> Table:
-    good = run.candidates[run.candidates["status"].eq(DONE)].head(most)
-    levels = good["phi"].nunique()
-    rows = [
-        {
-            "": str(place),
-            **({"φ": f"{row['phi']:g}"} if levels > 1 else {}),
-            **multipliers(Coefficients(row["alpha"], row["beta"], row["gamma"])),
-            **_shares([row[f"{name}_share"] for name in ("depth", "width", "resolution")]),
-            "real cost": f"{row['macs_ratio']:.3f}×",
-            "loss": f"{row['val_loss']:.4f}",
-            "± seed": f"{row['val_loss_sd']:.4f}" if row["seeds"] > 1 else "",
-            "accuracy": f"{row['val_accuracy']:.2%}",
-            "best?": chance_text(row["chance"], row["tied"]),
-            "network": _network_of(row),
-        }
-        for place, row in _places(good)
-    ]
-    return table(rows, width, ("depth", "width", "res.", "real cost"))
-
-
-def _places(good: pd.DataFrame) -> Iterator[tuple[int, Mapping[Hashable, Any]]]:
-    """The rows of candidates, best first, and each one's place in its level."""
-    for place, row in zip(good.groupby("phi").cumcount() + 1, good.to_dict("records"), strict=True):
-        yield int(place), row
-
-
-def _network_of(row: Mapping[Hashable, Any]) -> str:
-    """The network of a row of the candidates' table, as `network` writes it."""
-    stages = str(row["widths"]).split()[1:-1]
-    return f"{str(row['depths']).replace(' ', '-')} × {'-'.join(stages)} at {row['resolution']} px"
+        screen.title(f"Validation at φ = {one.phi:g}", ", on the test split")
+        table = results.validation(one, metric)
+        screen.table(table)
+        for note in table.notes:
+            screen.say(note)

@@ -6,12 +6,15 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
 
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.cost.count import Complexity
 from scalesearch.scaling.feasible import Candidate
+from scalesearch.study.documents import FROM_LIST, FROM_OBJECT, Section, Spec, read
 
 # What the tables call a trial that finished, a seed of a trial that did not, and a trial that was pruned or failed.
 DONE, PARTIAL, PRUNED, FAILED = "done", "partial", "pruned", "failed"
@@ -19,14 +22,18 @@ DONE, PARTIAL, PRUNED, FAILED = "done", "partial", "pruned", "failed"
 FailureKind = Literal["diverged", "out-of-memory", "error", "interrupted", "stale", "pruned"]
 
 
+Curve = Annotated[tuple[float, ...], FROM_LIST]
+"""One value an epoch."""
+
+
 @dataclass(frozen=True, slots=True)
 class SeedRecord:
-    """One training run. Curves hold one value an epoch; the metrics are those of the last epoch."""
+    """One training run. The metrics are those of the last epoch."""
 
     seed: int
-    train_loss: tuple[float, ...]
-    val_loss_curve: tuple[float, ...]
-    val_accuracy_curve: tuple[float, ...]
+    train_loss: Curve
+    val_loss_curve: Curve
+    val_accuracy_curve: Curve
     train_seconds: float
 
     @property
@@ -105,28 +112,17 @@ def candidate_numbers(records: Sequence[TrialRecord]) -> list[int]:
 
 
 def candidate_to_json(candidate: Candidate) -> dict[str, Any]:
-    """The object of the contract: realised α, β, γ and shares, nominal ones beside them, exact cost, spec."""
+    """The object of the contract: realised α, β, γ and shares, nominal ones, exact counts, spec."""
     return {
         **dataclasses.asdict(candidate.coefficients),
         "shares": dataclasses.asdict(candidate.shares),
         "nominal": dataclasses.asdict(candidate.nominal),
         "macs": candidate.complexity.macs,
-        "macs_ratio": candidate.macs_ratio,
+        "macs_ratio": candidate.cost_ratio,
         "params": candidate.complexity.params,
         "activations": candidate.complexity.activations,
         "spec": candidate.spec.to_json(),
     }
-
-
-def candidate_from_json(document: Mapping[str, Any]) -> Candidate:
-    """The candidate of `candidate_to_json`'s object. Raises `KeyError` or `ValueError` for any other."""
-    return Candidate(
-        spec=ArchitectureSpec.from_json(document["spec"]),
-        coefficients=Coefficients(document["alpha"], document["beta"], document["gamma"]),
-        nominal=Coefficients(**document["nominal"]),
-        complexity=Complexity(document["macs"], document["params"], document["activations"]),
-        macs_ratio=document["macs_ratio"],
-    )
 
 
 def record_to_json(record: TrialRecord) -> dict[str, Any]:
@@ -142,20 +138,60 @@ def record_to_json(record: TrialRecord) -> dict[str, Any]:
     }
 
 
+class _Document(Section):
+    """A part of a record's JSON object. Numbers may be infinite, as the speed of a training too fast to time."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
+
+
+class _CandidateDocument(_Document):
+    alpha: float
+    beta: float
+    gamma: float
+    shares: dict[str, float]  # those of the coefficients: not read
+    nominal: Annotated[Coefficients, FROM_OBJECT]
+    macs: int
+    macs_ratio: float
+    params: int
+    activations: int
+    spec: Spec
+
+    def candidate(self) -> Candidate:
+        return Candidate(
+            spec=self.spec,
+            coefficients=Coefficients(self.alpha, self.beta, self.gamma),
+            nominal=self.nominal,
+            complexity=Complexity(self.macs, self.params, self.activations),
+            cost_ratio=self.macs_ratio,
+        )
+
+
+class _RecordDocument(_Document):
+    candidate: _CandidateDocument
+    seeds: Annotated[tuple[Annotated[SeedRecord, FROM_OBJECT], ...], FROM_LIST]
+    failure: Annotated[Failure, FROM_OBJECT] | None
+    compile_seconds: float
+    images_per_second: float
+    device: str
+    versions: dict[str, str] = Field(default_factory=dict)  # records of 2026-11-24 and before have none
+
+    def record(self) -> TrialRecord:
+        return TrialRecord(
+            candidate=self.candidate.candidate(),
+            seeds=self.seeds,
+            failure=self.failure,
+            compile_seconds=self.compile_seconds,
+            images_per_second=self.images_per_second,
+            device=self.device,
+            versions=tuple(self.versions.items()),
+        )
+
+
+def candidate_from_json(document: Mapping[str, Any]) -> Candidate:
+    """The candidate of `candidate_to_json`'s object. Raises `InputError` naming the key for any other."""
+    return read(_CandidateDocument, document, _CandidateDocument.candidate, "candidate")
+
+
 def record_from_json(document: Mapping[str, Any]) -> TrialRecord:
-    """The record of `record_to_json`'s object. Raises `KeyError`, `TypeError` or `ValueError` for any other."""
-    seeds = (SeedRecord(**_with_tuples(seed)) for seed in document["seeds"])
-    failure = document["failure"]
-    return TrialRecord(
-        candidate=candidate_from_json(document["candidate"]),
-        seeds=tuple(seeds),
-        failure=Failure(**failure) if failure else None,
-        compile_seconds=document["compile_seconds"],
-        images_per_second=document["images_per_second"],
-        device=document["device"],
-        versions=tuple(document.get("versions", {}).items()),  # records of 2026-11-24 and before have none
-    )
-
-
-def _with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+    """The record of `record_to_json`'s object. Raises `InputError` naming the key for any other."""
+    return read(_RecordDocument, document, _RecordDocument.record, "trial record")

@@ -1,13 +1,13 @@
-"""A run folder, written: `save_study` its settings, `finish` its tables, rule and report."""
+"""Writes a run folder: `save_study` the study, `finish` tables, rule and report, `publish` the dashboard's note."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tomli_w
 
+from scalesearch.export.rule_json import rule_text
 from scalesearch.runtime.files import write_text
 from scalesearch.search.queue import dashboard
 from scalesearch.search.queue.storage import sqlite_url
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def save_study(folder: Path, study: Study) -> None:
-    """Write the effective study, flags included, as study.toml."""
+    """Writes the effective study, flags included, as study.toml."""
     write_text(folder / "study.toml", study_text(study))
 
 
@@ -28,53 +28,29 @@ def study_text(study: Study) -> str:
 
 
 def finish(run: Run, storage: str | None = None) -> None:
-    """Write the run's tables, coefficients.json and report.html, as far as its trials go; and `publish`."""
-    from scalesearch.analysis.tables import write_tables
+    """Writes tables, coefficients.json, region.csv and report.html, as far as the trials go, and calls `publish`."""
+    from scalesearch.analysis.table_files import write_region, write_tables
+    from scalesearch.report.html import render
 
     write_tables(run.folder, run.trials, run.candidates)
     if run.has_result:
-        write_text(run.folder / "coefficients.json", json.dumps(run.rule.to_json(), indent=2) + "\n")
-    write_text(run.folder / "report.html", _page(run))
+        write_text(run.folder / "coefficients.json", rule_text(run.rule))
+        write_region(run.folder, None if run.choice.region is None else run.choice.region.points)
+    write_text(run.folder / "report.html", render(run, run.validations))
     publish(run, storage)
 
 
-def _page(run: Run) -> str:
-    import pandas as pd
-
-    from scalesearch.report.html import render
-
-    return render(
-        study=run.study,
-        states=run.states,
-        rule=run.rule if run.has_result else None,
-        choice=run.choice if run.has_result else None,
-        trials=run.trials,
-        candidates=run.candidates,
-        records=run.records,
-        validations=run.validations,
-        schedule=run.schedule if run.has_result else pd.DataFrame(),
-    )
-
-
 def publish(run: Run, storage: str | None = None) -> None:
-    """Save what Optuna's dashboard shows of a result into the folder's study and, if given, into that in `storage`.
+    """Saves note and figures for Optuna's dashboard into the folder's study and, if given, into that in `storage`.
 
-    Nothing happens without a result, or where the dashboard is not installed.
+    Does nothing without a result, or if the dashboard is not installed.
     """
     from scalesearch.report.note import card, note
 
     if not (run.has_result and dashboard.installed()):
         return
-    verdicts = {one.phi: one.verdict for one in run.validations}
-    told = note(
-        name=run.study.name,
-        rule=run.rule,
-        choice=run.choice,
-        candidates=run.candidates,
-        verdicts=verdicts,
-        warning=run.schedule_warning,
-    )
+    text = note(run, run.validations)
     figures = {"triangle": card(run.triangle()), "leaderboard": card(run.leaderboard())}
-    own = sqlite_url(run.folder) if (run.folder / "study.db").is_file() else None
-    for url in filter(None, (own, storage)):
-        dashboard.save(url, run.study.name, told, figures)
+    local = sqlite_url(run.folder) if (run.folder / "study.db").is_file() else None
+    for url in filter(None, (local, storage)):
+        dashboard.save(url, run.study.name, text, figures)

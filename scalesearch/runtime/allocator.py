@@ -1,8 +1,9 @@
-"""What the C library's allocator keeps of what is freed."""
+"""How much freed memory the C library's allocator keeps; only glibc can be told."""
 
 from __future__ import annotations
 
 import ctypes
+import sys
 
 from scalesearch.runtime.cores import usable_cores
 
@@ -11,23 +12,25 @@ _MEBIBYTE = 2**20
 
 
 def tune() -> None:
-    """Has glibc keep less of what is freed, for a process that trains one network after the other.
+    """Let glibc keep less freed memory, for a process that trains one network after another.
 
-    It serves threads from an arena a core at most: each keeps what was freed in it, and XLA compiles every network in
-    new threads, which would be spread over eight a core. And from a mebibyte on a block is memory of its own that
-    goes back when freed: else that size grows with the blocks that were, and they leave gaps. Comes before other
-    threads; does nothing where the allocator is another.
+    Call it before other threads start.
+
+    - At most one arena a core: each keeps what was freed in it, and XLA compiles every network in new threads, which
+      glibc would spread over eight arenas a core.
+    - Each block of a mebibyte or more is mapped by itself and returned when freed. By default this limit grows with
+      the blocks freed so far, and the gaps they leave are kept.
     """
-    _call_of_glibc("mallopt", _M_ARENA_MAX, len(usable_cores()))
-    _call_of_glibc("mallopt", _M_MMAP_THRESHOLD, _MEBIBYTE)
+    _call_glibc("mallopt", _M_ARENA_MAX, len(usable_cores()))
+    _call_glibc("mallopt", _M_MMAP_THRESHOLD, _MEBIBYTE)
 
 
 def trim() -> None:
-    """Gives freed memory back to the system, as far as glibc can."""
-    _call_of_glibc("malloc_trim", 0)
+    """Return freed memory to the system, as far as glibc can."""
+    _call_glibc("malloc_trim", 0)
 
 
-def _call_of_glibc(name: str, *arguments: int) -> None:
-    function = getattr(ctypes.CDLL(None), name, None)
+def _call_glibc(name: str, *arguments: int) -> None:
+    function = None if sys.platform == "win32" else getattr(ctypes.CDLL(None), name, None)
     if function is not None:
         function(*arguments)

@@ -1,4 +1,4 @@
-"""Which processor cores this process uses; systems without affinity (macOS) leave it to the scheduler."""
+"""The processor cores that this process uses; without affinity (macOS) the scheduler decides."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def usable_cores() -> list[int]:
 
 
 def use_cores(cores: Sequence[int]) -> None:
-    """Keep to `cores`. Must come before jax starts its threads."""
+    """Keep this process to `cores`. Call it before jax starts its threads."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
 
 
 @cache
 def processor() -> str:
-    """The instructions that the processor has."""
+    """The machine and the instruction sets of its processor, as one string that tells processors apart."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

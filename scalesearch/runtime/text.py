@@ -1,4 +1,4 @@
-"""Small pieces of text that every room needs: counted nouns and the first line of an error."""
+"""Small pieces of text that every room needs: counted nouns, percentages, short values, first lines of errors."""
 
 from __future__ import annotations
 
@@ -10,6 +10,25 @@ def plural(count: int, noun: str) -> str:
     ('1 candidate', '1,200 candidates')
     """
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def percent(fraction: float, digits: int = 3) -> str:
+    """A fraction in percent, to so many significant digits and at most two decimals.
+
+    >>> percent(0.05), percent(0.31729), percent(0.26198, 2)
+    ('5 %', '31.7 %', '26 %')
+    """
+    return f"{round(100 * fraction, 2):.{digits}g} %"
+
+
+def short(value: object, longest: int = 80) -> str:
+    """A value as Python writes it, cut after `longest` characters.
+
+    >>> short("text"), short([1, 2, 3], longest=5)
+    ("'text'", '[1, 2…')
+    """
+    text = repr(value)
+    return text if len(text) <= longest else f"{text[:longest]}…"
 
 
 def first_line(error: BaseException) -> str:

@@ -1,91 +1,187 @@
-"""A run folder that is one process's own, and the further processes that train beside it."""
+"""Worker processes: each gets one JSON instruction, and reports one JSON message a line.
+
+A worker's standard input stays open as long as the process that started it lives. A worker whose input ends stops, so
+that none outlives the process that watches it.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import math
+import json
 import os
+import queue
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import IO
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO, Any, Self
 
-from scalesearch.errors import InputError
-from scalesearch.runtime import interrupts
-from scalesearch.runtime.cores import usable_cores, use_cores
-
-STOPPING = "scalesearch: stopping when the epoch or compilation at hand ends"
-_POLL_SECONDS = 0.1
+Message = Mapping[str, Any]
 
 
-@contextlib.contextmanager
-def owned(folder: Path) -> Iterator[None]:
-    """The run folder, made and writable, with no other `run` in it; none is left where nothing came of it."""
-    try:
-        made = not folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-        lock = (folder / ".lock").open("w", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
-    with lock:
+class Workers:
+    """Runs a Python module in worker processes and collects their messages. A context manager that ends them all."""
+
+    def __init__(self, module: str, instructions: Sequence[Message], environment: Mapping[str, str]) -> None:
+        """Starts one process for each of `instructions`, with `environment` added to this process's."""
+        self._module, self._environment = module, {**os.environ, **environment}
+        self._instructions = list(instructions)
+        self._messages: queue.SimpleQueue[tuple[int, Message]] = queue.SimpleQueue()
+        self._processes: dict[int, _Process] = {}
+
+    def __enter__(self) -> Self:
+        for index in range(len(self._instructions)):
+            self.start(index)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Asks every worker to stop, and waits. A second interrupt while waiting kills them."""
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{folder}: another `scalesearch run` is at work there") from None
-        try:
-            yield
+            for process in self._processes.values():
+                process.stop()
+            for process in self._processes.values():
+                process.wait()
         finally:
-            with contextlib.suppress(OSError):  # others may use the folder, or have removed it
-                if made and [path.name for path in folder.iterdir()] == [".lock"]:
-                    (folder / ".lock").unlink()
-                    folder.rmdir()
+            for process in self._processes.values():
+                process.kill()
+
+    def start(self, index: int) -> None:
+        """Starts worker `index`, again if it has ended."""
+        self._processes[index] = _Process(
+            [sys.executable, "-m", self._module],
+            self._instructions[index],
+            self._environment,
+            lambda message: self._messages.put((index, message)),
+        )
+
+    def messages(self, timeout: float) -> list[tuple[int, Message]]:
+        """What workers reported, each with its index; waits up to `timeout` seconds for the first one."""
+        collected: list[tuple[int, Message]] = []
+        with contextlib.suppress(queue.Empty):
+            collected.append(self._messages.get(timeout=timeout))
+            while True:
+                collected.append(self._messages.get_nowait())
+        return collected
+
+    def ended(self) -> list[tuple[int, int, str]]:
+        """Workers that ended since the last call: index, exit code, and the last line of their standard error."""
+        ends = []
+        for index, process in [*self._processes.items()]:
+            if process.has_ended():
+                ends.append((index, process.exit_code, process.last_words()))
+                process.kill()
+                del self._processes[index]
+        return ends
+
+    @property
+    def process_ids(self) -> dict[int, int]:
+        """The process of each worker that has not ended."""
+        return {index: process.process_id for index, process in self._processes.items()}
+
+    @property
+    def alive(self) -> int:
+        """How many workers have not ended."""
+        return len(self._processes)
 
 
-@contextlib.contextmanager
-def helpers(url: str, name: str, workers: int, deadline: float) -> Iterator[None]:
-    """`workers` − 1 further processes that join the study, each with its part of the cores, this one included."""
-    if workers == 1:
-        yield
-        return
-    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 / workers:.3f}")  # of a GPU, which they share
-    cores = usable_cores()
-    parts = [cores[place::workers] or [cores[place % len(cores)]] for place in range(workers)]
-    left = deadline - time.monotonic()
-    limit = ["--time", f"{max(left, 1):.0f}s"] if left < math.inf else []
-    command = [sys.executable, "-m", "scalesearch", "worker", "--storage", url, "--study-name", name, *limit, "--cores"]
-    others: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
-    use_cores(parts[0])
-    with contextlib.ExitStack() as files:
-        try:
-            for part in parts[1:]:
-                told: IO[bytes] = files.enter_context(tempfile.TemporaryFile())
-                arguments = [*command, ",".join(map(str, part))]
-                nothing = subprocess.DEVNULL
-                # In a session of its own: an interrupt reaches it once, from here.
-                helper = subprocess.Popen(arguments, stdin=nothing, stdout=nothing, stderr=told, start_new_session=True)
-                others.append((helper, told))
-            yield
-            for helper, told in others:
-                while helper.poll() is None:
-                    time.sleep(_POLL_SECONDS)
-                    interrupts.check()
-                if helper.returncode:
-                    _tell_of(helper, told)
-        finally:
-            use_cores(cores)  # a search that follows shares them out anew
-            for helper, _ in others:
-                helper.terminate()
-            for helper, _ in others:
-                helper.wait()
+class _Process:
+    """One worker process, and the thread that reads its messages."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        instruction: Message,
+        environment: Mapping[str, str],
+        on_message: Callable[[Message], None],
+    ) -> None:
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in `kill`
+        # In a session of its own: a terminal's interrupt reaches it once, from here.
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=dict(environment),
+            start_new_session=True,
+        )
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended: its exit code says why
+            self._process.stdin.write(json.dumps(instruction).encode() + b"\n")
+            self._process.stdin.flush()
+        self._reader = threading.Thread(target=self._read, args=(on_message,), daemon=True)
+        self._reader.start()
+
+    def _read(self, on_message: Callable[[Message], None]) -> None:
+        """Passes on messages until the process ends; then an empty one."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            with contextlib.suppress(ValueError):  # a library's own output, or half a line of a worker that died
+                message = json.loads(line)
+                if isinstance(message, dict):
+                    on_message(message)
+        on_message({})  # whoever waits for a message sees at once that the process has ended
+
+    @property
+    def process_id(self) -> int:
+        """The operating system's number of the process."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code; below 0 for a signal."""
+        return self._process.returncode
+
+    def has_ended(self) -> bool:
+        """Whether the process has ended and all its messages are read."""
+        return self._process.poll() is not None and not self._reader.is_alive()
+
+    def last_words(self) -> str:
+        """The last line of its standard error."""
+        self._errors.seek(0)
+        return self._errors.read().decode(errors="replace").strip().rpartition("\n")[2]
+
+    def stop(self) -> None:
+        """Asks it to stop at the next safe place."""
+        self._process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> None:
+        """Waits until it has ended."""
+        self._process.wait()
+
+    def kill(self) -> None:
+        """Ends it at once, if it still runs, and releases what it held."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
 
 
-def _tell_of(helper: subprocess.Popen[bytes], told: IO[bytes]) -> None:
-    told.seek(0)
-    last = told.read().decode(errors="replace").strip().rpartition("\n")[2]
-    sys.stderr.write(f"scalesearch: a worker ended early with exit code {helper.returncode}: {last}\n")
+def instruction() -> Message:
+    """In a worker: its instruction. From now on the worker is asked to stop when the process that started it ends."""
+    line = sys.stdin.readline()
+    threading.Thread(target=_stop_at_end_of_input, daemon=True).start()
+    document: Message = json.loads(line)
+    return document
+
+
+def report(message: Message) -> None:
+    """In a worker: reports `message` to the process that started it."""
+    with contextlib.suppress(BrokenPipeError):  # that process has ended, and this one is about to
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
+
+
+def _stop_at_end_of_input() -> None:
+    while sys.stdin.readline():
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)  # in the middle of something long: breaks it off
+
+
+_GRACE_SECONDS = 60.0

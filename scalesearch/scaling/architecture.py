@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
-Block = Literal["mbconv", "separable", "basic", "bottleneck"]
+from scalesearch.scaling.stage import StageSpec, require_choice, require_odd, require_whole
+
 Activation = Literal["swish", "relu", "relu6"]
 
-BLOCKS: tuple[str, ...] = get_args(Block)
 ACTIVATIONS: tuple[str, ...] = get_args(Activation)
-
-
-def _require_whole(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"`{name}` must be a whole number of at least {least}, but got {value!r}")
-
-
-def _require_odd(name: str, value: object) -> None:
-    _require_whole(name, value, 1)
-    if value % 2 == 0:  # type: ignore[operator]  # an int by the line above
-        raise ValueError(f"`{name}` must be odd, but got {value!r}")
-
-
-def _require_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, but got {value!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,47 +23,10 @@ class StemSpec:
     pool_stride: int = 1
 
     def __post_init__(self) -> None:
-        _require_whole("stem.width", self.width, 1)
-        _require_odd("stem.kernel_size", self.kernel_size)
-        _require_whole("stem.stride", self.stride, 1)
-        _require_whole("stem.pool_stride", self.pool_stride, 1)
-
-
-@dataclass(frozen=True, slots=True)
-class StageSpec:
-    """`depth` blocks of one kind; the first has `stride` and the width of the stage before.
-
-    `expand_ratio` is inner ÷ input width in `mbconv`, output ÷ inner width in `bottleneck`
-    (torchvision's `expansion`), and 1 in `separable` and `basic`. `se_ratio` is squeeze width ÷
-    block input width (`mbconv` only; 0 for none).
-    """
-
-    block: Block
-    kernel_size: int
-    stride: int
-    expand_ratio: int
-    width: int
-    depth: int
-    se_ratio: float = 0.0
-
-    def __post_init__(self) -> None:
-        _require_choice("block", self.block, BLOCKS)
-        _require_odd("kernel_size", self.kernel_size)
-        for name in ("stride", "expand_ratio", "width", "depth"):
-            _require_whole(name, getattr(self, name), 1)
-        if isinstance(self.se_ratio, bool) or not isinstance(self.se_ratio, (int, float)):
-            raise ValueError(f"`se_ratio` must be a number, but got {self.se_ratio!r}")
-        if not 0 <= self.se_ratio <= 1:
-            raise ValueError(f"`0 <= se_ratio <= 1` must hold, but got {self.se_ratio!r}")
-        if self.se_ratio and self.block != "mbconv":
-            raise ValueError(f"`se_ratio` must be 0 in a `{self.block}` block, but got {self.se_ratio!r}")
-        if self.block in ("separable", "basic") and self.expand_ratio != 1:
-            raise ValueError(f"`expand_ratio` must be 1 in a `{self.block}` block, but got {self.expand_ratio}")
-        if self.block == "bottleneck" and self.width % self.expand_ratio:
-            raise ValueError(
-                f"`width` must be a multiple of `expand_ratio` in a `bottleneck` block, "
-                f"but got width {self.width} and expand_ratio {self.expand_ratio}"
-            )
+        require_whole("width", self.width, 1)
+        require_odd("kernel_size", self.kernel_size)
+        require_whole("stride", self.stride, 1)
+        require_whole("pool_stride", self.pool_stride, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +47,11 @@ class ArchitectureSpec:
 
     def __post_init__(self) -> None:
         for name in ("resolution", "in_channels", "num_classes"):
-            _require_whole(name, getattr(self, name), 1)
+            require_whole(name, getattr(self, name), 1)
         if not self.stages:
             raise ValueError("`stages` must hold at least one stage, but got none")
-        _require_whole("head_width", self.head_width, 0)
-        _require_choice("activation", self.activation, ACTIVATIONS)
+        require_whole("head_width", self.head_width, 0)
+        require_choice("activation", self.activation, ACTIVATIONS)
 
     @property
     def depths(self) -> tuple[int, ...]:
@@ -135,34 +81,3 @@ class ArchitectureSpec:
         if self.stem.pool_stride == 1:
             del document["stem"]["pool_stride"]
         return document
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """The spec of a JSON object. Raises `ValueError` naming the key for a missing, unknown or wrong one."""
-        values = dict(_checked(cls, document, "spec"))
-        values["stem"] = StemSpec(**_checked(StemSpec, values["stem"], "stem"))
-        stages = values["stages"]
-        if not isinstance(stages, (list, tuple)):
-            raise ValueError(f"`stages` must be a list, but got {stages!r}")
-        parsed: list[StageSpec] = []
-        for index, stage in enumerate(stages):
-            where = f"stages[{index}]"
-            try:
-                parsed.append(StageSpec(**_checked(StageSpec, stage, where)))
-            except ValueError as error:
-                raise ValueError(str(error) if where in str(error) else f"{where}: {error}") from error
-        values["stages"] = tuple(parsed)
-        return cls(**values)
-
-
-def _checked(kind: type, document: object, where: str) -> Mapping[str, Any]:
-    if not isinstance(document, Mapping):
-        raise ValueError(f"`{where}` must be an object, but got {document!r}")
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    unknown = [str(key) for key in document if key not in fields]
-    if unknown:
-        raise ValueError(f"`{where}` has the unknown key `{unknown[0]}`; allowed: {', '.join(fields)}")
-    for name, field in fields.items():
-        if name not in document and field.default is dataclasses.MISSING:
-            raise ValueError(f"`{where}` lacks the key `{name}`")
-    return document

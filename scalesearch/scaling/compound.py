@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients
+from scalesearch.scaling.stage import require_choice, require_whole
 
 DepthRounding = Literal["ceil", "round", "balanced"]
 StemRounding = Literal["scaled", "fixed"]
@@ -35,13 +36,9 @@ class Rounding:
 
     def __post_init__(self) -> None:
         for name in ("width_divisor", "resolution_step"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"`rounding.{name}` must be a whole number of at least 1, but got {value!r}")
+            require_whole(name, getattr(self, name), 1)
         for name, allowed in (("depth", DepthRounding), ("stem", StemRounding), ("head", HeadRounding)):
-            if getattr(self, name) not in get_args(allowed):
-                choices = ", ".join(get_args(allowed))
-                raise ValueError(f"`rounding.{name}` must be one of {choices}, but got {getattr(self, name)!r}")
+            require_choice(name, getattr(self, name), get_args(allowed))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from scalesearch.report.markup import markup
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.compound import Baseline, round_widths
+from scalesearch.scaling.cost.budgeted import MACS
 from scalesearch.scaling.cost.count import FloatArray, areas, count, tabulate
 from scalesearch.scaling.family import FamilyMember, members
 
 FACTORS = ("formula", "depth", "width", "resolution")
-# Below it a difference of two logarithms is that of floating point.
+# Differences of two logarithms below it are rounding errors.
 _NOTHING = 1e-9
 
 
@@ -41,7 +41,7 @@ class Explained:
     @property
     def off(self) -> float:
         """Real ÷ nominal cost."""
-        return self.member.macs_ratio / self.nominal
+        return self.member.cost_ratio / self.nominal
 
     @property
     def factors(self) -> dict[str, float]:
@@ -70,29 +70,18 @@ class Explanation:
         if abs(math.log(worst.off)) <= _NOTHING:
             steps = any(one.member.phi for one in self.members)
             return (expected, "It does.") if steps else (expected,)
-        told = (expected, *_told(worst, sum(self.baseline.spec.depths)))
-        return told if last is worst else (*told, f"At φ = {last.member.phi:g} real ÷ nominal cost is {last.off:.3f}.")
-
-    def _repr_html_(self) -> str:
-        header = ("φ", "nominal", "real cost", "real ÷ nominal", *(f"× {name}" for name in FACTORS))
-        rows = (
-            (
-                f"{one.member.phi:g}",
-                f"{one.nominal:.4g}",
-                f"{one.member.macs_ratio:.4g}",
-                *(f"{factor:.3f}" for factor in (one.off, *one.factors.values())),
-            )
-            for one in self.members
-        )
-        return markup("Nominal and real cost", header, rows, *self.sentences)
+        sentences: tuple[str, ...] = (expected, *_sentences_of(worst, sum(self.baseline.spec.depths)))
+        if last is not worst:
+            sentences += (f"At φ = {last.member.phi:g} real ÷ nominal cost is {last.off:.3f}.",)
+        return sentences
 
 
-def _told(one: Explained, blocks: int) -> tuple[str, str]:
+def _sentences_of(one: Explained, blocks: int) -> tuple[str, str]:
     """How far off a member's cost is, and what makes it so; the baseline has so many `blocks`."""
     member = one.member
     asked, got = member.coefficients.alpha * blocks, sum(member.spec.depths)
     off = (
-        f"φ = {member.phi:g} is furthest from that: {member.macs_ratio:.4g} times the baseline's, which is "
+        f"φ = {member.phi:g} is furthest from that: {member.cost_ratio:.4g} times the baseline's, which is "
         f"{one.off:.3f} times the nominal {one.nominal:.4g}."
     )
     factors = (
@@ -103,34 +92,34 @@ def _told(one: Explained, blocks: int) -> tuple[str, str]:
     return off, factors
 
 
-def explain(own: Baseline, coefficients: Coefficients, phis: Sequence[float]) -> Explanation:
+def explain(baseline: Baseline, coefficients: Coefficients, phis: Sequence[float]) -> Explanation:
     """The family of `coefficients` explained. Raises as `family.members`."""
-    family = members(own, coefficients, phis)
-    return Explanation(own, coefficients, tuple(_explained(own, coefficients, member) for member in family))
+    family = members(baseline, coefficients, phis)
+    return Explanation(baseline, coefficients, tuple(_explained(baseline, coefficients, member) for member in family))
 
 
-def _explained(own: Baseline, coefficients: Coefficients, member: FamilyMember) -> Explained:
-    cost = _cost_by_what_is_rounded(own, member)
+def _explained(baseline: Baseline, coefficients: Coefficients, member: FamilyMember) -> Explained:
+    cost = _costs_by_rounding(baseline, member)
     steps = [cost[0, 0, 0], cost[1, 0, 0], cost[1, 1, 0], cost[1, 1, 1]]
     depth, width, resolution = (float(after / before) for before, after in itertools.pairwise(steps))
     nominal = coefficients.product**member.phi
-    base_macs = member.complexity.macs / member.macs_ratio
-    return Explained(member, nominal, float(steps[0]) / base_macs / nominal, depth, width, resolution)
+    baseline_cost = MACS.amount(member.complexity) / member.cost_ratio
+    return Explained(member, nominal, float(steps[0]) / baseline_cost / nominal, depth, width, resolution)
 
 
-def _cost_by_what_is_rounded(own: Baseline, member: FamilyMember) -> FloatArray:
+def _costs_by_rounding(baseline: Baseline, member: FamilyMember) -> FloatArray:
     """Macs (2, 2, 2) of a member: [depth rounded?, width rounded?, resolution rounded?], 0 for no and 1 for yes.
 
     Macs are linear in depths and areas, and quadratic in the multiplier of all widths, which three whole
     multiples fix; fractions of a block, channel or pixel cost what those polynomials say.
     """
-    spec, beta = own.spec, member.coefficients.beta
-    head = own.rounding.head if own.rounding.head != "grows" else "scaled" if beta > 1 else "fixed"
-    exact = dataclasses.replace(own.rounding, width_divisor=1, head=head)
+    spec, beta = baseline.spec, member.coefficients.beta
+    head = baseline.rounding.head if baseline.rounding.head != "grows" else "scaled" if beta > 1 else "fixed"
+    exact = dataclasses.replace(baseline.rounding, width_divisor=1, head=head)
     widths = np.array([*(round_widths(spec.widths, times, exact) for times in (1, 2, 3)), member.spec.widths])
     depths = np.array([np.multiply(spec.depths, member.coefficients.alpha), member.spec.depths])
     area = areas(spec, np.array([spec.resolution, member.spec.resolution])).astype(float)
     area[:-1, 0] *= member.coefficients.gamma**2  # the last level is the pooled vector
-    macs = count(tabulate(spec, widths).macs, depths, area)
+    macs = count(MACS.table(tabulate(spec, widths)), depths, area)
     lagrange = np.array([(beta - 2) * (beta - 3) / 2, -(beta - 1) * (beta - 3), (beta - 1) * (beta - 2) / 2])
     return np.stack([np.einsum("w,dwr->dr", lagrange, macs[:, :3]), macs[:, 3]], axis=1)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from scalesearch.report.markup import markup
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.compound import Baseline, scale
+from scalesearch.scaling.cost.budgeted import MACS, Cost
 from scalesearch.scaling.cost.count import Complexity, complexity
 from scalesearch.scaling.rule import ScalingRule
 
@@ -26,13 +26,13 @@ REPORTED_PHIS = (0, 1, 2, 3)
 
 @dataclass(frozen=True, slots=True)
 class FamilyMember:
-    """The network of one φ, its exact cost, and its macs as a multiple of the baseline's."""
+    """The network of one φ, what it counts, and its cost as a multiple of the baseline's."""
 
     phi: float
     coefficients: Coefficients
     spec: ArchitectureSpec
     complexity: Complexity
-    macs_ratio: float
+    cost_ratio: float
 
     def to_json(self) -> dict[str, Any]:
         """An entry of the `scale` command's `family`."""
@@ -40,7 +40,7 @@ class FamilyMember:
             "phi": self.phi,
             **dataclasses.asdict(self.coefficients),
             "macs": self.complexity.macs,
-            "macs_ratio": self.macs_ratio,
+            "macs_ratio": self.cost_ratio,
             "params": self.complexity.params,
             "activations": self.complexity.activations,
             "spec": self.spec.to_json(),
@@ -51,27 +51,6 @@ class Family(tuple[FamilyMember, ...]):
     """The members of a family, which show as a table."""
 
     __slots__ = ()
-    HEADER = ("φ", "depth ×", "width ×", "resolution ×", "macs ×", "macs", "params", "blocks", "widths", "pixels")
-
-    @property
-    def rows(self) -> list[tuple[str, ...]]:
-        """The cells of each member under `HEADER`."""
-        return [
-            (
-                f"{member.phi:g}",
-                *(f"{value:.3f}" for value in dataclasses.astuple(member.coefficients)),
-                f"{member.macs_ratio:.4g}",
-                f"{member.complexity.macs:,}",
-                f"{member.complexity.params:,}",
-                " ".join(map(str, member.spec.depths)),
-                " ".join(map(str, member.spec.widths)),
-                str(member.spec.resolution),
-            )
-            for member in self
-        ]
-
-    def _repr_html_(self) -> str:
-        return markup("Family", self.HEADER, self.rows)
 
 
 def family(rule: ScalingRule, phis: Sequence[float]) -> Family:
@@ -79,24 +58,24 @@ def family(rule: ScalingRule, phis: Sequence[float]) -> Family:
     return members(rule.baseline, rule.coefficients, phis)
 
 
-def members(baseline: Baseline, coefficients: Coefficients, phis: Sequence[float]) -> Family:
+def members(baseline: Baseline, coefficients: Coefficients, phis: Sequence[float], cost: Cost = MACS) -> Family:
     """`baseline` scaled by (α^φ, β^φ, γ^φ) with its rounding, for coefficients whose product is above 1.
 
     φ = 0 is the baseline; a negative φ shrinks it. Raises `ValueError` for a φ whose network would be
     smaller than one block, channel or pixel, or too large to be counted exactly.
     Source: arXiv:1905.11946 §3.3.
     """
-    base_macs = complexity(baseline.spec).macs
-    return Family(_member(baseline, coefficients, phi, base_macs) for phi in phis)
+    baseline_cost = cost.of(baseline.spec)
+    return Family(_member(baseline, coefficients, phi, baseline_cost, cost) for phi in phis)
 
 
-def _member(baseline: Baseline, coefficients: Coefficients, phi: float, base_macs: int) -> FamilyMember:
+def _member(baseline: Baseline, coefficients: Coefficients, phi: float, baseline_cost: int, cost: Cost) -> FamilyMember:
     spec = baseline.spec
     if not math.isfinite(phi):
         raise ValueError(f"`phi` must be a finite number, but got {phi!r}")
-    largest = (math.log(LARGEST_COUNT) - math.log(base_macs)) / math.log(coefficients.product)
+    largest = (math.log(LARGEST_COUNT) - math.log(baseline_cost)) / math.log(coefficients.product)
     if phi > largest:
-        raise ValueError(f"`phi` must be at most {largest:.4g}, above which macs are not exact, but got {phi:g}")
+        raise ValueError(f"`phi` must be at most {largest:.4g}, above which {cost.name} are not exact, but got {phi:g}")
     multipliers = dataclasses.astuple(coefficients)
     sizes = zip((sum(spec.depths), max(spec.widths), spec.resolution), multipliers, strict=True)
     smallest = max(-math.log(size) / math.log(grown) for size, grown in sizes if grown > 1)
@@ -106,8 +85,8 @@ def _member(baseline: Baseline, coefficients: Coefficients, phi: float, base_mac
         )
     grown = coefficients**phi
     scaled = scale(spec, grown, baseline.rounding)
-    cost = complexity(scaled)
-    return FamilyMember(phi, grown, scaled, cost, cost.macs / base_macs)
+    counted = complexity(scaled)
+    return FamilyMember(phi, grown, scaled, counted, cost.amount(counted) / baseline_cost)
 
 
 def rounding_note(rule: ScalingRule) -> str:
@@ -115,7 +94,7 @@ def rounding_note(rule: ScalingRule) -> str:
     (member,) = family(rule, (1,))
     return (
         f"A step of φ costs {rule.budget:g} times the macs before rounding; "
-        f"in whole blocks, widths and pixels φ = 1 costs {member.macs_ratio:.3f} times the baseline."
+        f"in whole blocks, widths and pixels φ = 1 costs {member.cost_ratio:.3f} times the baseline."
     )
 
 

@@ -7,18 +7,19 @@ combined and counted as one matrix product (`complexity.count`).
 from __future__ import annotations
 
 import math
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scalesearch.errors import InputError
-from scalesearch.report.markup import markup
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients, shares_of
 from scalesearch.scaling.compound import Rounding
-from scalesearch.scaling.cost.count import Complexity, FloatArray, IntArray, areas, complexity, count, tabulate
-from scalesearch.scaling.reachable import Axes, reachable, with_maps_of_their_own
+from scalesearch.scaling.cost.budgeted import MACS, Cost
+from scalesearch.scaling.cost.count import Complexity, FloatArray, areas, complexity, count, tabulate
+from scalesearch.scaling.cost.tally import IntArray
+from scalesearch.scaling.reachable import Axes, reachable, with_distinct_maps
 from scalesearch.scaling.simplex import Shares
 
 # Combinations counted at most; above it the axes are thinned evenly and the set says so.
@@ -43,23 +44,12 @@ class Candidate:
     coefficients: Coefficients
     nominal: Coefficients
     complexity: Complexity
-    macs_ratio: float
+    cost_ratio: float
 
     @property
     def shares(self) -> Shares:
         """Shares of the realised coefficients."""
         return shares_of(self.coefficients)
-
-    def _repr_html_(self) -> str:
-        rows = (
-            ("multipliers", " ".join(f"{value:.3f}" for value in astuple(self.coefficients))),
-            ("macs", f"{self.complexity.macs:,} ({self.macs_ratio:.3f} × the baseline)"),
-            ("params", f"{self.complexity.params:,}"),
-            ("blocks", " ".join(map(str, self.spec.depths))),
-            ("widths", " ".join(map(str, self.spec.widths))),
-            ("pixels", str(self.spec.resolution)),
-        )
-        return markup("Candidate", (), rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +57,19 @@ class FeasibleSet:
     """Feasible networks as arrays; `candidate(i)` builds one. Rows run with depth, width, resolution.
 
     `index` (N, 3) points into `depths` (D, n), `widths` (W, n + 2) and `resolutions` (R); `shares`
-    (N, 3) and `macs_ratio` (N,) are realised; `counted` of `combinations` were looked at (fewer where thinned).
+    (N, 3) and `cost_ratio` (N,) are realised; `counted` of `combinations` were looked at (fewer where thinned).
     """
 
     baseline: ArchitectureSpec
-    baseline_macs: int
+    cost: Cost
+    baseline_cost: int
     depths: IntArray
     widths: IntArray
     resolutions: IntArray
     nominal: tuple[FloatArray, FloatArray, FloatArray]
     index: NDArray[np.intp]
     shares: FloatArray
-    macs_ratio: FloatArray
+    cost_ratio: FloatArray
     counted: int
     combinations: int
 
@@ -91,8 +82,8 @@ class FeasibleSet:
         Of those that differ in resolution alone and have the same maps in every layer (225 and 226 px behind a
         stem of stride 2), one stays: it stands for all, and no design trains it twice.
         """
-        kept = with_maps_of_their_own(self.baseline, self.resolutions)[self.index[:, 2]]
-        return replace(self, index=self.index[kept], shares=self.shares[kept], macs_ratio=self.macs_ratio[kept])
+        kept = with_distinct_maps(self.baseline, self.resolutions)[self.index[:, 2]]
+        return replace(self, index=self.index[kept], shares=self.shares[kept], cost_ratio=self.cost_ratio[kept])
 
     def candidate(self, row: int) -> Candidate:
         """The candidate of row `row`."""
@@ -102,15 +93,27 @@ class FeasibleSet:
         )
         alpha, beta, gamma = self.nominal
         nominal = Coefficients(float(alpha[d]), float(beta[w]), float(gamma[r]))
-        return candidate_of(self.baseline, self.baseline_macs, spec, nominal)
+        return candidate_of(self.baseline, self.baseline_cost, spec, nominal, self.cost)
+
+    def log_distances(self, target: Shares, budget: float) -> FloatArray:
+        """Distance (N,) of each network from `target` in the logarithm of cost.
+
+        The shares' distance times ln B, and the distance of ln(macs ratio) from ln B, in quadrature.
+        """
+        apart = np.linalg.norm(self.shares - np.array(target.values), axis=1) * math.log(budget)
+        return np.asarray(np.hypot(apart, np.log(self.cost_ratio / budget)))
+
+    def nearest(self, target: Shares, budget: float) -> Candidate:
+        """The candidate nearest to `target`; of two with the same shares the one that costs the budget more exactly."""
+        return self.candidate(int(self.log_distances(target, budget).argmin()))
 
 
 def candidate_of(
-    baseline: ArchitectureSpec, baseline_macs: int, spec: ArchitectureSpec, nominal: Coefficients
+    baseline: ArchitectureSpec, baseline_cost: int, spec: ArchitectureSpec, nominal: Coefficients, cost: Cost = MACS
 ) -> Candidate:
     """The candidate for `spec`, with its realised coefficients and exact cost."""
-    cost = complexity(spec)
-    return Candidate(spec, realised(baseline, spec), nominal, cost, cost.macs / baseline_macs)
+    counted = complexity(spec)
+    return Candidate(spec, realised(baseline, spec), nominal, counted, cost.amount(counted) / baseline_cost)
 
 
 def realised(baseline: ArchitectureSpec, spec: ArchitectureSpec) -> Coefficients:
@@ -137,30 +140,33 @@ def check_budget(budget: float, tolerance: float) -> None:
         raise ValueError(f"`tolerance` must be a fraction above 0 and below 1, but got {tolerance:g}")
 
 
-def feasible_set(baseline: ArchitectureSpec, rounding: Rounding, budget: float, tolerance: float) -> FeasibleSet:
-    """All distinct networks with |macs ÷ baseline macs ÷ `budget` − 1| ≤ `tolerance`, each coefficient ≥ 1.
+def feasible_set(
+    baseline: ArchitectureSpec, rounding: Rounding, budget: float, tolerance: float, cost: Cost = MACS
+) -> FeasibleSet:
+    """All distinct networks with |cost ÷ baseline cost ÷ `budget` − 1| ≤ `tolerance`, each coefficient ≥ 1.
 
     Raises `ValueError` for a budget or tolerance out of range, `InfeasibleBudget` for an empty set.
     """
     check_budget(budget, tolerance)
-    base = complexity(baseline).macs
-    axes = reachable(baseline, rounding, base * budget * (1 + tolerance))
+    base = cost.of(baseline)
+    axes = reachable(baseline, rounding, base * budget * (1 + tolerance), cost)
     combinations = math.prod(axes.shape)
     axes = axes.take(*_thinned(axes.shape))
-    index, ratio, _ = _within(baseline, axes, base * budget, tolerance)
+    index, ratio, _ = _within(baseline, axes, base * budget, tolerance, cost)
     if len(index) == 0:
-        raise InfeasibleBudget(_advice(baseline, rounding, budget, tolerance, combinations))
+        raise InfeasibleBudget(_advice(baseline, rounding, budget, tolerance, combinations, cost))
     logs = np.stack([rows[column] for rows, column in zip(_growth(baseline, axes), index.T, strict=True)], axis=1)
     return FeasibleSet(
         baseline=baseline,
-        baseline_macs=base,
+        cost=cost,
+        baseline_cost=base,
         depths=axes.depths,
         widths=axes.widths,
         resolutions=axes.resolutions,
         nominal=(axes.alpha, axes.beta, axes.gamma),
         index=index,
         shares=logs / logs.sum(axis=1, keepdims=True),
-        macs_ratio=ratio * budget,
+        cost_ratio=ratio * budget,
         counted=math.prod(axes.shape),
         combinations=combinations,
     )
@@ -190,15 +196,15 @@ def _thinned(shape: tuple[int, int, int]) -> tuple[IntArray, IntArray, IntArray]
 
 
 def _within(
-    baseline: ArchitectureSpec, axes: Axes, target: float, tolerance: float
+    baseline: ArchitectureSpec, axes: Axes, target: float, tolerance: float, cost: Cost
 ) -> tuple[NDArray[np.intp], FloatArray, float]:
     """Indices (N, 3) of the networks within the tolerance of `target`, their ratios to it, the nearest ratio.
 
     The baseline, and what differs from it in the stem or the head alone, is left out: it has no shares.
     """
-    table, area = tabulate(baseline, axes.widths).macs, areas(baseline, axes.resolutions)
+    table, area = cost.table(tabulate(baseline, axes.widths)), areas(baseline, axes.resolutions)
     rows = max(1, _CHUNK // (len(axes.widths) * area.shape[1]))
-    found: list[NDArray[np.intp]] = []
+    indices: list[NDArray[np.intp]] = []
     ratios: list[FloatArray] = []
     nearest = math.inf
     for start in range(0, len(axes.depths), rows):
@@ -207,19 +213,21 @@ def _within(
             ratio[0, _growth(baseline, axes)[1] == 0, 0] = math.inf
         deviation = np.abs(ratio - 1)
         within = deviation <= tolerance
-        found.append(np.argwhere(within) + np.array([start, 0, 0]))
+        indices.append(np.argwhere(within) + np.array([start, 0, 0]))
         ratios.append(ratio[within])
         best = deviation.argmin()
         if deviation.flat[best] < abs(nearest - 1):
             nearest = float(ratio.flat[best])
-    return np.concatenate(found), np.concatenate(ratios), nearest
+    return np.concatenate(indices), np.concatenate(ratios), nearest
 
 
-def _advice(baseline: ArchitectureSpec, rounding: Rounding, budget: float, tolerance: float, combinations: int) -> str:
+def _advice(
+    baseline: ArchitectureSpec, rounding: Rounding, budget: float, tolerance: float, combinations: int, cost: Cost
+) -> str:
     """What to loosen, and by how much; the nearest network is looked for up to twice the budget."""
-    base = complexity(baseline).macs
-    axes = reachable(baseline, rounding, 2 * base * budget)
-    *_, nearest = _within(baseline, axes.take(*_thinned(axes.shape)), base * budget, tolerance)
+    base = cost.of(baseline)
+    axes = reachable(baseline, rounding, 2 * base * budget, cost)
+    *_, nearest = _within(baseline, axes.take(*_thinned(axes.shape)), base * budget, tolerance, cost)
     needed = math.ceil(abs(nearest - 1) * 1e4 + 1e-6) / 1e4 if math.isfinite(nearest) else math.inf
     ways = [f"raise `tolerance` to {needed:g}"] if needed < 1 else ["raise `budget`"]
     ways += [
@@ -227,8 +235,8 @@ def _advice(baseline: ArchitectureSpec, rounding: Rounding, budget: float, toler
         for name, value in (("width_divisor", rounding.width_divisor), ("resolution_step", rounding.resolution_step))
         if value > 1
     ]
-    found = f"the nearest costs {nearest * budget:.7g}×" if needed < 1 else f"none costs below {2 * budget:g}×"
+    nearest_text = f"the nearest costs {nearest * budget:.7g}×" if needed < 1 else f"none costs below {2 * budget:g}×"
     return (
-        f"no network costs {budget:g} × the baseline's {base:,} macs within the tolerance {tolerance:g} "
-        f"({combinations:,} counted); {found}: {', or '.join(ways)}"
+        f"no network costs {budget:g} × the baseline's {base:,} {cost.name} within the tolerance {tolerance:g} "
+        f"({combinations:,} counted); {nearest_text}: {', or '.join(ways)}"
     )

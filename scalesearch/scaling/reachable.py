@@ -13,10 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from scalesearch.errors import InputError
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.compound import Rounding, round_depths, round_widths, scale, spread_depth
-from scalesearch.scaling.cost.count import FloatArray, IntArray, Table, areas, complexity, count, tabulate
+from scalesearch.scaling.cost.budgeted import MACS, Cost
+from scalesearch.scaling.cost.count import FloatArray, Table, areas, count, tabulate
+from scalesearch.scaling.cost.tally import IntArray
+
+# Depth vectors and resolutions that are listed, at most; and multipliers at which a width changes, each of which takes
+# three times as long. More would take minutes and gigabytes.
+MOST_LISTED = 2_000_000
+MOST_WIDTHS = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +58,20 @@ class Axes:
         )
 
 
-def reachable(baseline: ArchitectureSpec, rounding: Rounding, highest: float) -> Axes:
-    """All that is part of some network of at most `highest` macs, with no realised coefficient below 1."""
+def reachable(baseline: ArchitectureSpec, rounding: Rounding, highest: float, cost: Cost = MACS) -> Axes:
+    """Everything that is part of a network whose cost is at most `highest`, with no realised coefficient below 1.
+
+    Raises `InputError` where there is too much to list, before it is listed.
+    """
     one_depth = np.array([baseline.depths], np.int64)
     one_area = areas(baseline, np.array([baseline.resolution], np.int64))
 
-    bound = _first(lambda m: complexity(scale(baseline, Coefficients(1, m, 1), rounding)).macs, highest)
+    bound = _first(lambda m: cost.of(scale(baseline, Coefficients(1, m, 1), rounding)), highest)
     beta, widths = _widths(baseline, rounding, bound)
-    table = tabulate(baseline, widths).macs
+    table = cost.table(tabulate(baseline, widths))
     affordable = count(table, one_depth, one_area)[0, :, 0] <= highest
     beta, widths = beta[affordable], widths[affordable]
-    # Only a row that narrows a stage can be cheaper than the baseline's own.
+    # Only a row that narrows a stage can be cheaper than that of the baseline.
     lean = (widths < widths[0]).any(axis=1)
     lean[0] = True
     cheapest = Table(table.fixed[affordable][lean], table.repeat[affordable][lean])
@@ -99,7 +110,7 @@ def _midpoints(breakpoints: set[float]) -> list[float]:
 
 
 def _distinct(multipliers: list[float], rows: list[tuple[int, ...]]) -> tuple[FloatArray, IntArray]:
-    """Rows without twins, each with the first multiplier that gives it, in the order of the multipliers."""
+    """Distinct rows, each with the first multiplier that gives it, in the order of the multipliers."""
     first = dict(zip(reversed(rows), reversed(multipliers), strict=True))
     kept = sorted(first, key=lambda row: first[row])
     return np.array([first[row] for row in kept]), np.array(kept, np.int64)
@@ -107,6 +118,7 @@ def _distinct(multipliers: list[float], rows: list[tuple[int, ...]]) -> tuple[Fl
 
 def _depths(baseline: ArchitectureSpec, rounding: Rounding, bound: float) -> tuple[FloatArray, IntArray]:
     total = sum(baseline.depths)
+    _refuse_long_list(bound * total, MOST_LISTED, "numbers of blocks", f"a baseline of {total:,} blocks", "")
     if rounding.depth == "balanced":
         totals = range(total, math.ceil(bound * total) + 1)
         return _distinct([t / total for t in totals], [spread_depth(baseline.depths, t) for t in totals])
@@ -122,14 +134,17 @@ def _depths(baseline: ArchitectureSpec, rounding: Rounding, bound: float) -> tup
 
 
 def _widths(baseline: ArchitectureSpec, rounding: Rounding, bound: float) -> tuple[FloatArray, IntArray]:
-    divisor = rounding.width_divisor
+    divisor, widest = rounding.width_divisor, max(baseline.widths)
+    listed = sum(2 * bound * width / divisor for width in set(baseline.widths))
+    way_out = f", or raise `width_divisor` above {divisor}"
+    _refuse_long_list(listed, MOST_WIDTHS, "widths", f"a baseline of up to {widest:,} channels", way_out)
     breakpoints: set[float] = set()
     for width in set(baseline.widths) - {0}:
         for rounded in range(0, math.ceil(bound * width) + 2 * divisor, divisor):
             breakpoints.update(((rounded - divisor / 2) / width, rounded / (0.9 * width)))
     breakpoints = {point for point in breakpoints if point > 1}
-    # Rounding up starts at its breakpoint, the rule of nine tenths behind its own: where the two meet,
-    # the breakpoint itself rounds to a row that neither side has.
+    # Rounding to the nearest multiple begins at its breakpoint, the rule of nine tenths ends just behind one. Where two
+    # of them meet, the breakpoint itself rounds to a row that neither side has.
     multipliers = [*_midpoints(breakpoints), *sorted(breakpoints)]
     beta, widths = _distinct(multipliers, [round_widths(baseline.widths, m, rounding) for m in multipliers])
     grown = np.log(widths[:, 1:-1] / np.array(baseline.widths[1:-1])).mean(axis=1) >= -1e-12
@@ -137,16 +152,27 @@ def _widths(baseline: ArchitectureSpec, rounding: Rounding, bound: float) -> tup
 
 
 def _resolutions(baseline: ArchitectureSpec, rounding: Rounding, bound: float) -> IntArray:
-    step = rounding.resolution_step
+    step, pixels = rounding.resolution_step, baseline.resolution
+    way_out = f", or raise `resolution_step` above {step}"
+    _refuse_long_list(bound * pixels / step, MOST_LISTED, "resolutions", f"a baseline of {pixels:,} pixels", way_out)
     first = (baseline.resolution // step + 1) * step
     return np.array([baseline.resolution, *range(first, math.ceil(bound * baseline.resolution) + step, step)])
 
 
-def with_maps_of_their_own(baseline: ArchitectureSpec, resolutions: IntArray) -> NDArray[np.bool_]:
-    """Mask (R,): of rising `resolutions` with the same maps in every layer, the one that shows most, the largest.
+def _refuse_long_list(count: float, most: int, what: str, baseline: str, way_out: str) -> None:
+    """Raises `InputError` if `count` values would be listed, more than `most`."""
+    if count > most:
+        raise InputError(
+            f"`budget` must leave at most {most:,} {what} to choose from, but {baseline} leaves some {count:,.0f}: "
+            f"take a smaller baseline or budget{way_out}"
+        )
 
-    Where the baseline's own is among them, it alone stays: what is not grown must not look grown.
+
+def with_distinct_maps(baseline: ArchitectureSpec, resolutions: IntArray) -> NDArray[np.bool_]:
+    """Mask (R,): of rising `resolutions` with the same maps in every layer, the largest, which shows most.
+
+    If the baseline's resolution is among them, it stays instead: what has not grown must not look grown.
     """
-    area, own = areas(baseline, resolutions), areas(baseline, np.array([baseline.resolution]))
+    area, baseline_area = areas(baseline, resolutions), areas(baseline, np.array([baseline.resolution]))
     kept = np.append((area[:, 1:] != area[:, :-1]).any(axis=0), True)
-    return np.asarray(kept & (area != own).any(axis=0) | (resolutions == baseline.resolution))
+    return np.asarray(kept & (area != baseline_area).any(axis=0) | (resolutions == baseline.resolution))

@@ -128,7 +128,7 @@ def _validated(document: Mapping[str, Any], where: str, overridden: Collection[s
     try:
         return Study.model_validate(_tuples(document))
     except ValidationError as error:
-        fault = first_fault(error, Study)
+        fault = first_fault(error, Study, "a table")
         given = any(fault.key == key or fault.key.startswith((f"{key}[", f"{key}.")) for key in overridden)
         siblings = [key for key in overridden if fault.key and key.rpartition(".")[0] == fault.key]
         names = ", ".join(f"`{key}`" for key in siblings)

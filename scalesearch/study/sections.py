@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from scalesearch.baselines.published import NAMES, baseline
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.compound import Baseline, DepthRounding, HeadRounding, Rounding, StemRounding
+from scalesearch.scaling.cost.budgeted import MACS, Cost
 from scalesearch.scaling.feasible import MAX_BUDGET
+from scalesearch.study.documents import Section, Stages, Stem
 from scalesearch.study.sources import parse_source
 
 DEFAULT_TOLERANCE = 0.02
 """Deviation of a candidate's cost from the budget where a study names none."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 DesignKind = Literal["lattice", "grid", "qmc", "tpe"]
@@ -29,28 +28,7 @@ Phi = Annotated[float, Field(gt=0, le=20)]
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
 
 
-class StemSection(_Section):
-    """First convolution of a baseline that the study defines."""
-
-    width: Count
-    kernel_size: Count
-    stride: Count
-    pool_stride: Count = 1
-
-
-class StageSection(_Section):
-    """One stage of a baseline that the study defines."""
-
-    block: Literal["mbconv", "separable", "basic", "bottleneck"]
-    kernel_size: Count
-    stride: Count
-    expand_ratio: Count = 1
-    width: Count
-    depth: Count
-    se_ratio: float = 0.0
-
-
-class BaselineSection(_Section):
+class BaselineSection(Section):
     """A published baseline by `name`, its input changed or not; or, with `stem` and `stages`, one of your own."""
 
     name: str
@@ -59,8 +37,8 @@ class BaselineSection(_Section):
     num_classes: Count | None = None
     head_width: Annotated[int, Field(ge=0)] | None = None
     activation: Literal["swish", "relu", "relu6"] | None = None
-    stem: StemSection | None = None
-    stages: tuple[StageSection, ...] | None = None
+    stem: Stem | None = None
+    stages: Stages | None = None
 
     @model_validator(mode="after")
     def _whole_or_published(self) -> Self:
@@ -79,13 +57,13 @@ class BaselineSection(_Section):
 
     def spec(self) -> ArchitectureSpec:
         """The network at φ = 0."""
-        changes = self.model_dump(exclude={"name"}, exclude_none=True)
+        values = {key: value for key, value in self if key != "name" and value is not None}
         if self.stages is None:
-            changes = {**baseline(self.name).spec.to_json(), **changes}
-        return ArchitectureSpec.from_json(changes)
+            return dataclasses.replace(baseline(self.name).spec, **values)
+        return ArchitectureSpec(**values)
 
 
-class RoundingSection(_Section):
+class RoundingSection(Section):
     """What the study changes in the baseline's rounding.
 
     `depth` is balanced unless it says otherwise; in a nominal grid, the baseline's own.
@@ -98,7 +76,7 @@ class RoundingSection(_Section):
     head: HeadRounding | None = None
 
 
-class DesignSection(_Section):
+class DesignSection(Section):
     """Which candidates are trained: `lattice` uses degree; `grid` step, band, nominal; `qmc`, `tpe` size and seed.
 
     A grid holds the multipliers 1, 1 + step, … whose product is within `band` · budget of the budget;
@@ -120,10 +98,10 @@ class DesignSection(_Section):
         return self
 
 
-class DataSection(_Section):
+class DataSection(Section):
     """`source` is `mnist-sample`, `idx:DIR` or `npz:FILE`; sizes are numbers of images (0: all that is left).
 
-    A source with a test set of its own keeps it; otherwise `test` images are set aside first. The split
+    A source with a test set keeps it; otherwise `test` images are set aside first. The split
     is a permutation by `split_seed`.
     """
 
@@ -139,7 +117,7 @@ class DataSection(_Section):
         return self
 
 
-class TrainingSection(_Section):
+class TrainingSection(Section):
     """The short schedule that every candidate trains by.
 
     Learning rate: linear warm-up over `warmup_epochs`, then a cosine to `final_learning_rate_fraction`.
@@ -171,7 +149,7 @@ class TrainingSection(_Section):
         return self
 
 
-class RuntimeSection(_Section):
+class RuntimeSection(Section):
     """How the work is carried out; changes speed, never what is compared, so it is not in the fingerprint.
 
     `convolutions`: `auto` picks the forms that are fast on the backend, `kernels` on a CPU and `pallas` on a GPU.
@@ -191,7 +169,7 @@ class RuntimeSection(_Section):
     compile_ahead: bool | Literal["auto"] = "auto"
 
 
-class Study(_Section):
+class Study(Section):
     """Everything that a search needs; one TOML file in `studies/`.
 
     With `race`, `seeds` is the most that a candidate gets: all train for the first one, then those that may still
@@ -218,21 +196,26 @@ class Study(_Section):
     runtime: RuntimeSection = RuntimeSection()
 
     def resolved_baseline(self) -> Baseline:
-        """The baseline with the rounding of this study: its own, where the study says nothing else."""
+        """The baseline with the rounding of this study: the baseline's, unless the study changes it."""
         spec, section = self.baseline.spec(), self.rounding
         if self.baseline.stages is None:
-            own = baseline(self.baseline.name).rounding
+            usual = baseline(self.baseline.name).rounding
         else:
-            divisor = 8 * max((s.expand_ratio for s in spec.stages if s.block == "bottleneck"), default=1)
-            own = Rounding(divisor, "balanced", 1, "scaled", "scaled" if spec.head_width else "fixed")
+            divisor = 8 * max(stage.width_multiple for stage in spec.stages)
+            usual = Rounding(divisor, "balanced", 1, "scaled", "scaled" if spec.head_width else "fixed")
         rounding = Rounding(
-            width_divisor=section.width_divisor or own.width_divisor,
-            depth=section.depth or (own.depth if self.design.nominal else "balanced"),
-            resolution_step=section.resolution_step or own.resolution_step,
-            stem=section.stem or own.stem,
-            head=section.head or own.head,
+            width_divisor=section.width_divisor or usual.width_divisor,
+            depth=section.depth or (usual.depth if self.design.nominal else "balanced"),
+            resolution_step=section.resolution_step or usual.resolution_step,
+            stem=section.stem or usual.stem,
+            head=section.head or usual.head,
         )
         return Baseline(self.baseline.name, spec, rounding)
+
+    @property
+    def cost(self) -> Cost:
+        """What the budget counts."""
+        return MACS
 
     @model_validator(mode="after")
     def _parts_make_sense(self) -> Self:
@@ -257,7 +240,7 @@ class Study(_Section):
     def identity(self) -> dict[str, Any]:
         """What changes results, as flat `section.key` → JSON value: the fingerprint of the study.
 
-        Levels and rungs are searches of their own, so that a study can be given more of them later.
+        Levels and rungs are separate searches, so a study can be given more of them later.
         """
         document = self.model_dump(mode="json", exclude={"runtime", "name", "phi", "rungs"})
         return {key: value for key, value in _flat(document) if (key, value) not in _BEFORE.items()}

@@ -1,4 +1,4 @@
-"""Two studies of one truth and of two truths: whether their regions say so."""
+"""Two studies of the same truth, and of two truths: whether their regions overlap."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ def study(
     records = planted_records(surface, key=key, noise_sd=noise_sd, candidates=candidates)
     table = candidates_table(records, surface.budget, "val_loss")
     choice = choose(trials_table(records), table, surface.budget, "val_loss")
-    config = planted_study(budget=surface.budget)
-    return f"study {key}", rule_of(choice, config, {}), choice
+    return f"study {key}", rule_of(choice, planted_study(budget=surface.budget), {}), choice
 
 
-def test_one_truth_found_twice_does_not_contradict_itself() -> None:
+def test_two_studies_of_one_truth_do_not_contradict_each_other() -> None:
     first, second = study(TRUTH, 1), study(TRUTH, 2)
     table = agreement(first, second)
     assert list(table.columns) == list(COLUMNS)
@@ -52,7 +51,7 @@ def test_two_truths_contradict_each_other() -> None:
     assert not table["holds_other"].any()
 
 
-def test_a_region_may_hold_the_others_choice_and_not_the_other_way_round() -> None:
+def test_only_one_region_may_contain_the_choice_of_the_other() -> None:
     sharp, vague = study(TRUTH, 3, noise_sd=0.0005), study(OTHER, 4, noise_sd=0.15)
     table = agreement(sharp, vague)
     assert table["overlap"].tolist() == [True, True]

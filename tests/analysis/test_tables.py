@@ -1,4 +1,4 @@
-"""Tables of planted records: rows, declared columns, order, and files that give back the same content."""
+"""Tables of planted records: rows, declared columns, order, and files with the same content."""
 
 import dataclasses
 import math
@@ -8,15 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from scalesearch.analysis.table_files import check_columns, read_table, write_tables
 from scalesearch.analysis.tables import (
     CANDIDATE_COLUMNS,
     TRIAL_COLUMNS,
     candidates_table,
-    check_columns,
-    read_table,
     seeds_note,
     trials_table,
-    write_tables,
 )
 from scalesearch.results.records import Failure, TrialRecord
 from tests.planted import PlantedSurface, planted_records
@@ -26,13 +24,13 @@ HOSTILE = 'says "no",\r\n  then; =1+1\tnull \N{SNOWMAN}'
 
 def records() -> list[TrialRecord]:
     """Fifteen candidates by three seeds; the second never finished, the third failed after two seeds."""
-    found = list(planted_records(PlantedSurface()))
-    found[1] = dataclasses.replace(found[1], seeds=(), failure=Failure("diverged", HOSTILE))
-    found[2] = dataclasses.replace(found[2], seeds=found[2].seeds[:2], failure=Failure("interrupted", "stopped"))
-    return found
+    planted = list(planted_records(PlantedSurface()))
+    planted[1] = dataclasses.replace(planted[1], seeds=(), failure=Failure("diverged", HOSTILE))
+    planted[2] = dataclasses.replace(planted[2], seeds=planted[2].seeds[:2], failure=Failure("interrupted", "stopped"))
+    return planted
 
 
-def test_trials_are_one_row_a_seed_and_one_a_failure():
+def test_trials_have_a_row_for_each_seed_and_each_failure() -> None:
     table = trials_table(records())
     assert len(table) == 13 * 3 + 1 + (2 + 1)
     assert table["status"].value_counts().to_dict() == {"done": 39, "partial": 2, "failed": 2}
@@ -49,33 +47,33 @@ def test_trials_are_one_row_a_seed_and_one_a_failure():
     assert first["train_loss"] == source.seeds[0].train_loss[-1]
     assert first["seconds"] == source.seeds[0].train_seconds
     assert first["epochs"] == 3
-    assert first["macs_ratio"] == source.candidate.macs_ratio
+    assert first["macs_ratio"] == source.candidate.cost_ratio
 
 
-def test_pruned_ones_keep_their_epochs_but_have_no_result():
-    found = records()
-    cut = dataclasses.replace(found[0].seeds[0], train_loss=(0.1,), val_loss_curve=(0.01,), val_accuracy_curve=(0.9,))
-    found[0] = dataclasses.replace(found[0], seeds=(cut,), failure=Failure("pruned", "after 1 of 9 epochs"))
-    rows = trials_table(found)
+def test_pruned_trials_keep_their_epochs_but_have_no_result() -> None:
+    pruned = records()
+    cut = dataclasses.replace(pruned[0].seeds[0], train_loss=(0.1,), val_loss_curve=(0.01,), val_accuracy_curve=(0.9,))
+    pruned[0] = dataclasses.replace(pruned[0], seeds=(cut,), failure=Failure("pruned", "after 1 of 9 epochs"))
+    rows = trials_table(pruned)
     rows = rows[rows["candidate"].eq(0)]
     assert rows["status"].tolist() == ["partial", "pruned"]
     assert rows["epochs"].tolist() == [1, 0]
-    table = candidates_table(found, 2.0, "val_loss")
+    table = candidates_table(pruned, 2.0, "val_loss")
     assert table["status"].tolist() == ["done"] * 12 + ["pruned"] + ["failed"] * 2
     row = table.iloc[12]
     assert (row["candidate"], row["seeds"], row["tied"], row["failure"]) == (0, 0, False, "pruned: after 1 of 9 epochs")
     assert table.loc[12, ["val_loss", "val_accuracy", "chance", "seconds"]].isna().all()
-    assert seeds_note(table) == "1 more candidate pruned, and left out of the choice: behind after fewer epochs."
+    assert seeds_note(table) == "Pruned early and excluded from the choice: 1 more candidate."
 
 
-def test_candidates_carry_means_and_exact_costs():
+def test_candidates_have_means_and_exact_costs() -> None:
     table = candidates_table(records(), 2.0, "val_loss").set_index("candidate")
     source = records()[5]
     row, losses = table.loc[5], [seed.val_loss for seed in source.seeds]
     assert row["val_loss"] == pytest.approx(statistics.mean(losses), rel=1e-14)
     assert row["val_loss_sd"] == pytest.approx(statistics.stdev(losses), rel=1e-12)
     assert row["macs"] == source.candidate.complexity.macs
-    assert row["macs_error"] == pytest.approx(source.candidate.macs_ratio / 2 - 1, abs=1e-15)
+    assert row["macs_error"] == pytest.approx(source.candidate.cost_ratio / 2 - 1, abs=1e-15)
     assert row["depths"] == " ".join(map(str, source.candidate.spec.depths))
     assert row["widths"] == " ".join(map(str, source.candidate.spec.widths))
     assert row["nominal_beta"] == source.candidate.nominal.beta
@@ -86,18 +84,18 @@ def test_candidates_carry_means_and_exact_costs():
 
 
 @pytest.mark.parametrize(("metric", "best"), [("val_loss", min), ("val_accuracy", max)])
-def test_candidates_run_from_the_best_with_failures_last(metric: str, best):
+def test_candidates_are_ordered_from_the_best_with_failures_last(metric: str, best) -> None:
     table = candidates_table(records(), 2.0, metric)
     done = table[table["status"] == "done"]
     assert done.index.tolist() == list(range(13))
     assert done[metric].iloc[0] == best(done[metric])
     assert done[metric].is_monotonic_increasing == (best is min)
     assert done[metric].is_monotonic_decreasing == (best is max)
-    # The partial trial would have ranked by the seeds that it finished.
+    # The partial trial is not ranked by the seeds that it finished.
     assert table["candidate"].tolist()[13:] == [2, 1]
 
 
-def test_a_later_trial_of_a_network_replaces_the_earlier():
+def test_a_later_trial_of_a_network_replaces_the_earlier() -> None:
     failed = records()
     again = [*failed, planted_records(PlantedSurface())[1]]
     table = candidates_table(again, 2.0, "val_loss").set_index("candidate")
@@ -108,24 +106,24 @@ def test_a_later_trial_of_a_network_replaces_the_earlier():
     assert trials_table(again)["trial"].iloc[-1] == 15
 
 
-def test_one_seed_has_no_deviation():
+def test_one_seed_has_no_deviation() -> None:
     table = candidates_table(planted_records(PlantedSurface(), seeds=(4,)), 2.0, "val_loss")
     assert table["val_loss_sd"].isna().all()
     assert table["val_loss"].notna().all()
 
 
-def test_no_records_are_empty_tables_of_the_same_columns():
+def test_no_records_are_empty_tables_of_the_same_columns() -> None:
     check_columns(trials_table([]), TRIAL_COLUMNS)
     check_columns(candidates_table([], 2.0, "val_loss"), CANDIDATE_COLUMNS)
 
 
-def test_an_unknown_metric_is_an_error():
+def test_an_unknown_metric_is_an_error() -> None:
     with pytest.raises(ValueError, match="`metric` must be one of val_loss, val_accuracy, but got 'loss'"):
         candidates_table(records(), 2.0, "loss")
 
 
 @pytest.mark.parametrize("empty", [False, True])
-def test_files_give_back_the_same_content(tmp_path: Path, empty: bool):
+def test_files_have_the_same_content(tmp_path: Path, empty: bool) -> None:
     source = [] if empty else records()
     tables = {"trials": trials_table(source), "candidates": candidates_table(source, 2.0, "val_loss")}
     paths = write_tables(tmp_path, tables["trials"], tables["candidates"])
@@ -135,7 +133,7 @@ def test_files_give_back_the_same_content(tmp_path: Path, empty: bool):
         pd.testing.assert_frame_equal(read_table(path), tables[path.stem], check_exact=True)
 
 
-def test_writing_again_replaces_and_a_failure_leaves_the_old_file(tmp_path: Path):
+def test_writing_again_replaces_and_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
     trials, candidates = trials_table(records()), candidates_table(records(), 2.0, "val_loss")
     write_tables(tmp_path, trials, candidates)
     write_tables(tmp_path, trials.head(2), candidates)
@@ -145,7 +143,7 @@ def test_writing_again_replaces_and_a_failure_leaves_the_old_file(tmp_path: Path
     assert len(read_table(tmp_path / "candidates.csv")) == 15
 
 
-def test_columns_are_enforced(tmp_path: Path):
+def test_columns_are_enforced(tmp_path: Path) -> None:
     trials = trials_table(records())
     with pytest.raises(ValueError, match="the column `seed` is missing"):
         check_columns(trials.drop(columns="seed"), TRIAL_COLUMNS)
@@ -155,13 +153,13 @@ def test_columns_are_enforced(tmp_path: Path):
         read_table(tmp_path / "runs.csv")
 
 
-def test_a_failed_trial_has_no_mean():
+def test_a_failed_trial_has_no_mean() -> None:
     row = candidates_table(records(), 2.0, "val_loss").set_index("candidate").loc[1]
     assert math.isnan(row["val_loss"])
     assert row["seeds"] == 0
 
 
-def test_means_that_are_adjusted_are_said_to_be() -> None:
+def test_adjusted_means_are_noted() -> None:
     records = planted_records(PlantedSurface())
     assert seeds_note(candidates_table(records, 2.0, "val_loss")) == ""
     fewer = [dataclasses.replace(records[0], seeds=records[0].seeds[:1]), *records[1:]]

@@ -72,7 +72,7 @@ def test_a_pruned_candidate_is_shown_as_pruned_and_not_trained_again(
     flags = ["run", "--study", str(tiny), "--out", str(folder), "--prune"]
     assert main(flags) == 0
     out, err = capsys.readouterr()
-    assert "at most 3 candidates × 2 seeds × 2 epochs, the lesser half pruned 1 time on the way" in out
+    assert "at most 3 candidates × 2 seeds × 2 epochs; the weaker half is pruned 1 time on the way" in out
     run = load(folder)
     assert run.states["complete"] + run.states["pruned"] == 3
     pruned = [record for record in run.records if record.status == "pruned"]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from scalesearch.cli.main import main
-from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.cost.count import complexity
+from scalesearch.study.documents import spec_from_json
 from tests.cli.tiny import ROOT, answer, complaint
 
 GOLDEN = json.loads((ROOT / "tests/golden/efficientnet.json").read_text(encoding="utf-8"))
@@ -32,7 +32,7 @@ def test_json_has_the_contracts_keys(capsys: pytest.CaptureFixture[str]) -> None
         assert list(candidate) == CANDIDATE_KEYS
         assert list(candidate["shares"]) == ["depth", "width", "resolution"]
         assert list(candidate["nominal"]) == ["alpha", "beta", "gamma"]
-        cost = complexity(ArchitectureSpec.from_json(candidate["spec"]))
+        cost = complexity(spec_from_json(candidate["spec"]))
         assert (cost.macs, cost.params, cost.activations) == tuple(
             candidate[key] for key in ("macs", "params", "activations")
         )

@@ -9,23 +9,23 @@ from typing import Any
 import pytest
 
 from scalesearch.cli.main import main
-from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.export.rule_json import parse_rule
 from scalesearch.scaling.cost.count import complexity
-from scalesearch.scaling.rule import ScalingRule
+from scalesearch.study.documents import spec_from_json
 from tests.cli.tiny import answer, complaint
 from tests.planted import planted_rule
 
 
 def test_json_has_the_contracts_keys(capsys: pytest.CaptureFixture[str], rule_file: Path) -> None:
     family = answer(capsys, "scale", str(rule_file), "--phi", "0:2")["family"]
-    rule = ScalingRule.from_json(json.loads(rule_file.read_text(encoding="utf-8")))
+    rule = parse_rule(json.loads(rule_file.read_text(encoding="utf-8")))
     assert [member["phi"] for member in family] == [0, 1, 2]
     for member in family:
         assert list(member) == [
             "phi", "alpha", "beta", "gamma", "macs", "macs_ratio", "params", "activations", "spec",
         ]  # fmt: skip
         assert member["alpha"] == pytest.approx(rule.alpha ** member["phi"], rel=1e-12)
-        assert complexity(ArchitectureSpec.from_json(member["spec"])).macs == member["macs"]
+        assert complexity(spec_from_json(member["spec"])).macs == member["macs"]
     assert family[0]["macs_ratio"] == 1
 
 
@@ -55,7 +55,10 @@ def test_bad_phi(capsys: pytest.CaptureFixture[str], rule_file: Path, phi: str) 
         (lambda text: text[: len(text) // 2], "not valid JSON"),
         (lambda text: "[]", "the document must be an object"),
         (lambda text: text.replace('"alpha"', '"alfa"', 1), "the key `alpha` is missing"),
-        (lambda text: text.replace('"schema_version": 1', '"schema_version": 99', 1), "`schema_version` must be 1"),
+        (
+            lambda text: text.replace('"schema_version": 2', '"schema_version": 99', 1),
+            "`schema_version` must be at most 2",
+        ),
         (lambda text: text.replace('"budget": 2.0', '"budget": "two"', 1), "`budget` must be a finite number"),
         (lambda text: text.replace('"budget": 2.0', '"budget": 3.0', 1), "must equal `budget`"),
         (lambda text: text.replace('"block": "mbconv"', '"block": "conv"', 1), "`block` must be one of"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import shutil
@@ -11,19 +10,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from scalesearch.cli.main import main
-from scalesearch.cli.search import Search, train_missing
+from scalesearch.export.rule_json import parse_rule
 from scalesearch.results.load import load
-from scalesearch.scaling.rule import ScalingRule
-from scalesearch.search.plan.design import make_plan
+from scalesearch.runtime.folders import locked_folder
 from scalesearch.search.queue import optuna_study as studies
 from scalesearch.search.queue.storage import open_storage, sqlite_url
+from scalesearch.search.queue.trials import has_record
 from tests.cli.tiny import HEEDS_INTERRUPTS, ROOT, TINY, complaint, environment, scalesearch
-from tests.planted import planted_study
 
 FILES = [
     "candidates.csv", "candidates.parquet", "coefficients.json", "report.html", "study.db", "study.toml",
@@ -31,53 +28,6 @@ FILES = [
 ]  # fmt: skip
 OF_ITS_OWN = [("batch_size = 50", f"batch_size = {size}") for size in (40, 25)]
 """Of workers with a part of the cores: programs that other tests keep for all cores would be told of."""
-
-
-def test_an_allocator_is_tuned_before_training_and_memory_released_after_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = planted_study(design={"degree": 1})
-    study = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest")
-    done: list[str] = []
-    kernels = "models.kernels.library.build_ahead"  # in a thread
-    for place in ("allocator.tune", kernels, "training.memory.release", "cli.search.work"):
-        name = place.rpartition(".")[2]
-        monkeypatch.setattr(f"scalesearch.{place}", lambda *_, name=name: done.append(name))
-    monkeypatch.setattr("scalesearch.runtime.cache.enable_compilation_cache", lambda: None)
-    monkeypatch.setattr("scalesearch.cli.search.helpers", lambda *_: contextlib.nullcontext())
-    splits: Any = None
-    train_missing(Search(config, make_plan(config), study), splits, "")
-    assert done == ["tune", "build_ahead", "work", "release"]
-
-
-HELPERS_FIRST = """
-import sys
-from scalesearch.cli import search
-from scalesearch.cli.main import main
-
-def helpers(*_):
-    print(*{"flax", "jax", "optax", "pandas"} & set(sys.modules))
-    raise SystemExit(9)
-
-search.helpers = helpers
-main(sys.argv[1:])
-"""
-
-
-def test_helpers_start_before_a_run_imports_what_takes_long(tiny: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-c",
-        HELPERS_FIRST,
-        "run",
-        "--json",
-        "--study",
-        str(tiny),
-        "--out",
-        str(tmp_path / "run"),
-    ]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (9, "\n"), done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +53,7 @@ class TestRun:
         assert run.states == {"waiting": 0, "running": 0, "complete": 3, "pruned": 0, "failed": 0}
         assert {record.device for record in run.records} == {run.rule.provenance["device"]}
         assert all(len(seed.val_loss_curve) == 2 for record in run.records for seed in record.seeds)
-        rule = ScalingRule.from_json(json.loads((folder / "coefficients.json").read_text(encoding="utf-8")))
+        rule = parse_rule(json.loads((folder / "coefficients.json").read_text(encoding="utf-8")))
         assert rule.coefficients.product == pytest.approx(2.0, abs=1e-9)
         assert rule.to_json()["provenance"]["fingerprint"] == json.loads(json.dumps(dict(run.fingerprint)))
 
@@ -224,7 +174,7 @@ class TestRun:
         }
         assert [line[:5] for line in done.stderr.splitlines()] == ["[1/3]", "[2/3]", "[3/3]"]
         stored = studies.join_study(open_storage(sqlite_url(folder)), "tiny")
-        trials = [trial for trial in stored.trials if studies.has_record(trial)]
+        trials = [trial for trial in stored.trials if has_record(trial)]
         spans = sorted((trial.datetime_start, trial.datetime_complete) for trial in trials)
         # Which two overlap depends on how long the second worker takes to start; one worker alone overlaps nowhere.
         assert any(later[0] < earlier[1] for earlier, later in itertools.pairwise(spans)), spans
@@ -259,11 +209,6 @@ class TestRun:
         assert again.stderr == "all trials are there already: nothing to train\n"
 
     def test_two_runs_in_one_folder_are_refused(self, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        import fcntl
-
-        folder = tiny.parent / "run"
-        folder.mkdir()
-        with (folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            told = complaint(capsys, "run", "--study", tiny, "--out", folder)
-        assert "another `scalesearch run` is at work there" in told
+        with locked_folder(tiny.parent / "run"):
+            line = complaint(capsys, "run", "--study", tiny, "--out", tiny.parent / "run")
+        assert "another `scalesearch run` is at work there" in line

@@ -154,16 +154,10 @@ def test_a_misspelt_key_is_named_rather_than_the_one_it_stands_for(
     assert "unknown key `training.epoch` (did you mean `epochs`?)" in told
 
 
-def test_a_report_into_a_folder_that_cannot_be_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_report_into_a_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     planted_run(tmp_path)
-
-    def refuse(*_: object) -> None:
-        raise OSError(30, "Read-only file system")
-
-    monkeypatch.setattr("scalesearch.cli.search.finish", refuse)
-    assert "cannot be written (Read-only file system)" in complaint(capsys, "report", tmp_path)
+    (tmp_path / "report.html").mkdir()  # nothing can be renamed to it
+    assert "cannot be written (Is a directory)" in complaint(capsys, "report", tmp_path)
 
 
 def test_levels_are_told_apart_in_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,7 +165,7 @@ def test_levels_are_told_apart_in_the_terminal(tmp_path: Path, capsys: pytest.Ca
     two = (*run.records, *(dataclasses.replace(record, phi=2.0) for record in run.records[:3]))
     show_status(dataclasses.replace(run, records=two))
     assert "φ" not in capsys.readouterr().out  # five leaders, all of one level
-    show_result(dataclasses.replace(run, records=two))
+    show_result(dataclasses.replace(run, records=two), run.files())
     rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
     assert ["12", "1"] in rows
     assert ["3", "2"] in rows

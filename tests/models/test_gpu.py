@@ -15,9 +15,10 @@ from jax import numpy as jnp
 from scalesearch.models.network import Network
 from scalesearch.models.numerics import _reference
 from scalesearch.models.ops.gpu import depthwise, normalise, program
-from scalesearch.models.ops.select import Forms, convolve_depthwise, normalise_batch
+from scalesearch.models.ops.select import named
 from scalesearch.models.ops.shift import normalise as plain
-from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
+from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
+from scalesearch.scaling.stage import make_stage
 
 TOLERANCE = 2e-6  # of the largest entry: float32 sums of at most a thousand terms
 
@@ -41,8 +42,8 @@ def example(k: int, stride: int, n: int, h: int, w: int, c: int) -> tuple[np.nda
     return first, second, third
 
 
-def value_and_gradients(stride: int, x: Any, kernel: Any, g: Any, forms: Forms = "pallas") -> Any:
-    y, pull = jax.vjp(lambda x, kernel: convolve_depthwise(x, kernel, stride, forms), x, kernel)
+def value_and_gradients(stride: int, x: Any, kernel: Any, g: Any, forms: Any = "pallas") -> Any:
+    y, pull = jax.vjp(lambda x, kernel: named(forms).depthwise(x, kernel, stride), x, kernel)
     return y, *pull(g)
 
 
@@ -97,9 +98,9 @@ def test_normalisation_and_its_gradient_are_those_of_the_plain_form(shape: tuple
     x, g = (rng.normal(size=shape).astype(np.float32) for _ in range(2))
     scale, bias = (rng.normal(size=shape[3:]).astype(np.float32) for _ in range(2))
 
-    def outcome(forms: Forms) -> Any:
+    def outcome(forms: Any) -> Any:
         def run(x: Any, scale: Any, bias: Any) -> Any:
-            y, *statistics = normalise_batch(x, scale, bias, activation, forms)
+            y, *statistics = named(forms).normalise(x, scale, bias, activation)
             return y, statistics
 
         y, pull, statistics = jax.vjp(run, x, scale, bias, has_aux=True)
@@ -127,7 +128,7 @@ def test_what_the_kernels_do_not_serve_takes_the_library(monkeypatch: pytest.Mon
     one = jnp.ones(8)
 
     def slope() -> Any:
-        return jax.grad(lambda x: normalise_batch(x, one, one, "swish", "pallas")[0].sum())(jnp.asarray(x))
+        return jax.grad(lambda x: named("pallas").normalise(x, one, one, "swish")[0].sum())(jnp.asarray(x))
 
     for needs in (lambda: value_and_gradients(1, x, kernel, g), slope):
         monkeypatch.setattr(program, "MOST_VALUES", x.size - 1)
@@ -167,16 +168,16 @@ def test_which_gpus_the_kernels_are_for(monkeypatch: pytest.MonkeyPatch, capabil
 
 def test_a_network_of_pallas_forms_is_that_of_native_forms() -> None:
     """Images of one channel, whose convolution is a product, and a block with all operations."""
-    stage = StageSpec(block="mbconv", kernel_size=3, stride=2, expand_ratio=2, width=8, depth=1, se_ratio=0.25)
+    stage = make_stage(block="mbconv", kernel_size=3, stride=2, expand_ratio=2, width=8, depth=1, se_ratio=0.25)
     spec = ArchitectureSpec(
         resolution=6, in_channels=1, num_classes=3, stem=StemSpec(8, 3, 1, 1), stages=(stage,), head_width=8
     )
     images = np.random.default_rng(0).normal(size=(4, 6, 6, 1)).astype(np.float32)
 
-    def outcome(forms: Forms) -> Any:
+    def outcome(forms: Any) -> Any:
         from flax import nnx
 
-        network = Network(spec, forms=forms, dropout=0.0, rng=np.random.default_rng(1))
+        network = Network(spec, operations=named(forms), dropout=0.0, rng=np.random.default_rng(1))
         graphdef, params, stats = nnx.split(network, nnx.Param, nnx.BatchStat)
         return jax.jit(
             jax.value_and_grad(lambda params: (nnx.merge(graphdef, params, stats)(images, train=True) ** 2).sum())

@@ -179,15 +179,15 @@ from scalesearch.runtime.cores import use_cores
 use_cores([int(core) for core in sys.argv[1].split(",")])
 import jax, numpy as np
 from scalesearch.models.ops.cpu import library
-from scalesearch.models.ops.select import convolve_depthwise, normalise_batch
+from scalesearch.models.ops.select import named
 assert library.problem() is None
 rng = np.random.default_rng(0)
 x, g = (rng.normal(size=(70, 12, 12, 20)).astype(np.float32) for _ in range(2))
 kernel, one = rng.normal(size=(5, 5, 1, 20)).astype(np.float32), np.ones(20, np.float32)
 digest = hashlib.sha256()
 for apply, arguments in (
-    (lambda x, kernel: convolve_depthwise(x, kernel, 1, "kernels"), (x, kernel)),
-    (lambda x, scale: normalise_batch(x, scale, one, "swish", "kernels")[0], (x, one)),
+    (lambda x, kernel: named("kernels").depthwise(x, kernel, 1), (x, kernel)),
+    (lambda x, scale: named("kernels").normalise(x, scale, one, "swish")[0], (x, one)),
 ):
     y, pull = jax.vjp(apply, *arguments)
     for each in (y, *pull(g)):

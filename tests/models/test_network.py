@@ -14,9 +14,11 @@ from jax import numpy as jnp
 
 from scalesearch.baselines.published import NAMES, baseline
 from scalesearch.models.network import Network
-from scalesearch.models.ops.shift.normalise import EPSILON
-from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
+from scalesearch.models.ops.base import EPSILON
+from scalesearch.models.ops.select import named
+from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.cost.count import complexity
+from scalesearch.scaling.stage import make_stage
 from tests.haste import HASTE
 
 
@@ -25,8 +27,8 @@ def tiny(block: str, kernel_size: int = 3) -> ArchitectureSpec:
     expand = {"mbconv": 3, "bottleneck": 2}.get(block, 1)
     se_ratio = 0.25 if block == "mbconv" else 0.0
     stages = (
-        StageSpec(block, kernel_size, 2, expand, 6, 2, se_ratio),  # type: ignore[arg-type]
-        StageSpec(block, kernel_size, 1, expand, 8, 1),  # type: ignore[arg-type]
+        make_stage(block, kernel_size=kernel_size, stride=2, expand_ratio=expand, width=6, depth=2, se_ratio=se_ratio),  # type: ignore[arg-type]
+        make_stage(block, kernel_size=kernel_size, stride=1, expand_ratio=expand, width=8, depth=1),  # type: ignore[arg-type]
     )
     stem = StemSpec(4, 3, 1, pool_stride=2 if block == "bottleneck" else 1)
     head = 10 if block == "mbconv" else 0
@@ -35,7 +37,7 @@ def tiny(block: str, kernel_size: int = 3) -> ArchitectureSpec:
 
 def build(spec: ArchitectureSpec, forms: Any, dropout: float = 0.0, seed: int = 0) -> Network:
     """A network whose parameters are numpy draws: nothing is compiled, and no scale is 1, no bias 0."""
-    network = Network(spec, forms=forms, dropout=dropout, rng=np.random.default_rng(seed))
+    network = Network(spec, operations=named(forms), dropout=dropout, rng=np.random.default_rng(seed))
     graphdef, params, stats = nnx.split(network, nnx.Param, nnx.BatchStat)
     rng = np.random.default_rng(seed)
 
@@ -66,7 +68,7 @@ def images(spec: ArchitectureSpec, n: int = 4) -> jax.Array:
 
 
 def count(spec: ArchitectureSpec) -> int:
-    network = Network(spec, forms="shift", dropout=0.0, rng=np.random.default_rng(0))
+    network = Network(spec, operations=named("shift"), dropout=0.0, rng=np.random.default_rng(0))
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(nnx.state(network, nnx.Param)))
 
 
@@ -165,7 +167,7 @@ def test_dropout_needs_a_key_follows_it_and_is_off_in_evaluation() -> None:
     kept, keyed = (call(network, x, train=False, dropout_key=key) for key in (None, jax.random.key(1)))
     np.testing.assert_array_equal(kept, keyed)
     with pytest.raises(ValueError, match="0 <= dropout < 1"):
-        Network(spec, forms="shift", dropout=1.0, rng=np.random.default_rng(0))
+        Network(spec, operations=named("shift"), dropout=1.0, rng=np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("forms", ["kernels", "shift"])
@@ -192,8 +194,15 @@ def test_vmap_over_seeds_equals_a_loop(forms: str) -> None:
 
 def test_initialisation_as_in_the_reference() -> None:
     """Deviation √(2 / fan_out) for convolutions, ±1/√classes for the classifier; scales one, biases zero."""
-    spec = ArchitectureSpec(8, 3, 64, StemSpec(64, 5, 1), (StageSpec("separable", 5, 1, 1, 128, 1),), 0)
-    network = Network(spec, forms="shift", dropout=0.0, rng=np.random.default_rng(0))
+    spec = ArchitectureSpec(
+        8,
+        3,
+        64,
+        StemSpec(64, 5, 1),
+        (make_stage("separable", kernel_size=5, stride=1, expand_ratio=1, width=128, depth=1),),
+        0,
+    )
+    network = Network(spec, operations=named("shift"), dropout=0.0, rng=np.random.default_rng(0))
     block: Any = network.stages[0].first
     cases = ((network.stem, 25 * 64), (block.depthwise, 25), (block.pointwise, 128))
     for layer, fan_out in cases:

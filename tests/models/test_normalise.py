@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from jax import numpy as jnp
 
-from scalesearch.models.ops.select import normalise_batch, normalise_by
-from scalesearch.models.ops.shift.normalise import EPSILON
+from scalesearch.models.ops.base import EPSILON
+from scalesearch.models.ops.select import named
 
 ACTIVATIONS = ("swish", "relu", "relu6", "none")
 # float32 rounds to 6e-8, sums of 4·5·6 terms and a division by the spread: 3e-5 of the largest entry is ample.
@@ -42,7 +42,7 @@ def close(actual: Any, expected: Any, tolerance: float = TOLERANCE) -> None:
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_values_and_gradients_against_float64(activation: Any, forms: Any) -> None:
     x, scale, bias, g = example(0.3)
-    (y, mean, variance), pull = jax.vjp(jax.jit(lambda *a: normalise_batch(*a, activation, forms)), x, scale, bias)
+    (y, mean, variance), pull = jax.vjp(jax.jit(lambda *a: named(forms).normalise(*a, activation)), x, scale, bias)
     gradients = pull((jnp.asarray(g), jnp.zeros(3), jnp.zeros(3)))
     with jax.enable_x64(True):
         wide = [jnp.asarray(a, jnp.float64) for a in (x, scale, bias, g)]
@@ -57,7 +57,7 @@ def test_values_and_gradients_against_float64(activation: Any, forms: Any) -> No
 def test_variance_beside_a_large_mean(forms: Any) -> None:
     """A mean of a hundred times the smallest spread costs the sums of squares four digits, not all."""
     x, scale, bias, _ = example(50)
-    variance = normalise_batch(x, scale, bias, "none", forms)[2]
+    variance = named(forms).normalise(x, scale, bias, "none")[2]
     close(variance[:1], x[..., :1].astype(np.float64).var((0, 1, 2)), 5e-3)
 
 
@@ -65,7 +65,7 @@ def test_variance_beside_a_large_mean(forms: Any) -> None:
 def test_a_channel_that_never_changes(forms: Any) -> None:
     """Its variance is 0 but for rounding, and never negative: 1 / √(v + ε) stays finite."""
     x = np.full((4, 5, 6, 3), [0.1, 123.456, 1e4], np.float32)
-    y, _, variance = normalise_batch(x, np.ones(3, np.float32), np.zeros(3, np.float32), "swish", forms)
+    y, _, variance = named(forms).normalise(x, np.ones(3, np.float32), np.zeros(3, np.float32), "swish")
     assert np.isfinite(y).all()
     assert (np.asarray(variance) >= 0).all()
     assert (np.asarray(variance) <= 1e-6 * x[0, 0, 0] ** 2).all()
@@ -74,7 +74,7 @@ def test_a_channel_that_never_changes(forms: Any) -> None:
 def test_the_statistics_carry_no_gradient() -> None:
     x, scale, bias, _ = example(0.0)
     for forms in ("kernels", "shift", "native"):
-        slope = jax.grad(lambda x, forms=forms: normalise_batch(x, scale, bias, "swish", forms)[2].sum())(x)
+        slope = jax.grad(lambda x, forms=forms: named(forms).normalise(x, scale, bias, "swish")[2].sum())(x)
         np.testing.assert_array_equal(slope, 0)
 
 
@@ -83,7 +83,7 @@ def test_vmap_over_seeds_equals_a_loop(forms: Any) -> None:
     x, scale, bias, g = example(0.0)
 
     def both(x: Any, scale: Any, bias: Any) -> Any:
-        y, pull = jax.vjp(lambda *a: normalise_batch(*a, "swish", forms)[0], x, scale, bias)
+        y, pull = jax.vjp(lambda *a: named(forms).normalise(*a, "swish")[0], x, scale, bias)
         return y, *pull(g)
 
     stacked = [jnp.stack([a, 1.5 * a + 1]) for a in (x, scale, bias)]
@@ -98,7 +98,7 @@ def test_swish_and_its_gradient_stay_finite_far_below_zero() -> None:
     x = jnp.asarray([-1.0, 1, 1, 1]).reshape(4, 1, 1, 1)
     one = jnp.ones(1)
     for forms in ("kernels", "shift", "native"):
-        y, pull = jax.vjp(lambda x, forms=forms: normalise_batch(x, 200 * one, 0 * one, "swish", forms)[0], x)
+        y, pull = jax.vjp(lambda x, forms=forms: named(forms).normalise(x, 200 * one, 0 * one, "swish")[0], x)
         assert np.isfinite(y).all()
         assert np.isfinite(pull(jnp.ones_like(y))[0]).all()
         assert abs(float(y[0, 0, 0, 0])) < 1e-30
@@ -113,7 +113,7 @@ def test_kernels_of_any_number_of_channels(activation: Any, channels: int) -> No
     scale, bias = (rng.normal(size=channels).astype(np.float32) + 1 for _ in range(2))
     results = []
     for forms in ("kernels", "native"):
-        y, pull = jax.vjp(lambda *a, forms=forms: normalise_batch(*a, activation, forms)[0], x, scale, bias)
+        y, pull = jax.vjp(lambda *a, forms=forms: named(forms).normalise(*a, activation)[0], x, scale, bias)
         results.append((y, *pull(g)))
     for actual, expected in zip(*results, strict=True):
         close(actual, expected)
@@ -126,7 +126,7 @@ def test_evaluation_by_given_statistics(activation: Any, forms: Any) -> None:
     mean, variance = np.array([0.1, -2, 3], np.float32), np.array([0.5, 2, 9], np.float32)
     z = (x.astype(np.float64) - mean) / np.sqrt(variance + EPSILON) * scale + bias
     expected = {"swish": z / (1 + np.exp(-z)), "relu": z.clip(0), "relu6": z.clip(0, 6), "none": z}[activation]
-    close(normalise_by(jnp.asarray(x), scale, bias, mean, variance, activation, forms), expected)
+    close(named(forms).normalise_by(jnp.asarray(x), scale, bias, mean, variance, activation), expected)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -135,7 +135,7 @@ def test_what_is_not_finite_is_not_hidden_by_a_kernel(bad: float, activation: An
     """A diverging network is found by its loss."""
     x, scale, bias, g = example(0.0)
     x[1, 2, 3, 1] = bad
-    y, pull = jax.vjp(lambda x: normalise_batch(x, scale, bias, activation, "kernels")[0], jnp.asarray(x))
+    y, pull = jax.vjp(lambda x: named("kernels").normalise(x, scale, bias, activation)[0], jnp.asarray(x))
     assert np.isnan(np.asarray(y)[..., 1]).any()
     assert np.isfinite(np.asarray(y)[..., 0]).all()
     assert np.isnan(np.asarray(pull(jnp.asarray(g))[0])[..., 1]).any()
@@ -147,7 +147,7 @@ def test_the_kernel_of_swish_over_all_of_float32() -> None:
     one, zero = np.ones(1, np.float32), np.zeros(1, np.float32)
     gain = np.float32(1) / np.sqrt(np.float32(1) + np.float32(EPSILON))
     x = jnp.asarray(z).reshape(-1, 1, 1, 1)
-    y = np.asarray(normalise_by(x, one, zero, zero, one, "swish", "kernels")).ravel()
+    y = np.asarray(named("kernels").normalise_by(x, one, zero, zero, one, "swish")).ravel()
     wide = (z * gain).astype(np.float64)
     expected = wide / (1 + np.exp(np.minimum(-wide, 700)))
     np.testing.assert_allclose(y, expected, rtol=2e-5, atol=1e-35)

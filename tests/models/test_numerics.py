@@ -11,7 +11,7 @@ from scalesearch.models import numerics
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_every_form_passes_on_this_device(precision: Any) -> None:
-    checks = numerics.check_forms(precision)
+    checks = numerics.check_operations(precision)
     assert {check.precision for check in checks} == {precision}
     assert {check.form for check in checks} == {"kernels", "shift", "native"}
     assert {check.op for check in checks} == {"depthwise", "dense", "pointwise"}
@@ -27,4 +27,4 @@ def test_a_form_that_is_off_fails(monkeypatch: pytest.MonkeyPatch, factor: float
 
     monkeypatch.setattr(numerics, "convolve_depthwise", wrong)
     monkeypatch.setattr(numerics, "_GEOMETRIES", (("depthwise", 3, 1), ("pointwise", 1, 1)))
-    assert [check.op for check in numerics.check_forms() if not check.passed] == ["depthwise"] * 3
+    assert [check.op for check in numerics.check_operations() if not check.passed] == ["depthwise"] * 3

@@ -12,19 +12,9 @@ import pytest
 from jax import lax
 from jax import numpy as jnp
 
+from scalesearch.errors import InputError
 from scalesearch.models.ops.cpu import library
-from scalesearch.models.ops.select import (
-    FormsUnavailable,
-    available_forms,
-    beside,
-    choose_forms,
-    convolve,
-    convolve_depthwise,
-    excite,
-    max_pool,
-    mean_over_positions,
-    repack,
-)
+from scalesearch.models.ops.select import available, named, select
 from scalesearch.models.ops.shift.depthwise import gradient_tile
 
 FORMS = ("kernels", "shift", "native")
@@ -82,8 +72,8 @@ def value_and_gradients(apply: Any, x: Any, kernel: Any, g: Any) -> Any:
 
 
 def operation(depthwise: bool, stride: int, forms: str) -> Any:
-    chosen = convolve_depthwise if depthwise else convolve
-    return lambda x, kernel: chosen(x, kernel, stride, forms)  # type: ignore[arg-type]
+    operations = named(forms)  # type: ignore[arg-type]
+    return lambda x, kernel: (operations.depthwise if depthwise else operations.convolve)(x, kernel, stride)
 
 
 @pytest.mark.parametrize("depthwise", [True, False], ids=["depthwise", "dense"])
@@ -208,7 +198,7 @@ def test_max_pool_and_its_gradient(forms: str, stride: int, size: int) -> None:
         expected[n, i, j, c] = window.max()
         row, column = np.unravel_index(window.argmax(), window.shape)
         gradient[n, top + row, left + column, c] += g[n, i, j, c]
-    pool = jax.jit(lambda x: max_pool(x, stride, forms))  # type: ignore[arg-type]
+    pool = jax.jit(lambda x: named(forms).pool(x, stride))  # type: ignore[arg-type]
     y, pull = jax.vjp(pool, x)
     np.testing.assert_array_equal(y, expected)
     np.testing.assert_allclose(pull(g)[0], gradient, rtol=1e-6, atol=1e-6)  # up to nine float32 additions
@@ -216,7 +206,7 @@ def test_max_pool_and_its_gradient(forms: str, stride: int, size: int) -> None:
 
 def test_max_pool_gives_the_gradient_of_a_tie_to_the_first_place() -> None:
     for forms in FORMS:
-        slope = jax.grad(lambda x, forms=forms: max_pool(x, 1, forms)[0, 1, 1, 0])(jnp.ones((1, 3, 3, 1)))
+        slope = jax.grad(lambda x, forms=forms: named(forms).pool(x, 1)[0, 1, 1, 0])(jnp.ones((1, 3, 3, 1)))
         np.testing.assert_array_equal(np.asarray(slope).ravel(), [1] + [0] * 8)
 
 
@@ -233,35 +223,35 @@ def test_max_pool_gives_the_gradient_of_a_tie_to_the_first_place() -> None:
     ],
 )
 def test_forms_follow_the_setting_then_the_backend(setting: Any, backend: str, forms: str) -> None:
-    assert choose_forms(setting, backend) == forms
+    assert select(setting, backend).name == forms
 
 
 def test_without_kernels_a_cpu_takes_the_next_best_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "problem", lambda: "no C++ compiler was found")
     with pytest.warns(UserWarning, match="more slowly than they could: no C\\+\\+ compiler was found"):
-        assert choose_forms("auto", "cpu") == "shift"
-    with pytest.raises(FormsUnavailable, match="no C\\+\\+ compiler"):
-        choose_forms("kernels", "cpu")
-    assert available_forms("cpu") == ("shift", "native")
+        assert select("auto", "cpu").name == "shift"
+    with pytest.raises(InputError, match="no C\\+\\+ compiler"):
+        select("kernels", "cpu")
+    assert [operations.name for operations in available("cpu")] == ["shift", "native"]
 
 
 def test_without_pallas_a_gpu_takes_the_library_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jax.experimental.pallas.triton", None)
     monkeypatch.delattr("jax.experimental.pallas.triton", raising=False)
     with pytest.warns(UserWarning, match="more slowly than they could: jax .* has no Pallas for Triton"):
-        assert choose_forms("auto", "gpu") == "native"
-    with pytest.raises(FormsUnavailable, match="no Pallas"):
-        choose_forms("pallas", "gpu")
-    assert available_forms("gpu") == ("shift", "native")
+        assert select("auto", "gpu").name == "native"
+    with pytest.raises(InputError, match="no Pallas"):
+        select("pallas", "gpu")
+    assert [operations.name for operations in available("gpu")] == ["shift", "native"]
 
 
 def test_each_backend_has_forms_of_its_own() -> None:
-    with pytest.raises(FormsUnavailable, match="kernels are for CPUs, but jax computes on a gpu"):
-        choose_forms("kernels", "gpu")
-    with pytest.raises(FormsUnavailable, match="pallas is for GPUs, but jax computes on a cpu"):
-        choose_forms("pallas", "cpu")
-    assert available_forms("gpu") == ("pallas", "shift", "native")
-    assert available_forms("tpu") == ("shift", "native")
+    with pytest.raises(InputError, match="kernels are for CPUs, but jax computes on a gpu"):
+        select("kernels", "gpu")
+    with pytest.raises(InputError, match="pallas is for GPUs, but jax computes on a cpu"):
+        select("pallas", "cpu")
+    assert [operations.name for operations in available("gpu")] == ["pallas", "shift", "native"]
+    assert [operations.name for operations in available("tpu")] == ["shift", "native"]
 
 
 def test_maps_of_another_type_take_another_form() -> None:
@@ -291,7 +281,7 @@ def test_squeeze_excite_and_its_gradients_against_float64(
         return x * (1 / (1 + jnp.exp(-(squeezed @ expand + expand_bias))))[:, None, None]
 
     def ours(x: Any, reduce: Any, reduce_bias: Any, expand: Any, expand_bias: Any) -> Any:
-        return excite(x, (reduce, reduce_bias), (expand, expand_bias), activation, forms)
+        return named(forms).excite(x, (reduce, reduce_bias), (expand, expand_bias), activation)
 
     def both(apply: Any, *arguments: Any) -> Any:
         y, pull = jax.vjp(apply, *arguments[:-1])
@@ -311,7 +301,7 @@ def test_squeeze_excite_and_its_gradients_against_float64(
 def test_mean_over_positions_and_its_gradient(channels: int) -> None:
     rng = np.random.default_rng(channels)
     x, g = rng.normal(size=(5, 3, 7, channels)).astype(np.float32), rng.normal(size=(5, channels)).astype(np.float32)
-    y, pull = jax.vjp(lambda x: mean_over_positions(x, "kernels"), jnp.asarray(x))
+    y, pull = jax.vjp(lambda x: named("kernels").average(x), jnp.asarray(x))
     np.testing.assert_allclose(y, x.astype(np.float64).mean((1, 2)), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(pull(g)[0], np.broadcast_to(g[:, None, None] / 21, x.shape), rtol=1e-6)
 
@@ -322,12 +312,12 @@ def test_repacked_numbers_keep_their_order_and_so_do_their_gradients(forms: Any)
     shapes = [(4,), (2, 2), (1, 4)]
 
     def weighted(*arrays: Any) -> Any:
-        flat = jnp.concatenate([each.reshape(-1) for each in repack(arrays, shapes, forms)])
-        return jnp.sum(flat * jnp.arange(100.0, 112.0)), [each.shape for each in repack(arrays, shapes, forms)]
+        flat = jnp.concatenate([each.reshape(-1) for each in named(forms).repack(arrays, shapes)])
+        return jnp.sum(flat * jnp.arange(100.0, 112.0)), [each.shape for each in named(forms).repack(arrays, shapes)]
 
     slopes, found = jax.grad(weighted, argnums=(0, 1, 2), has_aux=True)(*arrays)
     assert found == shapes
-    parts = repack(arrays, shapes, forms)
+    parts = named(forms).repack(arrays, shapes)
     np.testing.assert_array_equal(np.concatenate([np.ravel(part) for part in parts]), np.arange(12))
     np.testing.assert_array_equal(np.concatenate([np.ravel(slope) for slope in slopes]), np.arange(100, 112))
     assert [slope.shape for slope in slopes] == [array.shape for array in arrays]
@@ -338,6 +328,6 @@ def test_repacked_numbers_keep_their_order_and_so_do_their_gradients(forms: Any)
 def test_maps_that_pass_a_branch_by_are_added_and_so_are_gradients(forms: Any, shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     x, g = (rng.normal(size=shape).astype(np.float32) for _ in range(2))
-    found, pull = jax.vjp(lambda x: beside(x, lambda x: x * x, forms), jnp.asarray(x))
+    found, pull = jax.vjp(lambda x: named(forms).add(x, lambda x: x * x), jnp.asarray(x))
     np.testing.assert_allclose(found, x + x * x, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(pull(g)[0], g + 2 * x * g, rtol=1e-6, atol=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -10,15 +11,16 @@ import pytest
 from flax import nnx
 
 from scalesearch.models import stage as stages
-from scalesearch.scaling.architecture import StageSpec
+from scalesearch.models.ops.select import named
+from scalesearch.scaling.stage import make_stage
 
 
 @pytest.mark.parametrize("most_unrolled", [0, 8])
 @pytest.mark.parametrize("forms", ["kernels", "shift"])
-def test_a_stage_is_its_blocks_in_a_row(forms: Any, most_unrolled: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(stages.MAX_UNROLLED, forms, most_unrolled)
-    spec = StageSpec("separable", 3, 1, 1, 6, 4)
-    stage = stages.Stage(spec, 6, "relu", forms=forms, rng=np.random.default_rng(0))
+def test_a_stage_is_its_blocks_in_a_row(forms: Any, most_unrolled: int) -> None:
+    operations = dataclasses.replace(named(forms), max_unrolled=most_unrolled)
+    spec = make_stage("separable", kernel_size=3, stride=1, expand_ratio=1, width=6, depth=4)
+    stage = stages.Stage(spec, 6, "relu", operations=operations, rng=np.random.default_rng(0))
     x = jax.random.normal(jax.random.key(1), (4, 5, 5, 6))
     graphdef, params, stats = nnx.split(stage.repeats, nnx.Param, nnx.BatchStat)
     assert {leaf.shape[0] for leaf in jax.tree.leaves(params)} == {3}

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from scalesearch.analysis.choice import choose, rule_of
-from scalesearch.analysis.tables import candidates_table, trials_table
+from scalesearch.analysis.outcome import Outcome
 from scalesearch.analysis.validation import Validation, validation_table, verdict
 from scalesearch.report.html import render
 from scalesearch.results.records import TrialRecord
@@ -18,33 +16,28 @@ from tests.planted import PlantedSurface, planted_records, planted_study
 FINISHED = {"waiting": 0, "running": 0, "complete": 15, "pruned": 0, "failed": 0}
 
 
-def report(
-    path: Path,
+def outcome(
     name: str,
     records: tuple[TrialRecord, ...],
+    *,
     where: str = "cpu",
     metric: str = "val_loss",
-    **changes: Any,
-) -> str:
-    """Write the report of `records`, validated at φ = 1 and 2, to `path`; `changes` replace arguments of `render`."""
+    states: Mapping[str, int] = FINISHED,
+    rungs: Mapping[int, tuple[TrialRecord, ...]] | None = None,
+) -> Outcome:
+    """What `records` say of a planted study called `name`; they were trained on the device `where`."""
     study = planted_study(seeds=3, metric=metric).model_copy(update={"name": name})
-    candidates = candidates_table(records, 2.0, metric)
-    finished = any(record.failure is None for record in records)
-    choice = choose(trials_table(records), candidates, 2.0, metric) if finished else None
-    page = render(
-        **{
-            "study": study,
-            "states": FINISHED,
-            "rule": choice and rule_of(choice, study, {"device": where, "versions": {"scalesearch": "0.1.0"}}),
-            "choice": choice,
-            "trials": trials_table(records),
-            "candidates": candidates,
-            "records": records,
-            "validations": validations(metric),
-            "schedule": pd.DataFrame(),
-            **changes,
-        }
-    )
+    trained = tuple(replace(record, device=where, versions=(("scalesearch", "0.1.0"),)) for record in records)
+    return Outcome(study, trained, rungs or {}, states, {"study": "planted"}, "2026-11-24")
+
+
+def report(path: Path, name: str, records: tuple[TrialRecord, ...], **options: Any) -> str:
+    """Writes the report of `records` to `path`.
+
+    `options` are those of `outcome`, and `validations`: by default those at φ = 1 and 2.
+    """
+    validated = options.pop("validations", validations(options.get("metric", "val_loss")))
+    page = render(outcome(name, records, **options), validated)
     path.write_text(page, encoding="utf-8")
     return page
 

@@ -11,7 +11,7 @@ from scipy.stats import t as student
 from scalesearch.analysis.choice import Choice, choose
 from scalesearch.analysis.comparison import finished_runs, two_way
 from scalesearch.analysis.metrics import METRICS
-from scalesearch.analysis.surfaces.polynomial import fit_surface
+from scalesearch.analysis.surfaces.polynomial import fit_polynomial
 from scalesearch.analysis.tables import candidates_table, trials_table
 from scalesearch.analysis.validation import COLUMNS
 from scalesearch.report.figures.candidates import (
@@ -25,8 +25,9 @@ from scalesearch.report.figures.candidates import (
     validation_over_macs,
 )
 from scalesearch.report.figures.cost import COSTS
-from scalesearch.report.figures.style import VERMILION, short_name
+from scalesearch.report.figures.style import VERMILION
 from scalesearch.report.figures.triangle import CORNERS, points
+from scalesearch.report.views.results import short_name
 from scalesearch.results.records import Failure
 from scalesearch.scaling.simplex import NAMES, Shares
 from tests.planted import PlantedSurface, planted_candidates, planted_records
@@ -93,7 +94,7 @@ def test_the_labels_of_the_two_splits_point_away_from_each_other_and_from_the_co
 
 def test_the_contours_are_the_surface():
     table = candidates_table(RECORDS, 2.0, "val_loss")
-    fit = fit_surface(table, 2.0, "val_loss")
+    fit = fit_polynomial(table, 2.0, "val_loss")
     surface = traces(triangle(table, chosen("val_loss"), "val_loss", 2.0))["surface"]
     row, column = 50, 80
     depth = surface.y[row] / (math.sqrt(3) / 2)

@@ -5,16 +5,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from scalesearch.analysis.choice import choose
-from scalesearch.analysis.schedule import COLUMNS as SCHEDULE_COLUMNS
-from scalesearch.analysis.schedule import warning
 from scalesearch.analysis.tables import candidates_table, finished_candidates, trials_table
 from scalesearch.results.records import Failure
 from tests.planted import PlantedSurface, planted_candidates, planted_records
-from tests.report.pages import FINISHED, report, validations
+from tests.report.pages import FINISHED, outcome, report, validations
 
 HOSTILE = '</script><script>document.title="owned"</script><img src=http://example.org/x onerror=alert(1)>"\'&'
 
@@ -40,7 +37,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bad = planted_candidates()[3]
     records = planted_records(PlantedSurface(), fail=lambda c: Failure("error", HOSTILE) if c == bad else None)
     path = tmp_path_factory.mktemp("report") / "report.html"
-    report(path, HOSTILE, records, HOSTILE)
+    report(path, HOSTILE, records, where=HOSTILE)
     return path
 
 
@@ -83,7 +80,7 @@ def test_the_page_says_all_that_it_should(tmp_path: Path):
     shares = choose(trials_table(records), candidates_table(records, 2.0, "val_loss"), 2.0, "val_loss").shares
     assert f"Spend {shares.depth:.0%} of the budget on depth" in text
     assert re.search(r"costs 2 times the macs before rounding; .* φ = 1 costs \d\.\d+ times the baseline", text)
-    assert "Resolved: candidates spread over" in text
+    assert "Resolved: the true optimum lies in the confidence region (" in text
     assert "Validation at φ = 2, on the test split" in text
     assert "At equal macs the rule's network (split 1) is" in text
     assert f"{76_794_016:,}" in text  # the baseline's macs, at φ = 0
@@ -102,7 +99,7 @@ def test_an_unresolved_study_says_so(tmp_path: Path):
     report(path, "one seed", records)
     text = "".join(parsed(path).text)
     assert "This is not resolved: other splits may be as good." in text
-    assert "Not resolved: candidates spread over" in text
+    assert "Not resolved: one seed per candidate cannot show the seed noise." in text
 
 
 def test_three_candidates_are_a_report_without_a_surface(tmp_path: Path):
@@ -156,12 +153,14 @@ def test_one_validated_level_has_no_chart_over_macs(tmp_path: Path):
 
 
 def test_what_speaks_against_the_rule_is_said(tmp_path: Path):
-    rung = (2, 15, 0.42, 0.05, 0.69, 0.0, 0.4, 0.6, False)
-    schedule = pd.DataFrame([rung], columns=list(SCHEDULE_COLUMNS)).astype(dict(SCHEDULE_COLUMNS))
-    page = report(tmp_path / "report.html", "warned", planted_records(PlantedSurface()), schedule=schedule)
-    assert f'<p class="verdict">{warning(schedule)}</p>' in page
-    assert "hardly follows that of the whole schedule after 2 epochs (τ = 0.42)" in page
-    assert "0.05 to 0.69" in page
+    records = planted_records(PlantedSurface())
+    noisy = planted_records(PlantedSurface(), noise_sd=0.2, seeds=(7, 8))
+    page = report(tmp_path / "report.html", "warned", records, rungs={2: noisy})
+    (rung,) = outcome("warned", records, rungs={2: noisy}).schedule.to_dict("records")
+    assert rung["tau"] < 0.5
+    told = f"schedule&#39;s after 2 epochs (τ = {rung['tau']:.2f})"
+    assert page.count(told) == 2  # below the answer, and above the table
+    assert f"<td>{rung['low']:.2f} to {rung['high']:.2f}</td>" in page
 
 
 def test_how_well_the_surface_fits_is_told(tmp_path: Path):

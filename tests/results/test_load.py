@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import pandas as pd
 import pytest
 
 import scalesearch
 from scalesearch.analysis.surfaces.base import InsufficientTrials
-from scalesearch.analysis.tables import read_table
+from scalesearch.analysis.table_files import read_table
+from scalesearch.cli.main import main
 from scalesearch.errors import InputError, StorageError
+from scalesearch.export.rule_json import parse_rule
 from scalesearch.results.load import load
 from scalesearch.results.records import Failure
 from scalesearch.results.save import finish, save_study
-from scalesearch.scaling.rule import ScalingRule
 from scalesearch.search.plan.design import make_plan
 from scalesearch.search.queue import optuna_study as studies
 from scalesearch.search.queue.storage import open_storage, sqlite_url
+from scalesearch.search.queue.stored_study import StoredStudy
 from scalesearch.study.load import load_study
 from tests.planted import planted_run, planted_study
 
 TABLES = ["candidates.csv", "candidates.parquet", "trials.csv", "trials.parquet"]
-FILES = sorted([*TABLES, "coefficients.json", "report.html", "study.db", "study.toml"])
+FILES = sorted([*TABLES, "coefficients.json", "region.csv", "report.html", "study.db", "study.toml"])
 
 
 def names(folder: Path) -> list[str]:
@@ -48,7 +50,7 @@ def test_the_rule_is_that_of_coefficients_json(tmp_path: Path) -> None:
     finish(run)
     document = json.loads((tmp_path / "coefficients.json").read_text(encoding="utf-8"))
     assert document == load(tmp_path).rule.to_json()
-    rule = ScalingRule.from_json(document)
+    rule = parse_rule(document)
     assert rule.coefficients.product == pytest.approx(2.0, abs=1e-9)
     assert rule.shares == run.choice.shares
     assert list(document) == [
@@ -68,7 +70,7 @@ def test_the_rule_is_that_of_coefficients_json(tmp_path: Path) -> None:
 
 def test_the_nearest_network_costs_the_budget(tmp_path: Path) -> None:
     run = planted_run(tmp_path)
-    assert abs(run.nearest.macs_ratio / 2 - 1) <= run.study.tolerance
+    assert abs(run.nearest.cost_ratio / 2 - 1) <= run.study.tolerance
     asked = np.array(run.choice.shares.values)
     assert np.abs(np.array(run.nearest.shares.values) - asked).max() < 0.05
     assert run.to_json()["nearest"]["spec"] == run.nearest.spec.to_json()
@@ -213,14 +215,41 @@ def test_a_folder_that_holds_no_run(tmp_path: Path) -> None:
 def test_what_a_running_study_holds_is_read_at_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two looks a trial may end: then counts and records would contradict each other."""
     planted_run(tmp_path, most=9)
-    looks: list[optuna.Study] = []
-    get_trials = optuna.Study.get_trials
+    looks: list[StoredStudy] = []
+    get_trials = StoredStudy.get_trials
 
-    def counted(study: optuna.Study, *arguments: Any, **options: Any) -> Any:
+    def counted(study: StoredStudy, *arguments: Any, **options: Any) -> Any:
         looks.append(study)
         return get_trials(study, *arguments, **options)
 
-    monkeypatch.setattr(optuna.Study, "get_trials", counted)
+    monkeypatch.setattr(StoredStudy, "get_trials", counted)
     run = load(tmp_path)
     assert len(looks) == 1
     assert run.states["complete"] == len(run.records) == 9
+
+
+# A run of the default study as version 0.1 left it; its report.html, five megabytes, is not kept.
+OLD_RUN = Path(__file__).parents[1] / "golden" / "run_0_1"
+
+
+def test_a_run_of_version_0_1_loads_and_gives_the_same_coefficients_bit_for_bit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(OLD_RUN, folder)
+    before = json.loads((folder / "coefficients.json").read_text(encoding="utf-8"))
+    run = load(folder)
+    letters = ("alpha", "beta", "gamma")
+    assert [getattr(run.rule, name).hex() for name in letters] == [before[name].hex() for name in letters]
+    assert (run.rule.resolved, run.rule.provenance["trials"]) == (before["resolved"], before["provenance"]["trials"])
+    assert run.rule.provenance["fingerprint"] == before["provenance"]["fingerprint"]
+    assert main(["status", str(folder)]) == 0
+    assert "mnist_sample: 15 trials complete, 0 failed" in capsys.readouterr().out
+    assert main(["report", str(folder), "--json"]) == 0
+    rule = json.loads(capsys.readouterr().out)["rule"]
+    written = json.loads((folder / "coefficients.json").read_text(encoding="utf-8"))
+    for document in (rule, written):
+        assert [document[name].hex() for name in letters] == [before[name].hex() for name in letters]
+    assert "mnist_sample" in (folder / "report.html").read_text(encoding="utf-8")
+    for name in TABLES:
+        pd.testing.assert_frame_equal(read_table(folder / name), read_table(OLD_RUN / name))

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scalesearch.errors import InputError
 from scalesearch.results.records import (
     Failure,
     SeedRecord,
@@ -19,12 +20,20 @@ from scalesearch.results.records import (
     record_from_json,
     record_to_json,
 )
-from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
+from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.cost.count import complexity
 from scalesearch.scaling.feasible import Candidate, candidate_of
+from scalesearch.scaling.stage import make_stage
 
-BASE = ArchitectureSpec(12, 1, 10, StemSpec(8, 3, 1), (StageSpec("mbconv", 3, 1, 1, 8, 2, 0.25),), 0)
+BASE = ArchitectureSpec(
+    12,
+    1,
+    10,
+    StemSpec(8, 3, 1),
+    (make_stage("mbconv", kernel_size=3, stride=1, expand_ratio=1, width=8, depth=2, se_ratio=0.25),),
+    0,
+)
 GROWN = BASE.with_sizes((3,), (8, 16, 0), 15)
 
 
@@ -125,23 +134,32 @@ def test_a_record_holds_a_result_or_a_failure() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "error"),
+    ("key", "value", "message"),
     [
-        ("candidate", ..., KeyError),
-        ("seeds", [{"seed": 1}], TypeError),
-        ("seeds", [{**record_to_json(_record())["seeds"][0], "extra": 1}], TypeError),
-        ("seeds", [], ValueError),
-        ("device", ..., KeyError),
+        ("candidate", ..., "missing key `candidate`"),
+        ("candidate", {**record_to_json(_record())["candidate"], "spec": 3}, "`candidate.spec` must be an object, but"),
+        ("seeds", [{"seed": 1}], "missing key `seeds[0].train_loss`"),
+        ("seeds", [{**record_to_json(_record())["seeds"][0], "extra": 1}], "unknown key `seeds[0].extra`; allowed"),
+        (
+            "seeds",
+            [{**record_to_json(_record())["seeds"][0], "train_loss": ["a"]}],
+            "`seeds[0].train_loss[0]` must be a",
+        ),
+        ("seeds", [], "a trial record needs at least one seed's result or a failure, but got neither"),
+        ("device", ..., "missing key `device`"),
+        ("device", 3, "`device` must be text, but got 3"),
     ],
 )
-def test_another_document_is_no_record(key: str, value: object, error: type[Exception]) -> None:
+def test_another_document_is_no_record(key: str, value: object, message: str) -> None:
     document = record_to_json(_record())
     if value is ...:
         del document[key]
     else:
         document[key] = value
-    with pytest.raises(error):
+    with pytest.raises(InputError) as caught:
         record_from_json(document)
+    assert str(caught.value).startswith(f"trial record: {message}")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_record_from_before_versions_were_kept_is_still_read() -> None:

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scalesearch.baselines.published import NAMES, baseline
-from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
+from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.compound import scale
 from scalesearch.scaling.cost.count import Complexity, areas, complexity, count, tabulate
+from scalesearch.scaling.stage import StageSpec, make_stage
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "efficientnet.json").read_text(encoding="utf-8"))
 
@@ -127,7 +128,7 @@ class PlainCount:
 def stages(draw: st.DrawFn) -> StageSpec:
     block = draw(st.sampled_from(["mbconv", "separable", "basic", "bottleneck"]))
     expand = draw(st.integers(1, 6)) if block in ("mbconv", "bottleneck") else 1
-    return StageSpec(
+    return make_stage(
         block=block,
         kernel_size=draw(st.sampled_from([1, 3, 5, 7])),
         stride=draw(st.integers(1, 3)),

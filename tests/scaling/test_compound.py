@@ -124,12 +124,12 @@ def test_stem_and_head_can_be_fixed() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"width_divisor": 0}, "`rounding.width_divisor` must be a whole number of at least 1, but got 0"),
-        ({"width_divisor": 8.0}, "`rounding.width_divisor` must be a whole number of at least 1, but got 8.0"),
-        ({"resolution_step": True}, "`rounding.resolution_step` must be a whole number of at least 1, but got True"),
-        ({"depth": "floor"}, "`rounding.depth` must be one of ceil, round, balanced, but got 'floor'"),
-        ({"stem": "grows"}, "`rounding.stem` must be one of scaled, fixed, but got 'grows'"),
-        ({"head": "none"}, "`rounding.head` must be one of scaled, fixed, grows, but got 'none'"),
+        ({"width_divisor": 0}, "`width_divisor` must be a whole number of at least 1, but got 0"),
+        ({"width_divisor": 8.0}, "`width_divisor` must be a whole number of at least 1, but got 8.0"),
+        ({"resolution_step": True}, "`resolution_step` must be a whole number of at least 1, but got True"),
+        ({"depth": "floor"}, "`depth` must be one of ceil, round, balanced, but got 'floor'"),
+        ({"stem": "grows"}, "`stem` must be one of scaled, fixed, but got 'grows'"),
+        ({"head": "none"}, "`head` must be one of scaled, fixed, grows, but got 'none'"),
     ],
 )
 def test_an_impossible_rounding_is_refused(changes: dict[str, object], message: str) -> None:

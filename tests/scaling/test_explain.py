@@ -41,8 +41,8 @@ def test_the_factors_multiply_to_the_real_cost(
     own, coefficients = rounded_by(name, depth=depth), coefficients_of(from_search_space(share, fraction), budget)
     zero, one = explain(own, coefficients, (0, phi)).members
     assert set(zero.factors.values()) == {1.0}
-    assert one.nominal * math.prod(one.factors.values()) == pytest.approx(one.member.macs_ratio, rel=1e-9)
-    assert one.off == one.member.macs_ratio / one.nominal
+    assert one.nominal * math.prod(one.factors.values()) == pytest.approx(one.member.cost_ratio, rel=1e-9)
+    assert one.off == one.member.cost_ratio / one.nominal
 
 
 def test_what_needs_no_rounding_has_no_such_factor() -> None:
@@ -82,7 +82,7 @@ def test_the_papers_first_step() -> None:
     explained = explain(baseline("efficientnet-b0"), PAPER, (1,))
     (one,) = explained.members
     assert round(one.nominal, 5) == triple["product"]
-    assert round(one.member.macs_ratio, 2) == triple["real_macs_ratio_at_phi_1_258px"]
+    assert round(one.member.cost_ratio, 2) == triple["real_macs_ratio_at_phi_1_258px"]
     told = " ".join(explained.sentences)
     assert "α·β²·γ² is 1.92" in told
     assert "2.573 times the baseline's, which is 1.340 times the nominal 1.92" in told
@@ -112,7 +112,7 @@ def test_the_published_family_is_the_released_one(mine, golden) -> None:
     assert (mine.coefficients.alpha, mine.coefficients.beta) == (golden["depth"], golden["width"])
     assert (mine.pixels, mine.complexity.params) == (golden["resolution"], golden["params"])
     assert round(mine.complexity.macs / 1e6, 1) == golden["macs_M"]
-    assert mine.macs_ratio == pytest.approx(golden["macs_M"] / GOLDEN["family"][0]["macs_M"], rel=1e-3)
+    assert mine.cost_ratio == pytest.approx(golden["macs_M"] / GOLDEN["family"][0]["macs_M"], rel=1e-3)
     for phi, step, grown in zip(
         mine.phi, (1.2, 1.1, 1.15), (golden["depth"], golden["width"], golden["resolution"] / 224), strict=True
     ):

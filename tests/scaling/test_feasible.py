@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalesearch.baselines.published import NAMES, baseline
+from scalesearch.errors import InputError
 from scalesearch.scaling import feasible
-from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
+from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.compound import (
     DepthRounding,
     HeadRounding,
@@ -31,13 +32,14 @@ from scalesearch.scaling.compound import (
 from scalesearch.scaling.cost.count import areas, complexity
 from scalesearch.scaling.feasible import FeasibleSet, InfeasibleBudget, feasible_set, realised
 from scalesearch.scaling.reachable import reachable
+from scalesearch.scaling.stage import make_stage
 
 DEPTHS = get_args(DepthRounding)
 
 
 def _network(depths: tuple[int, ...], widths: tuple[int, ...], resolution: int, head: int = 0) -> ArchitectureSpec:
     stages = tuple(
-        StageSpec("separable", 3, 1 + index % 2, 1, width, depth)
+        make_stage("separable", kernel_size=3, stride=1 + index % 2, expand_ratio=1, width=width, depth=depth)
         for index, (depth, width) in enumerate(zip(depths, widths, strict=True))
     )
     return ArchitectureSpec(resolution, 1, 2, StemSpec(8, 3, 1), stages, head)
@@ -99,9 +101,9 @@ def _found(base: ArchitectureSpec, rounding: Rounding, budget: float, tolerance:
         # A geometric mean of 1 carries a few units in the last place.
         assert min(dataclasses.astuple(candidate.coefficients)) >= 1 - 1e-12
         assert candidate.complexity == complexity(candidate.spec)
-        assert candidate.macs_ratio == candidate.complexity.macs / complexity(base).macs
-        assert abs(candidate.macs_ratio / budget - 1) <= tolerance + 1e-12
-        assert found.macs_ratio[row] == pytest.approx(candidate.macs_ratio, rel=1e-12)
+        assert candidate.cost_ratio == candidate.complexity.macs / complexity(base).macs
+        assert abs(candidate.cost_ratio / budget - 1) <= tolerance + 1e-12
+        assert found.cost_ratio[row] == pytest.approx(candidate.cost_ratio, rel=1e-12)
         assert found.shares[row] == pytest.approx(candidate.shares.values, abs=1e-9)
         specs.append(candidate.spec)
     return specs
@@ -208,11 +210,11 @@ def test_promises_hold_for_every_baseline(name: str, depth: DepthRounding, budge
         assert len(np.unique(axis, axis=0)) == len(axis)
     assert found.shares.min() >= 0
     assert np.abs(found.shares.sum(axis=1) - 1).max() < 1e-12
-    assert np.abs(found.macs_ratio / budget - 1).max() <= 0.02 + 1e-12
+    assert np.abs(found.cost_ratio / budget - 1).max() <= 0.02 + 1e-12
     for row in np.linspace(0, len(found) - 1, 12).astype(int).tolist():
         candidate = found.candidate(row)
         assert scale(own.spec, candidate.nominal, rounding) == candidate.spec
-        assert abs(candidate.macs_ratio / budget - 1) <= 0.02 + 1e-12
+        assert abs(candidate.cost_ratio / budget - 1) <= 0.02 + 1e-12
         assert candidate.coefficients.alpha == sum(candidate.spec.depths) / sum(own.spec.depths)
         assert candidate.coefficients.gamma == candidate.spec.resolution / own.spec.resolution
 
@@ -267,7 +269,7 @@ def test_a_large_set_is_thinned_and_says_so(depth: DepthRounding) -> None:
     found = feasible_set(own.spec, dataclasses.replace(own.rounding, depth=depth), 64, 0.02)
     assert found.counted <= feasible.MAX_COUNTED < found.combinations
     assert len(found) > 1000
-    assert np.abs(found.macs_ratio / 64 - 1).max() <= 0.02 + 1e-12
+    assert np.abs(found.cost_ratio / 64 - 1).max() <= 0.02 + 1e-12
     # Thinned evenly: the set still reaches near every corner of the triangle.
     assert found.shares.max(axis=0).min() > 0.95
 
@@ -288,7 +290,7 @@ def test_counting_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(feasible, "_CHUNK", 1)
     pieces = feasible_set(own.spec, own.rounding, 2, 0.02)
     assert np.array_equal(whole.index, pieces.index)
-    assert np.array_equal(whole.macs_ratio, pieces.macs_ratio)
+    assert np.array_equal(whole.cost_ratio, pieces.cost_ratio)
 
 
 @pytest.mark.parametrize(
@@ -312,7 +314,7 @@ def test_the_advice_for_an_empty_set_works(
     named = re.search(r"the nearest costs ([\d.]+)×: raise `tolerance` to ([\d.]+)", message)
     assert named, message
     raised = feasible_set(base, rounding, budget, float(named[2]))
-    nearest = float(raised.macs_ratio[np.abs(raised.macs_ratio / budget - 1).argmin()])
+    nearest = float(raised.cost_ratio[np.abs(raised.cost_ratio / budget - 1).argmin()])
     assert f"{nearest:.7g}" == named[1]
     # The named tolerance is no looser than its four digits make it.
     assert abs(nearest / budget - 1) > float(named[2]) - 2e-4
@@ -329,10 +331,25 @@ def test_the_advice_names_finer_rounding_where_there_is_one() -> None:
 
 def test_a_network_too_coarse_for_any_tolerance_is_told_to_raise_the_budget() -> None:
     """One block from one channel to eight at one pixel: a block from eight to eight is several times the network."""
-    stages = (StageSpec("separable", 3, 1, 1, 8, 1),)
+    stages = (make_stage("separable", kernel_size=3, stride=1, expand_ratio=1, width=8, depth=1),)
     base = ArchitectureSpec(1, 1, 1, StemSpec(1, 1, 1), stages, 0)
     with pytest.raises(InfeasibleBudget, match=r"none costs below 2\.02×: raise `budget`, or lower `width_divisor` to"):
         feasible_set(base, Rounding(512, "ceil", 512, "fixed", "fixed"), 1.01, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("base", "most", "size"),
+    [
+        (_network((1, 2), (12_000_000, 8), 8), "500,000 widths", "up to 12,000,000 channels"),
+        (_network((1, 2), (8, 8), 8, head=60_000_000), "500,000 widths", "up to 60,000,000 channels"),
+        (_network((1, 20_000_000), (8, 8), 8), "2,000,000 numbers of blocks", "20,000,001 blocks"),
+        (_network((1, 2), (8, 8), 30_000_000), "2,000,000 resolutions", "30,000,000 pixels"),
+    ],
+)
+def test_what_cannot_be_listed_is_refused_at_once(base: ArchitectureSpec, most: str, size: str) -> None:
+    message = f"`budget` must leave at most {most} to choose from, but a baseline of {size} leaves some"
+    with pytest.raises(InputError, match=message):
+        feasible_set(base, Rounding(8, "balanced", 1, "scaled", "scaled"), 2, 0.02)
 
 
 @pytest.mark.parametrize("budget", [1, 0.5, -2, 0, math.nan, math.inf, -math.inf])

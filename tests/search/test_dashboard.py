@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import shutil
@@ -10,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import pandas as pd
 import pytest
 import sqlalchemy
 
+from scalesearch.analysis.validation import Validation
 from scalesearch.results.load import Run, load
 from scalesearch.results.records import Failure
 from scalesearch.results.save import finish, publish
@@ -34,7 +37,7 @@ def study(tmp_path: Path) -> optuna.Study:
     evaluate = planted_evaluate(PlantedSurface(), fail=lambda c: failure if c.spec == failing else None)
     made = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest")
     studies.enqueue_missing(made, plan.trials)
-    work(made, config, plan, evaluate, lambda finished: None, lambda running: None)
+    work(made, config, plan, evaluate)
     return made
 
 
@@ -104,7 +107,7 @@ def test_a_result_is_saved_as_a_note_and_figures_for_the_dashboard(tmp_path: Pat
         assert told in note
     tables = [line for line in note.splitlines() if line.startswith("|")]
     assert len(tables) == (2 + 10) + (2 + 4)  # ten candidates and four members, each below two lines of heading
-    assert {line.count("|") for line in tables[:12]} == {14}
+    assert {line.count("|") for line in tables[:12]} == {16}
     assert "5 more in candidates.csv." in note
     app = wsgi(optuna.storages.get_storage(sqlite_url(tmp_path)))
     detail = get(app, "/api/studies/1")
@@ -121,11 +124,17 @@ def test_the_note_tells_what_rungs_and_validations_say(tmp_path: Path) -> None:
     from scalesearch.report.note import note
 
     run = planted_run(tmp_path)
-    told = {"name": "planted", "rule": run.rule, "choice": run.choice, "candidates": run.candidates}
-    plain = note(**told, verdicts={}, warning="")
-    full = note(**told, verdicts={2.0: "It holds."}, warning="Shorter schedules choose another.")
+    order = sorted(run.records, key=lambda record: record.mean("val_loss"))
+    backwards = (
+        dataclasses.replace(record, candidate=other.candidate)
+        for record, other in zip(order, reversed(order), strict=True)
+    )
+    rungs = dataclasses.replace(run, rungs={1: tuple(backwards)})
+    validation = Validation(2.0, 4.0, "2026-11-24", "digest", "It holds.", pd.DataFrame())
+    plain, full = note(run), note(rungs, [validation])
     added = [line for line in full.splitlines() if line not in plain.splitlines()]
-    assert added == ["Shorter schedules choose another.", "Validation at φ = 2: It holds."]
+    assert added == [rungs.schedule_warning, "Validation at φ = 2: It holds."]
+    assert "differs from the full schedule's after" in rungs.schedule_warning
 
 
 def test_a_surface_on_fewer_points_keeps_its_edges_and_values(tmp_path: Path) -> None:

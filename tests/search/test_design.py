@@ -1,4 +1,4 @@
-"""Designs: targets on the triangle, snapped to feasible candidates without twins; the paper's grid as it is known."""
+"""Designs: targets on the triangle and the feasible candidates nearest to them; the paper's grid."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scalesearch.errors import InputError
 from scalesearch.scaling.compound import scale
 from scalesearch.scaling.feasible import InfeasibleBudget, feasible_set
 from scalesearch.scaling.simplex import Shares, from_unit_square, lattice
-from scalesearch.search.plan.design import Plan, make_plan, planned_size, reaching
+from scalesearch.search.plan.design import Plan, make_plan, planned_size, tolerance_for_corners
 from scalesearch.study.load import default_study_path, load_study
 from tests.planted import planted_study
 
@@ -27,49 +27,49 @@ def paper_grid(**design: object) -> Plan:
 
 def nearest_neighbours(points: tuple[Shares, ...]) -> np.ndarray:
     values = np.array([point.values for point in points])
-    apart = np.linalg.norm(values[:, None] - values[None], axis=2)
-    np.fill_diagonal(apart, np.inf)
-    return apart.min(axis=1)
+    distances = np.linalg.norm(values[:, None] - values[None], axis=2)
+    np.fill_diagonal(distances, np.inf)
+    return distances.min(axis=1)
 
 
-def test_lattice_of_degree_4_plans_its_15_points_each_at_the_nearest_feasible_network() -> None:
+def test_a_lattice_plans_the_nearest_feasible_network_of_each_point() -> None:
     study = planted_study()
     plan = make_plan(study)
     assert tuple(trial.target for trial in plan.trials) == lattice(4)
     assert len({trial.candidate.spec for trial in plan.trials}) == 15
-    own = study.resolved_baseline()
-    whole = feasible_set(own.spec, own.rounding, 2.0, 0.02)
-    found = whole.without_twins()
-    assert (plan.feasible, plan.computed, plan.counted) == (len(whole), len(found), whole.counted)
+    baseline = study.resolved_baseline()
+    feasible = feasible_set(baseline.spec, baseline.rounding, 2.0, 0.02)
+    distinct = feasible.without_twins()
+    assert (plan.feasible, plan.computed, plan.counted) == (len(feasible), len(distinct), feasible.counted)
     for trial in plan.trials:
-        assert abs(trial.candidate.macs_ratio / 2 - 1) <= 0.02
-        apart = np.linalg.norm(found.shares - np.array(trial.target.values), axis=1)
+        assert abs(trial.candidate.cost_ratio / 2 - 1) <= 0.02
+        distances = np.linalg.norm(distinct.shares - np.array(trial.target.values), axis=1)
         assert trial.distance == pytest.approx(math.dist(trial.target.values, trial.candidate.shares.values), abs=1e-12)
-        # Nearest in shares, but for what a nearer cost is worth: at most 2 % of ln-cost, 0.02 / ln 2 in shares.
-        assert trial.distance <= apart.min() + 0.02 / math.log(2) + 1e-9
-        gaps = np.hypot(apart * math.log(2), np.log(found.macs_ratio / 2))
-        own_gap = math.hypot(trial.distance * math.log(2), math.log(trial.candidate.macs_ratio / 2))
-        assert own_gap == pytest.approx(gaps.min(), abs=1e-9)
+        # Nearest in shares, up to what a nearer cost is worth: at most 2 % of the cost, 0.02 / ln 2 in shares.
+        assert trial.distance <= distances.min() + 0.02 / math.log(2) + 1e-9
+        gaps = np.hypot(distances * math.log(2), np.log(distinct.cost_ratio / 2))
+        gap = math.hypot(trial.distance * math.log(2), math.log(trial.candidate.cost_ratio / 2))
+        assert gap == pytest.approx(gaps.min(), abs=1e-9)
 
 
-def test_points_that_share_a_network_plan_it_once_for_the_nearest_of_them() -> None:
+def test_points_with_the_same_network_plan_it_once_for_the_nearest_of_them() -> None:
     study = planted_study(tolerance=0.001, design={"degree": 12})
     plan = make_plan(study)
-    keepers = {trial.candidate.spec: trial for trial in plan.trials}
-    assert len(keepers) == len(plan.trials) < len(lattice(12)) == 91
-    own = study.resolved_baseline()
-    found = feasible_set(own.spec, own.rounding, 2.0, 0.001).without_twins()
-    logs = np.log(found.macs_ratio / 2)
+    planned = {trial.candidate.spec: trial for trial in plan.trials}
+    assert len(planned) == len(plan.trials) < len(lattice(12)) == 91
+    baseline = study.resolved_baseline()
+    distinct = feasible_set(baseline.spec, baseline.rounding, 2.0, 0.001).without_twins()
+    logs = np.log(distinct.cost_ratio / 2)
     for point in lattice(12):
-        gaps = np.hypot(np.linalg.norm(found.shares - np.array(point.values), axis=1) * math.log(2), logs)
-        candidate = found.candidate(int(gaps.argmin()))
-        assert keepers[candidate.spec].distance <= math.dist(point.values, candidate.shares.values) + 1e-12
+        gaps = np.hypot(np.linalg.norm(distinct.shares - np.array(point.values), axis=1) * math.log(2), logs)
+        candidate = distinct.candidate(int(gaps.argmin()))
+        assert planned[candidate.spec].distance <= math.dist(point.values, candidate.shares.values) + 1e-12
 
 
-def test_qmc_is_its_seeds_own_and_lies_in_the_triangle() -> None:
+def test_qmc_depends_on_its_seed_and_is_in_the_triangle() -> None:
     def targets(seed: int) -> tuple[Shares, ...]:
         plan = make_plan(planted_study(design={"kind": "qmc", "size": 15, "seed": seed}))
-        assert all(abs(trial.candidate.macs_ratio / 2 - 1) <= 0.02 for trial in plan.trials)
+        assert all(abs(trial.candidate.cost_ratio / 2 - 1) <= 0.02 for trial in plan.trials)
         return tuple(trial.target for trial in plan.trials)
 
     assert targets(3) == targets(3)
@@ -87,7 +87,7 @@ def test_qmc_is_more_even_than_random_points(size: int) -> None:
     ]
     for seed in range(5):
         plan = make_plan(planted_study(design={"kind": "qmc", "size": size, "seed": seed}))
-        # Points in each other's way have near neighbours. Measured: at or above the 95th percentile, seeds 0 to 20.
+        # Clustered points have near neighbours. Measured: at or above the 95th percentile, seeds 0 to 20.
         assert nearest_neighbours(tuple(trial.target for trial in plan.trials)).mean() > np.quantile(random, 0.9)
 
 
@@ -95,35 +95,35 @@ def test_grid_snaps_its_points_to_networks_that_cost_the_budget() -> None:
     plan = make_plan(planted_study(design={"kind": "grid", "step": 0.1}))
     assert len(plan.trials) == len(plan.distinct) > 10
     for trial in plan.trials:
-        assert abs(trial.candidate.macs_ratio / 2 - 1) <= 0.02
+        assert abs(trial.candidate.cost_ratio / 2 - 1) <= 0.02
 
 
-def test_papers_grid_has_109_points_65_networks_and_their_real_cost() -> None:
+def test_the_papers_grid_has_109_points_and_65_networks_at_their_real_cost() -> None:
     plan = paper_grid()
     assert len(plan.trials) == 109
     assert len(plan.distinct) == len({trial.candidate.spec for trial in plan.trials}) == 65
-    ratios = np.array([trial.candidate.macs_ratio for trial in plan.distinct])
+    ratios = np.array([trial.candidate.cost_ratio for trial in plan.distinct])
     assert (round(ratios.min(), 2), round(ratios.max(), 2)) == (1.93, 3.33)
-    points = np.array([trial.candidate.macs_ratio for trial in plan.trials])
+    points = np.array([trial.candidate.cost_ratio for trial in plan.trials])
     assert int((np.abs(points / 2 - 1) <= 0.1).sum()) == 12
     for trial in plan.trials:
         assert 1.9 - 1e-9 <= trial.candidate.nominal.product <= 2.1 + 1e-9
-    own = [
+    published = [
         trial
         for trial in plan.trials
         if dataclasses.astuple(trial.candidate.nominal) == pytest.approx((1.2, 1.1, 1.15))
     ]
-    assert [round(trial.candidate.macs_ratio, 2) for trial in own] == [2.57]
+    assert [round(trial.candidate.cost_ratio, 2) for trial in published] == [2.57]
 
 
 def test_nominal_grid_rounds_as_the_baselines_authors_do() -> None:
-    own = baseline("efficientnet-b0")
-    assert own.rounding.depth == "ceil"
+    b0 = baseline("efficientnet-b0")
+    assert b0.rounding.depth == "ceil"
     for trial in paper_grid().trials:
-        assert trial.candidate.spec == scale(own.spec, trial.candidate.nominal, own.rounding)
+        assert trial.candidate.spec == scale(b0.spec, trial.candidate.nominal, b0.rounding)
 
 
-def test_grids_leave_out_the_baseline_and_what_rounds_back_to_it() -> None:
+def test_grids_omit_the_baseline_and_points_that_round_back_to_it() -> None:
     # At B = 1.04 the baseline itself is within the band, and 1 % of width rounds away.
     changes = {
         "baseline": {"name": "efficientnet-b0"}, "rounding": {}, "budget": 1.04,
@@ -144,27 +144,27 @@ def test_a_grid_without_points_says_what_to_loosen() -> None:
         make_plan(planted_study(budget=1.5, design={"kind": "grid", "step": 0.9, "band": 0.1}))
 
 
-def test_a_grid_too_fine_to_be_laid_out_is_refused_at_once() -> None:
+def test_a_grid_with_too_many_points_is_refused_at_once() -> None:
     with pytest.raises(InputError, match="at most 2,000,000 points"):
         make_plan(planted_study(budget=1000.0, design={"kind": "grid", "step": 0.005}))
 
 
-def test_corners_that_no_candidate_is_near_are_named_with_the_tolerance_that_reaches_them() -> None:
+def test_corners_without_a_near_candidate_are_named_with_the_tolerance_that_reaches_them() -> None:
     study = load_study(default_study_path(), {"tolerance": 0.02})
     plan = make_plan(study)
     shares = np.array([trial.candidate.shares.values for trial in plan.trials])
     assert [np.linalg.norm(shares - corner, axis=1).min() > 0.15 for corner in np.eye(3)] == [True, False, True]
     assert plan.unreached == ("depth", "resolution")
-    assert reaching(study, plan) == 0.05
+    assert tolerance_for_corners(study, plan) == 0.05
     assert make_plan(study.model_copy(update={"tolerance": 0.04})).unreached == ("resolution",)
     wider = study.model_copy(update={"tolerance": 0.05})
     assert make_plan(wider).unreached == ()
-    assert reaching(wider, make_plan(wider)) == 0.05
+    assert tolerance_for_corners(wider, make_plan(wider)) == 0.05
     assert dataclasses.replace(plan, trials=()).unreached == ()
     assert make_plan(planted_study(tolerance=0.02)).unreached == ()
 
 
-def test_an_adaptive_design_plans_nothing_and_trains_no_more_than_there_is() -> None:
+def test_an_adaptive_design_plans_no_trials_and_trains_at_most_all_networks() -> None:
     study = planted_study(design={"kind": "tpe", "size": 20})
     plan = make_plan(study)
     assert plan.trials == ()

@@ -23,7 +23,6 @@ from scalesearch.search.plan.design import UNPRUNED, halvings, make_plan
 from scalesearch.search.plan.parts import parts_of
 from scalesearch.search.plan.rivals import validation_study
 from scalesearch.search.queue import optuna_study as studies
-from scalesearch.search.queue import work as workers
 from scalesearch.search.queue.storage import open_storage, sqlite_url
 from scalesearch.search.queue.work import Evaluate, work
 from scalesearch.study.sections import Study
@@ -36,15 +35,10 @@ MANY = planted_study(prune=True, seeds=4, design={"degree": 8})
 EVALUATE = planted_evaluate(PlantedSurface(), noise_sd=0.005)
 
 
-@pytest.fixture(autouse=True)
-def _waits_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "POLL_SECONDS", 0.05)
-
-
 def searched(url: str, evaluate: Evaluate = EVALUATE, config: Study = PRUNING) -> optuna.Study:
     study, plan = studies.open_study(open_storage(url), config, "digest"), make_plan(config)
     studies.enqueue_missing(study, plan.distinct)
-    work(study, config, plan, evaluate, lambda finished: None, lambda running: None)
+    work(study, config, plan, evaluate)
     return study
 
 
@@ -109,12 +103,12 @@ def test_a_resumed_search_trains_no_pruned_candidate_again(tmp_path: Path) -> No
     assert len(asked) == len(PLAN.distinct) + 1
 
 
-def test_a_trial_too_many_is_not_a_pruned_candidate(tmp_path: Path) -> None:
+def test_a_superfluous_trial_is_not_a_pruned_candidate(tmp_path: Path) -> None:
     config = planted_study(prune=True, design={"degree": 1})
     study, plan = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest"), make_plan(config)
     for trial in (*plan.distinct, *plan.distinct):
         studies.enqueue(study, trial.candidate, trial.seeds, planned=True)
-    work(study, config, plan, EVALUATE, lambda finished: None, lambda running: None)
+    work(study, config, plan, EVALUATE)
     states = studies.count_states(study)
     assert sum(trial.state == TrialState.PRUNED for trial in study.trials) == 3 + states["pruned"]
     assert states["complete"] + states["pruned"] == len(studies.records(study)) == 3
@@ -127,7 +121,7 @@ def test_what_is_too_few_for_a_surface_says_so(tmp_path: Path) -> None:
     choice = load(tmp_path).choice
     assert choice.surface is None
     assert "best of 5 candidates, because" in choice.basis
-    assert "needs 8 candidates of distinct shares, but 5 are there" in choice.basis
+    assert "needs 8 candidates with distinct shares, but got 5" in choice.basis
 
 
 def test_workers_prune_by_the_trials_of_all_and_evaluate_none_twice(storage_url: str) -> None:
@@ -140,8 +134,8 @@ def test_workers_prune_by_the_trials_of_all_and_evaluate_none_twice(storage_url:
 
     def join() -> None:
         try:
-            own = studies.join_study(open_storage(storage_url), "planted")
-            work(own, PRUNING, PLAN, evaluate, lambda finished: None, lambda running: None)
+            joined = studies.join_study(open_storage(storage_url), "planted")
+            work(joined, PRUNING, PLAN, evaluate, poll_seconds=0.05)
         except BaseException as error:
             errors.append(error)
 
@@ -181,7 +175,7 @@ def reported(study: optuna.Study, together: bool) -> list[dict[int, float]]:
     config = planted_study(prune=True, design={"degree": 1})
     plan = make_plan(config)
     studies.enqueue_missing(study, plan.distinct)
-    work(study, config, plan, evaluate, lambda finished: None, lambda running: None)
+    work(study, config, plan, evaluate)
     return [trial.intermediate_values for trial in study.trials]
 
 

@@ -1,4 +1,4 @@
-"""A race on planted surfaces: the same choice for less, no candidate twice for a seed, and an end in any case."""
+"""A race on planted surfaces: the same choice for fewer trainings, no training twice, and an end in every case."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from scalesearch.scaling.feasible import Candidate
 from scalesearch.search.plan.design import make_plan
 from scalesearch.search.plan.racing import APART, LEAST, next_round
 from scalesearch.search.queue import optuna_study as studies
-from scalesearch.search.queue import work as workers
 from scalesearch.search.queue.storage import open_storage, sqlite_url
+from scalesearch.search.queue.trials import has_record, task_of
 from scalesearch.search.queue.work import Evaluate, work
 from scalesearch.study.sections import Study
 from tests.planted import PlantedSurface, planted_evaluate, planted_study
@@ -47,26 +47,26 @@ def trainings(records: list[TrialRecord]) -> int:
     return sum(len(record.seeds) for record in records)
 
 
-def test_all_planned_candidates_begin_with_the_same_seed() -> None:
+def test_all_planned_candidates_start_with_the_same_seed() -> None:
     assert {trial.seeds for trial in PLAN.trials} == {(0,)}
     assert {trial.seeds for trial in make_plan(planted_study(seeds=3)).trials} == {(0, 1, 2)}
 
 
-def test_half_of_the_trainings_reach_the_choice_of_all_of_them() -> None:
+def test_half_of_the_trainings_lead_to_the_choice_of_all_of_them() -> None:
     distances, costs = [], []
     for key in range(8):
         evaluate = planted_evaluate(PlantedSurface(), noise_sd=NOISE, key=key)
         records = raced(evaluate)
-        own, all_of_them = choice_of(records), choice_of([evaluate(t.candidate, (0, 1, 2)) for t in PLAN.distinct])
-        assert own.signal.resolved
-        assert own.may_be_optimum(np.array([all_of_them.shares.values]))[0]
-        distances.append(math.dist(own.shares.values, all_of_them.shares.values))
+        race, full = choice_of(records), choice_of([evaluate(t.candidate, (0, 1, 2)) for t in PLAN.distinct])
+        assert race.signal.resolved
+        assert race.may_be_optimum(np.array([full.shares.values]))[0]
+        distances.append(math.dist(race.shares.values, full.shares.values))
         costs.append(trainings(records) / (3 * len(PLAN.distinct)))
     assert np.mean(costs) < 0.5
     assert np.mean(distances) < 0.05  # the spacing of the lattice is 0.35
 
 
-def test_further_seeds_go_to_the_best_and_a_new_candidate_where_the_optimum_may_be() -> None:
+def test_more_seeds_go_to_the_best_and_a_new_candidate_is_near_the_optimum() -> None:
     evaluate = planted_evaluate(PlantedSurface(), noise_sd=NOISE)
     records = [evaluate(trial.candidate, (0,)) for trial in PLAN.distinct]
     choice = choice_of(records)
@@ -78,12 +78,12 @@ def test_further_seeds_go_to_the_best_and_a_new_candidate_where_the_optimum_may_
     (new,) = (trial for trial in wanted if trial.seeds == (0, 1))
     known = [record.candidate.shares.values for record in records]
     assert min(math.dist(new.candidate.shares.values, shares) for shares in known) >= APART
-    assert abs(new.candidate.macs_ratio / 2 - 1) <= 0.02
+    assert abs(new.candidate.cost_ratio / 2 - 1) <= 0.02
     assert choice.region is not None
     assert np.linalg.norm(choice.region.points - new.candidate.shares.values, axis=1).min() <= APART
 
 
-def test_what_does_not_resolve_costs_no_more_than_all_seeds_everywhere() -> None:
+def test_a_race_that_is_not_resolved_costs_no_more_than_all_seeds_of_all_candidates() -> None:
     flat = PlantedSurface(linear=(0.5, 0.5, 0.5), interaction=(0.0, 0.0, 0.0), macs_effect=0.0)
     records = raced(planted_evaluate(flat, noise_sd=NOISE))
     assert trainings(records) <= 3 * len(PLAN.distinct)
@@ -102,21 +102,21 @@ def test_failed_candidates_are_not_tried_again() -> None:
     assert all(counts[spec] == 1 for spec in failing)
 
 
-def test_where_nothing_finished_the_race_is_over() -> None:
+def test_if_nothing_finished_the_race_is_over() -> None:
     evaluate = planted_evaluate(PlantedSurface(), fail=lambda candidate: Failure("diverged", "loss must stay finite"))
     assert next_round(RACE, PLAN, [evaluate(trial.candidate, (0,)) for trial in PLAN.distinct]) == ()
 
 
-def test_candidates_with_other_seeds_are_compared_without_the_seeds_effects() -> None:
-    """Seed 1 makes all losses 0.3 larger: raw means would put those that have it last."""
+def test_candidates_with_different_seeds_are_compared_without_seed_effects() -> None:
+    """Seed 1 makes all losses 0.3 larger: raw means would put the candidates that have it last."""
     evaluate = planted_evaluate(PlantedSurface(macs_effect=0.0), seed_sd=0.0, noise_sd=0.0)
 
     def shifted(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
         record = evaluate(candidate, seeds)
-        own = tuple(
+        seeds_shifted = tuple(
             dataclasses.replace(seed, val_loss_curve=(seed.val_loss + 0.3 * (seed.seed == 1),)) for seed in record.seeds
         )
-        return dataclasses.replace(record, seeds=own)
+        return dataclasses.replace(record, seeds=seeds_shifted)
 
     records = [shifted(trial.candidate, (0,)) for trial in PLAN.distinct]
     records += [shifted(trial.candidate, (1,)) for trial in PLAN.distinct[:5]]
@@ -130,35 +130,31 @@ def test_candidates_with_other_seeds_are_compared_without_the_seeds_effects() ->
 class TestWork:
     """The race as workers run it."""
 
-    @pytest.fixture(autouse=True)
-    def _waits_are_short(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(workers, "POLL_SECONDS", 0.05)
-
-    def test_workers_fill_the_queue_until_the_race_is_over_and_a_resumed_one_goes_on(self, tmp_path: Path) -> None:
+    def test_workers_fill_the_queue_until_the_race_is_over_and_a_resumed_race_continues(self, tmp_path: Path) -> None:
         planted = planted_evaluate(PlantedSurface(), noise_sd=NOISE)
-        study = studies.open_study(open_storage(sqlite_url(tmp_path)), RACE, "digest")
+        optuna_study = studies.open_study(open_storage(sqlite_url(tmp_path)), RACE, "digest")
         save_study(tmp_path, RACE)
-        studies.enqueue_missing(study, PLAN.distinct)
-        left = iter(range(17))
+        studies.enqueue_missing(optuna_study, PLAN.distinct)
+        trials_left = iter(range(17))
 
         def interrupted(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
-            if next(left, None) is None:
+            if next(trials_left, None) is None:
                 raise KeyboardInterrupt
             return planted(candidate, seeds)
 
         with pytest.raises(KeyboardInterrupt):
-            work(study, RACE, PLAN, interrupted, lambda finished: None, lambda running: None)
-        assert studies.count_states(study)["complete"] == 17
-        work(study, RACE, PLAN, planted, lambda finished: None, lambda running: None)
+            work(optuna_study, RACE, PLAN, interrupted)
+        assert studies.count_states(optuna_study)["complete"] == 17
+        work(optuna_study, RACE, PLAN, planted)
         run = load(tmp_path)
-        tasks = [studies.task_of(trial) for trial in study.trials if studies.has_record(trial)]
+        tasks = [task_of(trial) for trial in optuna_study.trials if has_record(trial)]
         assert len(set(tasks)) == len(tasks)
         assert trainings(list(run.records)) == trainings(raced(planted))
         assert run.choice.shares == choice_of(raced(planted)).shares
         assert run.rule.resolved
-        work(study, RACE, PLAN, interrupted, lambda finished: None, lambda running: None)  # nothing left to do
+        work(optuna_study, RACE, PLAN, interrupted)  # nothing left to do
 
-    def test_no_trial_begins_that_would_end_after_the_time(
+    def test_no_trial_starts_that_would_end_after_the_deadline(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         now = [0.0]
@@ -169,7 +165,13 @@ class TestWork:
             now[0] += 10
             return planted(candidate, seeds)
 
-        study = studies.open_study(open_storage(sqlite_url(tmp_path)), RACE, "digest")
-        studies.enqueue_missing(study, PLAN.distinct)
-        work(study, RACE, PLAN, slow, lambda finished: None, lambda running: None, deadline=59.0)
-        assert studies.count_states(study) == {"waiting": 10, "running": 0, "complete": 5, "pruned": 0, "failed": 0}
+        optuna_study = studies.open_study(open_storage(sqlite_url(tmp_path)), RACE, "digest")
+        studies.enqueue_missing(optuna_study, PLAN.distinct)
+        work(optuna_study, RACE, PLAN, slow, deadline=59.0)
+        assert studies.count_states(optuna_study) == {
+            "waiting": 10,
+            "running": 0,
+            "complete": 5,
+            "pruned": 0,
+            "failed": 0,
+        }

@@ -1,4 +1,4 @@
-"""Storages: what cannot be opened is said in one line, without passwords; one taker for each trial; copies."""
+"""Storages: errors in one line, without passwords; each trial claimed once; looks that read what changed; copies."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.distributions import FloatDistribution
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import create_engine, text
+from optuna.trial import TrialState
+from sqlalchemy import create_engine, event, text
 
 from scalesearch.errors import StorageError
 from scalesearch.search.plan.design import make_plan
 from scalesearch.search.queue import optuna_study as studies
-from scalesearch.search.queue import storage
 from scalesearch.search.queue.storage import copy_to_folder, hidden, open_storage, sqlite_url, study_names
+from scalesearch.search.queue.stored_study import QueueEmpty, StoredStudy
+from scalesearch.search.queue.trials import is_queued
 from scalesearch.search.queue.work import work
 from tests.planted import PlantedSurface, claim, planted_evaluate, planted_study
 
@@ -79,13 +80,18 @@ def test_a_wrong_password_is_not_shown(postgresql_url: str) -> None:
 
 _CLAIM = """
 import sys
-import optuna
+import contextlib
+import warnings
+from optuna.trial import TrialState
 from scalesearch.search.queue.storage import open_storage
-study = optuna.load_study(storage=open_storage(sys.argv[1]), study_name="claims")
+from scalesearch.search.queue.stored_study import QueueEmpty, StoredStudy
+warnings.simplefilter("ignore")  # `ask` starts no heartbeat
+study = StoredStudy(open_storage(sys.argv[1]), "claims")
 print("ready", flush=True)
 sys.stdin.readline()
-while (trial := study._pop_waiting_trial_id()) is not None:
-    print(trial)
+while study.get_trials(states=(TrialState.WAITING,)):
+    with contextlib.suppress(QueueEmpty):
+        print(study.ask().number)
 """
 
 
@@ -94,7 +100,11 @@ def test_four_processes_claim_each_trial_once(storage_url: str) -> None:
     """SQLite has no SELECT … FOR UPDATE: with Optuna alone a fifth of these trials is claimed twice."""
     study = optuna.create_study(storage=open_storage(storage_url), study_name="claims")
     for index in range(40):
-        study.enqueue_trial({"x": index / 40})
+        study.add_trial(
+            optuna.create_trial(
+                state=TrialState.WAITING, params={"x": index / 40}, distributions={"x": FloatDistribution(0.0, 1.0)}
+            )
+        )
     command = [sys.executable, "-c", _CLAIM, storage_url]
     workers = [
         subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)
@@ -139,7 +149,7 @@ def test_a_copy_holds_the_study_without_what_runs_and_keeps_its_neighbours(tmp_p
     evaluate = planted_evaluate(PlantedSurface())
     study.tell(0, state=TrialState.FAIL)
     studies.enqueue_missing(study, plan.trials)
-    work(study, config, plan, evaluate, lambda finished: None, lambda running: None)
+    work(study, config, plan, evaluate)
     copy_to_folder(study, here)
     storage = open_storage(sqlite_url(here))
     copied = studies.join_study(storage, config.name)
@@ -153,28 +163,33 @@ def test_a_copy_holds_the_study_without_what_runs_and_keeps_its_neighbours(tmp_p
     assert sorted(path.name for path in here.iterdir()) == ["study.db"]
 
 
-def test_a_claim_goes_by_the_look_before_it_and_takes_what_no_other_worker_took(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_claim_takes_the_first_trial_that_no_other_worker_took_since_the_look(storage_url: str) -> None:
     config = planted_study(design={"degree": 1})
-    own = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest")
-    other = studies.join_study(open_storage(sqlite_url(tmp_path)), config.name)
-    studies.enqueue_missing(own, make_plan(config).trials)
-    reads: list[int] = []
-    read = RDBStorage._get_trials
-
-    def counted(self: RDBStorage, *arguments: Any, **options: Any) -> list[FrozenTrial]:
-        reads.append(1)
-        return read(self, *arguments, **options)
-
-    monkeypatch.setattr(RDBStorage, "_get_trials", counted)
-    own.get_trials(deepcopy=False)
+    study = studies.open_study(open_storage(storage_url), config, "digest")
+    other = studies.join_study(open_storage(storage_url), config.name)
+    studies.enqueue_missing(study, make_plan(config).trials)
+    study.get_trials(deepcopy=False)
     assert claim(other).number == 0
-    reads.clear()
-    assert claim(own).number == 1
-    assert len(reads) == 0
-    assert claim(own).number == 2  # with no look since: Optuna looks itself
-    assert len(reads) == 1
+    statements = reads_of(study)
+    assert claim(study).number == 1
+    assert not any("WHERE trials.study_id" in statement and "state" in statement for statement in statements)  # no list
+    ended = claim(other)
+    other.tell(ended, 1.0)
+    with pytest.raises(QueueEmpty):
+        claim(study)
+    assert len(study.trials) == 3
+
+
+def reads_of(study: StoredStudy) -> list[str]:
+    """The SELECT statements from now on."""
+    statements: list[str] = []
+
+    @event.listens_for(study.storage.engine, "before_cursor_execute")
+    def note(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if statement.startswith("SELECT"):
+            statements.append(" ".join(statement.partition("FROM")[2].split()))
+
+    return statements
 
 
 def test_a_trial_queued_after_the_look_can_be_claimed(tmp_path: Path) -> None:
@@ -182,102 +197,70 @@ def test_a_trial_queued_after_the_look_can_be_claimed(tmp_path: Path) -> None:
     study = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest")
     study.get_trials(deepcopy=False)
     studies.enqueue_missing(study, make_plan(config).trials)
-    assert studies.is_queued(claim(study))
+    assert is_queued(claim(study))
 
 
-def test_a_look_reads_what_may_have_changed_and_no_trial_that_waits_still(storage_url: str) -> None:
+def test_a_look_reads_what_may_have_changed_and_shows_what_optuna_shows(storage_url: str) -> None:
     config = planted_study(design={"degree": 2})
-    own = studies.open_study(open_storage(storage_url), config, "digest")
+    study = studies.open_study(open_storage(storage_url), config, "digest")
     other = studies.join_study(open_storage(storage_url), config.name)
     plan = make_plan(config).trials
-    studies.enqueue_missing(own, plan[:-1])
-    first = own.get_trials(deepcopy=False)
+    studies.enqueue_missing(study, plan[:-1])
+    first = study.get_trials(deepcopy=False)
     done, failed, runs = claim(other), claim(other), claim(other)
     other.tell(done, 1.0)
     other.tell(failed, state=TrialState.FAIL)
-    runs.set_user_attr("said", "before")
+    runs.set_user_attr("note", "before")
     studies.enqueue_missing(other, plan[-1:])
-    seen = own.get_trials(deepcopy=False)
+    trials = study.get_trials(deepcopy=False)
+    assert trials == optuna.load_study(study_name=config.name, storage=open_storage(storage_url)).trials
     running, waiting = TrialState.RUNNING, TrialState.WAITING
     states = [TrialState.COMPLETE, TrialState.FAIL, running, *[waiting] * (len(plan) - 3)]
-    assert [trial.state for trial in seen] == states
-    assert (seen[0].value, seen[2].user_attrs["said"]) == (1.0, "before")
-    assert [trial.number for trial in seen if any(trial is old for old in first)] == list(range(3, len(first)))
-    runs.set_user_attr("said", "after")
-    assert own.get_trials(deepcopy=False)[2].user_attrs["said"] == "after"
-    assert [trial.number for trial in own.get_trials(states=(waiting,))] == list(range(3, len(plan)))
+    assert [trial.state for trial in trials] == states
+    assert (trials[0].value, trials[2].user_attrs["note"]) == (1.0, "before")
+    kept = [trial.number for trial in trials if any(trial is old for old in first)]
+    assert kept == list(range(3, len(first)))  # neither read again nor copied
+    runs.set_user_attr("note", "after")
+    assert study.get_trials(deepcopy=False)[2].user_attrs["note"] == "after"
+    assert [trial.number for trial in study.get_trials(states=(waiting,))] == list(range(3, len(plan)))
+    copied = study.trials
+    copied[0].user_attrs.clear()
+    assert study.trials[0].user_attrs
+    runs.set_user_attr("note", "last")
+    other.tell(runs, 2.0)
+    assert study.trials == optuna.load_study(study_name=config.name, storage=open_storage(storage_url)).trials
 
 
-def test_a_claimed_trial_is_known_by_the_look_and_not_told_where_another_worker_gave_it_up(storage_url: str) -> None:
+def test_a_claimed_trial_has_what_it_was_queued_with_and_is_refused_where_others_gave_it_up(storage_url: str) -> None:
     config = planted_study(design={"degree": 1})
-    own = studies.open_study(open_storage(storage_url), config, "digest")
+    study = studies.open_study(open_storage(storage_url), config, "digest")
     other = studies.join_study(open_storage(storage_url), config.name)
-    studies.enqueue_missing(own, make_plan(config).trials)
-    queued = own.get_trials()[0]
-    trial = claim(own)
-    stored = other.trials[0]
-    assert trial._cached_frozen_trial.user_attrs == stored.user_attrs == queued.user_attrs
-    assert (trial.params, trial.distributions) == (stored.params, stored.distributions)
-    assert trial._cached_frozen_trial.state == stored.state == TrialState.RUNNING
-    assert trial.datetime_start is not None
-    assert stored.datetime_start is not None
-    assert abs((trial.datetime_start - stored.datetime_start).total_seconds()) < 60
-    assert own.get_trials()[0] == stored
+    studies.enqueue_missing(study, make_plan(config).trials)
+    queued = study.get_trials()[0]
+    trial = claim(study)
+    assert (trial.user_attrs, trial.params, trial.distributions) == (
+        queued.user_attrs,
+        queued.params,
+        queued.distributions,
+    )
+    assert other.trials[0].state == TrialState.RUNNING
     trial.report(2.0, step=1)
-    trial.set_user_attr("said", [1, 2])
-    own._storage.set_trial_system_attr(trial._trial_id, "rung", 3.0)  # as pruners do
-    assert own._storage.get_trial(trial._trial_id).system_attrs["rung"] == 3.0
-    own.tell(trial, state=TrialState.PRUNED)
-    ended = other.trials[0]
-    assert (ended.state, ended.value, ended.user_attrs["said"]) == (TrialState.PRUNED, 2.0, [1, 2])
-    assert own.get_trials()[0] == own._storage.get_trial(ended._trial_id) == ended
+    study.tell(trial, state=TrialState.PRUNED)
+    assert (other.trials[0].state, other.trials[0].value) == (TrialState.PRUNED, 2.0)
 
-    trial = claim(own)
+    trial = claim(study)
     other.tell(trial.number, state=TrialState.FAIL)  # as a worker that gives this one up for dead
-    with pytest.raises(UpdateFinishedTrialError):
-        own.tell(trial, 1.0)
-    assert other.trials[trial.number].state == own._storage.get_trial(trial._trial_id).state == TrialState.FAIL
+    with pytest.raises((UpdateFinishedTrialError, ValueError)):
+        study.tell(trial, 1.0)
+    assert study.trials[trial.number].state == TrialState.FAIL
 
 
-def test_a_study_that_takes_the_key_of_a_deleted_one_has_trials_of_its_own(tmp_path: Path) -> None:
-    config = planted_study(design={"degree": 1})
-    first = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest")
-    studies.enqueue_missing(first, make_plan(config).trials)
-    assert len(first.get_trials()) == 3
-    optuna.delete_study(study_name=config.name, storage=first._storage)
-    second = optuna.create_study(study_name="second", storage=first._storage)
-    assert second._study_id == first._study_id
-    second.enqueue_trial({})
-    assert [trial.number for trial in second.get_trials()] == [0]
-
-
-def test_who_died_is_asked_at_most_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = studies.open_study(open_storage(sqlite_url(tmp_path)), planted_study(), "digest")
-    asked: list[int] = []
-    monkeypatch.setattr(RDBStorage, "_get_stale_trial_ids", lambda storage, key: asked.append(key) or [])
-    clock = [100.0]
-    monkeypatch.setattr(storage.time, "monotonic", lambda: clock[0])
-    for clock[0] in (100.0, 100.5, 100.9, 101.1, 101.2):
-        with pytest.warns(optuna.exceptions.ExperimentalWarning):
-            optuna.storages.fail_stale_trials(study)
-    assert len(asked) == 2
-
-
-def test_a_connection_that_broke_while_it_rested_is_replaced(
-    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As after a restart of the server during a training. One that did not rest is not tried."""
-    opened = open_storage(postgresql_url)
-    pings: list[int] = []
-    dialect = opened.engine.dialect
-    ping = dialect.do_ping
-    monkeypatch.setattr(dialect, "do_ping", lambda connection: pings.append(1) or ping(connection))
-    monkeypatch.setattr(storage, "REST_SECONDS", 3600.0)
+@pytest.mark.parametrize("idle_seconds", [0.0, 3600.0])
+def test_a_connection_that_broke_while_it_was_idle_is_replaced(postgresql_url: str, idle_seconds: float) -> None:
+    """As after a restart of the server during a training. One that was not idle for long is not tested, and fails."""
+    opened = open_storage(postgresql_url, idle_seconds=idle_seconds)
     for _ in range(3):  # each connection of the pool
-        study_names(opened)
-    pings.clear()
-    study_names(opened)
-    assert pings == []
+        assert study_names(opened) == []
     other = create_engine(postgresql_url)
     with other.begin() as connection:
         connection.execute(
@@ -287,7 +270,33 @@ def test_a_connection_that_broke_while_it_rested_is_replaced(
             )
         )
     other.dispose()
-    monkeypatch.setattr(storage, "REST_SECONDS", 0.0)
-    for _ in range(3):
-        assert study_names(opened) == []
-    assert pings
+    if idle_seconds:
+        with pytest.raises(StorageError, match="failed while it was used .*; run the same command again to resume"):
+            study_names(opened)
+    else:
+        for _ in range(3):
+            assert study_names(opened) == []
+
+
+@pytest.mark.parametrize("name", ["lr=0.1?v2", "a%20b", "{budget}", "a b#c", "me:secret@host", "größe"])
+def test_any_folder_name_holds_a_storage(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    url = sqlite_url(folder)
+    study = studies.open_study(open_storage(url), planted_study(), "digest")
+    assert [path.name for path in folder.iterdir()] == ["study.db"]
+    assert study_names(open_storage(url, read_only=True)) == ["planted"]
+    assert hidden(url) == f"sqlite:///{folder}/study.db"
+    copy = tmp_path / f"copy of {name}"
+    copy.mkdir()
+    copy_to_folder(study, copy)
+    assert study_names(open_storage(sqlite_url(copy))) == ["planted"]
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite:///file:name?mode=memory&uri=true"]
+)
+def test_a_storage_in_memory_is_refused(url: str) -> None:
+    with pytest.raises(StorageError, match="is in memory, where no other process finds it") as caught:
+        open_storage(url)
+    assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The Optuna study: its fingerprint, its queue that is filled once, and records that come back as they were."""
+"""The Optuna study: its fingerprint, the queue that is filled once, and records that come back as they were."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from scalesearch.results.records import Failure
 from scalesearch.search.plan.design import make_plan
 from scalesearch.search.queue import optuna_study as studies
 from scalesearch.search.queue.storage import open_storage, sqlite_url
+from scalesearch.search.queue.trials import next_waiting, task_of
 from scalesearch.search.queue.work import work
 from scalesearch.study.sections import Study
 from tests.planted import PlantedSurface, claim, planted_evaluate, planted_study
@@ -101,7 +102,7 @@ def test_a_study_that_was_cut_short_while_it_was_made_is_finished(tmp_path: Path
     study = studies.open_study(storage, planted_study(), "digest")
     assert studies.data_digest(study) == "digest"
     assert studies.fingerprint_of(study) == studies.fingerprint(planted_study(), "digest")
-    assert studies.config_of(study) == planted_study()
+    assert studies.study_of(study) == planted_study()
 
 
 def test_another_tools_study_is_left_alone(tmp_path: Path) -> None:
@@ -148,7 +149,7 @@ def test_planned_trials_are_queued_once(tmp_path: Path) -> None:
     assert studies.count_states(study) == {"waiting": 14, "running": 0, "complete": 0, "pruned": 0, "failed": 0}
     assert studies.enqueue_missing(study, planned) == 1
     tasks = [(trial.candidate.spec, (0, 1)) for trial in planned]
-    assert [studies.task_of(trial) for trial in study.trials] == [*tasks, tasks[0]]
+    assert [task_of(trial) for trial in study.trials] == [*tasks, tasks[0]]
 
 
 def test_each_worker_expects_another_one_of_the_queue(tmp_path: Path) -> None:
@@ -163,13 +164,13 @@ def test_each_worker_expects_another_one_of_the_queue(tmp_path: Path) -> None:
 
     before = look()
     first = claim(study)
-    assert studies.next_waiting(before, first, workers=1) == tasks[1]
-    assert studies.next_waiting(before, first, workers=2) == tasks[2]  # the other is about to take 1
+    assert next_waiting(before, first, workers=1) == tasks[1]
+    assert next_waiting(before, first, workers=2) == tasks[2]  # the other is about to take 1
     second = claim(study)
-    assert studies.next_waiting(before, second, workers=2) == tasks[3]  # and takes another while the first takes 2
-    assert studies.next_waiting(look(), second, workers=1) == tasks[3]  # whoever runs before it, of other machines too
+    assert next_waiting(before, second, workers=2) == tasks[3]  # and takes another while the first takes 2
+    assert next_waiting(look(), second, workers=1) == tasks[3]  # whoever runs before it, of other machines too
     claim(study)
-    assert studies.next_waiting(look(), second, workers=2) is None
+    assert next_waiting(look(), second, workers=2) is None
 
 
 def test_networks_that_another_version_planned_are_a_mismatch(tmp_path: Path) -> None:
@@ -191,12 +192,12 @@ def test_records_come_back_as_they_were(storage_url: str) -> None:
     evaluate = planted_evaluate(PlantedSurface(), fail=lambda c: reason if c.spec == failing else None)
     study = studies.open_study(open_storage(storage_url), config, "digest")
     studies.enqueue_missing(study, plan.trials)
-    work(study, config, plan, evaluate, lambda finished: None, lambda running: None)
+    work(study, config, plan, evaluate)
 
     again = studies.join_study(open_storage(storage_url), config.name)
     expected = tuple(evaluate(trial.candidate, (0, 1)) for trial in plan.trials)
     assert studies.records(again) == expected
-    assert studies.config_of(again) == config
+    assert studies.study_of(again) == config
     assert studies.fingerprint_of(again) == studies.fingerprint(config, "digest")
     for trial, record in zip(again.trials, expected, strict=True):
         shares = record.candidate.shares
@@ -205,3 +206,37 @@ def test_records_come_back_as_they_were(storage_url: str) -> None:
         assert trial.user_attrs["alpha"] == record.candidate.coefficients.alpha
         assert trial.user_attrs["shares"] == dataclasses.asdict(shares)
         assert trial.value == (None if record.failure else record.mean("val_loss"))
+
+
+def test_the_split_that_judges_is_stored_and_kept(tmp_path: Path) -> None:
+    storage = open_storage(sqlite_url(tmp_path))
+    searched = studies.open_study(storage, planted_study(), "digest")
+    assert studies.evaluates_of(searched) == "validation"
+    assert "evaluates" not in searched.user_attrs  # as in a study of an earlier version
+    validated = studies.open_study(storage, planted_study(name="validation"), "digest", evaluates="test")
+    assert studies.evaluates_of(studies.join_study(storage, "validation")) == "test"
+    with pytest.raises(StudyMismatch, match="validates a rule on the test split"):
+        studies.open_study(storage, planted_study(name="validation"), "digest")
+    assert studies.evaluates_of(validated) == "test"
+
+
+def test_a_validation_of_an_earlier_version_goes_on_with_the_test_split(tmp_path: Path) -> None:
+    storage = open_storage(sqlite_url(tmp_path))
+    studies.open_study(storage, planted_study(), "digest")
+    again = studies.open_study(storage, planted_study(), "digest", evaluates="test")
+    assert studies.evaluates_of(again) == "test"
+
+
+def test_a_queued_plan_is_what_was_queued(tmp_path: Path) -> None:
+    config = planted_study(name="validation")
+    planned = make_plan(planted_study(design={"degree": 3}))
+    study = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest", evaluates="test")
+    studies.enqueue_missing(study, planned.distinct)
+    plan = studies.queued_plan(study, config)
+    assert [(trial.candidate, trial.seeds) for trial in plan.trials] == [
+        (trial.candidate, trial.seeds) for trial in planned.distinct
+    ]
+    assert (plan.baseline, plan.feasible) == (planned.baseline, planned.feasible)
+    work(study, config, plan, planted_evaluate(PlantedSurface()))
+    assert studies.count_states(study)["complete"] == len(planned.distinct)
+    studies.check_plan(study, studies.queued_plan(study, config).distinct)

@@ -23,7 +23,7 @@ def test_time_adds_up_and_more_workers_take_less() -> None:
     assert (predicted_seconds(two, candidates) or 0.0) < (whole or 0.0)
 
 
-def test_none_if_all_that_is_left_is_trained_on() -> None:
+def test_the_time_is_unknown_if_all_remaining_images_are_trained_on() -> None:
     study = planted_study()
     study = study.model_copy(update={"data": study.data.model_copy(update={"train": 0})})
     assert predicted_seconds(study, planted_candidates()) is None

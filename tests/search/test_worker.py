@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from scalesearch.results.records import Failure, TrialRecord, record_to_json
+from scalesearch.runtime import interrupts
 from scalesearch.scaling.feasible import Candidate
 from scalesearch.search.plan.design import Plan, make_plan
-from scalesearch.search.queue import cache as onelook
 from scalesearch.search.queue import optuna_study as studies
-from scalesearch.search.queue import work as workers
-from scalesearch.search.queue.looks import Tally
 from scalesearch.search.queue.storage import open_storage, sqlite_url
-from scalesearch.search.queue.work import Evaluate, Finished, work
+from scalesearch.search.queue.stored_study import QueueEmpty, StoredStudy
+from scalesearch.search.queue.trials import candidate_of, seeds_of, set_record
+from scalesearch.search.queue.work import Evaluate, work
 from scalesearch.study.sections import Study
 from tests.planted import PlantedSurface, claim, planted_evaluate, planted_study
 
@@ -31,10 +32,17 @@ ROOT = Path(__file__).parents[2]
 SEARCH_SPACE = {"depth_share": FloatDistribution(0.0, 1.0), "width_fraction": FloatDistribution(0.0, 1.0)}
 
 
-@pytest.fixture(autouse=True)
-def _waits_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "POLL_SECONDS", 0.05)
-    monkeypatch.setattr(onelook, "STALE_SECONDS", 0.0)
+# How often a worker that waits looks at the study.
+POLL_SECONDS = 0.05
+
+
+@pytest.fixture
+def signals_restored() -> Iterator[None]:
+    """A test that interrupts itself leaves handlers that ignore further signals for a while."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 class Counting:
@@ -49,7 +57,7 @@ class Counting:
         return self._evaluate(candidate, seeds)
 
 
-def begin(url: str, config: Study) -> tuple[optuna.Study, Plan]:
+def begin(url: str, config: Study) -> tuple[StoredStudy, Plan]:
     """What `run` does before it works."""
     plan = make_plan(config)
     study = studies.open_study(open_storage(url), config, "digest")
@@ -57,29 +65,22 @@ def begin(url: str, config: Study) -> tuple[optuna.Study, Plan]:
     return study, plan
 
 
-def run(
-    url: str,
-    config: Study,
-    evaluate: Evaluate,
-    on_finished: Callable[[Finished], None] = lambda finished: None,
-    **options: Any,
-) -> optuna.Study:
+def run(url: str, config: Study, evaluate: Evaluate, **options: Any) -> StoredStudy:
     study, plan = begin(url, config)
-    work(study, config, plan, evaluate, on_finished, lambda running: None, **options)
+    work(study, config, plan, evaluate, poll_seconds=POLL_SECONDS, **options)
     return study
 
 
 def test_every_planned_trial_is_evaluated_once_with_the_studys_seeds(tmp_path: Path) -> None:
     config = planted_study(seeds=3)
-    told: list[Finished] = []
+    ended: list[tuple[int, TrialRecord]] = []
     evaluate = Counting()
-    study = run(sqlite_url(tmp_path), config, evaluate, told.append)
+    study = run(sqlite_url(tmp_path), config, evaluate, on_trial=lambda *trial: ended.append(trial))
     planned = make_plan(config).trials
     assert [candidate.spec for candidate in evaluate.candidates] == [trial.candidate.spec for trial in planned]
     assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 15, "pruned": 0, "failed": 0}
-    assert [finished.record for finished in told] == list(studies.records(study))
-    assert [finished.number for finished in told] == list(range(15))
-    assert all([seed.seed for seed in finished.record.seeds] == [0, 1, 2] for finished in told)
+    assert ended == list(enumerate(studies.records(study)))
+    assert all([seed.seed for seed in record.seeds] == [0, 1, 2] for _, record in ended)
     assert all(trial.distributions == SEARCH_SPACE for trial in study.trials)
 
 
@@ -103,7 +104,7 @@ def test_an_interrupted_trial_goes_back_and_resume_does_exactly_the_missing(tmp_
     first = Counting(evaluate)
     study, plan = begin(sqlite_url(tmp_path), planted_study())
     with pytest.raises(KeyboardInterrupt):
-        work(study, planted_study(), plan, first, lambda finished: None, lambda running: None)
+        work(study, planted_study(), plan, first)
     assert studies.count_states(study) == {"waiting": 10, "running": 0, "complete": 5, "pruned": 0, "failed": 0}
     assert studies.enqueue_missing(study, plan.trials) == 0  # it went back by itself: other workers take it at once
 
@@ -121,10 +122,10 @@ def test_a_recorded_failure_is_kept_and_not_tried_again(tmp_path: Path) -> None:
     failing = make_plan(planted_study()).trials[4].candidate.spec
     failure = Failure("diverged", "loss must stay finite")
     evaluate = planted_evaluate(PlantedSurface(), fail=lambda c: failure if c.spec == failing else None)
-    told: list[Finished] = []
-    study = run(sqlite_url(tmp_path), planted_study(), evaluate, told.append)
+    ended: list[tuple[int, TrialRecord]] = []
+    study = run(sqlite_url(tmp_path), planted_study(), evaluate, on_trial=lambda *trial: ended.append(trial))
     assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 14, "pruned": 0, "failed": 1}
-    assert [finished.number for finished in told if finished.record.failure == failure] == [4]
+    assert [number for number, record in ended if record.failure == failure] == [4]
     assert study.trials[4].state == TrialState.FAIL
     assert study.trials[4].user_attrs["failure"] == {"kind": "diverged", "reason": "loss must stay finite"}
 
@@ -144,7 +145,7 @@ def test_an_interrupted_trial_that_another_worker_claims_before_it_has_ended_is_
         study.tell(interrupted, state=TrialState.FAIL)
 
     evaluate = Counting()
-    work(study, config, plan, evaluate, lambda finished: None, on_wait)
+    work(study, config, plan, evaluate, on_wait=on_wait, poll_seconds=POLL_SECONDS)
     assert len({candidate.spec for candidate in evaluate.candidates}) == len(evaluate.candidates) == 3
 
 
@@ -163,7 +164,7 @@ def test_a_trial_cut_short_behind_its_record_has_not_failed(tmp_path: Path) -> N
     study, plan = begin(sqlite_url(tmp_path), planted_study())
     trial = claim(study)
     record = planted_evaluate(PlantedSurface())(plan.trials[0].candidate, (0, 1))
-    studies.set_record(trial, workers.record_to_json(record))
+    set_record(trial, record_to_json(record))
     study.tell(trial, state=TrialState.FAIL)
     assert studies.count_states(study)["failed"] == 0
     assert studies.enqueue_missing(study, plan.trials) == 1
@@ -174,36 +175,36 @@ def test_two_runs_that_fill_the_queue_at_once_evaluate_each_network_once(tmp_pat
     for planned in plan.trials:
         studies.enqueue(study, planned.candidate, planned.seeds, planned=True)
     evaluate = Counting()
-    work(study, planted_study(), plan, evaluate, lambda finished: None, lambda running: None)
+    work(study, planted_study(), plan, evaluate)
     assert len({candidate.spec for candidate in evaluate.candidates}) == len(evaluate.candidates) == 15
     assert Counter(trial.state for trial in study.trials) == {TrialState.COMPLETE: 15, TrialState.PRUNED: 15}
 
 
-def test_a_twin_queued_and_claimed_after_the_look_is_pruned(tmp_path: Path) -> None:
-    """Between this worker's look and its claim, others queue a network twice and evaluate one of the two."""
+def test_a_twin_that_another_worker_evaluates_meanwhile_is_pruned(tmp_path: Path) -> None:
+    """While this worker evaluates its first trial, another queues a network twice, and evaluates all but one trial."""
     config = planted_study(design={"degree": 1})
     study, plan = begin(sqlite_url(tmp_path), config)
     planted, again = planted_evaluate(PlantedSurface()), plan.trials[0].candidate
-    original = Tally.states_of
 
-    def look(tally: Tally, trials: Sequence[FrozenTrial]) -> dict[str, int]:
-        states = original(tally, trials)
-        if states["waiting"] == 1 and len(trials) == 3:
-            for _ in range(2):
-                studies.enqueue(study, again, (99,), planned=False)
-            for _ in range(2):
-                trial = claim(study)
-                candidate, seeds = studies.candidate_of(trial), studies.seeds_of(trial)
-                assert candidate is not None
-                studies.set_record(trial, record_to_json(planted(candidate, seeds)))
-                study.tell(trial, 0.5)
-        return states
+    def work_elsewhere() -> None:
+        other = studies.join_study(open_storage(sqlite_url(tmp_path)), config.name)
+        for _ in range(2):
+            studies.enqueue(other, again, (99,), planned=False)
+        for _ in range(3):
+            trial = claim(other)
+            candidate = candidate_of(trial)
+            assert candidate is not None
+            set_record(trial, record_to_json(planted(candidate, seeds_of(trial))))
+            other.tell(trial, 0.5)
 
-    evaluate = Counting()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Tally, "states_of", look)
-        work(study, config, plan, evaluate, lambda finished: None, lambda running: None)
-    assert len(evaluate.candidates) == 2
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+        if not counting.candidates[1:]:
+            work_elsewhere()
+        return planted(candidate, seeds)
+
+    counting = Counting(evaluate)
+    work(study, config, plan, counting)
+    assert len(counting.candidates) == 1
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 4 + [TrialState.PRUNED]
 
 
@@ -215,62 +216,61 @@ def test_a_trial_queued_without_its_parameters_ends_with_them(tmp_path: Path) ->
     first = study.trials[0]
     study.enqueue_trial(first.params, user_attrs=first.user_attrs)
     assert study.trials[-1].params == {}
-    work(study, config, plan, Counting(), lambda finished: None, lambda running: None)
+    work(study, config, plan, Counting())
     assert study.trials[-1].state == TrialState.COMPLETE
     assert study.trials[-1].params == first.params
     assert study.trials[-1].distributions == SEARCH_SPACE
 
 
-def test_what_ended_is_told_before_an_interrupt_ends_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluate = Counting()
-
-    def check() -> None:
-        if evaluate.candidates:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(workers.interrupts, "check", check)
+def test_a_trial_is_reported_before_an_interrupt_ends_the_work(tmp_path: Path, signals_restored: None) -> None:
     ended: list[int] = []
 
-    def on_look(trials: Sequence[FrozenTrial], states: Mapping[str, int]) -> None:
-        ended.append(states["complete"])
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+        signal.raise_signal(signal.SIGINT)
+        return planted_evaluate(PlantedSurface())(candidate, seeds)
 
-    with pytest.raises(KeyboardInterrupt):
-        run(sqlite_url(tmp_path), planted_study(), evaluate, on_look=on_look)
-    assert ended == [0, 1]
+    with pytest.raises(KeyboardInterrupt), interrupts.deferred("stopping"):
+        run(sqlite_url(tmp_path), planted_study(), evaluate, on_trial=lambda number, record: ended.append(number))
+    assert ended == [0]
 
 
 def test_a_trial_that_nobody_queued_is_pruned(tmp_path: Path) -> None:
-    """Another worker took the last queued trial between this one's look and its claim."""
-    study, plan = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
+    """As one that a worker of an earlier version claimed, after others had taken the last of the queue."""
     config = planted_study(design={"degree": 1})
-
-    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
-        return planted_evaluate(PlantedSurface())(candidate, seeds)
-
-    original = Tally.states_of
-    looks: list[int] = []
-
-    def stale_look(tally: Tally, trials: Sequence[FrozenTrial]) -> dict[str, int]:
-        looks.append(1)
-        return {**original(tally, trials), "waiting": 1} if len(looks) <= 4 else original(tally, trials)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Tally, "states_of", stale_look)
-        work(study, config, plan, evaluate, lambda finished: None, lambda running: None)
-    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 3 + [TrialState.PRUNED]
+    study, plan = begin(sqlite_url(tmp_path), config)
+    for planned in plan.trials:
+        study.tell(claim(study), state=TrialState.FAIL)
+        studies.enqueue(study, planned.candidate, planned.seeds, planned=True)
+    study.add_trial(optuna.create_trial(state=TrialState.WAITING))
+    work(study, config, plan, Counting())
+    assert [trial.state for trial in study.trials[3:]] == [TrialState.COMPLETE] * 3 + [TrialState.PRUNED]
     assert len(studies.records(study)) == 3
+
+
+def test_a_worker_that_lost_the_race_for_the_last_trial_makes_no_other(tmp_path: Path) -> None:
+    config = planted_study(design={"degree": 1})
+    study, plan = begin(sqlite_url(tmp_path), config)
+    other = studies.join_study(open_storage(sqlite_url(tmp_path)), config.name)
+    study.get_trials(deepcopy=False)
+    claimed = [claim(other) for _ in range(3)]
+    with pytest.raises(QueueEmpty):
+        study.ask()
+    assert len(study.trials) == 3
+    for trial in claimed:
+        other.tell(trial, state=TrialState.FAIL)
+    work(study, config, plan, Counting())
+    assert len(study.trials) == 3
 
 
 _PARALLEL = """
 import random, sys, time
 from scalesearch.search.queue import optuna_study as studies
-from scalesearch.search.queue.looks import Tally
 from scalesearch.search.plan.design import make_plan
 from scalesearch.search.queue.storage import open_storage
 from scalesearch.search.queue.work import work
 from tests.planted import PlantedSurface, planted_evaluate
 study = studies.join_study(open_storage(sys.argv[1]), "planted")
-config = studies.config_of(study)
+config = studies.study_of(study)
 plan = make_plan(config)
 planted = planted_evaluate(PlantedSurface())
 def evaluate(candidate, seeds):
@@ -279,7 +279,7 @@ def evaluate(candidate, seeds):
     return planted(candidate, seeds)
 print("ready", flush=True)
 sys.stdin.readline()
-work(study, config, plan, evaluate, lambda finished: None, lambda running: None)
+work(study, config, plan, evaluate, poll_seconds=0.05)
 """
 
 
@@ -333,7 +333,7 @@ def test_threads_share_the_queue_too(storage_url: str) -> None:
     def join() -> None:
         try:
             study = studies.join_study(open_storage(storage_url), "planted")
-            work(study, planted_study(), plan, evaluate, lambda finished: None, lambda running: None)
+            work(study, planted_study(), plan, evaluate, poll_seconds=POLL_SECONDS)
         except BaseException as error:
             errors.append(error)
 

@@ -20,12 +20,14 @@ import numpy as np
 import pytest
 
 from scalesearch.data.splits import load_splits
-from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
+from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
+from scalesearch.scaling.stage import make_stage
 from scalesearch.study.sections import DataSection, RuntimeSection, TrainingSection
 from scalesearch.training.loop import train
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "training.json"
-SPEC = ArchitectureSpec(8, 1, 10, StemSpec(4, 3, 1), (StageSpec("mbconv", 3, 2, 2, 8, 2, 0.25),), 16, "swish")
+STAGE = make_stage("mbconv", kernel_size=3, stride=2, expand_ratio=2, width=8, depth=2, se_ratio=0.25)
+SPEC = ArchitectureSpec(8, 1, 10, StemSpec(4, 3, 1), (STAGE,), 16, "swish")
 DATA = DataSection(source="mnist-sample", train=128, validation=50, test=50)
 TRAINING = TrainingSection(
     epochs=2,

@@ -16,7 +16,8 @@ import pytest
 from scalesearch.data.splits import Split, Splits, load_splits
 from scalesearch.errors import InputError
 from scalesearch.models.ops.select import named
-from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
+from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
+from scalesearch.scaling.stage import make_stage
 from scalesearch.study.sections import DataSection, RuntimeSection, TrainingSection
 from scalesearch.training.compile import Program, compile_program, compiles_quickly
 from scalesearch.training.draws import EpochDraws
@@ -25,7 +26,15 @@ from scalesearch.training.prefetch import Prefetcher
 from scalesearch.training.prepare import Compiler, prepare_training
 from scalesearch.training.step import Evaluation
 
-SPEC = ArchitectureSpec(10, 1, 10, StemSpec(12, 3, 2), (StageSpec("separable", 3, 1, 1, 24, 1),), 0, "relu")
+SPEC = ArchitectureSpec(
+    10,
+    1,
+    10,
+    StemSpec(12, 3, 2),
+    (make_stage("separable", kernel_size=3, stride=1, expand_ratio=1, width=24, depth=1),),
+    0,
+    "relu",
+)
 OTHER = SPEC.with_sizes((2,), (8, 16, 0), 8)
 TRAINING = TrainingSection(
     epochs=5,

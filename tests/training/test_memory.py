@@ -20,7 +20,8 @@ from scalesearch.data.feed import prepare
 from scalesearch.data.splits import Splits, load_splits
 from scalesearch.models.network import Network
 from scalesearch.models.ops.select import named, select
-from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
+from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
+from scalesearch.scaling.stage import make_stage
 from scalesearch.study.load import default_study_path, load_study
 from scalesearch.study.sections import DataSection, RuntimeSection, Study, TrainingSection
 from scalesearch.training.compile import Program, compile_program, init_function
@@ -34,8 +35,24 @@ from scalesearch.training.schedule import count_steps, schedule_of
 from scalesearch.training.state import TrainState, layout_of, weights_of
 from scalesearch.training.step import StepSettings, train_step
 
-SPEC = ArchitectureSpec(14, 1, 10, StemSpec(8, 3, 1), (StageSpec("mbconv", 3, 2, 3, 16, 3, 0.25),), 32, "swish")
-SMALL = ArchitectureSpec(10, 1, 10, StemSpec(8, 3, 2), (StageSpec("mbconv", 3, 2, 3, 16, 2, 0.25),), 0, "swish")
+SPEC = ArchitectureSpec(
+    14,
+    1,
+    10,
+    StemSpec(8, 3, 1),
+    (make_stage("mbconv", kernel_size=3, stride=2, expand_ratio=3, width=16, depth=3, se_ratio=0.25),),
+    32,
+    "swish",
+)
+SMALL = ArchitectureSpec(
+    10,
+    1,
+    10,
+    StemSpec(8, 3, 2),
+    (make_stage("mbconv", kernel_size=3, stride=2, expand_ratio=3, width=16, depth=2, se_ratio=0.25),),
+    0,
+    "swish",
+)
 TRAINING = TrainingSection(
     epochs=2, batch_size=32, optimizer="adamw", learning_rate=0.003, warmup_epochs=0.5, dropout=0.1, ema_decay=0.9
 )

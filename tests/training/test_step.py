@@ -14,7 +14,8 @@ from scalesearch.data.feed import EpochData, prepare, standardise
 from scalesearch.data.sources import Split
 from scalesearch.models.network import Network
 from scalesearch.models.ops.native import NativeOperations
-from scalesearch.scaling.architecture import ArchitectureSpec, StageSpec, StemSpec
+from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
+from scalesearch.scaling.stage import make_stage
 from scalesearch.study.sections import TrainingSection
 from scalesearch.training.compile import init_function
 from scalesearch.training.optimizer import build_optimizer
@@ -23,7 +24,15 @@ from scalesearch.training.state import Layout, TrainState, evaluated_weights, la
 from scalesearch.training.step import STATISTICS_DECAY, StepSettings, evaluate, train_step
 
 RNG = np.random.default_rng(3)
-SPEC = ArchitectureSpec(6, 1, 3, StemSpec(4, 3, 1), (StageSpec("basic", 3, 2, 1, 4, 1),), 0, "relu")
+SPEC = ArchitectureSpec(
+    6,
+    1,
+    3,
+    StemSpec(4, 3, 1),
+    (make_stage("basic", kernel_size=3, stride=2, expand_ratio=1, width=4, depth=1),),
+    0,
+    "relu",
+)
 STEPS = 3
 
 

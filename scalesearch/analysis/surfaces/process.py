@@ -1,4 +1,4 @@
-"""A Gaussian process over the shares: the surface where polynomials do not fit, and its optimum and region."""
+"""A Gaussian process as response surface, for metrics that no mixture polynomial follows."""
 
 from __future__ import annotations
 
@@ -19,40 +19,44 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern, WhiteKernel
 
-from scalesearch.analysis.optimum import Optimum, extremes
-from scalesearch.analysis.region import LEVEL, fine_lattice, in_region, regret_bound
-from scalesearch.analysis.signal import SIGNIFICANT
-from scalesearch.analysis.surfaces.base import FloatArray, Surface, SurfaceFit
-from scalesearch.analysis.surfaces.polynomial import clearly_better, root_mean_square, surface_data
-from scalesearch.scaling.simplex import lattice
+from scalesearch.analysis.statistics import LEVEL, FloatArray, root_mean_square
+from scalesearch.analysis.surfaces.base import Surface
+from scalesearch.analysis.surfaces.data import surface_data
+from scalesearch.analysis.surfaces.lattices import lattice_between
+from scalesearch.analysis.surfaces.polynomial import Polynomial
+from scalesearch.scaling.simplex import Shares, lattice
 
 MODEL = "Gaussian process"
-# Surfaces drawn for the region, and the 990 places where each one's optimum is looked for.
+# Number of surfaces that are drawn for the region, on a lattice of 990 points.
 DRAWS = 2_000
 _STEPS = 43
 _PLACES = np.array([point.values for point in lattice(_STEPS)])
-# The optimum is looked for on the first lattice, then on ever finer ones around the best point so far.
+# The optimum is searched on the first of these lattices, then on finer ones around the best point so far.
 _FINER = (100, 1_000, 10_000, 100_000)
-# Bounds of ℓ in shares. What varies faster than candidates are apart cannot be told from their own deviations.
+# Bounds of ℓ in shares. Variation over less than the spacing of the candidates looks like deviations of single ones.
 LENGTHS = (0.2, 10.0)
-# Variance of the prior of the mean and of the covariates' coefficients, the response's own being 1: it says nothing.
+# Prior variance of the mean and of the covariates' coefficients, if the response has variance 1: uninformative.
 _VAGUE = 1e4
-# Added to the variance of each place drawn, the response's being 1: rounding leaves the matrix not quite positive.
+# Added to the variance of each drawn place, if the response has variance 1: the matrix becomes positive definite.
 _JITTER = 1e-7
 
 
 @dataclass(frozen=True, eq=False)
-class ProcessFit(Surface):
-    """y = m + s(x) + c · ln(macs ratio ÷ B) + own deviation + seeds' error, s being a Gaussian process over the shares.
+class Process(Surface):
+    """y = m + s(x) + c · ln(macs ratio ÷ B) + candidate's deviation + seed noise; s is a Gaussian process.
 
-    Its covariance is Matérn's, σ² (1 + z + z²/3) exp(−z) with z = √5 r ÷ ℓ at a distance r in shares. The seeds' error
-    has the variance of their pure error; σ², ℓ and the variance of candidates' own deviations are those of the
-    greatest marginal likelihood, and leaving out keeps them. m, c and what each further level φ adds have priors that
-    say nothing. Errors are Bayesian and ignore how well σ² and ℓ are known. `residual_df` is n less the trace of the
-    smoother. `p` is that of the likelihood ratio against a surface without s (χ² with 2 degrees of freedom, for σ² and
-    ℓ; rather too large, as σ² = 0 is at a bound). `levels_p` is the polynomial's. `regressor` works on shares and
-    covariates, in units of `scale` around `centre`.
+    The covariance of s is Matérn's, σ² (1 + z + z²/3) exp(−z) with z = √5 r ÷ ℓ at a distance r in shares. Seed noise
+    has the variance of the pure error. σ², ℓ and the variance of the candidates' deviations maximise the marginal
+    likelihood, and leaving a candidate out keeps them. m, c and the constants of further levels φ have uninformative
+    priors. Errors are Bayesian, given σ² and ℓ. `residual_df` is n minus the trace of the smoother. `p` is that of the
+    likelihood ratio against a surface without s (χ² with 2 degrees of freedom, for σ² and ℓ; conservative, since
+    σ² = 0 is at a bound). `levels_p` is the polynomial's.
     Source: Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, §2.7 and §5.4.
+
+    Attributes:
+        regressor: the fitted process, on shares and covariates, in units of `scale` around `centre`.
+        centre: mean of the response.
+        scale: standard deviation of the response.
     """
 
     regressor: GaussianProcessRegressor
@@ -60,53 +64,78 @@ class ProcessFit(Surface):
     scale: float
 
     def parameters(self) -> tuple[tuple[str, ...], Iterable[tuple[str, ...]]]:
-        """Length, deviation and the candidates' own deviation."""
+        """Length, standard deviation, and the candidates' deviation."""
         smooth = self.regressor.kernel_.k1.k1
         return ("parameter", "value"), (
             ("ℓ, in shares", f"{smooth.k2.length_scale:.2f}"),
             ("σ", f"{self.scale * math.sqrt(smooth.k1.constant_value):.4f}"),
-            ("own deviation (sd)", f"{self.scale * math.sqrt(self._own):.4f}"),
+            ("deviation of a candidate (sd)", f"{self.scale * math.sqrt(self._deviation):.4f}"),
         )
 
     def predict(self, shares: ArrayLike) -> FloatArray:
-        """The mean of the process, covariates at 0."""
+        """The mean of the process, with covariates at 0."""
         return np.asarray(self.centre + self.scale * self.regressor.predict(self._inputs(shares)))
 
     def standard_error(self, shares: ArrayLike) -> FloatArray:
-        """Its standard deviation, candidates' own deviations left out."""
+        """The standard deviation of the process, without the candidates' deviations."""
         _, sd = self.regressor.predict(self._inputs(shares), return_std=True)
-        return np.asarray(self.scale * np.sqrt(np.maximum(sd**2 - self._own, 0.0)))
+        return np.asarray(self.scale * np.sqrt(np.maximum(sd**2 - self._deviation, 0.0)))
 
     @property
     def caveat(self) -> str:
-        """Its bounds are too narrow by what is not known of its length and variances."""
-        return ", were the length of the process known"
+        """The bounds are too narrow, because the length and the variances are estimates."""
+        return ", given the fitted length scale"
 
     def with_error(self, variance: float, df: float) -> Self:
-        """Itself: its error is that of the seeds already."""
+        """The same surface: its errors already come from the seeds."""
         del variance, df
         return self
 
-    def without(self, place: int) -> Self:
-        """Conditioned on the others; σ², ℓ and the own variance stay."""
-        known = self.regressor
-        others = np.arange(self.n) != place
-        fewer = GaussianProcessRegressor(known.kernel_, alpha=known.alpha[others], optimizer=None)
-        return replace(self, regressor=fewer.fit(known.X_train_[others], known.y_train_[others]))
+    def without(self, index: int) -> Self:
+        """Conditioned on the other candidates; σ², ℓ and the variance of deviations stay."""
+        fitted = self.regressor
+        others = np.arange(self.n) != index
+        fewer = GaussianProcessRegressor(fitted.kernel_, alpha=fitted.alpha[others], optimizer=None)
+        return replace(self, regressor=fewer.fit(fitted.X_train_[others], fitted.y_train_[others]))
+
+    def optimum_candidates(self, maximise: bool) -> FloatArray:
+        """The best point of a lattice, refined on ever finer lattices around it."""
+        low, high = np.zeros(3), np.ones(3)
+        for steps in _FINER:
+            points = lattice_between(steps, low, high)
+            values = self.predict(points)
+            best = points[(values.argmax if maximise else values.argmin)()]
+            low, high = best - 2 / steps, best + 2 / steps
+        return np.asarray(best[None])
+
+    def may_be_optimum(self, shares: FloatArray, maximise: bool, level: float = LEVEL) -> NDArray[np.bool_]:
+        """Those next to a place of the smallest set of places that holds the optimum with probability `level`."""
+        chances = self.chances[int(maximise)]
+        order = chances.argsort(kind="stable")[::-1]
+        inside = np.zeros(len(order), bool)
+        inside[order[: int(np.searchsorted(chances[order].cumsum(), level)) + 1]] = True
+        return np.asarray(inside[KDTree(_PLACES).query(shares)[1]])
+
+    def regret_bound(self, best: Shares, region: FloatArray, maximise: bool, level: float = LEVEL) -> float:
+        """The quantile at `level`, over the drawn surfaces, of what the place next to `best` loses to the best one."""
+        del region
+        drawn = -self.drawn if maximise else self.drawn
+        at_best = drawn[KDTree(_PLACES).query(best.values)[1]]
+        return float(np.quantile(at_best - drawn.min(axis=0), level))
 
     @cached_property
     def drawn(self) -> FloatArray:
-        """Surfaces (M, draws) drawn from the process given the candidates, at the places of the lattice."""
+        """Surfaces (places, draws) drawn from the process given the candidates, at the places of the lattice."""
         mean, covariance = self.regressor.predict(self._inputs(_PLACES), return_cov=True)
-        root = np.linalg.cholesky(covariance + (_JITTER - self._own) * np.eye(len(mean)))
+        root = np.linalg.cholesky(covariance + (_JITTER - self._deviation) * np.eye(len(mean)))
         drawn = mean[:, None] + root @ np.random.default_rng(0).standard_normal((len(mean), DRAWS))
         return np.asarray(self.centre + self.scale * drawn)
 
     @cached_property
     def chances(self) -> FloatArray:
-        """Of each place (M,) of the lattice, the chance (2, M) that the least and that the greatest value is there.
+        """For each place of the lattice the probabilities (2, places) that it has the least and the greatest value.
 
-        By the surfaces drawn; a place is known no closer than a step of the lattice.
+        From the drawn surfaces, smoothed over a step of the lattice.
         """
         best = (self.drawn.argmin(axis=0), self.drawn.argmax(axis=0))
         counts = [np.bincount(places, minlength=len(_PLACES)) for places in best]
@@ -114,7 +143,8 @@ class ProcessFit(Surface):
         return np.asarray(counts @ (near / near.sum(axis=0)).T / DRAWS)
 
     @property
-    def _own(self) -> float:
+    def _deviation(self) -> float:
+        """Variance of the candidates' deviations, in units of the response's variance."""
         return float(self.regressor.kernel_.k2.noise_level)
 
     def _inputs(self, shares: ArrayLike) -> FloatArray:
@@ -123,14 +153,14 @@ class ProcessFit(Surface):
 
 
 class _OfShares(Matern):  # type: ignore[misc]  # scikit-learn has no types
-    """Matérn's kernel of the first three columns."""
+    """Matérn's kernel on the first three columns."""
 
     def __call__(self, X: FloatArray, Y: FloatArray | None = None, eval_gradient: bool = False) -> Any:  # noqa: N803
         return super().__call__(X[:, :3], None if Y is None else Y[:, :3], eval_gradient)
 
 
 class _OfCovariates(DotProduct):  # type: ignore[misc]  # scikit-learn has no types
-    """The linear kernel of a constant and all but the first three columns."""
+    """The linear kernel on a constant and all columns but the first three."""
 
     def __call__(self, X: FloatArray, Y: FloatArray | None = None, eval_gradient: bool = False) -> Any:  # noqa: N803
         return super().__call__(X[:, 3:], None if Y is None else Y[:, 3:], eval_gradient)
@@ -139,91 +169,55 @@ class _OfCovariates(DotProduct):  # type: ignore[misc]  # scikit-learn has no ty
         return super().diag(X[:, 3:])
 
 
-def contender(fit: SurfaceFit, candidates: pd.DataFrame, variance: float) -> Surface:
-    """A Gaussian process where it predicts candidates left out clearly better than the polynomial `fit`, else `fit`.
+def fit_process(polynomial: Polynomial, candidates: pd.DataFrame, error_variance: float) -> Process:
+    """A Gaussian process for the metric of `polynomial`, with the same covariates.
 
-    It must explain something (p), too: the optimum of what may be a constant is nowhere. Arguments are those of
-    `fit_process`. Both tell in their `validation` how well the process predicts.
+    Args:
+        polynomial: the polynomial that was fitted to the same table.
+        candidates: a table with `tables.CANDIDATE_COLUMNS`.
+        error_variance: variance of one seed's result within a candidate.
     """
-    process = fit_process(fit, candidates, variance)
-    better = clearly_better(np.array(process.left_out), np.array(fit.left_out))
-    return process if better and process.p < SIGNIFICANT else replace(fit, validation=process.validation)
-
-
-def fit_process(fit: SurfaceFit, candidates: pd.DataFrame, variance: float) -> ProcessFit:
-    """The process of the metric and with the covariates of `fit`, to whose table `candidates` it is fitted.
-
-    `variance` is that of one seed's result within a candidate.
-    """
-    data = surface_data(candidates, fit.budget, fit.metric)
+    data = surface_data(candidates, polynomial.budget, polynomial.metric)
     centre, scale = float(data.response.mean()), float(data.response.std())
-    inputs, response = data.with_covariates(data.shares, fit.model), (data.response - centre) / scale
-    seeds = variance / data.weights / scale**2
+    inputs, response = data.with_covariates(data.shares, polynomial.model), (data.response - centre) / scale
+    noise = error_variance / data.weights / scale**2
+
+    # The process, and the same without an effect of the shares.
     covariates = ConstantKernel(_VAGUE, "fixed") * _OfCovariates(1.0, "fixed")
     smooth = ConstantKernel(1.0, (1e-4, 1e4)) * _OfShares(0.5, LENGTHS, nu=2.5)
-    own_deviation = WhiteKernel(0.01, (1e-6, 10.0))
+    deviations = WhiteKernel(0.01, (1e-6, 10.0))
     regressor, null = (
-        GaussianProcessRegressor(kernel + own_deviation, alpha=seeds) for kernel in (smooth + covariates, covariates)
+        GaussianProcessRegressor(kernel + deviations, alpha=noise) for kernel in (smooth + covariates, covariates)
     )
-    with warnings.catch_warnings():  # the likelihood may be greatest at a bound: no deviations of their own, say
+    with warnings.catch_warnings():  # the maximum may be at a bound: no deviations, for example
         warnings.simplefilter("ignore", ConvergenceWarning)
         for process in (regressor, null):
             process.fit(inputs, response)
-    own = regressor.kernel_.k2.noise_level
-    inverse = np.diag(cho_solve((regressor.L_, True), np.eye(fit.n)))
-    errors = scale * regressor.alpha_ / inverse
-    kept = (seeds + own) * inverse  # 1 − leverage
-    residuals = errors * kept
-    residual_variance = float((data.weights * residuals**2).sum() / kept.sum())
-    total = float((data.weights * (data.response - np.average(data.response, weights=data.weights)) ** 2).sum())
     gained = regressor.log_marginal_likelihood_value_ - null.log_marginal_likelihood_value_
-    return ProcessFit(
-        metric=fit.metric,
-        budget=fit.budget,
+
+    # Leave-one-out errors and residuals from the inverse of the covariance.
+    inverse = np.diag(cho_solve((regressor.L_, True), np.eye(polynomial.n)))
+    errors = scale * regressor.alpha_ / inverse
+    not_leverage = (noise + regressor.kernel_.k2.noise_level) * inverse  # 1 − leverage
+    residuals = errors * not_leverage
+    residual_variance = float((data.weights * residuals**2).sum() / not_leverage.sum())
+    total = float((data.weights * (data.response - np.average(data.response, weights=data.weights)) ** 2).sum())
+    return Process(
+        metric=polynomial.metric,
+        budget=polynomial.budget,
         model=MODEL,
-        model_note=f"candidates deviate from the {fit.model} model, which predicts them worse when they are left out",
-        covariate_note=fit.covariate_note,
-        adjusted_r2=1 - residual_variance / (total / (fit.n - 1)),
+        model_note=f"candidates deviate from the {polynomial.model} model, which predicts left-out candidates worse",
+        covariate_note=polynomial.covariate_note,
+        adjusted_r2=1 - residual_variance / (total / (polynomial.n - 1)),
         residual_sd=math.sqrt(residual_variance),
-        residual_df=float(kept.sum()),
+        residual_df=float(not_leverage.sum()),
         p=float(chi2.sf(2 * max(gained, 0.0), 2)),
-        n=fit.n,
+        n=polynomial.n,
         left_out=tuple(map(float, errors)),
-        influence=tuple(map(float, data.influence(errors, 1 - kept, residual_variance))),
-        validation=(*fit.validation, (MODEL, root_mean_square(errors))),
-        levels_p=fit.levels_p,
+        influence=tuple(map(float, data.influence(errors, 1 - not_leverage, residual_variance))),
+        validation=((MODEL, root_mean_square(errors)),),
+        levels_p=polynomial.levels_p,
         regressor=regressor,
         centre=centre,
         scale=scale,
     )
-
-
-@extremes.register
-def _(fit: ProcessFit, maximise: bool) -> FloatArray:
-    """The best point of a lattice, then of ever finer ones around it."""
-    low, high = np.zeros(3), np.ones(3)
-    for steps in _FINER:
-        points = fine_lattice(steps, low, high)
-        values = fit.predict(points)
-        best = points[(values.argmax if maximise else values.argmin)()]
-        low, high = best - 2 / steps, best + 2 / steps
-    return np.asarray(best[None])
-
-
-@in_region.register
-def _(fit: ProcessFit, points: FloatArray, maximise: bool, level: float = LEVEL) -> NDArray[np.bool_]:
-    """Those next to a place of the smallest set that the optimum is in with a chance of `level`."""
-    chances = fit.chances[int(maximise)]
-    order = chances.argsort(kind="stable")[::-1]
-    inside = np.zeros(len(order), bool)
-    inside[order[: int(np.searchsorted(chances[order].cumsum(), level)) + 1]] = True
-    return np.asarray(inside[KDTree(_PLACES).query(points)[1]])
-
-
-@regret_bound.register
-def _(fit: ProcessFit, best: Optimum, points: FloatArray, maximise: bool, level: float = LEVEL) -> float:
-    """What the place next to the optimum loses to the best one is not more in so many of the surfaces drawn."""
-    del points
-    drawn = -fit.drawn if maximise else fit.drawn
-    own = drawn[KDTree(_PLACES).query(best.shares.values)[1]]
-    return float(np.quantile(own - drawn.min(axis=0), level))

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from scalesearch.models.ops.base import Maps, Operations
-from scalesearch.scaling.architecture import Activation, StageSpec
+from scalesearch.scaling.architecture import Activation
+from scalesearch.scaling.stage import StageSpec
 
 
 class BlockModule(Protocol):

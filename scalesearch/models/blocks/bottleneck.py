@@ -9,7 +9,8 @@ from jaxtyping import Array, Float
 from scalesearch.models.layers import ConvNorm, shortcut
 from scalesearch.models.ops.activation import activate
 from scalesearch.models.ops.base import Maps, Operations
-from scalesearch.scaling.architecture import Activation, StageSpec
+from scalesearch.scaling.architecture import Activation
+from scalesearch.scaling.stage import StageSpec
 
 
 class Block(nnx.Module):

@@ -8,8 +8,9 @@ from jaxtyping import Array, Float
 
 from scalesearch.models.layers import ConvNorm, DepthwiseNorm, SqueezeExcite
 from scalesearch.models.ops.base import Maps, Operations
-from scalesearch.scaling.architecture import Activation, StageSpec
-from scalesearch.scaling.cost.count import squeeze_width
+from scalesearch.scaling.architecture import Activation
+from scalesearch.scaling.cost.mbconv import squeeze_width
+from scalesearch.scaling.stage import StageSpec
 
 
 class Block(nnx.Module):

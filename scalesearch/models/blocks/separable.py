@@ -8,7 +8,8 @@ from jaxtyping import Array, Float
 
 from scalesearch.models.layers import ConvNorm, DepthwiseNorm
 from scalesearch.models.ops.base import Maps, Operations
-from scalesearch.scaling.architecture import Activation, StageSpec
+from scalesearch.scaling.architecture import Activation
+from scalesearch.scaling.stage import StageSpec
 
 
 class Block(nnx.Module):

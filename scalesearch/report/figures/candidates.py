@@ -21,12 +21,12 @@ from scalesearch.report.figures.style import (
     leaders,
     network_text,
     ranked,
-    short_name,
     styled,
     with_legend,
 )
 from scalesearch.report.figures.triangle import triangle
 from scalesearch.report.figures.validation import validation, validation_over_macs
+from scalesearch.report.views.results import short_name
 from scalesearch.results.records import TrialRecord, merged_records
 from scalesearch.runtime.text import plural
 

@@ -94,7 +94,8 @@ def accuracy_over(candidates: pd.DataFrame, column: str) -> go.Figure:
             name="candidates",
         )
     )
-    rank = spent.corr(gained, method="spearman") if len(done) > 2 else np.nan
+    varied = len(done) > 2 and spent.nunique() > 1 and gained.nunique() > 1
+    rank = spent.corr(gained, method="spearman") if varied else np.nan
     title = f"Accuracy over {name}" + ("" if np.isnan(rank) else f" (rank correlation {rank:.2f})".replace("-", "−"))
     alt = f"{title}: {plural(len(done), 'candidate')}"
     if len(done):

@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from scalesearch.analysis.metrics import metric_of
+from scalesearch.report.views.results import short_name
 from scalesearch.results.records import DONE, FAILED
 
 # Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), darkened until text in it is readable on white:
@@ -85,11 +86,6 @@ def standard_error(done: pd.DataFrame, metric: str) -> pd.Series:
     return error
 
 
-def short_name(row: Mapping[Any, Any]) -> str:
-    """A candidate's realised multipliers."""
-    return f"α {row['alpha']:.2f}  β {row['beta']:.2f}  γ {row['gamma']:.2f}"
-
-
 def network_text(candidates: pd.DataFrame) -> list[str]:
     """For each candidate what a reader wants to see on hovering; its text is escaped."""
     return [_text(row) for row in candidates.to_dict("records")]
@@ -105,8 +101,8 @@ def _text(row: Mapping[Any, Any]) -> str:
         f"macs {row['macs']:,} ({row['macs_ratio']:.3f}×), {row['params']:,} parameters",
     ]
     if row["seeds"]:
-        lines.append(f"loss {plus_minus(row['val_loss'], row['val_loss_sd'])}")
-        lines.append(f"accuracy {plus_minus(row['val_accuracy'], row['val_accuracy_sd'])} ({row['seeds']} seeds)")
+        lines.append(f"val_loss {plus_minus(row['val_loss'], row['val_loss_sd'])}")
+        lines.append(f"val_accuracy {plus_minus(row['val_accuracy'], row['val_accuracy_sd'])} ({row['seeds']} seeds)")
     if row["failure"]:
         failed = "failed, " if row["status"] == FAILED else ""
         lines.append(failed + html.escape(_short(row["failure"])))

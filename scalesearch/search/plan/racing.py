@@ -1,4 +1,4 @@
-"""A race: further seeds only for candidates that may still be best, new ones where the optimum is least certain."""
+"""A race: more seeds only for candidates that may be best, and new candidates where the surface is least certain."""
 
 from __future__ import annotations
 
@@ -9,31 +9,33 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from scalesearch.analysis.choice import Choice, choose
-from scalesearch.analysis.surfaces.base import FloatArray, InsufficientTrials
+from scalesearch.analysis.statistics import FloatArray
+from scalesearch.analysis.surfaces.base import InsufficientTrials
 from scalesearch.analysis.tables import SHARE_COLUMNS, candidates_table, trials_table
 from scalesearch.results.records import TrialRecord, merged_records
 from scalesearch.scaling.feasible import Candidate, feasible_set
 from scalesearch.search.plan.design import Plan, PlannedTrial
 from scalesearch.study.sections import Study
 
-# The best so many go on in any case: without repetitions nobody knows the noise.
+# At least this many candidates, the best, get another seed: without repetitions the noise is unknown.
 LEAST = 4
-# A candidate is near the optimum if some point that may be it is so close in shares, and a new one is at least
-# so far from all others: a third of the spacing of the {3, 4} lattice.
+# A candidate is near the optimum if the confidence region has a point within this distance in shares. A new candidate
+# must be at least this far from all others. A third of the spacing of the {3, 4} lattice.
 APART = 0.12
-# Feasible networks looked at for a new candidate, at most.
-_LOOKED_AT = 5_000
+# At most this many feasible networks are considered for a new candidate.
+_CONSIDERED = 5_000
 
 
 def next_round(study: Study, plan: Plan, records: Sequence[TrialRecord]) -> tuple[PlannedTrial, ...]:
-    """What a race trains next, by the `records` so far; nothing where it is over.
+    """What a race trains after `records`; nothing if it is over.
 
-    One more seed for each candidate that may still be best, at most the better half of all (as in successive halving,
-    Jamieson and Talwalkar, arXiv:1502.07943), and one new candidate. It is over where the choice is
-    resolved, where all that may be best have all their seeds and nothing new is far enough from what there is, and
-    where as much is trained as all planned candidates with all seeds would be: a race never costs more than that.
+    A round is one more seed for each candidate that may be best, at most the better half of all (as in successive
+    halving, Jamieson and Talwalkar, arXiv:1502.07943), and one new candidate. The race is over if the choice is
+    resolved; if all candidates that may be best have all their seeds and no new candidate is far enough from the
+    others; or if it has cost as many trainings as all planned candidates with all seeds.
     """
-    left = len(plan.distinct) * study.seeds - sum(len(record.seeds) for record in records)
+    # The choice so far.
+    trainings_left = len(plan.distinct) * study.seeds - sum(len(record.seeds) for record in records)
     candidates = candidates_table(records, study.budget, study.metric)
     try:
         choice = choose(trials_table(records), candidates, study.budget, study.metric)
@@ -41,17 +43,22 @@ def next_round(study: Study, plan: Plan, records: Sequence[TrialRecord]) -> tupl
         return ()
     if choice.signal.resolved:
         return ()
-    done = {number: record for number, record in merged_records(records).items() if record.failure is None}
-    best = candidates[candidates["candidate"].isin(done) & candidates["seeds"].lt(study.seeds)]
-    may_be_best = best["tied"] & _near_optimum(choice, best[SHARE_COLUMNS].to_numpy(float))
-    racing = [done[number] for number in best.loc[may_be_best | (np.arange(len(best)) < LEAST), "candidate"]]
-    racing = racing[: max(LEAST, len(done) // 2)]  # the table's order: best first
+
+    # Another seed for the candidates that may be best; the table has the best first.
+    finished = {number: record for number, record in merged_records(records).items() if record.failure is None}
+    rows = candidates[candidates["candidate"].isin(finished) & candidates["seeds"].lt(study.seeds)]
+    may_be_best = rows["tied"] & _near_optimum(choice, rows[SHARE_COLUMNS].to_numpy(float))
+    racing = [finished[number] for number in rows.loc[may_be_best | (np.arange(len(rows)) < LEAST), "candidate"]]
+    racing = racing[: max(LEAST, len(finished) // 2)]
     wanted = [_trial(record.candidate, (len(record.seeds),)) for record in racing]
-    new = _least_certain(choice, study, [record.candidate for record in done.values()])
+
+    # A new candidate, with one seed more than the others have.
+    new = _least_certain(choice, study, [record.candidate for record in finished.values()])
     if new is not None:
-        most = max(len(record.seeds) for record in done.values())
+        most = max(len(record.seeds) for record in finished.values())
         wanted.append(_trial(new, tuple(range(min(most + 1, study.seeds)))))
-    affordable = np.cumsum([len(trial.seeds) for trial in wanted]) <= left
+
+    affordable = np.cumsum([len(trial.seeds) for trial in wanted]) <= trainings_left
     return tuple(trial for trial, fits in zip(wanted, affordable, strict=True) if fits)
 
 
@@ -60,24 +67,24 @@ def _trial(candidate: Candidate, seeds: tuple[int, ...]) -> PlannedTrial:
 
 
 def _near_optimum(choice: Choice, shares: FloatArray) -> NDArray[np.bool_]:
-    """Which of `shares` (N, 3) are near a point of the confidence region; all where no surface says anything."""
+    """Which of `shares` (N, 3) are near a point of the confidence region; all of them without a surface."""
     if choice.region is None:
         return np.ones(len(shares), bool)
     return np.asarray(KDTree(choice.region.points).query(shares)[0] <= APART)
 
 
 def _least_certain(choice: Choice, study: Study, trained: Sequence[Candidate]) -> Candidate | None:
-    """Of the feasible networks near the optimum, the one whose value is least certain; or None."""
+    """The feasible network near the optimum, far from `trained`, with the least certain prediction, if any."""
     if choice.surface is None:
         return None
     baseline = study.resolved_baseline()
-    found = feasible_set(baseline.spec, baseline.rounding, study.budget, study.tolerance).without_twins()
-    rows = np.unique(np.linspace(0, len(found) - 1, _LOOKED_AT).astype(int))
-    shares = found.shares[rows]
-    known = np.array([candidate.shares.values for candidate in trained])
-    apart = np.linalg.norm(shares[:, None] - known, axis=2).min(axis=1)
-    worth = (apart >= APART) & _near_optimum(choice, shares)
-    if not worth.any():
+    feasible = feasible_set(baseline.spec, baseline.rounding, study.budget, study.tolerance, study.cost).without_twins()
+    rows = np.unique(np.linspace(0, len(feasible) - 1, _CONSIDERED).astype(int))
+    shares = feasible.shares[rows]
+    trained_shares = np.array([candidate.shares.values for candidate in trained])
+    distances = np.linalg.norm(shares[:, None] - trained_shares, axis=2).min(axis=1)
+    eligible = (distances >= APART) & _near_optimum(choice, shares)
+    if not eligible.any():
         return None
-    error = np.where(worth, choice.surface.standard_error(shares), -np.inf)
-    return found.candidate(int(rows[error.argmax()]))
+    error = np.where(eligible, choice.surface.standard_error(shares), -np.inf)
+    return feasible.candidate(int(rows[error.argmax()]))

@@ -1,4 +1,4 @@
-"""The rivals of a rule at a budget that it was not fitted on: networks of other splits at the same real macs."""
+"""The rivals of a rule at a budget that it was not fitted on: networks of other splits with the same real cost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scalesearch.search.plan.parts import derived
 from scalesearch.study.sections import Study
 
 RULE = "the rule"
-# Shares (depth, width, resolution) of other rules: EfficientNet's own, arXiv:1905.11946 §3.3; EfficientNet-X B7's on
+# Shares (depth, width, resolution) of other rules: EfficientNet, arXiv:1905.11946 §3.3; EfficientNet-X B7 on
 # TPU and GPU, arXiv:2102.05610; fast compound scaling d1-w8-r1, arXiv:2103.06877.
 RIVALS: Mapping[str, Shares] = {
     "depth only": Shares(1.0, 0.0, 0.0),
@@ -32,18 +32,18 @@ RIVALS: Mapping[str, Shares] = {
 
 
 def validation_study(study: Study, shares: Shares, phi: float, seeds: int) -> Study:
-    """The study in which the rivals of `shares` train at φ: a budget of B^φ, one process, and a name of its own.
+    """The study that trains the rule's `shares` and its rivals at φ: the budget is B^φ, in one process.
 
-    Another φ, rule or number of seeds is another study. Raises `InputError` where B^φ is no budget.
+    Its name depends on φ, the rule and the number of seeds. Raises `InputError` if B^φ is not a valid budget.
     """
     if not 0 < phi * math.log(study.budget) <= math.log(MAX_BUDGET):
         raise InputError(f"the budget {study.budget:g}^φ must be above 1 and at most {MAX_BUDGET:,}, but φ is {phi:g}")
-    # Rounded, so that another machine's last digits do not make another rule.
-    asked = (round(float(phi), 9), [round(share, 9) for share in shares.values], seeds)
-    told = hashlib.sha256(repr(asked).encode()).hexdigest()[:8]
+    # Rounded, so that the last digits of another machine do not change the name.
+    key = (round(float(phi), 9), [round(share, 9) for share in shares.values], seeds)
+    digest = hashlib.sha256(repr(key).encode()).hexdigest()[:8]
     return derived(
         study,
-        name=f"{study.name}-validate-{phi:g}-{told}",
+        name=f"{study.name}-validate-{phi:g}-{digest}",
         budget=study.budget**phi,
         seeds=seeds,
         race=False,
@@ -53,22 +53,25 @@ def validation_study(study: Study, shares: Shares, phi: float, seeds: int) -> St
 
 
 def rivals(study: Study, shares: Shares) -> tuple[Plan, Mapping[ArchitectureSpec, tuple[str, ...]]]:
-    """The networks nearest to the rule's `shares` and to each rival's that cost the budget of `study`, and their names.
+    """A plan to train the networks nearest to the rule's `shares` and to its rivals, and the names of each network.
 
-    Splits that are one network on a coarse baseline share it; a name is marked ≈ where its network is more than
-    `FAR` in shares away. Raises `InfeasibleBudget` where none costs the budget, `InputError` where all splits are one
-    network.
+    All of them cost the budget of `study`. Splits that give the same network share it. A name is marked ≈ if its
+    network is more than `FAR` away in shares.
+
+    Raises:
+        InfeasibleBudget: if no network costs the budget.
+        InputError: if all splits give the same network.
     """
     baseline = study.resolved_baseline()
-    found = feasible_set(baseline.spec, baseline.rounding, study.budget, study.tolerance)
-    alike = found.without_twins()
+    feasible = feasible_set(baseline.spec, baseline.rounding, study.budget, study.tolerance, study.cost)
+    distinct = feasible.without_twins()
     targets = {RULE: shares, **RIVALS}
-    trials = {name: snap(alike, target, study.budget, first_seeds(study)) for name, target in targets.items()}
+    trials = {name: snap(distinct, target, study.budget, first_seeds(study)) for name, target in targets.items()}
     names: dict[ArchitectureSpec, tuple[str, ...]] = {}
     for name, trial in trials.items():
-        told = name if trial.distance <= FAR or name == RULE else f"≈ {name}"
-        names[trial.candidate.spec] = (*names.get(trial.candidate.spec, ()), told)
+        marked = name if trial.distance <= FAR or name == RULE else f"≈ {name}"
+        names[trial.candidate.spec] = (*names.get(trial.candidate.spec, ()), marked)
     if len(names) == 1:
-        raise InputError(f"at {study.budget:g} × the baseline all splits are one network: a larger φ tells them apart")
+        raise InputError(f"at {study.budget:g} × the baseline all splits give the same network: use a larger φ")
     first = {trial.candidate.spec: trial for trial in reversed(trials.values())}
-    return plan_of(study, found, tuple(first[spec] for spec in names)), names
+    return plan_of(study, feasible, tuple(first[spec] for spec in names)), names

@@ -1,4 +1,4 @@
-"""Optuna's dashboard: what a study shows there beside its trials, and the server on this machine's own address."""
+"""Optuna's dashboard: the note and figures that a study shows there, and a server on the loopback address."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-import optuna
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -19,53 +18,62 @@ from scalesearch.errors import StorageError
 from scalesearch.runtime.text import first_line
 from scalesearch.search.queue.optuna_study import join_study
 from scalesearch.search.queue.storage import Storage, open_storage
+from scalesearch.search.queue.stored_study import StoredStudy
 
 HOST = "127.0.0.1"
-# The last line of a note that is ours. A reader may write below it in the dashboard.
+# The last line of our part of a note. A reader may write below it in the dashboard.
 KEPT = "*Written by scalesearch. What you write below this line is kept.*"
 
-# Attribute of a study: the digest of what is shown, saved last.
-_SHOWN = "shown"
+# Attribute of a study: digest of the note and figures, saved last.
+_DIGEST = "shown"
 _READING = ("GET", "HEAD")
 
 
 def installed() -> bool:
-    """Whether the extra `dashboard` is there."""
+    """Whether the extra `dashboard` is installed."""
     return importlib.util.find_spec("optuna_dashboard") is not None
 
 
 def save(url: str, name: str, note: str, figures: Mapping[str, Any]) -> None:
-    """Save `note` (markdown) and plotly `figures` into the study `name` of a storage, in place of those before.
+    """Save a note and figures into a stored study; they replace those of an earlier call.
 
-    Nothing is written where the same is there already. What a reader wrote below `KEPT`, or before there was a note of
-    ours, stays. A storage that may only be read is told by a warning.
+    Nothing is written where they are there already. Text that a reader wrote below `KEPT`, or before our first note,
+    stays. A storage that cannot be written gives a warning.
+
+    Args:
+        url: SQLAlchemy URL of the storage.
+        name: the study's name there.
+        note: markdown.
+        figures: plotly figures by id.
     """
     from optuna_dashboard import get_note, save_note, save_plotly_graph_object
 
     try:
-        study = join_study(open_storage(url), name)
-        old = get_note(study)
-        above, ours, theirs = old.partition(KEPT)
-        theirs = theirs if ours else f"\n\n{old}" if old else ""
-        shown = "".join([note, *(figure.to_json() for figure in figures.values())])
-        digest = hashlib.sha256(shown.encode()).hexdigest()
-        if above == f"{note}\n\n" and study.user_attrs.get(_SHOWN) == digest:
+        # What is there.
+        optuna_study = join_study(open_storage(url), name)
+        before = get_note(optuna_study)
+        ours, line, theirs = before.partition(KEPT)
+        theirs = theirs if line else f"\n\n{before}" if before else ""
+        digest = hashlib.sha256("".join([note, *(each.to_json() for each in figures.values())]).encode()).hexdigest()
+        if ours == f"{note}\n\n" and optuna_study.user_attrs.get(_DIGEST) == digest:
             return
+
+        # What is new.
         for figure_id, figure in figures.items():
-            save_plotly_graph_object(study, figure, graph_object_id=figure_id)
-        save_note(study, f"{note}\n\n{KEPT}{theirs}")
-        study.set_user_attr(_SHOWN, digest)
-    except (SQLAlchemyError, StorageInternalError, StorageError) as error:
+            save_plotly_graph_object(optuna_study, figure, graph_object_id=figure_id)
+        save_note(optuna_study, f"{note}\n\n{KEPT}{theirs}")
+        optuna_study.set_user_attr(_DIGEST, digest)
+    except (StorageError, StorageInternalError, SQLAlchemyError) as error:
         warnings.warn(f"this result is not saved for Optuna's dashboard: {first_line(error)}", stacklevel=2)
 
 
-def page_of(study: optuna.Study) -> str:
+def page_of(optuna_study: StoredStudy) -> str:
     """The path of the study's page."""
-    return f"/dashboard/studies/{study._study_id}"
+    return f"/dashboard/studies/{optuna_study.study_id}"
 
 
 class Server(ThreadingMixIn, WSGIServer):
-    """Answers each request in a thread of its own, none of which keeps the process alive."""
+    """Answers each request in a thread; none of them keeps the process alive."""
 
     daemon_threads = True
 
@@ -76,9 +84,16 @@ class _Silent(WSGIRequestHandler):
 
 
 def serve(storage: Storage, port: int) -> Server:
-    """A server of the dashboard at `HOST`; port 0 takes a free one. Raises `OSError` where the port is taken.
+    """A server of the dashboard at `HOST`, which answers while its `serve_forever` runs.
 
-    It answers until `serve_forever` is interrupted. Trials and studies cannot be changed through it, only notes.
+    Only notes can be changed through it, neither studies nor trials.
+
+    Args:
+        storage: the storage to show.
+        port: 0 takes a free one.
+
+    Raises:
+        OSError: the port is taken.
     """
     from optuna_dashboard import wsgi
 
@@ -89,7 +104,7 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 def _only_notes_change(application: Application) -> Application:
-    """A study whose trials were deleted or told by hand could not be resumed."""
+    """Refuse all other changes: a study whose trials were deleted or ended by hand could not be resumed."""
 
     def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]

@@ -1,50 +1,46 @@
-"""A study read again and again while its workers go on: each finished trial is looked at once."""
+"""Watch a study while its workers go on: each record is read once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 
-from optuna.trial import FrozenTrial
+import optuna
 
 from scalesearch.results.records import TrialRecord
-from scalesearch.search.queue.optuna_study import has_record, record_of, states_of
+from scalesearch.search.queue.storage import storage_errors
+from scalesearch.search.queue.trials import has_record, record_of, states_of
 
 
-class _News:
-    """The trials of a study that may have changed since the last look: all but those that had finished."""
+class Watcher:
+    """Looks at a study again and again, for the process that shows its progress.
 
-    def __init__(self) -> None:
-        self._unfinished: list[int] = []
-        self._known = 0
+    A look takes a few milliseconds where nothing has changed, however many trials have ended or wait.
+    """
 
-    def of(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        news = [trials[number] for number in self._unfinished] + list(trials[self._known :])
-        self._unfinished = [trial.number for trial in news if not trial.state.is_finished()]
+    def __init__(self, optuna_study: optuna.Study) -> None:
+        self._optuna_study = optuna_study
+        self._unfinished: list[int] = []  # numbers of the trials that had not ended at the last look
+        self._known = 0  # trials at the last look
+        self._ended = Counter[str]()  # trials that had ended, by state
+
+    @storage_errors()
+    def look(self) -> tuple[tuple[TrialRecord, ...], Mapping[str, int]]:
+        """What has changed since the last look.
+
+        Returns:
+            The records of the trials that have ended since, and how many trials of all are `waiting`, `running`,
+            `complete`, `pruned`, or `failed` for a recorded reason.
+
+        Raises:
+            StorageError: the storage failed.
+        """
+        trials = self._optuna_study.get_trials(deepcopy=False)
+        changed = [trials[number] for number in self._unfinished] + trials[self._known :]
+        ended = [trial for trial in changed if trial.state.is_finished()]
+        self._unfinished = [trial.number for trial in changed if not trial.state.is_finished()]
         self._known = len(trials)
-        return news
-
-
-class Reader:
-    """Reads the records of a study's trials, each once."""
-
-    def __init__(self) -> None:
-        self._news = _News()
-
-    def new(self, trials: Sequence[FrozenTrial]) -> list[TrialRecord]:
-        """Those of `trials`, all of a study, that were not read before."""
-        return [record_of(trial) for trial in self._news.of(trials) if has_record(trial)]
-
-
-class Tally:
-    """Counts the trials of a study from look to look, each finished one once."""
-
-    def __init__(self) -> None:
-        self._news = _News()
-        self._finished: Mapping[str, int] = {}
-
-    def states_of(self, trials: Sequence[FrozenTrial]) -> dict[str, int]:
-        """`count_states` of `trials`, all of the study."""
-        news = states_of(self._news.of(trials))
-        states = {state: self._finished.get(state, 0) + count for state, count in news.items()}
-        self._finished = {**states, "waiting": 0, "running": 0}
-        return states
+        self._ended.update(states_of(ended))
+        unfinished = states_of([trials[number] for number in self._unfinished])
+        states = {state: count + self._ended[state] for state, count in unfinished.items()}
+        return tuple(record_of(trial) for trial in ended if has_record(trial)), states

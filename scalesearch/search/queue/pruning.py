@@ -1,4 +1,4 @@
-"""Pruning: Optuna's successive halving of a study's trials, by what each reports after every epoch."""
+"""Pruning: Optuna's successive halving, by the metric that each trial reports after every epoch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scalesearch.training.loop import EpochReport
 
 Watch = Callable[["EpochReport"], bool]
-"""Is told of every epoch of a candidate, and says whether the candidate is pruned there."""
+"""Gets every epoch of a candidate, and says whether the candidate is pruned there."""
 
 
 def goes_on(report: EpochReport) -> bool:
@@ -26,35 +26,37 @@ def goes_on(report: EpochReport) -> bool:
     return False
 
 
-def pruner_of(config: Study, plan: Plan) -> SuccessiveHalvingPruner:
-    """Halves after 1/2, before that after 1/4, … of a candidate's epochs, those of all its seeds counted."""
-    first = math.ceil(config.seeds * config.training.epochs / 2 ** halvings(config, plan))
+def pruner_of(study: Study, plan: Plan) -> SuccessiveHalvingPruner:
+    """The pruner that halves after 1/2, before that 1/4, … of a candidate's epochs, counted over all its seeds."""
+    first = math.ceil(study.seeds * study.training.epochs / 2 ** halvings(study, plan))
     return SuccessiveHalvingPruner(min_resource=first, reduction_factor=2)
 
 
-def watch_of(study: optuna.Study, trial: optuna.Trial, config: Study, seeds: tuple[int, ...]) -> Watch:
-    """Reports to `trial` and asks the pruner of `study`, but after the last epoch of all.
+def watch_of(optuna_study: optuna.Study, trial: optuna.Trial, study: Study, seeds: tuple[int, ...]) -> Watch:
+    """A watch that reports each epoch to `trial` and asks the study's pruner, except after the last epoch.
 
-    Step: epochs trained so far, of all seeds together. Value: mean of the metric over the seeds begun, each after its
-    last epoch. So at a step all candidates have seen the same images, at the same learning rates, for the same seeds.
+    The step of a report is the number of epochs trained so far, over all seeds. Its value is the mean of the metric
+    over the seeds begun, each after its last epoch. So at each step all candidates have trained on the same images, at
+    the same learning rates, for the same seeds.
     """
     finished: list[float] = []
 
     def watch(report: EpochReport) -> bool:
         step = (seeds.index(report.seeds[0]) * report.epochs + report.epoch) * len(report.seeds)
-        value = getattr(report, config.metric)
+        value = getattr(report, study.metric)
         trial.report(fmean([*finished, value]), step)
         if report.epoch == report.epochs:
             finished.append(value)
-        return step < len(seeds) * report.epochs and trial.should_prune() and _alike(study)
+        is_last = step == len(seeds) * report.epochs
+        return not is_last and trial.should_prune() and _train_alike(optuna_study)
 
     return watch
 
 
-def _alike(study: optuna.Study) -> bool:
-    """Whether all trials train their seeds one after the other, or all side by side.
+def _train_alike(optuna_study: optuna.Study) -> bool:
+    """Whether all trials train their seeds one after the other, or all trials train them together.
 
-    A step means other epochs in each: the first way alone has a step 1 (with one seed they are the same).
+    The same step means other epochs in each. Only the first way has a step 1; with one seed the two are the same.
     """
-    reported = (trial.intermediate_values for trial in study.get_trials(deepcopy=False))
+    reported = (trial.intermediate_values for trial in optuna_study.get_trials(deepcopy=False))
     return len({1 in values for values in reported if values}) == 1

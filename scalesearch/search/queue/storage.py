@@ -1,12 +1,14 @@
-"""Storages: an SQLAlchemy URL opened with heartbeats, the retry of stale trials, and one taker for each trial."""
+"""Storages: open an SQLAlchemy URL, let one worker claim each trial, and report what fails as one kind of error."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 import time
 import warnings
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import TrialState
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import URL, Connection, Engine, event, make_url
 from sqlalchemy.exc import ArgumentError, InvalidatePoolError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -25,33 +27,60 @@ from scalesearch.runtime.text import first_line
 
 Storage = RDBStorage
 
-# A worker that has not said that it lives for a minute is dead: its trial goes back to the queue.
+# Each worker records a heartbeat this often. One without a heartbeat for the grace period is dead, and its trial goes
+# back to the queue, at most this many times.
 HEARTBEAT_SECONDS = 15
 GRACE_SECONDS = 60
 MAX_RETRIES = 3
-# A connection unused for so long is tried before it is used again.
-REST_SECONDS = 1.0
-# How long a process waits for the others that write to the same SQLite file.
+# A connection to a server that was unused for this long is tested before it is used again.
+IDLE_SECONDS = 1.0
+# How long a process waits for others that write to the same SQLite file.
 _LOCK_SECONDS = 60
 
 
-def open_storage(url: str, *, read_only: bool = False) -> RDBStorage:
-    """The storage at an SQLAlchemy URL. Raises `StorageError`.
+def open_storage(
+    url: str,
+    *,
+    read_only: bool = False,
+    heartbeat_seconds: int = HEARTBEAT_SECONDS,
+    grace_seconds: int = GRACE_SECONDS,
+    max_retries: int = MAX_RETRIES,
+    idle_seconds: float = IDLE_SECONDS,
+) -> RDBStorage:
+    """Open the storage at an SQLAlchemy URL.
 
-    A storage opened `read_only` asks for no lock: claim no trials through it.
+    Args:
+        url: `sqlite:///FILE` (see `sqlite_url`) or `postgresql+psycopg://USER@HOST/DATABASE`.
+        read_only: take no write lock on SQLite. Do not claim trials through such a storage.
+        heartbeat_seconds: how often a worker records that it is alive.
+        grace_seconds: without a heartbeat for this long, a worker counts as dead.
+        max_retries: how often the trial of a dead worker goes back to the queue.
+        idle_seconds: a connection to a server that was unused for this long is tested before use.
+
+    Raises:
+        StorageError: the URL cannot be used, is in memory, or the storage cannot be opened.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     study_names(open_storage(sqlite_url(Path(folder))))
+        []
     """
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # progress and errors are told by the command line
-    sqlite = url.startswith("sqlite")
-    options: dict[str, Any] = {"connect_args": {"timeout": _LOCK_SECONDS}} if sqlite else {"pool_pre_ping": False}
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # progress and errors are reported elsewhere
     try:
+        parsed = make_url(url)
+        is_sqlite = parsed.get_backend_name() == "sqlite"
+        if is_sqlite and _in_memory(parsed):
+            raise StorageError(f"the storage {url} is in memory, where no other process finds it; use sqlite:///FILE")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             storage = RDBStorage(
-                url,
-                engine_kwargs=options,
-                heartbeat_interval=HEARTBEAT_SECONDS,
-                grace_period=GRACE_SECONDS,
-                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES),
+                url.replace("{", "{{").replace("}", "}}"),  # Optuna formats it
+                engine_kwargs={"connect_args": {"timeout": _LOCK_SECONDS}} if is_sqlite else {"pool_pre_ping": False},
+                heartbeat_interval=heartbeat_seconds,
+                grace_period=grace_seconds,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=max_retries),
             )
     except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
         hint = "; pip install 'scalesearch[postgresql]' brings it" if "psycopg" in str(error.__cause__ or error) else ""
@@ -62,19 +91,44 @@ def open_storage(url: str, *, read_only: bool = False) -> RDBStorage:
         ) from error
     except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
         raise StorageError(f"the storage {hidden(url)} cannot be opened ({first_line(error)})") from error
-    if not sqlite:
-        _ping_after_a_rest(storage.engine)
+    if not is_sqlite:
+        _ping_idle_connections(storage.engine, idle_seconds)
     elif not read_only:
-        _take_turns(storage.engine)
-    weakref.finalize(storage, storage.engine.dispose)  # the storage has no close of its own
+        _begin_immediate(storage.engine)
+    weakref.finalize(storage, storage.engine.dispose)  # Optuna's storage has no `close`
     return storage
 
 
-def _take_turns(engine: Engine) -> None:
+@contextlib.contextmanager
+def storage_errors() -> Iterator[None]:
+    """Turn what Optuna and SQLAlchemy raise while a storage is used into `StorageError`; also a decorator.
+
+    Every function that the rooms above call wears it, so these two libraries' errors never leave this room.
+
+    Example:
+        >>> with storage_errors():
+        ...     raise StorageInternalError("disk I/O error")
+        Traceback (most recent call last):
+        scalesearch.errors.StorageError: the storage failed while it was used (disk I/O error); run the same command \
+again to resume
+    """
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError) as error:
+        raise StorageError(
+            f"the storage failed while it was used ({first_line(error)}); run the same command again to resume"
+        ) from error
+
+
+def _in_memory(url: URL) -> bool:
+    return not url.database or ":memory:" in url.database or url.query.get("mode") == "memory"
+
+
+def _begin_immediate(engine: Engine) -> None:
     """Begin each SQLite transaction with its write lock.
 
-    Optuna claims a trial by reading its state and then writing it; SQLite has no SELECT … FOR UPDATE, so two
-    processes would both read "waiting" and both claim it.
+    Optuna claims a trial by reading its state and then writing it. SQLite has no SELECT … FOR UPDATE, so two processes
+    would both read "waiting" and both claim it.
     """
 
     @event.listens_for(engine, "connect")
@@ -89,11 +143,11 @@ def _take_turns(engine: Engine) -> None:
     engine.dispose()  # connections made before the listeners
 
 
-def _ping_after_a_rest(engine: Engine) -> None:
-    """Try a connection that rested before it is used again, and open others where it is broken.
+def _ping_idle_connections(engine: Engine, idle_seconds: float) -> None:
+    """Test a connection that was idle before it is used again, and open new ones where it is broken.
 
-    A server may have gone and come back during a long training. SQLAlchemy's own `pool_pre_ping` asks before each
-    transaction, of which a trial has several in a row. The clock is one that goes on while the machine sleeps.
+    A server may restart during a long training. SQLAlchemy's own `pool_pre_ping` tests before every transaction, of
+    which a trial has several in a row. Wall-clock time is right here: it goes on while the machine sleeps.
     """
 
     @event.listens_for(engine, "checkin")
@@ -104,42 +158,48 @@ def _ping_after_a_rest(engine: Engine) -> None:
     @event.listens_for(engine, "checkout")
     def ping(connection: Any, record: ConnectionPoolEntry, proxy: Any) -> None:
         del proxy
-        if not 0 <= time.time() - record.info.get("used", -math.inf) <= REST_SECONDS:
+        if not 0 <= time.time() - record.info.get("used", -math.inf) <= idle_seconds:
             try:
                 engine.dialect.do_ping(connection)
             except engine.dialect.loaded_dbapi.Error as error:
                 raise InvalidatePoolError from error
 
 
-def start_clock(study: optuna.Study, started: set[int]) -> None:
-    """Give each running trial that is not yet in `started` a heartbeat, once, and add it.
-
-    A worker that died between its claim and its first heartbeat would otherwise hold its trial for ever: Optuna
-    calls no trial stale that never had one. For a worker that lives it changes nothing.
-    """
-    backend: Any = getattr(study._storage, "_backend", study._storage)  # behind Optuna's cache
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if trial.number not in started:
-            started.add(trial.number)
-            backend.record_heartbeat(trial._trial_id)
-
-
 def hidden(url: str) -> str:
-    """The URL without its password, and without its query, which may hold one."""
+    """The URL without its password, and without its query, which may hold one.
+
+    Example:
+        >>> hidden("postgresql+psycopg://me:secret@host/database")
+        'postgresql+psycopg://me@host/database'
+    """
     head, separator, tail = url.partition("://")
     if not separator:
         return repr(url.rpartition("@")[2])
+    if head.startswith("sqlite"):
+        with contextlib.suppress(ArgumentError, ValueError):
+            return f"{head}:///{make_url(url).database or ''}"
     login, at, rest = tail.rpartition("@")
     return f"{head}{separator}{login.partition(':')[0]}{at}{rest.partition('?')[0]}"
 
 
 def sqlite_url(folder: Path) -> str:
-    """The storage of a run folder."""
-    return f"sqlite:///{(folder / 'study.db').as_posix()}"
+    """The URL of a run folder's own storage. Any folder name is quoted as it must be.
+
+    Example:
+        >>> sqlite_url(Path("runs/lr=0.1?"))
+        'sqlite:///runs/lr%3D0.1%3F/study.db'
+    """
+    return _file_url(folder / "study.db")
 
 
+def _file_url(path: Path) -> str:
+    # `create` quotes all but letters, digits, "_", ".", "-" and "/"; Optuna takes a string only.
+    return URL.create("sqlite", database=path.as_posix()).render_as_string()
+
+
+@storage_errors()
 def study_names(storage: RDBStorage) -> list[str]:
-    """The names of all studies in a storage."""
+    """The names of all studies in a storage, sorted."""
     return sorted(optuna.get_all_study_names(storage))
 
 
@@ -152,25 +212,31 @@ def examine_storage(url: str) -> Finding:
     return Finding("storage", f"{hidden(url)}: {len(names)} studies", good=True)
 
 
-def copy_to_folder(study: optuna.Study, folder: Path) -> None:
-    """Copy a study from a server into the run folder's own SQLite file, replacing an older copy.
+@storage_errors()
+def copy_to_folder(optuna_study: optuna.Study, folder: Path) -> None:
+    """Copy a study from a server into the run folder's SQLite file; replaces an older copy.
 
-    Trials that run are left out: no worker would ever finish the copy.
+    Running trials are left out: no worker would ever finish them in the copy.
     """
     path = folder / "study.db"
-    trials = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.RUNNING]
+    trials = [trial for trial in optuna_study.get_trials(deepcopy=False) if trial.state != TrialState.RUNNING]
 
     def fill(temporary: Path) -> None:
+        # Other studies in the file stay.
         if path.exists():
             shutil.copyfile(path, temporary)
-        target = open_storage(f"sqlite:///{temporary.as_posix()}")
-        if study.study_name in study_names(target):
-            optuna.delete_study(study_name=study.study_name, storage=target)
-        copy = optuna.create_study(storage=target, study_name=study.study_name, directions=study.directions)
+        target = open_storage(_file_url(temporary))
+        if optuna_study.study_name in study_names(target):
+            optuna.delete_study(study_name=optuna_study.study_name, storage=target)
+
+        # The study, then its trials.
+        copy = optuna.create_study(
+            storage=target, study_name=optuna_study.study_name, directions=optuna_study.directions
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            copy.set_metric_names(study.metric_names or [])
-        for key, value in study.user_attrs.items():
+            copy.set_metric_names(optuna_study.metric_names or [])
+        for key, value in optuna_study.user_attrs.items():
             copy.set_user_attr(key, value)
         copy.add_trials(trials)
         target.engine.dispose()

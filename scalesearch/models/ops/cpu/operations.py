@@ -106,4 +106,4 @@ class CpuOperations(ShiftOperations):
 
 
 def _served(x: jax.Array) -> bool:
-    return x.dtype == jnp.float32
+    return bool(x.dtype == jnp.float32)

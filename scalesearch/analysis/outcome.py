@@ -1,0 +1,149 @@
+"""What the records of a study say: tables, choice, rule and family, each computed when it is first asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from scalesearch.analysis.choice import Choice, choose, rule_of
+from scalesearch.analysis.schedule import schedule_table, warning
+from scalesearch.analysis.surfaces.base import Surface
+from scalesearch.analysis.surfaces.polynomial import fit_polynomial
+from scalesearch.analysis.tables import candidates_table, trials_table
+from scalesearch.results.records import DONE, TrialRecord
+from scalesearch.scaling.explain import Explanation, explain
+from scalesearch.scaling.family import REPORTED_PHIS, Family, family
+from scalesearch.scaling.feasible import Candidate, feasible_set
+from scalesearch.scaling.rule import ScalingRule
+from scalesearch.study.sections import Study
+
+# Packages whose versions can change what the same records say.
+_ANALYSIS_PACKAGES = ("scalesearch", "numpy", "pandas", "scikit-learn", "scipy", "statsmodels")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the records of a study say so far.
+
+    Attributes:
+        study: the study that the records belong to.
+        records: trials of the whole schedule, of all levels φ.
+        rungs: trials of shorter schedules, by their number of epochs.
+        states: number of trials that are waiting, running, complete, pruned and failed.
+        fingerprint: everything in the study that changes results; it goes into the rule's provenance.
+        date: when the last trial ended (ISO); None before the first.
+    """
+
+    study: Study
+    records: tuple[TrialRecord, ...]
+    rungs: Mapping[int, tuple[TrialRecord, ...]]
+    states: Mapping[str, int]
+    fingerprint: Mapping[str, Any]
+    date: str | None
+
+    @property
+    def has_result(self) -> bool:
+        """Whether a candidate finished, so that something can be chosen."""
+        return any(record.failure is None for record in self.records)
+
+    @property
+    def trials_left(self) -> int:
+        """How many trials are waiting or running."""
+        return self.states["waiting"] + self.states["running"]
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """One row for each candidate and seed; columns are `analysis.tables.TRIAL_COLUMNS`."""
+        return trials_table(self.records)
+
+    @cached_property
+    def candidates(self) -> pd.DataFrame:
+        """One row for each candidate, best first; columns are `analysis.tables.CANDIDATE_COLUMNS`."""
+        return candidates_table(self.records, self.study.budget, self.study.metric, self.trials)
+
+    @cached_property
+    def choice(self) -> Choice:
+        """The chosen shares and what they rest on. Raises `InsufficientTrials` if no candidate finished."""
+        return choose(self.trials, self.candidates, self.study.budget, self.study.metric)
+
+    @cached_property
+    def schedule(self) -> pd.DataFrame:
+        """The rungs against the whole schedule; columns are `analysis.schedule.COLUMNS`. Raises as `choice`."""
+        # Without rungs there is nothing to compare: of many records even their table takes a second.
+        whole = [record for record in self.records if record.phi == 1] if self.rungs else ()
+        return schedule_table(self.rungs, whole, self.choice, self.study.budget)
+
+    @property
+    def schedule_warning(self) -> str:
+        """What the rungs say against the rule; empty if nothing."""
+        return warning(self.schedule)
+
+    def surface(self) -> Surface:
+        """The response surface of the choice. Raises `InsufficientTrials` if there are too few candidates for one."""
+        return self.choice.surface or fit_polynomial(self.candidates, self.study.budget, self.study.metric)
+
+    @cached_property
+    def rule(self) -> ScalingRule:
+        """The rule that the trials so far give; once all are done, the rule of coefficients.json."""
+        devices = sorted({record.device for record in self.records if record.failure is None})
+        provenance = {
+            "date": self.date,
+            "versions": _versions(self.records),
+            "analysis_versions": {name: importlib.metadata.version(name) for name in _ANALYSIS_PACKAGES},
+            "device": ", ".join(devices),
+            "trials": dict(self.states),
+            "study": self.study.name,
+            "fingerprint": dict(self.fingerprint),
+            "where": self.choice.where,
+            "phi": sorted({record.phi for record in self.records}),
+            "schedule": json.loads(self.schedule.to_json(orient="records")),
+            "signal": dataclasses.asdict(self.choice.signal),
+            "chances": _chances(self.candidates),
+        }
+        return rule_of(self.choice, self.study, provenance)
+
+    def family(self, phis: Sequence[float] = REPORTED_PHIS) -> Family:
+        """The baseline scaled up by the rule."""
+        return family(self.rule, phis)
+
+    def explain(self, phis: Sequence[float] = REPORTED_PHIS) -> Explanation:
+        """The family's nominal and real cost, and the factors between them."""
+        return explain(self.rule.baseline, self.rule.coefficients, phis)
+
+    @cached_property
+    def nearest(self) -> Candidate:
+        """The network nearest to the choice that costs the budget within the tolerance.
+
+        It is φ = 1 as one would build it: the family's φ = 1 rounds each multiplier separately and may cost more or
+        less.
+        """
+        baseline = self.study.resolved_baseline()
+        feasible = feasible_set(
+            baseline.spec, baseline.rounding, self.study.budget, self.study.tolerance, self.study.cost
+        )
+        return feasible.without_twins().nearest(self.choice.shares, self.study.budget)
+
+
+def _chances(candidates: pd.DataFrame) -> dict[str, float | None]:
+    """Each finished candidate's chance of being the best, by its number in candidates.csv."""
+    done = candidates[candidates["status"].eq(DONE)]
+    return {
+        str(number): None if math.isnan(chance) else chance
+        for number, chance in zip(done["candidate"].tolist(), done["chance"].tolist(), strict=True)
+    }
+
+
+def _versions(records: Sequence[TrialRecord]) -> dict[str, str]:
+    """For each package all versions that trained a record."""
+    versions: dict[str, set[str]] = {}
+    for name, version in (pair for record in records for pair in record.versions):
+        versions.setdefault(name, set()).add(version)
+    return {name: ", ".join(sorted(numbers)) for name, numbers in versions.items()}

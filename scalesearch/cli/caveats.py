@@ -1,0 +1,17 @@
+"""What a command says about a rule before it hands the rule over."""
+
+from __future__ import annotations
+
+import sys
+
+from scalesearch.scaling.rule import ScalingRule
+
+
+def say_caveats(rule: ScalingRule) -> None:
+    """Say on stderr why not to build on `rule` yet: trials were missing when it was written, or it is not resolved."""
+    trials = rule.provenance.get("trials", {})
+    left = trials.get("waiting", 0) + trials.get("running", 0) if isinstance(trials, dict) else 0
+    if left:
+        sys.stderr.write(f"scalesearch: this rule is provisional: {left} trials were still to be trained\n")
+    if not rule.resolved:
+        sys.stderr.write("scalesearch: this rule is not resolved: other splits may be as good\n")

@@ -1,0 +1,96 @@
+"""coefficients.json: a rule as a page that a person can read, and back."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from scalesearch.errors import InputError
+from scalesearch.runtime.text import first_line
+from scalesearch.scaling.compound import Baseline, Rounding
+from scalesearch.scaling.rule import SCHEMA_VERSION, ScalingRule
+from scalesearch.scaling.simplex import Shares
+from scalesearch.study.documents import FROM_LIST, FROM_OBJECT, Section, Spec, read
+
+# Columns that a list or an object may take to stand on one line.
+_WIDTH = 132
+
+
+class _BaselineDocument(Section):
+    name: str
+    spec: Spec
+
+
+class _RuleDocument(Section):
+    """The JSON object of a rule. Version 1 also held the points of the region, which are now in region.csv."""
+
+    schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)]
+    budget: float
+    alpha: float
+    beta: float
+    gamma: float
+    shares: Annotated[Shares, FROM_OBJECT]
+    intervals: dict[str, Any] | None
+    resolved: bool
+    tied: Annotated[tuple[Any, ...], FROM_LIST] | None
+    metric: str
+    baseline: _BaselineDocument
+    rounding: Annotated[Rounding, FROM_OBJECT]
+    data: dict[str, Any]
+    training: dict[str, Any]
+    seeds: int
+    provenance: dict[str, Any]
+
+    def rule(self) -> ScalingRule:
+        """The rule."""
+        values = {key: value for key, value in self if key not in ("schema_version", "rounding")}
+        if self.intervals is not None:
+            values["intervals"] = {key: value for key, value in self.intervals.items() if key != "points"}
+        values["baseline"] = Baseline(self.baseline.name, self.baseline.spec, self.rounding)
+        return ScalingRule(**values)
+
+
+def parse_rule(document: object, where: str = "rule") -> ScalingRule:
+    """The rule of the object in coefficients.json, of this schema version or an earlier one.
+
+    Raises `InputError`: one line with `where`, the key, what is allowed, and the value.
+    """
+    return read(_RuleDocument, document, _RuleDocument.rule, where)
+
+
+def read_rule(path: Path) -> ScalingRule:
+    """The rule of a coefficients.json, or of the run folder that holds one.
+
+    Raises `InputError`: one line with the file, the key, what is allowed, and the value.
+    """
+    if path.is_dir():
+        path = path / "coefficients.json"
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except RecursionError:
+        raise InputError(f"{path}: not valid JSON (nested too deeply)") from None
+    except ValueError as error:  # also text that is no UTF-8, and numbers of thousands of digits
+        raise InputError(f"{path}: not valid JSON ({first_line(error)})") from None
+    return parse_rule(document, str(path))
+
+
+def rule_text(rule: ScalingRule) -> str:
+    """The text of coefficients.json: indented, but for lists and objects that fit on one line."""
+    text = json.dumps(rule.to_json(), indent=2)
+    # JSON strings hold no line breaks, so that no string is changed.
+    return re.sub(r"([\[{])\n *([^\[\]{}]*?)\n *([\]}])(?=,?\n)", _joined, text) + "\n"
+
+
+def _joined(match: re.Match[str]) -> str:
+    opening, content, closing = match.groups()
+    line = opening + re.sub(r"\n *", " ", content) + closing
+    start = match.string.rfind("\n", 0, match.start()) + 1
+    return line if match.start() - start + len(line) < _WIDTH else match[0]

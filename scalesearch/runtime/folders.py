@@ -1,0 +1,41 @@
+"""A run folder that one process works in at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from scalesearch.errors import InputError
+
+_LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Creates and locks the run folder; removes it if nothing was written.
+
+    Raises `InputError` where the folder cannot be written, or another process has locked it.
+    """
+    existed = folder.exists()
+    lock = FileLock(folder / _LOCK, blocking=False)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"{folder}: another `scalesearch run` is at work there") from None
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror or error})") from None
+    try:
+        yield
+    finally:
+        lock.release()
+        with contextlib.suppress(OSError):  # others may use the folder, or have removed it
+            if not existed and all(path.name == _LOCK for path in folder.iterdir()):
+                (folder / _LOCK).unlink(missing_ok=True)
+                folder.rmdir()

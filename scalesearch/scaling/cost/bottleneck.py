@@ -1,0 +1,35 @@
+"""The bottleneck residual block: reduce 1×1, k×k with the stride, expand 1×1, and a shortcut (torchvision's ResNet)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scalesearch.scaling.cost.basic import with_shortcut
+from scalesearch.scaling.cost.tally import INPUT, OUTPUT, IntArray, Tally
+from scalesearch.scaling.stage import StageSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage(StageSpec):
+    """`expand_ratio` is output ÷ inner width (torchvision's `expansion`)."""
+
+    @property
+    def width_multiple(self) -> int:
+        """The inner width is a whole number."""
+        return self.expand_ratio
+
+    def check(self) -> None:
+        """Raises `ValueError` for a squeeze-excite ratio, and for a width that is no multiple of the expand ratio."""
+        self._refuse("se_ratio")
+        if self.width % self.expand_ratio:
+            raise ValueError(
+                f"`width` must be a multiple of `expand_ratio` in a `bottleneck` block, "
+                f"but got width {self.width} and expand_ratio {self.expand_ratio}"
+            )
+
+    def tally(self, width_in: IntArray, width: IntArray, stride: int) -> Tally:
+        """The reduction runs on the input map, all else on the output map."""
+        inner = width // self.expand_ratio
+        tally = Tally.empty(width).add(INPUT, 1, width_in, inner)
+        tally = tally.add(OUTPUT, self.kernel_size, inner, inner)
+        return with_shortcut(tally.add(OUTPUT, 1, inner, width), width_in, width, stride)

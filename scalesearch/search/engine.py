@@ -1,0 +1,285 @@
+"""The whole search: plan, train what is missing in worker processes, choose, and write the run folder.
+
+The process that calls `search` plans, watches and analyses. It never imports jax: every training runs in a worker
+process (`search.worker`), however many there are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scalesearch.errors import InputError
+from scalesearch.runtime import interrupts
+from scalesearch.runtime.folders import locked_folder
+from scalesearch.search import worker
+from scalesearch.search.events import Message, OnEvent, Planned, SearchEnded, SearchStarted, TrialsEnded
+from scalesearch.search.plan.design import Plan, make_plan, planned_size
+from scalesearch.search.plan.parts import Part, parts_of
+from scalesearch.search.plan.timing import predicted_seconds
+from scalesearch.search.supervision import instructions_for, start_workers, watch
+from scalesearch.study.load import DEFAULT_STUDY, load_study, parse_study
+from scalesearch.study.sections import Study
+
+if TYPE_CHECKING:
+    from scalesearch.results.load import Run
+
+STOPPING = "scalesearch: stopping when the epoch or compilation at hand ends"
+
+
+def search(
+    study: Study | str | Path | None = None,
+    out: str | Path | None = None,
+    *,
+    storage: str | None = None,
+    seconds: float | None = None,
+    events: OnEvent | None = None,
+    **changes: Any,
+) -> Run:
+    """Carries out the search of `study` and returns what it found. Called again, it resumes.
+
+    Args:
+        study: a `Study`, the path or the name of a study file; the default study if None.
+        out: the run folder; `runs/NAME` of the study if None.
+        storage: SQLAlchemy URL of a storage that several machines share; `study.db` in the run folder if None.
+        seconds: begin no trial that would end later than this many seconds from now.
+        events: called with each event (`search.events`); None draws progress in a terminal or a notebook.
+        changes: settings that replace those of a study file: `budget=2.0`, `seeds=3`, or, in a section,
+            `training={"epochs": 5}`.
+
+    Returns:
+        The run: tables, choice, rule, family and figures. Its folder holds them as files.
+
+    Raises:
+        InputError: the study, its data or the folder cannot be used.
+        StudyMismatch: the folder or the storage holds a study of the same name with other settings.
+        StorageError: the storage cannot be opened or used.
+        WorkerFailed: the workers fail again and again.
+
+    Example:
+        >>> import scalesearch
+        >>> run = scalesearch.search("mnist_sample", budget=2.0)  # doctest: +SKIP
+        >>> run.rule.alpha, run.rule.beta, run.rule.gamma  # doctest: +SKIP
+        (1.0, 1.0, 1.4142135623730951)
+    """
+    study = _resolve(study, changes)
+    deadline = time.monotonic() + (math.inf if seconds is None else seconds)
+    folder = Path("runs") / study.name if out is None else Path(out)
+    with drawing(events) as on_event:
+        parts = tuple((part, make_plan(part.study)) for part in parts_of(study))
+        with locked_folder(folder), interrupts.deferred(STOPPING):
+            _check_study_file(folder, study, storage)
+            on_event(Planned(parts))
+            _train(study, parts, folder, storage, deadline, on_event)
+            from scalesearch.results.load import load  # pandas and scipy, which training does not need
+            from scalesearch.results.save import finish
+
+            run = load(folder)
+            finish(run, storage)
+    return run
+
+
+def join(
+    storage: str,
+    study_name: str,
+    *,
+    source: str | None = None,
+    cores: Sequence[int] = (),
+    seconds: float | None = None,
+    events: OnEvent | None = None,
+) -> None:
+    """Trains trials of a study that another machine started, until none is left.
+
+    Args:
+        storage: SQLAlchemy URL of the shared storage.
+        study_name: the study's name there.
+        source: where this machine holds the data, if elsewhere than the study says.
+        cores: processor cores to keep to; empty for all.
+        seconds: begin no trial that would end later than this many seconds from now.
+        events: called with each event; None draws progress.
+    """
+    instruction = worker.Instruction(storage, study_name, source, tuple(cores), seconds)
+    with drawing(events) as on_event, interrupts.deferred(STOPPING), start_workers([instruction]) as running:
+        for _ in watch(running, on_event, on_trial=_report_trial(on_event)):
+            pass
+
+
+def _report_trial(on_event: OnEvent) -> Callable[[Mapping[str, Any]], None]:
+    from scalesearch.report.views.table import network, trial_result
+    from scalesearch.results.records import record_from_json
+
+    def report(message: Mapping[str, Any]) -> None:
+        record = record_from_json(message["record"])
+        on_event(Message(f"trial {message['trial']}: {network(record.candidate.spec)}: {trial_result(record)}"))
+
+    return report
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSearch:
+    """One search of a run: its study and plan, and Optuna's study that stores its trials."""
+
+    study: Study
+    plan: Plan
+    optuna_study: Any
+    label: str = ""
+    metric: str = ""
+
+    def missing(self, states: Mapping[str, int]) -> int:
+        """How many trials have no result: of those planned, or queued."""
+        unfinished = states["waiting"] + states["running"]
+        return max(planned_size(self.study, self.plan) - (sum(states.values()) - unfinished), unfinished)
+
+    def total(self, states: Mapping[str, int]) -> int:
+        """How many trials there will be, as far as is known."""
+        return max(planned_size(self.study, self.plan), sum(states.values()))
+
+    @property
+    def predicted_seconds(self) -> float | None:
+        """Predicted duration of all trials on the reference machine."""
+        return predicted_seconds(self.study, [trial.candidate for trial in self.plan.distinct])
+
+
+def train_missing(
+    search: StoredSearch, url: str, deadline: float, on_event: OnEvent, later_seconds: float = 0.0
+) -> None:
+    """Trains what `search` lacks, in worker processes."""
+    from scalesearch.search.queue import optuna_study as queue
+    from scalesearch.search.queue.looks import Watcher
+
+    queue.check_plan(search.optuna_study, search.plan.distinct)
+    queue.enqueue_missing(search.optuna_study, search.plan.distinct)
+    watcher = Watcher(search.optuna_study)
+    records, states = watcher.look()
+    if not (search.missing(states) or (search.study.race and _race_goes_on(search, records))):
+        on_event(Message(f"{search.label}all trials are there already: nothing to train"))
+        on_event(SearchEnded(0, states["failed"]))
+        return
+
+    on_event(
+        SearchStarted(
+            study=search.study,
+            label=search.label,
+            metric=search.metric or search.study.metric,
+            trials=search.total(states),
+            records=records,
+            predicted_seconds=search.predicted_seconds,
+            later_seconds=later_seconds,
+        )
+    )
+    _build_kernels_ahead(search.study, on_event)
+    interrupts.check()
+    with start_workers(instructions_for(search.study, url, deadline)) as running:
+        for trial_ended in watch(running, on_event):
+            new, states = watcher.look()
+            if new or trial_ended:
+                on_event(TrialsEnded(new, search.total(states)))
+    new, states = watcher.look()
+    if new:
+        on_event(TrialsEnded(new, search.total(states)))
+    on_event(SearchEnded(search.missing(states), states["failed"]))
+
+
+def _resolve(study: Study | str | Path | None, changes: Mapping[str, Any]) -> Study:
+    """The study with `changes` laid over it; sections are changed key by key."""
+    if isinstance(study, Study):
+        document = study.model_dump(mode="json")
+        for key, value in changes.items():
+            document[key] = {**document[key], **value} if isinstance(value, Mapping) else value
+        return parse_study(document, f"study {study.name}") if changes else study
+    flat: dict[str, Any] = {}
+    for key, value in changes.items():
+        flat |= {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, Mapping) else {key: value}
+    return load_study(DEFAULT_STUDY if study is None else study, flat)
+
+
+@contextlib.contextmanager
+def drawing(events: OnEvent | None) -> Iterator[OnEvent]:
+    """What events go to: `events`, or progress that is drawn until the context ends."""
+    if events is not None:
+        yield events
+        return
+    from scalesearch.report.progress import Progress
+
+    with Progress() as progress:
+        yield progress
+
+
+def _check_study_file(folder: Path, study: Study, storage: str | None) -> None:
+    """Raises `InputError` where `folder` holds a study.toml that no run wrote: it would be lost."""
+    from scalesearch.results.save import study_text
+
+    path = folder / "study.toml"
+    if storage or (folder / "study.db").exists() or not path.exists():
+        return
+    if path.read_text(encoding="utf-8", errors="replace") != study_text(study):
+        raise InputError(f"--out {folder}: its study.toml is not a run's and would be lost; choose another folder")
+
+
+def _train(
+    study: Study,
+    parts: Sequence[tuple[Part, Plan]],
+    folder: Path,
+    storage: str | None,
+    deadline: float,
+    on_event: OnEvent,
+) -> None:
+    """Trains what the searches of a study lack."""
+    from scalesearch.data.splits import check_fits, load_splits
+    from scalesearch.results.save import save_study
+    from scalesearch.search.queue import optuna_study as queue
+    from scalesearch.search.queue.storage import copy_to_folder, open_storage, sqlite_url
+
+    # The data are read here for their digest, and to refuse what cannot be trained before a worker starts.
+    splits = load_splits(study.data)
+    for part, plan in parts:
+        check_fits(plan.baseline.spec, splits, part.study.training.batch_size)
+    digest = splits.digest
+    del splits
+
+    url = storage or sqlite_url(folder)
+    opened = open_storage(url)
+    searches = [
+        StoredSearch(
+            part.study,
+            plan,
+            queue.open_study(opened, part.study, digest),
+            f"{part.label}: " if part.label else "",
+        )
+        for part, plan in parts
+    ]
+    save_study(folder, study)
+
+    def copy() -> None:
+        if storage:
+            for search in searches:
+                copy_to_folder(search.optuna_study, folder)
+
+    try:
+        for place, search in enumerate(searches):
+            later = sum(following.predicted_seconds or 0.0 for following in searches[place + 1 :])
+            train_missing(search, url, deadline, on_event, later)
+    except BaseException:
+        with contextlib.suppress(Exception):  # the storage may be what failed
+            copy()
+        raise
+    copy()
+
+
+def _race_goes_on(search: StoredSearch, records: Sequence[Any]) -> bool:
+    from scalesearch.search.plan.racing import next_round  # with pandas and scipy, which no other search needs
+
+    return bool(next_round(search.study, search.plan, records))
+
+
+def _build_kernels_ahead(study: Study, on_event: OnEvent) -> None:
+    """Compiles the CPU kernels with all cores while the workers, which each have a part of them, import jax."""
+    if study.runtime.convolutions in ("auto", "kernels"):
+        from scalesearch.models.ops.cpu.library import build_ahead
+
+        build_ahead(lambda text: on_event(Message(text.strip())))

@@ -1,0 +1,156 @@
+"""Optuna's study with its storage: its trials are read again only where they may have changed."""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Container
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+
+
+class QueueEmpty(Exception):
+    """Other workers claimed all trials that waited at the last look."""
+
+
+class StoredStudy(optuna.Study):
+    """Optuna's study in a database, for many workers and many trials.
+
+    Optuna's own cache reads every trial that has not ended, each time. So its looks and claims take longer the longer
+    the queue is. This class reads what may have changed (`TrialCache`), and claims from what it has read. Everything
+    else is Optuna's: `optimize` records heartbeats, `tell` ends a trial, the storage lets one worker claim each trial.
+
+    Args:
+        storage: the storage that holds the study.
+        name: the study's name there. Raises `KeyError` where there is none of this name.
+    """
+
+    def __init__(self, storage: RDBStorage, name: str) -> None:
+        super().__init__(name, storage)
+        self.storage = storage
+        self.study_id = storage.get_study_id_from_name(name)
+        self._trial_cache = TrialCache(storage, self.study_id)
+
+    def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
+        """The trials in the order of their numbers, as `optuna.Study.get_trials` gives them."""
+        trials = self._trial_cache.read()
+        if states is not None:
+            trials = [trial for trial in trials if trial.state in states]
+        return copy.deepcopy(trials) if deepcopy else trials
+
+    def ask(self, fixed_distributions: dict[str, BaseDistribution] | None = None) -> optuna.Trial:
+        """Claim the first trial that waited at the last look; where none did, what `optuna.Study.ask` gives.
+
+        Raises `QueueEmpty` where some waited, but other workers have claimed them all.
+        """
+        waiting = self._trial_cache.first_waiting
+        # Optuna's own `ask` prepares what a trial needs whose parameters are still to be set.
+        if waiting is None or not waiting.params or fixed_distributions:
+            return super().ask(fixed_distributions)
+        trial_id = self._trial_cache.claim()
+        if trial_id is None:
+            raise QueueEmpty
+        return optuna.Trial(self, trial_id)
+
+    def record_heartbeat(self, number: int) -> None:
+        """Record a heartbeat of a running trial, on behalf of the worker that runs it."""
+        self.storage.record_heartbeat(self._trial_cache.id_of(number))
+
+
+class TrialCache:
+    """All trials of a study; `read` asks the storage only for those that may have changed.
+
+    A trial that has ended does not change. Trials are claimed in the order of their numbers: where one waits, all
+    that were queued after it wait, too. Running trials are read each time.
+    """
+
+    def __init__(self, storage: BaseStorage, study_id: int) -> None:
+        self._storage, self._study = storage, study_id  # Optuna's id of the study
+        self._trials: list[FrozenTrial] = []  # by number
+        self._waiting = deque[int]()  # numbers of the trials that wait, ascending
+        self._claimed = set[int]()  # numbers of those that were claimed and had not ended
+        self._ids: dict[int, int] = {}  # Optuna's ids of trials that had not ended, by number
+
+    def read(self) -> list[FrozenTrial]:
+        """All trials in the order of their numbers, as they are now. Do not change them."""
+        if not self._trials:
+            for trial in self._storage.get_all_trials(self._study, deepcopy=False):
+                self._append(trial)
+            return list(self._trials)
+
+        # Trials that run, and those that have ended since the last look.
+        read = self._storage.get_all_trials(self._study, deepcopy=False, states=(TrialState.RUNNING,))
+        running = {trial.number: trial for trial in read}
+        for number in self._claimed - running.keys():
+            self._update(self._get(number))
+
+        # Trials that were claimed since, up to the first that still waits.
+        while self._waiting:
+            trial = running.get(self._waiting[0]) or self._get(self._waiting[0])
+            if trial.state == TrialState.WAITING:
+                break
+            self._waiting.popleft()
+            self._update(trial)
+
+        # New trials: several at once are read with all that wait.
+        queued: dict[int, FrozenTrial] = {}
+        known = len(self._trials)
+        while (number := len(self._trials)) in running or number in queued or self._find_id(number):
+            if number == known + 1:
+                read = self._storage.get_all_trials(self._study, deepcopy=False, states=(TrialState.WAITING,))
+                queued = {trial.number: trial for trial in read}
+            self._append(running.get(number) or queued.get(number) or self._get(number))
+        for trial in running.values():
+            self._update(trial)
+        return list(self._trials)
+
+    @property
+    def first_waiting(self) -> FrozenTrial | None:
+        """The first trial that waited at the last look and was not claimed here since; None where there is none."""
+        return self._trials[self._waiting[0]] if self._waiting else None
+
+    def claim(self) -> int | None:
+        """Claim the first trial that still waits of those that did at the last look: Optuna's id of it, or None."""
+        while self._waiting:
+            number = self._waiting.popleft()
+            self._claimed.add(number)  # here or elsewhere
+            try:
+                if self._storage.set_trial_state_values(self.id_of(number), state=TrialState.RUNNING):
+                    return self.id_of(number)
+            except UpdateFinishedTrialError:  # claimed and ended elsewhere
+                continue
+        return None
+
+    def id_of(self, number: int) -> int:
+        """Optuna's id of a trial. Raises `KeyError` where there is none of this number."""
+        if number not in self._ids:
+            self._ids[number] = self._storage.get_trial_id_from_study_id_trial_number(self._study, number)
+        return self._ids[number]
+
+    def _find_id(self, number: int) -> int | None:
+        try:
+            return self.id_of(number)
+        except KeyError:
+            return None
+
+    def _get(self, number: int) -> FrozenTrial:
+        return self._storage.get_trial(self.id_of(number))
+
+    def _append(self, trial: FrozenTrial) -> None:
+        self._trials.append(trial)
+        if trial.state == TrialState.WAITING:
+            self._waiting.append(trial.number)
+        else:
+            self._update(trial)
+
+    def _update(self, trial: FrozenTrial) -> None:
+        self._trials[trial.number] = trial
+        if trial.state.is_finished():
+            self._claimed.discard(trial.number)
+            self._ids.pop(trial.number, None)
+        else:
+            self._claimed.add(trial.number)

@@ -1,0 +1,100 @@
+"""The workers of one search, watched: started, listened to, started again when they crash."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from scalesearch.errors import InputError, ScalesearchError, StorageError, StudyMismatch
+from scalesearch.runtime import interrupts
+from scalesearch.runtime.cores import usable_cores
+from scalesearch.runtime.workers import Workers
+from scalesearch.search import worker
+from scalesearch.search.events import EpochEnded, Message, OnEvent, Waiting
+from scalesearch.study.sections import Study
+
+_log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 2.0
+"""How often the storage is read for trials that ended on other machines; a worker of this one reports at once."""
+
+MAX_RESTARTS = 3
+"""How often a search starts a worker again that crashed."""
+
+
+class WorkerFailed(ScalesearchError):
+    """A worker ended with an error that another attempt would not mend; a note holds its traceback, if it sent one."""
+
+
+def instructions_for(study: Study, url: str, deadline: float) -> list[worker.Instruction]:
+    """One for each worker of this machine; they share its cores."""
+    count, cores = study.runtime.workers, usable_cores()
+    parts: list[list[int]] = [[]]
+    if count > 1:
+        parts = [cores[place::count] or [cores[place % len(cores)]] for place in range(count)]
+    left = None if math.isinf(deadline) else max(deadline - time.monotonic(), 1.0)
+    return [worker.Instruction(url, study.name, None, tuple(part), left) for part in parts]
+
+
+def start_workers(instructions: Sequence[worker.Instruction]) -> Workers:
+    """The worker processes that carry out `instructions`; they run within its context."""
+    environment = {}
+    if len(instructions) > 1:  # they share a GPU
+        environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{0.9 / len(instructions):.3f}"
+    return Workers(worker.MODULE, [dataclasses.asdict(each) for each in instructions], environment)
+
+
+def watch(
+    workers: Workers, on_event: OnEvent, on_trial: Callable[[Mapping[str, Any]], None] = lambda message: None
+) -> Iterator[bool]:
+    """Passes on what workers report until all have ended; `on_trial` gets the message of each trial that ends.
+
+    Yields whenever it is time to look at the storage: True where a worker of this machine ended a trial.
+    """
+    restarts, looked = 0, time.monotonic()
+    while workers.alive:
+        trial_ended = False
+        for index, message in workers.messages(timeout=LOOK_SECONDS / 4):
+            if "epoch" in message:
+                on_event(EpochEnded(index, message["epoch"]))
+            elif "trial" in message:
+                trial_ended = True
+                on_event(EpochEnded(index, 0.0))
+                on_trial(message)
+            elif "waiting" in message:
+                on_event(Waiting(message["waiting"]))
+            elif "note" in message:
+                warnings.warn(message["note"], stacklevel=2)
+            elif "log" in message:
+                _log.info("%s", message["log"])
+            elif "error" in message:
+                raise _error_of(message)
+        interrupts.check()
+        for index, exit_code, last_words in workers.ended():
+            if exit_code == 0:
+                continue
+            reason = f"a worker ended early with exit code {exit_code}: {last_words}".rstrip(": ")
+            if restarts == MAX_RESTARTS:
+                raise WorkerFailed(f"{reason}; it was started again {MAX_RESTARTS} times")
+            restarts += 1
+            on_event(EpochEnded(index, 0.0))
+            on_event(Message(f"{reason}; it is started again"))
+            workers.start(index)
+        if trial_ended or time.monotonic() - looked >= LOOK_SECONDS:
+            looked = time.monotonic()
+            yield trial_ended
+
+
+def _error_of(message: Mapping[str, Any]) -> ScalesearchError:
+    """The error that a worker reported."""
+    kinds = {kind.exit_code: kind for kind in (InputError, StudyMismatch, StorageError)}
+    if message["exit_code"] in kinds:
+        return kinds[message["exit_code"]](message["error"])
+    error = WorkerFailed(f"{message['error']} (scalesearch --debug … shows where)")
+    error.add_note(message["traceback"])
+    return error

@@ -1,0 +1,162 @@
+"""The worker process: joins a stored study, trains its trials, and reports to the process that watches it.
+
+`python -m scalesearch.search.worker` is started by `search.engine`, which sends an `Instruction` as JSON. Only this
+process imports jax, so its memory ends with it, and a crash of the runtime costs one trial.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from scalesearch.errors import ScalesearchError, StudyMismatch
+from scalesearch.runtime import allocator, interrupts, workers
+from scalesearch.runtime.cores import use_cores
+from scalesearch.runtime.text import first_line
+
+if TYPE_CHECKING:
+    from scalesearch.data.splits import Splits
+    from scalesearch.results.records import TrialRecord
+    from scalesearch.study.sections import Study
+    from scalesearch.training.loop import EpochReport
+
+MODULE = "scalesearch.search.worker"
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """What a worker is to do.
+
+    Args:
+        storage: SQLAlchemy URL of the storage that holds the study.
+        study_name: the study's name there.
+        source: where this machine holds the data; None for where the study says.
+        cores: processor cores to keep to; empty for all.
+        seconds: begin no trial that would end later than this many seconds from now; None for no limit.
+    """
+
+    storage: str
+    study_name: str
+    source: str | None = None
+    cores: tuple[int, ...] = ()
+    seconds: float | None = None
+
+
+def train_study(instruction: Instruction) -> None:
+    """Trains trials of the stored study until none is left, and reports each epoch, trial and note."""
+    deadline = time.monotonic() + (math.inf if instruction.seconds is None else instruction.seconds)
+    if instruction.cores:
+        use_cores(instruction.cores)  # before jax starts its threads
+    allocator.tune()
+
+    # The study and its data.
+    from scalesearch.data.splits import check_fits
+    from scalesearch.results.records import record_to_json
+    from scalesearch.search.plan.design import make_plan
+    from scalesearch.search.queue import optuna_study as queue
+    from scalesearch.search.queue.storage import open_storage
+    from scalesearch.search.queue.work import work
+
+    optuna_study = queue.join_study(open_storage(instruction.storage), instruction.study_name)
+    study = queue.study_of(optuna_study)
+    if instruction.source is not None:
+        study = study.model_copy(update={"data": study.data.model_copy(update={"source": instruction.source})})
+    evaluates = queue.evaluates_of(optuna_study)
+    splits = _splits(study, queue.data_digest(optuna_study), evaluates)
+    plan = make_plan(study) if evaluates == "validation" else queue.queued_plan(optuna_study, study)
+    check_fits(plan.baseline.spec, splits, study.training.batch_size)
+
+    # What trains: imports jax.
+    from scalesearch.runtime.jax_settings import check_jax
+    from scalesearch.search.evaluation import TrainingEvaluation
+
+    done = 0.0
+
+    def on_epoch(epoch: EpochReport) -> None:
+        nonlocal done
+        done += epoch.share
+        workers.report({"epoch": done})
+
+    def on_trial(number: int, record: TrialRecord) -> None:
+        nonlocal done
+        done = 0.0
+        workers.report({"trial": number, "record": record_to_json(record)})
+
+    check_jax()
+    evaluate = TrainingEvaluation(study, splits, on_epoch)
+    work(
+        optuna_study,
+        study,
+        plan,
+        evaluate,
+        deadline=deadline,
+        expect=evaluate.expect,
+        on_trial=on_trial,
+        on_wait=lambda running: workers.report({"waiting": running}),
+    )
+
+
+def _splits(study: Study, digest: str, evaluates: str) -> Splits:
+    """The data of `study`; raises `StudyMismatch` where they are not those of `digest`."""
+    from scalesearch.data.splits import load_splits
+
+    splits = load_splits(study.data)
+    if splits.digest != digest:
+        raise StudyMismatch(f"the data of {study.data.source} are not those that the study was made with")
+    # Only `validate` reads the test split, in place of the validation split; its trainings choose nothing.
+    return replace(splits, validation=splits.test) if evaluates == "test" else splits
+
+
+def main() -> int:
+    """Carries out the instruction on standard input; the exit code."""
+    interrupts.immediate()
+    instruction = Instruction(**_with_tuple(workers.instruction()))
+    reported: set[str] = set()
+
+    def report_note(message: Warning | str, *_: object, **__: object) -> None:
+        text = " ".join(str(message).split())
+        if text not in reported:
+            reported.add(text)
+            workers.report({"note": text})
+
+    class Reports(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            workers.report({"log": record.getMessage()})
+
+    warnings.showwarning = report_note
+    warnings.filterwarnings("always", module="scalesearch")
+    log = logging.getLogger("scalesearch")
+    log.addHandler(Reports())
+    log.setLevel(logging.INFO)
+    try:
+        with interrupts.deferred(""):
+            train_study(instruction)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except ScalesearchError as error:
+        workers.report({"error": str(error), "exit_code": error.exit_code})
+        return error.exit_code
+    except Exception as error:
+        text = f"unexpected {type(error).__name__}: {first_line(error)}"
+        workers.report({"error": text, "exit_code": 1, "traceback": traceback.format_exc()})
+        return 1
+    return 0
+
+
+def _with_tuple(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {**document, "cores": tuple(document["cores"])}
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # jax takes a second or more to shut down, and its threads may still compile

@@ -1,0 +1,96 @@
+"""Documents, such as JSON objects, into validated values: what every file that pydantic reads has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetPydanticSchema, Strict, ValidationError
+from pydantic_core import CoreSchema, core_schema
+
+from scalesearch.errors import InputError
+from scalesearch.scaling.architecture import Activation, ArchitectureSpec, StemSpec
+from scalesearch.scaling.stage import StageSpec, kinds
+from scalesearch.study.faults import first_fault
+
+
+class Section(BaseModel):
+    """An object with exactly these keys, whose values have exactly these types; numbers are finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+T = TypeVar("T")
+
+
+def _from_object(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    """A dataclass is also read from an object of its fields, where pydantic's strict mode takes instances only."""
+    schema = handler(source)
+    cast("dict[str, Any]", handler.resolve_ref_schema(schema))["strict"] = False
+    return schema
+
+
+def _stage(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    """A stage has the fields of the kind that its `block` names."""
+    del source
+    choices = {name: handler.generate_schema(Annotated[kind, FROM_OBJECT]) for name, kind in kinds().items()}
+    return core_schema.tagged_union_schema(choices, discriminator="block")
+
+
+def _spec(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    """A spec is read from its JSON object."""
+    del source
+    return core_schema.no_info_after_validator_function(SpecDocument.spec, handler.generate_schema(SpecDocument))
+
+
+# Marks a dataclass that is read from an object of its fields.
+FROM_OBJECT = GetPydanticSchema(_from_object)
+# Marks a tuple that is read from a list.
+FROM_LIST = Strict(False)
+
+Stem = Annotated[StemSpec, FROM_OBJECT]
+Stages = Annotated[tuple[Annotated[StageSpec, GetPydanticSchema(_stage)], ...], FROM_LIST]
+
+
+class SpecDocument(Section):
+    """The JSON object of an `ArchitectureSpec`."""
+
+    resolution: int
+    in_channels: int
+    num_classes: int
+    stem: Stem
+    stages: Stages
+    head_width: int
+    activation: Activation = "swish"
+
+    def spec(self) -> ArchitectureSpec:
+        """The spec. Raises `ValueError` for an impossible one."""
+        return ArchitectureSpec(**dict(self))
+
+
+Spec = Annotated[ArchitectureSpec, GetPydanticSchema(_spec)]
+
+
+def read(model: type[Model], document: object, build: Callable[[Model], T], where: str) -> T:
+    """The value that `build` makes of `document` once it is valid as `model`. `where` names the document in errors.
+
+    Raises `InputError`: one line with the key, what is allowed, and the value.
+    """
+    try:
+        return build(model.model_validate(document))
+    except ValidationError as error:
+        raise InputError(f"{where}: {first_fault(error, model).message}") from None
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def spec_from_json(document: Mapping[str, Any], where: str = "spec") -> ArchitectureSpec:
+    """The spec of a JSON object, as `ArchitectureSpec.to_json` writes it. Raises `InputError` naming `where` and key.
+
+    >>> from scalesearch.baselines.published import baseline
+    >>> b0 = baseline("efficientnet-b0").spec
+    >>> spec_from_json(b0.to_json()) == b0
+    True
+    """
+    return read(SpecDocument, document, SpecDocument.spec, where)

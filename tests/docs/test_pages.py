@@ -1,0 +1,79 @@
+"""Pages say what the code has: columns, keys, files. (`make docs` checks links and executes the tutorial.)"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from scalesearch.analysis.tables import CANDIDATE_COLUMNS, TRIAL_COLUMNS
+from scalesearch.study.sections import Study
+from tests.planted import planted_rule
+
+COLUMNS = {"trials": TRIAL_COLUMNS, "candidates": CANDIDATE_COLUMNS}
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def section(page: str, heading: str) -> str:
+    """The text below a heading of a page."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+@pytest.mark.parametrize("name", ["trials", "candidates"])
+def test_every_column_is_described(name: str) -> None:
+    heading, columns = f"{name}.csv", COLUMNS[name]
+    cells = [row.split("|")[1] for row in section("reference/run_folder.md", heading).splitlines() if "|" in row]
+    assert set(re.findall(r"`(\w+)`", "".join(cells))) == set(columns)
+
+
+def test_every_key_of_coefficients_json_is_described() -> None:
+    rows = section("reference/run_folder.md", "coefficients.json").splitlines()
+    cells = [row.split("|")[1] for row in rows if "|" in row]
+    assert set(re.findall(r"`(\w+)`", "".join(cells))) == set(planted_rule().to_json())
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "studies/results/README.md"])
+def test_links_of_pages_outside_the_site_lead_somewhere(page: str) -> None:
+    text = (DOCS.parent / page).read_text(encoding="utf-8")
+    targets = [target for target in re.findall(r"\]\(([^)#]+)", text) if not target.startswith("https://")]
+    assert [target for target in targets if not ((DOCS.parent / page).parent / target).exists()] == []
+
+
+def keys_of(schema: dict[str, Any], definition: dict[str, Any], prefix: str = "") -> set[str]:
+    """The keys of a section and of the sections in it."""
+    keys: set[str] = set()
+    for key, field in definition["properties"].items():
+        text = str(field)
+        inner = re.search(r"#/\$defs/(\w+)", text)
+        if inner:
+            keys |= keys_of(schema, schema["$defs"][inner.group(1)], f"{prefix}{key}{'[]' * ('items' in text)}.")
+        else:
+            keys.add(prefix + key)
+    return keys
+
+
+def test_every_key_of_a_study_file_has_a_meaning() -> None:
+    schema = Study.model_json_schema()
+    meanings = tomllib.loads((DOCS / "reference/study_keys.toml").read_text(encoding="utf-8"))["meaning"]
+    assert set(meanings) == keys_of(schema, schema)
+
+
+@pytest.mark.parametrize("picture", ["terminal.svg", "explanation/rooms.svg"])
+def test_pictures_need_no_network(picture: str) -> None:
+    path = DOCS / picture
+    assert path.stat().st_size < 100_000
+    text = path.read_text(encoding="utf-8")
+    ElementTree.fromstring(text)
+    assert not re.findall(r"(?:href|src|url)\W{1,3}https?:", text)
+
+
+def test_every_decision_has_a_title_and_a_date() -> None:
+    for path in sorted((DOCS / "decisions").glob("0*.md")):
+        title, _, body = path.read_text(encoding="utf-8").partition("\n")
+        assert re.fullmatch(rf"# {int(path.name[:4])}\. .+", title), path.name
+        assert re.search(r"^Date: 20\d\d-\d\d-\d\d\.", body, flags=re.MULTILINE), path.name

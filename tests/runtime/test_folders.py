@@ -1,0 +1,42 @@
+"""A run folder is one process's at a time, and is not left behind empty."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scalesearch.errors import InputError
+from scalesearch.runtime.folders import locked_folder
+
+
+def test_a_folder_to_which_nothing_was_written_is_removed(tmp_path: Path) -> None:
+    with locked_folder(tmp_path / "new" / "run"):
+        assert (tmp_path / "new" / "run").is_dir()
+    assert not (tmp_path / "new" / "run").exists()
+
+
+def test_a_folder_that_existed_or_was_written_to_stays(tmp_path: Path) -> None:
+    with locked_folder(tmp_path):
+        pass
+    assert tmp_path.exists()
+    other = tmp_path / "other"
+    with locked_folder(other):
+        (other / "study.toml").touch()
+    assert (other / "study.toml").exists()
+
+
+def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with locked_folder(folder):
+        (folder / "study.toml").touch()
+        with pytest.raises(InputError, match="another `scalesearch run` is at work there"), locked_folder(folder):
+            raise AssertionError
+    with locked_folder(folder):
+        pass  # it is free again
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/run: cannot be written \("), locked_folder(tmp_path / "file" / "run"):
+        raise AssertionError
