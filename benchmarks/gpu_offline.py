@@ -34,15 +34,15 @@ from scalesearch.data.feed import prepare
 from scalesearch.data.sources import Split
 from scalesearch.models.network import Network
 from scalesearch.models.ops.select import named
-from scalesearch.runtime import programs
+from scalesearch.runtime.programs import compile_options
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.search.plan.design import make_plan
 from scalesearch.study.load import default_study_path, load_study
-from scalesearch.training.compile import functions_of, init_function, weights_of
+from scalesearch.training.compile import init_function, jitted_functions
 from scalesearch.training.draws import draws_of_epoch, init_generator
 from scalesearch.training.memory import bytes_needed
-from scalesearch.training.optimizer import build_optimizer
 from scalesearch.training.schedule import count_steps, schedule_of
+from scalesearch.training.state import weights_of
 
 STUDY = load_study(default_study_path())
 STEPS = 4
@@ -135,12 +135,11 @@ def compiled(spec: ArchitectureSpec, device: jax.Device, seeds: int, precision: 
     split = Split(np.zeros(shape, np.uint8), np.zeros(shape[0], np.int32))
     data = prepare(split, Split(split.images[:batch], split.labels[:batch]), spec.resolution, batch)
     seed = np.array(0, np.uint32) if seeds == 1 else np.arange(seeds, dtype=np.uint32)
-    optimizer = build_optimizer(training)
     operations = named("pallas")
     network = Network(spec, operations=operations, dropout=training.dropout, rng=init_generator(0), precision=precision)
-    _, begin, state = init_function(spec, training, optimizer, weights_of(network), seed.shape)
+    _, begin, state = init_function(spec, training, weights_of(network), seed.shape)
     wait([begin])  # compiled here in a thread
-    epoch, _ = functions_of(network, operations, training, optimizer, together=seeds > 1)
+    epoch, _ = jitted_functions(network, training, together=seeds > 1)
     draws = draws_of_epoch(seed, 0, images=len(split), batch_size=batch)
     takes = (state, data, draws, schedule_of(training, count_steps(training, len(split))))
     there = jax.sharding.SingleDeviceSharding(device)
@@ -149,7 +148,7 @@ def compiled(spec: ArchitectureSpec, device: jax.Device, seeds: int, precision: 
     with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), (), abstract_device=kind)):
         lowered = epoch.lower(*placed)
     start = time.perf_counter()
-    options = {**programs.compile_options("gpu", quick=False), "xla_gpu_autotune_level": "0"}
+    options = {**compile_options("gpu", quick=False), "xla_gpu_autotune_level": "0"}
     if fusion:
         options["xla_gpu_enable_dynamic_slice_fusion"] = True
     program = lowered.compile(compiler_options=options)

@@ -75,8 +75,8 @@ def examine_numerics() -> Finding:
     failed = [check for check in checks if not check.passed]
     if failed:
         examples = "; ".join(map(str, failed[:5]))
-        return Finding("numerics", f"{len(failed)} of {len(checks)} convolution forms are off: {examples}", good=False)
-    return Finding("numerics", f"{len(checks)} convolution forms agree with a float64 reference", good=True)
+        return Finding("numerics", f"{len(failed)} of {len(checks)} convolutions are off: {examples}", good=False)
+    return Finding("numerics", f"{len(checks)} convolutions agree with a float64 reference", good=True)
 
 
 def examine_kernels() -> Finding:

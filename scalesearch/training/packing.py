@@ -1,7 +1,7 @@
-"""A tree of parameters as two long vectors, which is what the optimiser and the moving average work on.
+"""A tree of parameters as two long vectors, which the optimiser and the moving average work on.
 
-An update of a hundred small arrays is a hundred small loops, each compiled on its own and, on an
-accelerator, each launched on its own; of two vectors it is two.
+An update of a hundred small arrays is a hundred small loops, each of them compiled and, on an accelerator, launched;
+an update of two vectors is two loops.
 """
 
 from __future__ import annotations
@@ -33,14 +33,18 @@ class Packing(NamedTuple):
 
 
 def packing_of(template: Any, operations: Operations) -> Packing:
-    """The packing of trees like `template` (arrays, or `jax.ShapeDtypeStruct` for them) of float32."""
-    paths, structure = jax.tree.flatten_with_path(template)
-    groups = [_group(path) for path, _ in paths]
-    shapes = [[leaf.shape for (_, leaf), own in zip(paths, groups, strict=True) if own == group] for group in (0, 1)]
+    """The packing of float32 trees like `template`.
+
+    Args:
+        template: a tree of arrays, or of `jax.ShapeDtypeStruct`.
+        operations: whose `repack` moves the numbers.
+    """
+    leaves_with_paths, structure = jax.tree.flatten_with_path(template)
+    groups = [_group(path) for path, _ in leaves_with_paths]
+    shapes = _grouped([leaf.shape for _, leaf in leaves_with_paths], groups)
 
     def pack(tree: Any) -> Packed:
-        leaves = jax.tree.leaves(tree)
-        parts = [[leaf for leaf, own in zip(leaves, groups, strict=True) if own == group] for group in (0, 1)]
+        parts = _grouped(jax.tree.leaves(tree), groups)
         lines = (operations.repack(part, [(_size(part),)])[0] if part else jnp.zeros(0) for part in parts)
         return Packed(*lines)
 
@@ -54,15 +58,22 @@ def packing_of(template: Any, operations: Operations) -> Packing:
 
 
 def pack_on_host(tree: Any) -> Packed:
-    """A tree of numpy arrays packed as `packing_of` of it would, in numpy."""
-    parts: tuple[list[Any], list[Any]] = ([], [])
-    for path, leaf in jax.tree.leaves_with_path(tree):
-        parts[_group(path)].append(leaf.reshape(-1))
+    """A tree of numpy arrays packed in numpy, as `packing_of` of it would."""
+    leaves_with_paths = jax.tree.leaves_with_path(tree)
+    groups = [_group(path) for path, _ in leaves_with_paths]
+    parts = _grouped([leaf.reshape(-1) for _, leaf in leaves_with_paths], groups)
     vectors: Any = (np.concatenate(part) if part else np.zeros(0, np.float32) for part in parts)
     return Packed(*vectors)
 
 
+def _grouped(values: list[Any], groups: list[int]) -> tuple[list[Any], list[Any]]:
+    """The values of group 0 and those of group 1."""
+    pairs = list(zip(values, groups, strict=True))
+    return [value for value, group in pairs if group == 0], [value for value, group in pairs if group == 1]
+
+
 def _group(path: Any) -> int:
+    """0 for kernels, 1 for all other variables."""
     return int("kernel" not in jax.tree_util.keystr(path))
 
 

@@ -12,44 +12,32 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from scalesearch.data.feed import EpochData, standardise
-from scalesearch.models.ops.base import Operations
 from scalesearch.training.average import update_average
-from scalesearch.training.packing import Packed, Packing
+from scalesearch.training.packing import Packed
+from scalesearch.training.state import Layout, TrainState, Weights, evaluated_weights
 
 STATISTICS_DECAY = 0.9
 """Of the running batch statistics. EfficientNet's 0.99 looks back over hundreds of steps, which a short schedule
 does not have."""
 
 
-class Weights(NamedTuple):
-    """All variables of a network: trained parameters, and the batch statistics that evaluation normalises by."""
-
-    params: Packed
-    stats: Packed
-
-
-@jax.tree_util.register_dataclass
 @dataclass(frozen=True, slots=True)
-class TrainState:
-    """What a step changes.
+class StepSettings:
+    """What is fixed while a network trains.
 
-    `weights.stats` averages the statistics of the batches so far; `average` is the moving average of the
-    weights, None where the study has none.
+    Args:
+        layout: how weights become a network.
+        optimizer: from `build_optimizer`.
+        label_smoothing: of the training loss.
+        ema_decay: of the moving average of weights, if the state has one.
+        micro_batches: parts of a batch, one after the other (`training.memory.MemoryPlan`).
     """
 
-    step: Int[Array, ""]
-    weights: Weights
-    optimizer: Any
-    average: Weights | None
-
-
-class Layout(NamedTuple):
-    """How weights become a network: its static graph, the packing of its two kinds of variables, its operations."""
-
-    graphdef: nnx.GraphDef[Any]
-    params: Packing
-    stats: Packing
-    operations: Operations
+    layout: Layout
+    optimizer: optax.GradientTransformationExtraArgs
+    label_smoothing: float = 0.0
+    ema_decay: float = 0.0
+    micro_batches: int = 1
 
 
 class Evaluation(NamedTuple):
@@ -59,43 +47,41 @@ class Evaluation(NamedTuple):
     accuracy: Float[Array, ""]
 
 
-def evaluated_weights(state: TrainState) -> Weights:
-    """The weights that validation judges, after at least one step."""
-    return state.weights if state.average is None else state.average
-
-
 def train_step(
     state: TrainState,
     images: Float[Array, "n h w c"],
     labels: Int[Array, " n"],
     dropout_key: Key[Array, ""] | None,
     rate: Float[Array, ""],
-    *,
-    layout: Layout,
-    optimizer: optax.GradientTransformationExtraArgs,
-    label_smoothing: float,
-    ema_decay: float,
-    micro_batches: int = 1,
+    settings: StepSettings,
 ) -> tuple[TrainState, Float[Array, ""]]:
-    """One step at learning rate `rate` on standardised images; returns the next state and the batch's mean loss.
+    """One step on a batch: the next state and the batch's mean loss.
 
-    With `micro_batches` (a divisor of n) parts of the batch follow one another: gradient, loss and batch statistics
-    are the means over the parts, each normalised by its own.
+    Args:
+        state: weights, optimiser and moving average before the step.
+        images: the batch, standardised.
+        labels: the class of each image.
+        dropout_key: for dropout; None if the network has none.
+        rate: the learning rate.
+        settings: what is fixed. With `micro_batches` (a divisor of n), gradient, loss and batch statistics are the
+            means over the parts of the batch, each normalised by its own statistics.
     """
+    layout, micro_batches = settings.layout, settings.micro_batches
     stats = layout.stats.unpack(state.weights.stats)
     params = layout.params.unpack(state.weights.params)
 
     def loss_of(params: Any, images: Array, labels: Array, key: Any) -> tuple[Float[Array, ""], Any]:
         network = nnx.merge(layout.graphdef, params, stats)
         logits = network(images, train=True, dropout_key=key)
-        losses = layout.operations.loss(logits, labels, label_smoothing)
+        losses = layout.operations.loss(logits, labels, settings.label_smoothing)
         return losses.mean(), nnx.state(network, nnx.BatchStat)
 
     def gradient(images: Any, labels: Any, key: Any) -> tuple[Float[Array, ""], Packed, Packed]:
-        # The gradient is taken by the tree and then packed: through `unpack` it would be a sum of padded vectors.
+        # The gradient is taken of the tree and then packed: through `unpack` it would be a sum of padded vectors.
         (loss, new_stats), slopes = jax.value_and_grad(loss_of, has_aux=True)(params, images, labels, key)
         return loss, layout.stats.pack(new_stats), layout.params.pack(slopes)
 
+    # Loss, batch statistics and gradient, of the whole batch or as the mean of its parts.
     if micro_batches == 1:
         loss, batch_stats, gradients = gradient(images, labels, dropout_key)
     else:
@@ -106,26 +92,30 @@ def train_step(
             lambda sums, part: (jax.tree.map(jnp.add, sums, gradient(*part)), None), zeros, (*parts, keys)
         )
         loss, batch_stats, gradients = jax.tree.map(lambda total: total / micro_batches, sums)
+
+    # The optimiser.
     with jax.named_scope("optimizer"):
-        updates, optimizer_state = optimizer.update(
+        updates, optimizer_state = settings.optimizer.update(
             gradients, state.optimizer, state.weights.params, learning_rate=rate
         )
         new_params = optax.apply_updates(state.weights.params, updates)
+
+    # Running statistics and the moving average. A running variance that began at 1 would still hold 0.9^60 = 0.2 % of
+    # it after 60 steps, and maps of a fresh network vary far less than that: this average forgets its start at once.
     steps = state.step + 1
-    # A running variance that began at 1 would still hold 0.9^60 = 0.2 % of it after 60 steps, and maps of a fresh
-    # network vary far less than that: this average forgets where it began at once.
     with jax.named_scope("average"):
         running = update_average(state.weights.stats, batch_stats, steps, STATISTICS_DECAY)
         weights = Weights(new_params, running)
-        average = None if state.average is None else update_average(state.average, weights, steps, ema_decay)
+        average = None if state.average is None else update_average(state.average, weights, steps, settings.ema_decay)
     return TrainState(steps, weights, optimizer_state, average), loss
 
 
-def evaluate(state: TrainState, data: EpochData, *, layout: Layout, micro_batches: int = 1) -> Evaluation:
-    """Exact means over the validation images: padded ones, whose label is negative, count nowhere.
+def evaluate(state: TrainState, data: EpochData, settings: StepSettings) -> Evaluation:
+    """Exact means over the validation images: padding images, whose label is negative, count nowhere.
 
-    `micro_batches` cut each validation batch where they divide it.
+    `settings.micro_batches` cut each validation batch if they divide it.
     """
+    layout = settings.layout
     weights = evaluated_weights(state)
     params, stats = layout.params.unpack(weights.params), layout.stats.unpack(weights.stats)
 
@@ -141,7 +131,7 @@ def evaluate(state: TrainState, data: EpochData, *, layout: Layout, micro_batche
         return (totals[0] + loss, totals[1] + right), None
 
     size = data.val_labels.shape[1]
-    size = size // micro_batches if size % micro_batches == 0 else size
+    size = size // settings.micro_batches if size % settings.micro_batches == 0 else size
     parts = data.val_images.reshape(-1, size, *data.val_images.shape[2:]), data.val_labels.reshape(-1, size)
     (loss, right), _ = jax.lax.scan(batch, (jnp.float32(0), jnp.int32(0)), parts)
     count = (data.val_labels >= 0).sum()

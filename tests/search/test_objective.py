@@ -8,7 +8,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
+from jax import numpy as jnp
 
 from scalesearch.data.splits import load_splits
 from scalesearch.errors import InputError
@@ -18,22 +20,26 @@ from scalesearch.search.queue import optuna_study as studies
 from scalesearch.search.queue.storage import open_storage, sqlite_url
 from scalesearch.search.queue.work import work
 from scalesearch.study.load import parse_study
-from scalesearch.training.prepare import Ahead, Prepared
+from scalesearch.training.prefetch import Prefetcher
+from scalesearch.training.prepare import Prepared
 from tests.cli.tiny import ROOT, TINY
 
 
-def test_memory_is_given_back_where_something_was_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("SCALESEARCH_CACHE_DIR", str(tmp_path))
-    released: list[str] = []
-    monkeypatch.setattr("scalesearch.search.evaluation.release", lambda: released.append("so"))
+def test_what_compiling_left_is_given_back_before_training() -> None:
+    traced: list[int] = []
+
+    @jax.jit
+    def function(x: jax.Array) -> jax.Array:
+        traced.append(1)
+        return x + 1
+
+    function(jnp.float32(1))
+    once = len(traced)
     study = parse_study(tomllib.loads(TINY), "TINY")
     evaluate = TrainingEvaluation(study, load_splits(study.data), lambda report: None)
-    candidate = make_plan(study).distinct[0].candidate
-    first = evaluate(candidate, (0,))
-    assert released == ["so"]
-    again = evaluate(candidate, (0,))  # its programs are kept now
-    assert released == ["so"]
-    assert first.seeds[0].val_loss_curve == again.seeds[0].val_loss_curve
+    evaluate(make_plan(study).distinct[0].candidate, (0,))
+    function(jnp.float32(1))
+    assert len(traced) == 2 * once
 
 
 def test_a_search_prepares_each_network_while_the_one_before_it_trains(
@@ -41,12 +47,12 @@ def test_a_search_prepares_each_network_while_the_one_before_it_trains(
 ) -> None:
     ready: list[bool] = []
 
-    def take(ahead: Ahead, *task: Any) -> Prepared | None:
-        ready.append((prepared := original(ahead, *task)) is not None)
+    def take(prefetcher: Prefetcher, *task: Any) -> Prepared | None:
+        ready.append((prepared := original(prefetcher, *task)) is not None)
         return prepared
 
-    original = Ahead.take
-    monkeypatch.setattr(Ahead, "take", take)
+    original = Prefetcher.take
+    monkeypatch.setattr(Prefetcher, "take", take)
     losses = []
     for ahead in (True, False):
         study = parse_study(tomllib.loads(f"{TINY}\n[runtime]\ncompile_ahead = {str(ahead).lower()}"), "TINY")
@@ -63,7 +69,7 @@ def test_a_search_prepares_each_network_while_the_one_before_it_trains(
     assert losses[0] == losses[1]
 
 
-def test_settings_that_cannot_be_had_are_told_before_a_trial_is_claimed() -> None:
+def test_impossible_settings_are_refused_before_a_trial_is_claimed() -> None:
     study = parse_study(tomllib.loads(f'{TINY}\n[runtime]\nconvolutions = "pallas"'), "TINY")
     with pytest.raises(InputError, match="pallas is for GPUs, but jax computes on a cpu"):
         TrainingEvaluation(study, load_splits(study.data), lambda report: None)

@@ -24,7 +24,7 @@ from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.stage import make_stage
 from scalesearch.study.load import default_study_path, load_study
 from scalesearch.study.sections import DataSection, RuntimeSection, Study, TrainingSection
-from scalesearch.training.compile import Program, compile_program, init_function, layout_of, weights_of
+from scalesearch.training.compile import Program, compile_program, init_function
 from scalesearch.training.draws import init_generator
 from scalesearch.training.loop import TrainingResult, train
 from scalesearch.training.memory import MemoryPlan, memory_plans, release
@@ -32,7 +32,8 @@ from scalesearch.training.optimizer import build_optimizer
 from scalesearch.training.prefetch import Prefetcher
 from scalesearch.training.prepare import Compiler
 from scalesearch.training.schedule import count_steps, schedule_of
-from scalesearch.training.step import TrainState, train_step
+from scalesearch.training.state import TrainState, layout_of, weights_of
+from scalesearch.training.step import StepSettings, train_step
 
 SPEC = ArchitectureSpec(
     14,
@@ -193,30 +194,17 @@ def test_seeds_side_by_side_that_do_not_fit_train_one_after_the_other(splits: Sp
 def test_parts_of_a_batch_add_up_to_its_step() -> None:
     """Of two equal halves each has the statistics of the whole: loss, statistics and the next weights are the same."""
     training = TRAINING.model_copy(update={"dropout": 0.0})
-    optimizer = build_optimizer(training)
     operations = select("auto", "cpu")
     network = Network(SPEC, operations=operations, dropout=0.0, rng=init_generator(0))
-    layout = layout_of(network, operations)
     half = np.random.default_rng(1).normal(size=(8, 14, 14, 1)).astype(np.float32)
     images, labels = np.concatenate([half, half]), np.tile(np.arange(8, dtype=np.int32), 2)
 
     def step(parts: int) -> tuple[TrainState, Any]:
-        init, _, _ = init_function(SPEC, training, optimizer, weights_of(network))
+        init, _, _ = init_function(SPEC, training, weights_of(network))
         state = init(np.array(0, np.uint32))
-        function = jax.jit(
-            lambda state: train_step(
-                state,
-                jnp.asarray(images),
-                jnp.asarray(labels),
-                None,
-                jnp.float32(0.01),
-                layout=layout,
-                optimizer=optimizer,
-                label_smoothing=0.0,
-                ema_decay=0.9,
-                micro_batches=parts,
-            )
-        )
+        settings = StepSettings(layout_of(network), build_optimizer(training), ema_decay=0.9, micro_batches=parts)
+        batch = (jnp.asarray(images), jnp.asarray(labels), None, jnp.float32(0.01))
+        function = jax.jit(lambda state: train_step(state, *batch, settings))
         state, loss = function(state)
         return state, loss
 

@@ -1,3 +1,5 @@
+"""A step and an evaluation against their formulas."""
+
 from __future__ import annotations
 
 from functools import partial
@@ -15,17 +17,11 @@ from scalesearch.models.ops.native import NativeOperations
 from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.stage import make_stage
 from scalesearch.study.sections import TrainingSection
-from scalesearch.training.compile import init_function, layout_of, weights_of
+from scalesearch.training.compile import init_function
 from scalesearch.training.optimizer import build_optimizer
 from scalesearch.training.packing import Packed
-from scalesearch.training.step import (
-    STATISTICS_DECAY,
-    Layout,
-    TrainState,
-    evaluate,
-    evaluated_weights,
-    train_step,
-)
+from scalesearch.training.state import Layout, TrainState, evaluated_weights, layout_of, weights_of
+from scalesearch.training.step import STATISTICS_DECAY, StepSettings, evaluate, train_step
 
 RNG = np.random.default_rng(3)
 SPEC = ArchitectureSpec(
@@ -53,15 +49,13 @@ class Trained:
         )
         self.train, self.validation = split(8), split(11)
         network = Network(SPEC, operations=NativeOperations(), dropout=0.0, rng=RNG)
-        self.layout: Layout = layout_of(network, NativeOperations())
-        optimizer = build_optimizer(training)
-        init, _, _ = init_function(SPEC, training, optimizer, weights_of(network))
+        self.layout: Layout = layout_of(network)
+        self.settings = StepSettings(self.layout, build_optimizer(training), ema_decay=ema_decay)
+        init, _, _ = init_function(SPEC, training, weights_of(network))
         self.state: TrainState = init(np.uint32(0))
         self.data: EpochData = prepare(self.train, self.validation, 6, 4)
         images = standardise(self.data.images.astype(jnp.float32), self.data.mean, self.data.std)
-        step = jax.jit(
-            partial(train_step, layout=self.layout, optimizer=optimizer, label_smoothing=0.0, ema_decay=ema_decay)
-        )
+        step = jax.jit(partial(train_step, settings=self.settings))
         self.trail = [self.state]
         for _ in range(STEPS):
             self.state, _ = step(self.state, images, self.data.labels, None, jnp.float32(0.05))
@@ -74,8 +68,8 @@ def averaged() -> Trained:
     return Trained(0.8)
 
 
-def assert_packed(found: Packed, expected: Packed) -> None:
-    for one, other in zip(found, expected, strict=True):
+def assert_packed(packed: Packed, expected: Packed) -> None:
+    for one, other in zip(packed, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)  # float32
 
 
@@ -104,7 +98,7 @@ def batch_statistics(trained: Trained, state: TrainState) -> np.ndarray:
 
 
 def test_statistics_do_not_remember_their_start(averaged: Trained) -> None:
-    """After one step they are the batch's own; later ones weigh batches by STATISTICS_DECAY."""
+    """After one step they are the batch's; later ones weigh batches by STATISTICS_DECAY."""
     batches = [batch_statistics(averaged, state) for state in averaged.trail[:-1]]
     weights = STATISTICS_DECAY ** np.arange(STEPS)[::-1]
     expected = weights @ np.stack(batches) / weights.sum()
@@ -159,12 +153,12 @@ def test_validation_equals_a_plain_loop_over_images(averaged: Trained) -> None:
         logits = np.asarray(network(pixels, train=False)[0], np.float64)
         losses.append(np.log(np.exp(logits).sum()) - logits[label])
         right += int(logits.argmax() == label)
-    judge = jax.jit(partial(evaluate, layout=averaged.layout))
-    found = judge(averaged.state, averaged.data)
-    np.testing.assert_allclose(found.loss, np.mean(losses), rtol=1e-4)  # float32
-    assert float(found.accuracy) == np.float32(right) / np.float32(11)
+    judge = jax.jit(partial(evaluate, settings=averaged.settings))
+    evaluation = judge(averaged.state, averaged.data)
+    np.testing.assert_allclose(evaluation.loss, np.mean(losses), rtol=1e-4)  # float32
+    assert float(evaluation.accuracy) == np.float32(right) / np.float32(11)
     data = averaged.data
     poisoned = EpochData(
         data.images, data.labels, data.val_images.at[-1, -1].set(255), data.val_labels, data.mean, data.std
     )
-    assert float(judge(averaged.state, poisoned).loss) == float(found.loss)
+    assert float(judge(averaged.state, poisoned).loss) == float(evaluation.loss)

@@ -1,0 +1,62 @@
+"""The state of a training: weights, optimiser, moving average; and how weights become a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Int
+
+from scalesearch.models.network import Network
+from scalesearch.models.ops.base import Operations
+from scalesearch.training.packing import Packed, Packing, pack_on_host, packing_of
+
+
+class Weights(NamedTuple):
+    """All variables of a network: trained parameters, and the batch statistics that evaluation normalises by."""
+
+    params: Packed
+    stats: Packed
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, slots=True)
+class TrainState:
+    """What a step changes.
+
+    `weights.stats` averages the statistics of the batches so far; `average` is the moving average of the
+    weights, None if the study has none.
+    """
+
+    step: Int[Array, ""]
+    weights: Weights
+    optimizer: Any
+    average: Weights | None
+
+
+class Layout(NamedTuple):
+    """How weights become a network: its static graph, the packing of its two kinds of variables, its operations."""
+
+    graphdef: nnx.GraphDef[Any]
+    params: Packing
+    stats: Packing
+    operations: Operations
+
+
+def layout_of(network: Network) -> Layout:
+    """The layout of the variables of `network`."""
+    graphdef, *states = nnx.split(network, nnx.Param, nnx.BatchStat)
+    params, stats = (packing_of(state, network.operations) for state in states)
+    return Layout(graphdef, params, stats, network.operations)
+
+
+def weights_of(network: Network) -> Weights:
+    """The initial values of `network`, packed, in the host's memory."""
+    return Weights(*(pack_on_host(nnx.state(network, kind)) for kind in (nnx.Param, nnx.BatchStat)))
+
+
+def evaluated_weights(state: TrainState) -> Weights:
+    """The weights that validation judges, after at least one step: the moving average, if there is one."""
+    return state.weights if state.average is None else state.average
