@@ -3,12 +3,12 @@
     compiling.py [--study FILE ...] [--only depth search memory] [--quick]
 
 First the seconds that one process needs to trace and compile the training of a network (EfficientNet-like stages of
-like blocks) at depth × 1, 2 and 4, and its step, with like blocks unrolled, as shipped, and as loops: medians of
-rounds, in each of which all take their turn. Then `scalesearch run` on each study, in a process of its own, with no
-program kept and again into another folder with all of them kept: wall time, and the share of it that trials spent
-before they trained (their `compile_seconds`, over the workers). Last the largest resident memory of a search of one
-worker, over that of a process that trains its largest network alone, and what a search of two workers has at most in
-all its processes (Pss, which counts what they share once). JSON lines.
+equal blocks) at depth × 1, 2 and 4, and its step, with equal blocks unrolled, as shipped, and as loops: medians of
+rounds that take turns. Then `scalesearch run` on each study with no program kept, and again into another folder with
+all programs kept: wall time, and the share of it that trials spent before they trained (their `compile_seconds` over
+the workers). Last the largest resident memory of a search of one worker over that of a process that trains its largest
+network alone, and the largest memory of all processes of a search of two workers (Pss, which counts shared pages
+once). JSON lines.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def deeper(spec: ArchitectureSpec, factor: int) -> ArchitectureSpec:
 
 
 def step(spec: ArchitectureSpec, steps: int, unrolled: int | None) -> dict[str, Any]:
-    """The line of `train_step.py`, with at most `unrolled` like blocks unrolled."""
+    """The line of `train_step.py`, with at most `unrolled` equal blocks unrolled."""
     limit = [] if unrolled is None else ["--max-unrolled", str(unrolled)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "spec.json"
@@ -60,16 +60,19 @@ def over_depth(study: Path, steps: int, rounds: int) -> dict[str, Any]:
     """Compile time and step of the study's baseline at several depths."""
     baseline = load_study(study).resolved_baseline().spec
     rows: dict[str, Any] = {}
-    ways = {"as shipped": None, "as loops": 0}
-    found = [
-        {way: [step(deeper(baseline, factor), steps, unrolled) for factor in DEPTHS] for way, unrolled in ways.items()}
+    limits = {"as shipped": None, "as loops": 0}
+    results = [
+        {
+            name: [step(deeper(baseline, factor), steps, unrolled) for factor in DEPTHS]
+            for name, unrolled in limits.items()
+        }
         for _ in range(rounds)
     ]
-    for way in ways:
-        lines = [one[way] for one in found]
+    for name in limits:
+        lines = [result[name] for result in results]
         seconds = np.array([[line["compile_s"] for line in row] for row in lines])
         steps_ms = 1e3 * np.array([[line["step_s"] for line in row] for row in lines])
-        rows[way] = {
+        rows[name] = {
             "compile_s": np.median(seconds, 0).round(2).tolist(),
             "step_ms": np.median(steps_ms, 0).round(2).tolist(),
             "compile_at_4_over_1": round(float(np.median(seconds[:, -1] / seconds[:, 0])), 2),
@@ -79,7 +82,7 @@ def over_depth(study: Path, steps: int, rounds: int) -> dict[str, Any]:
 
 def searches(study: Path, options: tuple[str, ...]) -> dict[str, Any]:
     """Wall time and share of compiling of a search with no program kept, then with all of them."""
-    found: dict[str, Any] = {"what": "search", "study": study.stem}
+    line: dict[str, Any] = {"what": "search", "study": study.stem}
     workers = load_study(study).runtime.workers
     with tempfile.TemporaryDirectory() as folder:
         for name in ("cold", "warm"):
@@ -90,8 +93,8 @@ def searches(study: Path, options: tuple[str, ...]) -> dict[str, Any]:
             seconds = time.perf_counter() - start
             compiling = sum(record.compile_seconds for record in recorded(out)) / workers
             share = round(float(compiling) / seconds, 3)
-            found[name] = {"wall_s": round(seconds, 1), "compiling_s": round(float(compiling), 1), "share": share}
-    return found
+            line[name] = {"wall_s": round(seconds, 1), "compiling_s": round(float(compiling), 1), "share": share}
+    return line
 
 
 def recorded(folder: Path) -> list[TrialRecord]:

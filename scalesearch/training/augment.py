@@ -18,10 +18,10 @@ def augment(
     shift: float,
     flip: bool,
 ) -> Float[Array, "n h w c"]:
-    """Image i moved by `offsets[i]` ∈ [−1, 1]² times `shift` of its size, and mirrored where `flip` and drawn so.
+    """Image i moved by `offsets[i]` ∈ [−1, 1]² times `shift` of its size, and mirrored if `flip` and `mirrored[i]`.
 
-    A movement is a fraction of the image, not a number of pixels, so it is the same picture at every
-    resolution. Pixels between pixels are interpolated; the border repeats outwards.
+    A movement is a fraction of the image, not a number of pixels, so that the picture is the same at every resolution.
+    Values between pixels are interpolated linearly; the border repeats outwards.
     """
     moved: Num[Array, "n h w c"] = images
     if shift:

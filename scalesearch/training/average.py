@@ -16,7 +16,7 @@ def update_average(average: Tree, values: Tree, count: Int[Array, ""], decay: fl
     """The average of v₁ … v_t with weights ∝ d^(t − i), given that of v₁ … v_{t−1}; t = `count`, d = `decay`.
 
     a_t = a_{t−1} + (1 − d)/(1 − d^t)·(v_t − a_{t−1}): the correction that Adam makes for its start
-    (arXiv:1412.6980 §3), so neither a₀ nor the initial weights have a part in it, however short the schedule.
+    (arXiv:1412.6980 §3), so a₀ has no weight, however short the schedule.
     """
     # 1 − d^t through expm1: near d = 1 the difference would lose most of float32's digits
     rate = (1 - decay) / -jnp.expm1(count.astype(jnp.float32) * math.log(decay))

@@ -1,6 +1,6 @@
-"""The randomness of a training that no network has a say in: order of images, augmentation, dropout; and its start.
+"""The random numbers of a training: initial values, order of images, augmentation, dropout. The same for all networks.
 
-Drawn by numpy on the host, which compiles nothing; an epoch's draws are a few bytes an image.
+numpy draws them on the host, so that nothing is compiled; an epoch's draws are a few bytes an image.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, UInt32
 
 
 class Stream(enum.IntEnum):
-    """What numbers are for. These are part of every result: never renumber."""
+    """The streams of random numbers. Their values are part of every result: never renumber."""
 
     INIT = 0
     ORDER = 1
@@ -25,9 +25,9 @@ class Stream(enum.IntEnum):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, slots=True)
 class EpochDraws:
-    """What each step of an epoch sees and does to it; `offsets` are uniform in ±1, to be scaled by `shift`.
+    """The images of each step of an epoch and how they are augmented.
 
-    `dropout` is the data of a Threefry key for each step.
+    `offsets` are uniform in ±1, to be scaled by `shift`; `dropout` is the data of a Threefry key for each step.
     """
 
     order: Int[np.ndarray, "*s steps batch"]
@@ -37,14 +37,21 @@ class EpochDraws:
 
 
 def init_generator(seed: int) -> np.random.Generator:
-    """Where the initial values of a network come from."""
+    """The generator of the initial values of a network."""
     return _generator(seed, Stream.INIT)
 
 
 def draws_of_epoch(seeds: UInt32[np.ndarray, "*s"], epoch: int, *, images: int, batch_size: int) -> EpochDraws:
-    """The draws of an epoch, one set a seed: the order is a permutation of `images`, less what fills no batch.
+    """The draws of an epoch for each seed. They depend on neither resolution nor network: all candidates see the same.
 
-    Neither resolution nor network enters, so all candidates see the very same numbers.
+    Args:
+        seeds: one seed, or a vector, which gives every array that leading axis.
+        epoch: counted from 0.
+        images: training images; the order is a permutation of them, without those that do not fill a batch.
+        batch_size: images of a step.
+
+    >>> draws_of_epoch(np.uint32(0), 0, images=7, batch_size=3).order.shape
+    (2, 3)
     """
     shape = (images // batch_size, batch_size)
 

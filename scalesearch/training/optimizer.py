@@ -10,8 +10,8 @@ import optax
 from scalesearch.study.sections import TrainingSection
 from scalesearch.training.packing import Packed
 
-# The usual ones of AdamW (arXiv:1711.05101) and those of arXiv:1905.11946 §5.2 and its reference code, which
-# follows TensorFlow's RMSProp: ε inside the root, mean square 1 at the start, the learning rate inside the momentum.
+# The usual constants of AdamW (arXiv:1711.05101), and those of arXiv:1905.11946 §5.2 and its reference code. That code
+# uses TensorFlow's RMSProp: ε inside the root, mean square 1 at the start, the learning rate inside the momentum.
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8
 RMSPROP_DECAY = 0.9
@@ -19,7 +19,7 @@ RMSPROP_EPSILON = 1e-3
 
 
 def build_optimizer(training: TrainingSection) -> optax.GradientTransformationExtraArgs:
-    """`adamw`, `sgd` (Nesterov momentum) or `rmsprop` for `Packed` parameters; weight decay of the kernels only.
+    """`adamw`, `sgd` (Nesterov momentum) or `rmsprop` for `Packed` parameters; only kernels decay.
 
     Use as `update(gradients, state, params, learning_rate=rate)`. With direction d of the optimiser, parameters
     become p − rate·(d + weight_decay·p). RMSProp is the paper's: its momentum gathers rate·d, and

@@ -22,7 +22,12 @@ class Steps:
 
 
 def count_steps(training: TrainingSection, images: int) -> Steps:
-    """Steps of a schedule over `images` training images, at least a batch."""
+    """The length of a schedule over `images` training images, which fill at least one batch.
+
+    >>> section = TrainingSection(epochs=6, batch_size=100, learning_rate=0.1, warmup_epochs=0.5)
+    >>> count_steps(section, images=3050)
+    Steps(per_epoch=30, total=180, warmup=15)
+    """
     per_epoch = images // training.batch_size
     return Steps(per_epoch, per_epoch * training.epochs, round(per_epoch * training.warmup_epochs))
 
@@ -30,7 +35,7 @@ def count_steps(training: TrainingSection, images: int) -> Steps:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The schedule as numbers that a compiled step takes as arguments: none of them is compiled in."""
+    """The schedule as arguments of a compiled step, so that one program serves all schedules."""
 
     learning_rate: Float[Array, ""]
     final_fraction: Float[Array, ""]
@@ -51,8 +56,8 @@ def schedule_of(training: TrainingSection, steps: Steps) -> Schedule:
 def learning_rate(schedule: Schedule, step: Int[Array, ""]) -> Float[Array, ""]:
     """Rate of step t = 0, 1, …: peak·(t + 1)/W for t < W, then peak·(f + (1 − f)·(1 + cos π·(t − W)/(T − W))/2).
 
-    So the last step of the warm-up and the first behind it run at the peak, and the final fraction f
-    would be reached at step T, just after the end: no step is spent at rate 0.
+    W is the end of the warm-up and T that of the schedule. The last step of the warm-up and the first after it run at
+    the peak, and the final fraction f would be reached at step T, just after the end: no step runs at rate 0.
     """
     warmup, total = schedule.warmup.astype(jnp.float32), schedule.total.astype(jnp.float32)
     t = step.astype(jnp.float32)

@@ -61,7 +61,7 @@ def test_digest_is_stable_and_sees_every_change() -> None:
     images, labels = pool.images.copy(), pool.labels.copy()
     images[17, 1, 1, 0] = 1
     labels[17] += 1
-    others = {
+    changed = {
         "seed": split(split_seed=4),
         "train": split(train=199),
         "validation": split(validation=61),
@@ -69,7 +69,7 @@ def test_digest_is_stable_and_sees_every_change() -> None:
         "pixel": split(Source(Split(images, pool.labels), None, None)),
         "label": split(Source(Split(pool.images, labels), None, None)),
     }
-    assert len({split().digest, *(other.digest for other in others.values())}) == 1 + len(others)
+    assert len({split().digest, *(each.digest for each in changed.values())}) == 1 + len(changed)
 
 
 def test_own_test_set_is_kept() -> None:

@@ -21,8 +21,8 @@ def test_translate_is_linear_interpolation_with_the_border_repeated(offset: tupl
             [np.interp(np.arange(10) + offset[0], np.arange(10), image[:, x, channel]) for x in range(10)], 1
         )
         expected[..., channel] = np.stack([np.interp(np.arange(10) + offset[1], np.arange(10), row) for row in rows])
-    found = np.asarray(translate(jnp.asarray(IMAGES[0]), jnp.asarray(offset), reach=3))
-    np.testing.assert_allclose(found, expected, atol=1e-3)  # float32 on grey levels up to 255
+    moved = np.asarray(translate(jnp.asarray(IMAGES[0]), jnp.asarray(offset), reach=3))
+    np.testing.assert_allclose(moved, expected, atol=1e-3)  # float32 on grey levels up to 255
 
 
 def test_offsets_are_fractions_of_the_image_whatever_its_resolution() -> None:

@@ -35,14 +35,14 @@ def rates(steps: Steps, **changes: Any) -> np.ndarray:
 
 
 def test_endpoints_and_formula() -> None:
-    found = rates(Steps(10, 60, 10), final_learning_rate_fraction=0.1)
-    np.testing.assert_allclose(found[:10], 0.5 * np.arange(1, 11) / 10, rtol=1e-6)  # float32
-    assert found[9] == found[10] == 0.5
+    values = rates(Steps(10, 60, 10), final_learning_rate_fraction=0.1)
+    np.testing.assert_allclose(values[:10], 0.5 * np.arange(1, 11) / 10, rtol=1e-6)  # float32
+    assert values[9] == values[10] == 0.5
     middle = 0.5 * (0.1 + 0.9 * 0.5)
-    np.testing.assert_allclose(found[35], middle, rtol=1e-6)  # half-way from 10 to 60
+    np.testing.assert_allclose(values[35], middle, rtol=1e-6)  # half-way from 10 to 60
     last = 0.5 * (0.1 + 0.9 * (1 + math.cos(math.pi * 49 / 50)) / 2)
-    np.testing.assert_allclose(found[59], last, rtol=1e-5)
-    assert (np.diff(found[10:]) < 0).all()
+    np.testing.assert_allclose(values[59], last, rtol=1e-5)
+    assert (np.diff(values[10:]) < 0).all()
 
 
 def test_no_step_is_wasted_at_rate_zero() -> None:

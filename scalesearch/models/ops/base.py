@@ -1,7 +1,7 @@
 """The operations of a network: the contract of every implementation, and what they have in common.
 
 An implementation is a value: frozen, without arrays, equal to another of its type and fields. It is a static attribute
-of flax modules, and its `repr` is part of the key under which compiled programs are kept.
+of flax modules.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Data parallelism: the images of each batch spread over the local devices, all else on every one of them.
+"""Data parallelism: the images of each batch are spread over the local devices; all else is on each of them.
 
 XLA inserts the sums over devices: gradients and batch statistics are those of the whole batch.
 """
@@ -19,7 +19,7 @@ AXIS = "images"
 
 
 class Shardings(NamedTuple):
-    """Where the arguments of an epoch lie; what `everywhere` holds is whole on every device."""
+    """Where the arguments of an epoch lie. `everywhere`: whole on each device."""
 
     everywhere: NamedSharding
     data: EpochData
@@ -27,11 +27,16 @@ class Shardings(NamedTuple):
 
 
 def shardings_of(setting: bool | Literal["auto"], batch_size: int, evaluated: int, *, vector: bool) -> Shardings | None:
-    """The shardings over all local devices, or None for one device.
+    """The shardings over all local devices; None for one device.
 
-    That is where there is but one, where `setting` is false, or where it is `auto` and the devices do not divide
-    `batch_size`; where it is true then, raises `InputError`. `evaluated` is the size of a validation batch, which is
-    spread where they divide it; `vector` tells of several seeds side by side.
+    Args:
+        setting: of `runtime.data_parallel`. `auto` spreads batches if the number of devices divides them.
+        batch_size: images of a training batch.
+        evaluated: images of a validation batch, which is spread if the number of devices divides it.
+        vector: whether several seeds train side by side.
+
+    Raises:
+        InputError: `setting` is true, and the number of devices does not divide `batch_size`.
     """
     devices = jax.local_devices()
     if not setting or len(devices) == 1:
