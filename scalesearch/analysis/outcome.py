@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -43,10 +43,10 @@ class Outcome:
     """
 
     study: Study
-    records: tuple[TrialRecord, ...]
-    rungs: Mapping[int, tuple[TrialRecord, ...]]
+    records: tuple[TrialRecord, ...] = field(repr=False)
+    rungs: Mapping[int, tuple[TrialRecord, ...]] = field(repr=False)
     states: Mapping[str, int]
-    fingerprint: Mapping[str, Any]
+    fingerprint: Mapping[str, Any] = field(repr=False)
     date: str | None
 
     @property

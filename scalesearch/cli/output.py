@@ -1,4 +1,4 @@
-"""What the command line prints beside tables: JSON, notes and errors, on any terminal."""
+"""What the command line prints besides tables: JSON, notes and errors, on any terminal."""
 
 from __future__ import annotations
 

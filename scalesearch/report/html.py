@@ -23,7 +23,7 @@ from scalesearch.analysis.tables import finished_candidates, seeds_note
 from scalesearch.analysis.validation import Validation
 from scalesearch.report.figures import candidates as figures
 from scalesearch.report.figures.cost import COSTS
-from scalesearch.report.figures.style import DARK
+from scalesearch.report.figures.style import DARK, LINE
 from scalesearch.report.views import networks, results
 from scalesearch.report.views.results import short_name
 from scalesearch.results.records import DONE, FAILED, PRUNED
@@ -226,7 +226,10 @@ def _failures(candidates: pd.DataFrame) -> list[str]:
 
 def _figure(figure: go.Figure, name: str) -> dict[str, Any]:
     """A figure for page.js. Its title moves to the page; plotly's JSON has no character that could end the script."""
-    title, alt = figure.layout.title.text, figure.layout.meta["alt"]
-    margin = figure.layout.margin.t - 40
-    figure.update_layout(title_text=None, margin_t=margin, height=figure.layout.height - 40, template="none")
+    layout = figure.layout
+    title, alt = layout.meta["title"], layout.meta["alt"]
+    above = 40 + LINE * layout.title.text.count("<br>")
+    figure.update_layout(
+        title_text=None, margin_t=layout.margin.t - above, height=layout.height - above, template="none"
+    )
     return {"name": name, "title": title, "alt": alt, "json": Markup(figure.to_json())}

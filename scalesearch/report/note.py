@@ -54,7 +54,7 @@ def card(figure: go.Figure) -> go.Figure:
     for trace in figure.select_traces(selector={"type": "contour"}):
         rows, columns = (np.linspace(0, n - 1, min(n, _STEPS)).round().astype(int) for n in np.shape(trace.z))
         trace.update(x=np.asarray(trace.x)[columns], y=np.asarray(trace.y)[rows], z=trace.z[np.ix_(rows, columns)])
-    title = textwrap.wrap(figure.layout.title.text or "", _TITLE)
+    title = textwrap.wrap(figure.layout.meta["title"], _TITLE)
     return figure.update_layout(
         title={"text": "<br>".join(title), "font_size": 14}, margin_t=34 + 17 * len(title), height=_HEIGHT
     )

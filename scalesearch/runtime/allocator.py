@@ -1,4 +1,4 @@
-"""How much freed memory the C library's allocator keeps; only glibc can be told."""
+"""How much freed memory the C library's allocator keeps; only glibc's can be set."""
 
 from __future__ import annotations
 

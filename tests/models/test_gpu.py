@@ -13,7 +13,7 @@ import pytest
 from jax import numpy as jnp
 
 from scalesearch.models.network import Network
-from scalesearch.models.numerics import _reference
+from scalesearch.models.numerics import reference_convolution
 from scalesearch.models.ops.gpu import depthwise, normalise, program
 from scalesearch.models.ops.select import named
 from scalesearch.models.ops.shift import normalise as plain
@@ -57,14 +57,14 @@ def worst(actual: Any, expected: Any) -> float:
 def test_depthwise_and_both_gradients_against_float64(shape: tuple[int, ...]) -> None:
     arrays, stride = example(*shape), shape[1]
     results = value_and_gradients(stride, *arrays)
-    expected = _reference(*(array.astype(np.float64) for array in arrays), stride)
+    expected = reference_convolution(*(array.astype(np.float64) for array in arrays), stride)
     for actual, wanted in zip(results, expected, strict=True):
         assert worst(actual, wanted) < TOLERANCE
 
 
 def test_depthwise_of_bfloat16_sums_in_float32() -> None:
     x, kernel, g = (jnp.asarray(array, jnp.bfloat16) for array in example(3, 1, 3, 9, 9, 16))
-    wide = _reference(*(np.asarray(array, np.float64) for array in (x, kernel, g)), 1)
+    wide = reference_convolution(*(np.asarray(array, np.float64) for array in (x, kernel, g)), 1)
     for actual, wanted in zip(value_and_gradients(1, x, kernel, g), wide, strict=True):
         assert actual.dtype == jnp.bfloat16
         assert worst(actual, wanted) < 2**-8  # one rounding to eight bits
@@ -144,7 +144,7 @@ def test_sums_of_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program, "_PROGRAMS", 2)
     arrays = example(1, 1, 4, 9, 8, channels)
     assert program.Parts.of(4 * 9 * 8, channels, 1024).steps > 2
-    expected = _reference(*(array.astype(np.float64) for array in arrays), 1)
+    expected = reference_convolution(*(array.astype(np.float64) for array in arrays), 1)
     for actual, wanted in zip(value_and_gradients(1, *arrays), expected, strict=True):
         assert worst(actual, wanted) < TOLERANCE
     x, g, gain = arrays[0], arrays[2], np.ones(channels, np.float32)

@@ -1,30 +1,38 @@
-"""The numerics check itself: it passes here, and it fails for a form that is wrong."""
+"""The numerics check itself: it passes here, and it fails for operations that are wrong."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+import jax
 import pytest
 
 from scalesearch.models import numerics
+from scalesearch.models.ops.shift.operations import ShiftOperations
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_every_form_passes_on_this_device(precision: Any) -> None:
+def test_all_operations_pass_on_this_device(precision: Any) -> None:
     checks = numerics.check_operations(precision)
     assert {check.precision for check in checks} == {precision}
-    assert {check.form for check in checks} == {"kernels", "shift", "native"}
+    assert {check.operations for check in checks} == {"kernels", "shift", "native"}
     assert {check.op for check in checks} == {"depthwise", "dense", "pointwise"}
     assert [check for check in checks if not check.passed] == []
 
 
+@dataclass(frozen=True)
+class WrongOperations(ShiftOperations):
+    """Their depthwise convolutions are off by a factor."""
+
+    factor: float = 1.0
+
+    def depthwise(self, x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+        return self.factor * super().depthwise(x, kernel, stride)
+
+
 @pytest.mark.parametrize("factor", [1.001, float("nan")])
-def test_a_form_that_is_off_fails(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
-    right = numerics.convolve_depthwise
-
-    def wrong(*arguments: Any, **options: Any) -> Any:
-        return factor * right(*arguments, **options)
-
-    monkeypatch.setattr(numerics, "convolve_depthwise", wrong)
-    monkeypatch.setattr(numerics, "_GEOMETRIES", (("depthwise", 3, 1), ("pointwise", 1, 1)))
-    assert [check.op for check in numerics.check_operations() if not check.passed] == ["depthwise"] * 3
+def test_operations_that_are_off_fail(factor: float) -> None:
+    checks = numerics.check_operations(operations=[WrongOperations(factor=factor)])
+    assert {check.op for check in checks if not check.passed} == {"depthwise"}
+    assert {check.op for check in checks if check.passed} == {"dense", "pointwise"}

@@ -126,7 +126,7 @@ def test_the_leaderboard_has_the_best_on_top(metric: str, first):
     assert values[0] == first(values)
     assert values == sorted(values, reverse=first is max)
     assert figure.layout.yaxis.autorange == "reversed"
-    assert "95 %" in figure.layout.title.text
+    assert "95\u00a0%" in figure.layout.title.text
     model = two_way(finished_runs(trials_table(RECORDS), metric), metric)
     assert drawn.error_x.array == pytest.approx(
         student.ppf(0.975, model.error_df) * math.sqrt(model.error_variance / 3)
@@ -196,7 +196,7 @@ def test_axes_carry_units():
 def test_one_seed_has_no_error_bars_and_claims_none():
     records = planted_records(PlantedSurface(), seeds=(0,))
     figure = leaderboard(candidates_table(records, 2.0, "val_loss"), trials_table(records), "val_loss")
-    assert "95 %" not in figure.layout.title.text
+    assert "95\u00a0%" not in figure.layout.title.text
     assert [trace.name for trace in figure.data] == ["candidates"]
     assert set(figure.data[0].error_x.array) == {0.0}
 

@@ -84,7 +84,7 @@ def leaderboard(candidates: pd.DataFrame, trials: pd.DataFrame, metric: str) -> 
     if not single:
         title += "; small dots: single seeds"
     if model.error_variance is not None:
-        title += "; bars: 95 %, without what a seed does to all"
+        title += "; bars: 95\u00a0%, without what a seed does to all"
     ends = [f"{labels[row]}, {best[metric].iloc[row]:.4f}" for row in (0, -1)] if labels else ["", ""]
     alt = f"{kind.label.capitalize()} of {shown}, from {ends[0]}, to {ends[1]}."
     styled(figure, title, 130 + 26 * max(len(best), 3), alt)
@@ -112,19 +112,21 @@ def learning_curves(records: Sequence[TrialRecord], metric: str) -> go.Figure:
         x, y = gapped(_curve(record, metric) for record in others[::step])
         line = {"color": GREY, "width": 1}
         figure.add_scatter(x=x, y=y, mode="lines", line=line, opacity=0.6, hoverinfo="skip", name="others")
-    told = []
+    summaries = []
     for place, (phi, record) in enumerate(sorted(best.items())):
         epochs, values = _curve(record, metric)
-        own = record.candidate.coefficients
+        split = record.candidate.coefficients
         level = f" at φ = {phi:g}" if len(best) > 1 else ""
-        told.append(f"the best{level} goes from {values[0]:.4f} to {values[-1]:.4f}")
+        summaries.append(f"the best{level} goes from {values[0]:.4f} to {values[-1]:.4f}")
         figure.add_scatter(
             x=epochs, y=values, mode="lines+markers", line={"color": LEVELS[place % len(LEVELS)], "width": 2.5},
-            name=f"best{level}: α {own.alpha:.2f} β {own.beta:.2f} γ {own.gamma:.2f}",
+            name=f"best{level}: α {split.alpha:.2f} β {split.beta:.2f} γ {split.gamma:.2f}",
             hovertemplate="epoch %{x}: %{y:.4f}<extra></extra>",
         )  # fmt: skip
     shown = f"the best and every {step}th of the others" if step > 1 else plural(len(done), "candidate")
-    alt = f"{kind.label.capitalize()} over {longest} epochs of {plural(len(done), 'candidate')}; {', '.join(told)}."
+    alt = (
+        f"{kind.label.capitalize()} over {longest} epochs of {plural(len(done), 'candidate')}; {', '.join(summaries)}."
+    )
     with_legend(styled(figure, f"Learning curves, mean over the seeds: {shown}", 440, alt))
     figure.update_xaxes(title_text="epoch", dtick=1 if longest <= 20 else None)
     figure.update_yaxes(title_text=f"{kind.label} ({kind.unit})")
@@ -149,20 +151,27 @@ def error_distribution(candidates: pd.DataFrame) -> go.Figure:
     errors = 1 - done["val_accuracy"]
     levels = [(phi, level.to_numpy()) for phi, level in errors.groupby(done["phi"])]
     margin = 0.05 * (errors.max() - errors.min()) or 0.01
-    figure, told, several = go.Figure(), [], len(levels) > 1
-    for place, (phi, own) in enumerate(levels):
+    figure, summaries, several = go.Figure(), [], len(levels) > 1
+    for place, (phi, level_errors) in enumerate(levels):
         level = f"φ = {phi:g}: " if several else ""
-        told.append(f"{level}{own.min():.2%} to {own.max():.2%}, median {np.median(own):.2%}")
+        summaries.append(
+            f"{level}{level_errors.min():.2%} to {level_errors.max():.2%}, median {np.median(level_errors):.2%}"
+        )
         figure.add_scatter(
-            x=[errors.min() - margin, *own, errors.max() + margin],
-            y=[*np.arange(len(own) + 1) / len(own), 1.0],
+            x=[errors.min() - margin, *level_errors, errors.max() + margin],
+            y=[*np.arange(len(level_errors) + 1) / len(level_errors), 1.0],
             mode="lines",
             line={"color": LEVELS[place % len(LEVELS)], "width": 2.5, "shape": "hv"},
             hovertemplate="%{y:.0%} of the candidates err at most %{x:.2%}<extra></extra>",
-            name=f"φ = {phi:g} (n = {len(own)})",
+            name=f"φ = {phi:g} (n = {len(level_errors)})",
         )
     title = f"Distribution of the errors of {plural(len(done), 'candidate')}"
-    styled(figure, f"{title}: {'; '.join(told)}", 400, f"Part of the candidates over their error: {'; '.join(told)}.")
+    styled(
+        figure,
+        f"{title}: {'; '.join(summaries)}",
+        400,
+        f"Part of the candidates over their error: {'; '.join(summaries)}.",
+    )
     if several:
         with_legend(figure)
     figure.update_xaxes(title_text="validation error", tickformat=".2~%")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -28,6 +29,8 @@ DARK: Mapping[str, str] = {
 HALO = "white"
 # Levels of the budget, lowest first.
 LEVELS = (VERMILION, BLUE, GREEN, PURPLE, OCHRE)
+# Characters of a line of a title, and its height in pixels. A picture is 700 pixels wide.
+_TITLE, LINE = 64, 22
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
 
 
@@ -37,21 +40,30 @@ def colour_scale(maximise: bool) -> str:
 
 
 def styled(figure: go.Figure, title: str, height: int, alt: str) -> go.Figure:
-    """`figure` with the house's fonts, colours and margins, a left-aligned title, and in `layout.meta` the text `alt`.
+    """`figure` with the common fonts, colours and margins, and a left-aligned title in lines that fit a notebook.
 
-    `alt` says what is to be seen, for those who do not see it.
+    `layout.meta` holds `alt`, which describes the figure for those who do not see it, and the title in one line.
     """
+    lines = textwrap.wrap(title, _TITLE)
+    below = LINE * (len(lines) - 1)
     figure.update_layout(
-        title={"text": title, "x": 0, "xref": "container", "xanchor": "left", "pad": {"l": 12}, "font": {"size": 17}},
+        title={
+            "text": "<br>".join(lines),
+            "x": 0,
+            "xref": "container",
+            "xanchor": "left",
+            "pad": {"l": 12},
+            "font": {"size": 17},
+        },
         font={"family": FONT, "size": 13, "color": INK},
         paper_bgcolor=PAPER,
         plot_bgcolor=PAPER,
-        height=height,
-        margin={"l": 70, "r": 30, "t": 60, "b": 60},
+        height=height + below,
+        margin={"l": 70, "r": 30, "t": 60 + below, "b": 60},
         hoverlabel={"bgcolor": PAPER, "font": {"family": FONT, "color": INK}, "align": "left"},
         hovermode="closest",
         showlegend=False,
-        meta={"alt": alt},
+        meta={"alt": alt, "title": title},
     )
     axis = {"gridcolor": GRID, "zeroline": False, "linecolor": GREY, "ticks": "outside", "tickcolor": GREY}
     figure.update_xaxes(**axis)
@@ -62,7 +74,7 @@ def styled(figure: go.Figure, title: str, height: int, alt: str) -> go.Figure:
 def with_legend(figure: go.Figure) -> go.Figure:
     """`figure` with a legend above the plot, where it hides nothing."""
     legend = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}
-    return figure.update_layout(showlegend=True, legend=legend, margin_t=90)
+    return figure.update_layout(showlegend=True, legend=legend, margin_t=figure.layout.margin.t + 30)
 
 
 def ranked(candidates: pd.DataFrame, metric: str) -> pd.DataFrame:

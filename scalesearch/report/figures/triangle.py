@@ -101,14 +101,16 @@ def triangle(candidates: pd.DataFrame, choice: Choice | None, metric: str, budge
     )
     title = f"{kind.label.capitalize()} over the split of a budget of {budget:g}×{region}"
     title += ("; ×: failed" if len(failed) else "") + ("; –: pruned" if len(pruned) else "")
-    styled(figure, title, 660, _told(done, failed, pruned, choice, metric))
-    figure.update_layout(margin={"l": 10, "r": 10, "t": 60, "b": 70})
+    styled(figure, title, 660, _alt_text(done, failed, pruned, choice, metric))
+    figure.update_layout(margin_l=10, margin_r=10, margin_b=70)
     figure.update_xaxes(visible=False, range=[_LEFT, _RIGHT], fixedrange=True)
     figure.update_yaxes(visible=False, range=[_BOTTOM, _TOP], scaleanchor="x", constrain="domain", fixedrange=True)
     return figure
 
 
-def _told(done: pd.DataFrame, failed: pd.DataFrame, pruned: pd.DataFrame, choice: Choice | None, metric: str) -> str:
+def _alt_text(
+    done: pd.DataFrame, failed: pd.DataFrame, pruned: pd.DataFrame, choice: Choice | None, metric: str
+) -> str:
     """The figure in words."""
     text = (
         f"A triangle whose corners are all depth, all width and all resolution, with {plural(len(done), 'candidate')}"

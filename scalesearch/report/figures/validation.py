@@ -20,7 +20,7 @@ from scalesearch.report.figures.style import (
     with_legend,
 )
 
-# Rivals are told apart by colour, dashes and symbol together.
+# Rivals are distinguished by colour, dashes and symbol together.
 _COLOURS, _DASHES = (BLUE, GREEN, PURPLE, OCHRE), ("solid", "dot", "dash")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "pentagon", "hexagon2")
 
@@ -42,8 +42,8 @@ def validation(table: pd.DataFrame, phi: float, metric: str) -> go.Figure:
         )
     )
     figure.add_vline(x=0, line={"color": INK, "width": 1, "dash": "dash"})
-    told = (f"{row['rivals']} {row['better_by']:+.4f}, {row['verdict']}" for row in rivals.to_dict("records"))
-    alt = f"By how much the rule's network is better at φ = {phi:g}: {'; '.join(told) or 'no rival'}."
+    summaries = (f"{row['rivals']} {row['better_by']:+.4f}, {row['verdict']}" for row in rivals.to_dict("records"))
+    alt = f"By how much the rule's network is better at φ = {phi:g}: {'; '.join(summaries) or 'no rival'}."
     styled(
         figure,
         f"{kind.on_test.capitalize()}: the rule against other splits at equal macs, φ = {phi:g}",
@@ -74,8 +74,8 @@ def validation_over_macs(tables: Mapping[float, pd.DataFrame], metric: str) -> g
             marker={"size": 10 if place == 0 else 8, "symbol": "star" if place == 0 else _SYMBOLS[(place - 1) % 8]},
             hovertemplate=f"{name}: %{{y:.4f}} at %{{x:.3f}}×<extra></extra>",
         )  # fmt: skip
-    told = (f"{name} from {values[0]:.4f} to {values[-1]:.4f}" for name, (_, values) in lines.items())
-    alt = f"{kind.on_test.capitalize()} over macs: {'; '.join(told)}."
+    summaries = (f"{name} from {values[0]:.4f} to {values[-1]:.4f}" for name, (_, values) in lines.items())
+    alt = f"{kind.on_test.capitalize()} over macs: {'; '.join(summaries)}."
     title = f"{kind.on_test.capitalize()} as the baseline grows, for each way to split the budget"
     with_legend(styled(figure, title, 520, alt)).update_layout(legend_traceorder="reversed")
     figure.update_xaxes(title_text="macs (× baseline)", type="log", tickformat="~g", nticks=8)
@@ -89,11 +89,11 @@ def _lines(tables: Mapping[float, pd.DataFrame]) -> dict[str, tuple[list[float],
     A network of several splits is on the line of each; ≈, which a split has where its network is far from it, is left
     out: it may have it at one φ only.
     """
-    found: dict[str, tuple[list[float], list[float]]] = {}
+    series: dict[str, tuple[list[float], list[float]]] = {}
     for _, table in sorted(tables.items(), reverse=True):
         for row in table.to_dict("records"):
             for name in row["rivals"].split(", "):
-                macs, values = found.setdefault(name.removeprefix("≈ "), ([], []))
+                macs, values = series.setdefault(name.removeprefix("≈ "), ([], []))
                 macs.insert(0, row["macs_ratio"])
                 values.insert(0, row["value"])
-    return found
+    return series

@@ -89,7 +89,7 @@ def _problem() -> str | None:
 
 
 def build_ahead(tell: Callable[[str], object]) -> None:
-    """Begins to build and keep the kernels where that is still to be done, which `tell` is told.
+    """Starts to build the kernels in a thread if none are kept yet, and says so through `tell`.
 
     For a process that has much to import meanwhile, and whose workers will each have a part of the cores: here the
     compiler has them all. `problem` waits for it, in any process. Leaves it where jax may compute on an accelerator,
@@ -137,7 +137,7 @@ def _load() -> ctypes.CDLL:
 
 
 def _build(target: Path) -> None:
-    compiler, told = _compiler(), ""
+    compiler, reason = _compiler(), ""
     for native in (("-march=native",), ()):  # not every compiler knows its own processor
         interrupts.check()  # which may have ended the compiler, and be no fault of its options
         try:
@@ -146,10 +146,10 @@ def _build(target: Path) -> None:
             if error.returncode < 0:
                 raise Unavailable(f"{' '.join(compiler)} was ended by signal {-error.returncode}") from None
             lines = error.stderr.splitlines() or [f"it ended with exit code {error.returncode}"]
-            told = told or next((line for line in lines if "error" in line), lines[0])
+            reason = reason or next((line for line in lines if "error" in line), lines[0])
         except OSError as error:
-            told = told or str(error)
-    raise Unavailable(f"{' '.join(compiler)} cannot build the kernels: {told}")
+            reason = reason or str(error)
+    raise Unavailable(f"{' '.join(compiler)} cannot build the kernels: {reason}")
 
 
 def _compile(command: list[str], target: Path) -> None:
@@ -170,10 +170,10 @@ def _compiler() -> list[str]:
     """The command that compiles: `$CXX`, which may hold options, else the first of `COMPILERS` that is there."""
     named = shlex.split(os.environ.get("CXX", ""))
     candidates = named[:1] or COMPILERS
-    found = next(filter(None, map(shutil.which, candidates)), None)
-    if found is None:
+    compiler = next(filter(None, map(shutil.which, candidates)), None)
+    if compiler is None:
         raise Unavailable(f"no C++ compiler was found ({'$CXX: ' * bool(named)}{', '.join(candidates)})")
-    return [found, *named[1:]]
+    return [compiler, *named[1:]]
 
 
 def _digest() -> str:

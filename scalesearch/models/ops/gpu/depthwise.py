@@ -108,7 +108,7 @@ class _Map:
 
 def _tiles(outputs: tuple[int, ...], tile: tuple[int, int]) -> tuple[int, ...]:
     """How many tiles there are: images, down, across."""
-    return outputs[0], *(pl.cdiv(size, own) for size, own in zip(outputs[1:3], tile, strict=True))
+    return outputs[0], *(pl.cdiv(size, edge) for size, edge in zip(outputs[1:3], tile, strict=True))
 
 
 def _gather(x: jax.Array, kernel: jax.Array, outputs: tuple[int, ...], stride: int, *, transposed: bool) -> jax.Array:
@@ -117,19 +117,19 @@ def _gather(x: jax.Array, kernel: jax.Array, outputs: tuple[int, ...], stride: i
     A lane is a tile of a few neighbouring channels; lanes run over the channels of a tile, then over the tiles.
     """
     count, shape = x.shape[3], x.shape
-    own = geometry(kernel.shape[0], stride, transposed=transposed)
-    tiles, vector = _tiles(outputs, own.tile), math.gcd(count, _VECTOR)
+    stencil = geometry(kernel.shape[0], stride, transposed=transposed)
+    tiles, vector = _tiles(outputs, stencil.tile), math.gcd(count, _VECTOR)
     lanes, groups = VALUES // vector, count // vector
 
     def body(x: Any, kernel: Any, y: Any) -> None:
         lane = pl.program_id(0) * lanes + jnp.arange(lanes)
         channel = (lane % groups * vector)[:, None] + jnp.arange(vector)[None]
         tile = lane // groups
-        source, target = _Map(x, shape, tile, tiles, own.step), _Map(y, outputs, tile, tiles, own.tile)
-        totals = dict.fromkeys(range(math.prod(own.tile)), jnp.zeros((lanes, vector), jnp.float32))
+        source, target = _Map(x, shape, tile, tiles, stencil.step), _Map(y, outputs, tile, tiles, stencil.tile)
+        totals = dict.fromkeys(range(math.prod(stencil.tile)), jnp.zeros((lanes, vector), jnp.float32))
         weights: dict[int, jax.Array] = {}
         column = None
-        for (i, j), uses in own.uses.items():
+        for (i, j), uses in stencil.uses.items():
             if j != column:  # the taps of a column of inputs are few enough to stay in registers
                 column, weights = j, {}
             values = load(*source.at(i, j, channel, None))
@@ -138,7 +138,7 @@ def _gather(x: jax.Array, kernel: jax.Array, outputs: tuple[int, ...], stride: i
                     weights[tap] = load(kernel.at[tap * count + channel], None)
                 totals[output] = totals[output] + values * weights[tap]
         for output, total in totals.items():
-            where, mask = target.at(*divmod(output, own.tile[1]), channel, None)
+            where, mask = target.at(*divmod(output, stencil.tile[1]), channel, None)
             store(where, total.astype(y.dtype), mask)
 
     grid = (pl.cdiv(math.prod(tiles) * groups, lanes),)
@@ -147,8 +147,8 @@ def _gather(x: jax.Array, kernel: jax.Array, outputs: tuple[int, ...], stride: i
 
 def _kernel_gradient(x: jax.Array, g: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     taps, count, outputs, shape = kernel.shape[0] ** 2, x.shape[3], g.shape, x.shape
-    own = geometry(kernel.shape[0], stride, transposed=False)
-    tiles = _tiles(outputs, own.tile)
+    stencil = geometry(kernel.shape[0], stride, transposed=False)
+    tiles = _tiles(outputs, stencil.tile)
     split = Parts.of(math.prod(tiles), count, VALUES if taps <= 9 else VALUES // 2)  # each value has a sum a tap
 
     def body(x: Any, g: Any, sums: Any) -> None:
@@ -157,11 +157,11 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, kernel: jax.Array, stride: int)
 
         def add(step: Any, totals: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
             at = first + step * split.lanes
-            source, target = _Map(x, shape, at, tiles, own.step), _Map(g, outputs, at, tiles, own.tile)
-            places = [divmod(output, own.tile[1]) for output in range(math.prod(own.tile))]
+            source, target = _Map(x, shape, at, tiles, stencil.step), _Map(g, outputs, at, tiles, stencil.tile)
+            places = [divmod(output, stencil.tile[1]) for output in range(math.prod(stencil.tile))]
             slopes = [load(*target.at(*place, channel, real)) for place in places]
             new = list(totals)
-            for (i, j), uses in own.uses.items():
+            for (i, j), uses in stencil.uses.items():
                 values = load(*source.at(i, j, channel, real))
                 for output, tap in uses:
                     new[tap] = new[tap] + values * slopes[output]
