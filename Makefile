@@ -31,7 +31,7 @@ help:
 	@echo "make docs       the site, into docs/_build/html"
 	@echo "make bench      the quick form of every benchmark"
 	@echo "make bench-gpu  what a GPU says, in ten minutes; without one, the same at a small size"
-	@echo "make notebooks  execute the notebooks in place, on runs/mnist_sample"
+	@echo "make notebooks  execute the notebooks in place, on runs/mnist_sample; a picture of each figure is kept"
 	@echo "make setup      only set up"
 	@echo "make clean      remove what make has made; runs/ is kept"
 
@@ -63,7 +63,7 @@ bench-gpu: $(VENV)/.installed-dev
 
 notebooks: $(VENV)/.installed-dev
 	@set -e; for file in $(sort $(wildcard notebooks/*.ipynb)); do \
-		echo "$$file"; $(BIN)/jupyter-execute --inplace "$$file"; \
+		echo "$$file"; PLOTLY_RENDERER=plotly_mimetype+png $(BIN)/jupyter-execute --inplace "$$file"; \
 	done
 
 clean:
