@@ -4,7 +4,7 @@
                    [--fusion]
 
 One JSON line for each: seconds of compiling on this machine, the memory of the program, and what a step launches: GPU
-kernels of XLA, our own, and matrix products of cuBLAS. `products_of_parts` are those that XLA hands a part of a larger
+kernels of XLA, ours, and matrix products of cuBLAS. `products_of_parts` are those that XLA hands a part of a larger
 array where it lies, which cuBLAS refuses if that begins at no multiple of 16 bytes: the exit code is 1 where there are
 any. XLA's dynamic-slice fusion makes them, which the package turns off; `--fusion` turns it on. Without a device XLA
 tries no products out, and the time of a step is not to be had.

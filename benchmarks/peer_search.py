@@ -75,10 +75,8 @@ def prepared(split: Split, resolution: int, mean: np.ndarray, std: np.ndarray) -
 
 def start(network: nn.Module, spec: ArchitectureSpec, seed: int) -> None:
     """Gives `network` the initial values that ours has."""
-    own = nnx.to_pure_dict(
-        nnx.state(Network(spec, operations=NativeOperations(), dropout=0.0, rng=init_generator(seed)), nnx.Param)
-    )
-    values = iter(_values(own))
+    ours = Network(spec, operations=NativeOperations(), dropout=0.0, rng=init_generator(seed))
+    values = iter(_values(nnx.to_pure_dict(nnx.state(ours, nnx.Param))))
     with torch.no_grad():
         for parameter in network.parameters():
             value = next(values)

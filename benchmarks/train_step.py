@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--convolutions", choices=("auto", "kernels", "pallas", "shift", "native"), default="auto")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--seeds", type=int, default=1, help="networks that train side by side; images are of all")
-    parser.add_argument("--remat", action="store_true", help="blocks are computed anew for the gradient")
+    parser.add_argument("--remat", action="store_true", help="blocks are computed again for the gradient")
     parser.add_argument("--max-unrolled", type=int, help="equal blocks of a stage that are unrolled")
     parser.add_argument("--quick", action="store_true", help="the default study's baseline, a few steps")
     arguments = parser.parse_args()

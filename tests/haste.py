@@ -1,4 +1,4 @@
-"""What XLA is told where a test compares what forms compute, not how fast: half to a quarter of the compiling."""
+"""XLA options for tests of what a program computes, not how fast: compiling takes half to a quarter of the time."""
 
 import jax
 

@@ -1,176 +1,205 @@
-"""The kernels' library: built once, kept in the private folder, and done without where it cannot be had."""
+"""The library of kernels: built once, kept in the private folder, and optional where it cannot be built."""
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from scalesearch.models.ops.cpu import library
+from scalesearch.models.ops.cpu.library import Library, Unavailable, build_ahead, compiler_command
+from scalesearch.runtime.cache import cache_folder
 from scalesearch.runtime.cores import usable_cores
+
+SOURCE = 'extern "C" int answer() { return 42; }\n'
 
 
 @pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("SCALESEARCH_CACHE_DIR", str(tmp_path / "cache"))
-    return library.cache_folder()
+    return cache_folder()
 
 
 @pytest.fixture
-def builds(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Where libraries were built."""
-    built: list[Path] = []
-    compile_it = library._build
-
-    def build(target: Path) -> None:
-        built.append(target)
-        compile_it(target)
-
-    monkeypatch.setattr(library, "_build", build)
-    return built
-
-
-@pytest.fixture
-def source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def library(tmp_path: Path) -> Library:
+    """A library of one small source."""
     sources = tmp_path / "sources"
     sources.mkdir()
-    (sources / "one.cc").write_text('extern "C" int answer() { return 42; }\n')
-    monkeypatch.setattr(library, "_HERE", sources)
-    return sources / "one.cc"
+    (sources / "one.cc").write_text(SOURCE)
+    return Library(sources)
 
 
-def test_it_is_built_once_and_again_when_a_source_changes(folder: Path, builds: list[Path], source: Path) -> None:
-    assert library._load().answer() == 42
-    assert library._load().answer() == 42
-    assert len(builds) == 1
+def script(path: Path, text: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+class Compiler:
+    """The machine's compiler behind a script that notes what it links."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log = folder / "linked"
+        compiler = compiler_command()[0]
+        note = f'case "$*" in *-shared*) echo "$@" >> {self.log};; esac'
+        self.path = script(folder / "compiler", f'{note}\nexec {compiler} "$@"')
+
+    @property
+    def targets(self) -> list[Path]:
+        """The libraries linked so far."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [Path(line.split()[-1]) for line in lines]
+
+
+@pytest.fixture
+def compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Compiler:
+    noting = Compiler(tmp_path)
+    monkeypatch.setenv("CXX", str(noting.path))
+    return noting
+
+
+def test_it_is_built_once_and_again_when_a_source_changes(folder: Path, compiler: Compiler, library: Library) -> None:
+    assert library.load().answer() == 42
+    assert library.load().answer() == 42
+    assert len(compiler.targets) == 1
     assert [path.suffix for path in folder.glob("kernels-*")] == [".so"]
-    source.write_text('extern "C" int answer() { return 43; }\n')
-    assert library._load().answer() == 43
-    assert len(builds) == 2
+    (library.sources / "one.cc").write_text(SOURCE.replace("42", "43"))
+    assert library.load().answer() == 43
+    assert len(compiler.targets) == 2
 
 
-def test_those_that_start_together_build_once(folder: Path, builds: list[Path], source: Path) -> None:
-    found: list[ctypes.CDLL] = []
-    threads = [threading.Thread(target=lambda: found.append(library._load())) for _ in range(4)]
+def test_processes_that_start_together_build_it_once(folder: Path, compiler: Compiler, library: Library) -> None:
+    loaded: list[ctypes.CDLL] = []
+    threads = [threading.Thread(target=lambda: loaded.append(library.load())) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [each.answer() for each in found] == [42] * 4
-    assert len(builds) == 1
+    assert [each.answer() for each in loaded] == [42] * 4
+    assert len(compiler.targets) == 1
 
 
-def test_where_the_folder_cannot_be_used_it_is_built_for_the_process(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, builds: list[Path], source: Path
+def test_without_a_usable_folder_it_is_built_for_the_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compiler: Compiler, library: Library
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("SCALESEARCH_CACHE_DIR", str(tmp_path / "file"))
-    assert library._load().answer() == 42
-    assert not builds[0].parent.exists()
+    assert library.load().answer() == 42
+    assert [target.parent.exists() for target in compiler.targets] == [False]
 
 
-def test_the_next_compiler_is_taken_unless_one_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("g++", "mine"):
-        (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CXX", raising=False)
-    assert library._compiler() == [str(tmp_path / "g++")]
-    monkeypatch.setenv("CXX", "mine -m64")
-    assert library._compiler() == [str(tmp_path / "mine"), "-m64"]
-    monkeypatch.setenv("CXX", "missing")
-    with pytest.raises(library.Unavailable, match=r"no C\+\+ compiler was found \(\$CXX: missing\)"):
-        library._compiler()
-
-
-def test_no_compiler_or_a_broken_one_is_a_reason_and_no_error(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_kept_library_that_cannot_be_loaded_is_built_for_the_process(
+    folder: Path, compiler: Compiler, library: Library
 ) -> None:
-    monkeypatch.setattr(library, "_problem", library._problem.__wrapped__)
-    monkeypatch.delenv("CXX", raising=False)
+    folder.mkdir(parents=True, mode=0o700)
+    library.path.write_bytes(b"cut short")
+    assert library.load().answer() == 42
+    assert len(compiler.targets) == 1
+
+
+def test_the_first_compiler_on_the_path_unless_one_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("g++", "mine"):
+        script(tmp_path / name, "exit 1")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert library.problem() == "no C++ compiler was found (c++, g++, clang++)"
-    (tmp_path / "c++").write_text("#!/bin/sh\necho 'one.cc:1: fatal error: nothing works' >&2\nexit 1\n")
-    (tmp_path / "c++").chmod(0o755)
-    problem: Any = library.problem()
-    assert problem == f"{tmp_path}/c++ cannot build the kernels: one.cc:1: fatal error: nothing works"
-    (tmp_path / "c++").write_text("#!/bin/sh\nexit 3\n")
-    assert library.problem() == f"{tmp_path}/c++ cannot build the kernels: it ended with exit code 3"
-    (tmp_path / "c++").write_bytes(b"not a program")
-    assert "cannot build the kernels" in str(library.problem())
+    monkeypatch.delenv("CXX", raising=False)
+    assert compiler_command() == [str(tmp_path / "g++")]
+    monkeypatch.setenv("CXX", "mine -m64")
+    assert compiler_command() == [str(tmp_path / "mine"), "-m64"]
+    monkeypatch.setenv("CXX", "missing")
+    with pytest.raises(Unavailable, match=r"no C\+\+ compiler was found \(\$CXX: missing\)"):
+        compiler_command()
+
+
+@pytest.mark.parametrize(
+    ("compiler", "reason"),
+    [
+        (
+            b"#!/bin/sh\necho 'one.cc:1: fatal error: nothing works' >&2\nexit 1\n",
+            "one.cc:1: fatal error: nothing works",
+        ),
+        (b"#!/bin/sh\nexit 3\n", "it ended with exit code 3"),
+        (b"not a program", "Exec format error"),
+    ],
+    ids=["error", "exit code", "no program"],
+)
+def test_a_broken_compiler_is_named_with_its_first_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, library: Library, compiler: bytes, reason: str
+) -> None:
+    monkeypatch.setenv("CXX", str(script(tmp_path / "broken", "")))
+    (tmp_path / "broken").write_bytes(compiler)
+    with pytest.raises(Unavailable, match=f"^{tmp_path}/broken cannot build the kernels: .*{reason}"):
+        library.load()
     assert not list(folder.glob("kernels-*.so"))
 
 
-def test_a_library_that_cannot_be_loaded_is_built_for_the_process(
-    folder: Path, builds: list[Path], source: Path
+def test_a_compiler_that_a_signal_ends_is_not_tried_with_fewer_options(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, library: Library
 ) -> None:
-    del source
-    library.make_private(folder)
-    (folder / f"kernels-{library._digest()}.so").write_bytes(b"cut short")
-    assert library._load().answer() == 42
-    assert len(builds) == 1
+    log = tmp_path / "calls"
+    monkeypatch.setenv("CXX", str(script(tmp_path / "killed", f"echo once >> {log}\nkill -KILL $$")))
+    with pytest.raises(Unavailable, match="was ended by signal 9"):
+        library.load()
+    assert log.read_text() == "once\n"
+    assert not list(folder.glob("kernels-*.so"))
 
 
-def test_built_ahead_it_is_told_once_and_found_later(folder: Path, builds: list[Path], source: Path) -> None:
-    del source
-    told: list[str] = []
-    library.build_ahead(told.append)
-    deadline = time.monotonic() + 10
-    while not builds and time.monotonic() < deadline:  # once it has begun `_load` waits for its end
-        time.sleep(0.001)
-    assert library._load().answer() == 42
-    library.build_ahead(told.append)
-    assert told == ["compiling the kernels for this processor: some ten seconds, once\n"]
-    assert len(builds) == 1
+def test_without_a_compiler_there_is_a_reason_and_no_error_nor_jax(tmp_path: Path) -> None:
+    """The process that starts the workers builds ahead without jax."""
+    program = (
+        "import sys\n"
+        "from scalesearch.models.ops.cpu import library\n"
+        "print(library.problem())\n"
+        "library.build_ahead(print)\n"
+        "sys.exit(any(name in sys.modules for name in ('jax', 'jaxlib')))"
+    )
+    environment = {**os.environ, "PATH": str(tmp_path), "SCALESEARCH_CACHE_DIR": str(tmp_path)}
+    environment.pop("CXX", None)
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("no C++ compiler was found (c++, g++, clang++)\n", 0), done.stderr
+
+
+def test_built_ahead_it_is_announced_once_and_loaded_later(folder: Path, compiler: Compiler, library: Library) -> None:
+    messages: list[str] = []
+    build_ahead(messages.append, library)
+    deadline = time.monotonic() + 30
+    while not library.path.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert library.load().answer() == 42
+    build_ahead(messages.append, library)
+    assert messages == ["compiling the kernels for this processor: some ten seconds, once\n"]
+    assert len(compiler.targets) == 1
     assert len(list(folder.glob("kernels-*.so"))) == 1
 
 
-def test_nothing_is_built_ahead_for_an_accelerator_or_without_a_compiler(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_nothing_is_built_ahead_for_an_accelerator(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, library: Library
 ) -> None:
-    told: list[str] = []
-    with monkeypatch.context() as patch:
-        patch.setattr(library, "entry_points", lambda group: [group])
-        library.build_ahead(told.append)
-        assert told == []
-    monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    library.build_ahead(told.append)  # says nothing: `problem` does
-    assert not list(folder.glob("kernels-*.so"))
+    """A plugin of jax, by its entry point, announces one."""
+    plugin = tmp_path / "installed" / "plugin-1.0.dist-info"
+    plugin.mkdir(parents=True)
+    (plugin / "METADATA").write_text("Name: plugin\nVersion: 1.0\n")
+    (plugin / "entry_points.txt").write_text("[jax_plugins]\nplugin = plugin\n")
+    monkeypatch.syspath_prepend(plugin.parent)
+    messages: list[str] = []
+    build_ahead(messages.append, library)
+    assert (messages, folder.exists()) == ([], False)
 
 
-def test_a_folder_that_may_not_be_used_is_not_told_of_nor_built_in(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, builds: list[Path], source: Path
+def test_nothing_is_built_ahead_in_a_folder_that_others_may_write_to(
+    folder: Path, compiler: Compiler, library: Library
 ) -> None:
-    def refuse(folder: Path) -> None:
-        raise PermissionError(13, f"{folder} belongs to another user")
-
-    monkeypatch.setenv("SCALESEARCH_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(library, "make_private", refuse)
-    told: list[str] = []
-    library.build_ahead(told.append)
-    assert (told, builds) == ([], [])
-    assert library._load().answer() == 42
-
-
-def test_a_compiler_that_a_signal_ends_is_not_asked_again_for_less(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: Path
-) -> None:
-    compiler = tmp_path / "killed"
-    compiler.write_text(f"#!/bin/sh\necho once >> {tmp_path}/asked\nkill -KILL $$\n")
-    compiler.chmod(0o755)
-    monkeypatch.setenv("CXX", str(compiler))
-    with pytest.raises(library.Unavailable, match="was ended by signal 9"):
-        library._load()
-    assert (tmp_path / "asked").read_text() == "once\n"
-    assert not list(folder.glob("kernels-*.so"))
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    messages: list[str] = []
+    build_ahead(messages.append, library)
+    assert (messages, compiler.targets) == ([], [])
+    assert library.load().answer() == 42
 
 
 RESULTS = """
@@ -199,9 +228,9 @@ print(digest.hexdigest())
 @pytest.mark.skipif(len(usable_cores()) < 2, reason="one core")
 def test_results_do_not_depend_on_the_number_of_cores() -> None:
     cores = usable_cores()
-    found = []
+    digests = []
     for some in (cores[:1], cores[:2]):
         command = [sys.executable, "-c", RESULTS, ",".join(map(str, some))]
-        found.append(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
-    assert len(found[0]) == hashlib.sha256().digest_size * 2
-    assert found[0] == found[1]
+        digests.append(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
+    assert len(digests[0]) == hashlib.sha256().digest_size * 2
+    assert digests[0] == digests[1]

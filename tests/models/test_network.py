@@ -1,4 +1,4 @@
-"""Networks built from specs: parameter counts, both forms alike, statistics, dropout, cost."""
+"""Networks built from specs: parameter counts, all operations alike, statistics, dropout, cost."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def tiny(block: str, kernel_size: int = 3) -> ArchitectureSpec:
     return ArchitectureSpec(9, 2, 5, stem, stages, head, "swish" if block == "mbconv" else "relu6")
 
 
-def build(spec: ArchitectureSpec, forms: Any, dropout: float = 0.0, seed: int = 0) -> Network:
+def build(spec: ArchitectureSpec, name: Any, dropout: float = 0.0, seed: int = 0) -> Network:
     """A network whose parameters are numpy draws: nothing is compiled, and no scale is 1, no bias 0."""
-    network = Network(spec, operations=named(forms), dropout=dropout, rng=np.random.default_rng(seed))
+    network = Network(spec, operations=named(name), dropout=dropout, rng=np.random.default_rng(seed))
     graphdef, params, stats = nnx.split(network, nnx.Param, nnx.BatchStat)
     rng = np.random.default_rng(seed)
 
     def draw(path: Any, leaf: Any) -> jax.Array:
-        name = jax.tree_util.keystr(path)
-        centre = 1.0 if "scale" in name or "var" in name else 0.0
+        leaf_name = jax.tree_util.keystr(path)
+        centre = 1.0 if "scale" in leaf_name or "var" in leaf_name else 0.0
         spread = 0.1 if centre or leaf.ndim == 1 else (2 / np.prod(leaf.shape[:-1])) ** 0.5
         return jnp.asarray(centre + spread * rng.normal(size=leaf.shape), jnp.float32)
 
@@ -91,11 +91,11 @@ def test_the_variables_are_parameters_and_batch_statistics_alone() -> None:
 
 
 @pytest.mark.parametrize("block", ["mbconv", "separable", "basic", "bottleneck"])
-def test_all_forms_give_the_same_logits_gradients_and_statistics(block: str) -> None:
+def test_all_operations_give_the_same_logits_gradients_and_statistics(block: str) -> None:
     spec = tiny(block)
     results = []
-    for forms in ("kernels", "shift", "native"):
-        graphdef, params, stats = nnx.split(build(spec, forms), nnx.Param, nnx.BatchStat)
+    for name in ("kernels", "shift", "native"):
+        graphdef, params, stats = nnx.split(build(spec, name), nnx.Param, nnx.BatchStat)
 
         @functools.partial(jax.jit, compiler_options=HASTE)
         def run(params: Any, stats: Any, graphdef: Any = graphdef) -> Any:
@@ -119,8 +119,8 @@ def test_all_forms_give_the_same_logits_gradients_and_statistics(block: str) -> 
 
 def test_training_leaves_the_statistics_of_the_batch() -> None:
     spec = tiny("separable")
-    for forms in ("kernels", "shift", "native"):
-        network = build(spec, forms)
+    for name in ("kernels", "shift", "native"):
+        network = build(spec, name)
         x = images(spec)
         z = jax.lax.conv_general_dilated(
             x, network.stem.kernel[...], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -170,11 +170,11 @@ def test_dropout_needs_a_key_follows_it_and_is_off_in_evaluation() -> None:
         Network(spec, operations=named("shift"), dropout=1.0, rng=np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("forms", ["kernels", "shift"])
-def test_vmap_over_seeds_equals_a_loop(forms: str) -> None:
+@pytest.mark.parametrize("name", ["kernels", "shift"])
+def test_vmap_over_seeds_equals_a_loop(name: str) -> None:
     spec = tiny("mbconv")
     x = images(spec)
-    parts = [nnx.split(build(spec, forms, seed=seed), nnx.Param, nnx.BatchStat) for seed in (0, 1)]
+    parts = [nnx.split(build(spec, name, seed=seed), nnx.Param, nnx.BatchStat) for seed in (0, 1)]
     graphdef = parts[0][0]
 
     def gradients(params: Any, stats: Any) -> Any:

@@ -38,11 +38,11 @@ def close(actual: Any, expected: Any, tolerance: float = TOLERANCE) -> None:
     assert np.abs(np.asarray(actual, np.float64) - expected).max() / np.abs(expected).max() < tolerance
 
 
-@pytest.mark.parametrize("forms", ["kernels", "shift", "native"])
+@pytest.mark.parametrize("name", ["kernels", "shift", "native"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_values_and_gradients_against_float64(activation: Any, forms: Any) -> None:
+def test_values_and_gradients_against_float64(activation: Any, name: Any) -> None:
     x, scale, bias, g = example(0.3)
-    (y, mean, variance), pull = jax.vjp(jax.jit(lambda *a: named(forms).normalise(*a, activation)), x, scale, bias)
+    (y, mean, variance), pull = jax.vjp(jax.jit(lambda *a: named(name).normalise(*a, activation)), x, scale, bias)
     gradients = pull((jnp.asarray(g), jnp.zeros(3), jnp.zeros(3)))
     with jax.enable_x64(True):
         wide = [jnp.asarray(a, jnp.float64) for a in (x, scale, bias, g)]
@@ -53,19 +53,19 @@ def test_values_and_gradients_against_float64(activation: Any, forms: Any) -> No
         close(actual, wanted)
 
 
-@pytest.mark.parametrize("forms", ["kernels", "shift", "native"])
-def test_variance_beside_a_large_mean(forms: Any) -> None:
+@pytest.mark.parametrize("name", ["kernels", "shift", "native"])
+def test_variance_of_values_far_from_zero(name: Any) -> None:
     """A mean of a hundred times the smallest spread costs the sums of squares four digits, not all."""
     x, scale, bias, _ = example(50)
-    variance = named(forms).normalise(x, scale, bias, "none")[2]
+    variance = named(name).normalise(x, scale, bias, "none")[2]
     close(variance[:1], x[..., :1].astype(np.float64).var((0, 1, 2)), 5e-3)
 
 
-@pytest.mark.parametrize("forms", ["kernels", "shift", "native"])
-def test_a_channel_that_never_changes(forms: Any) -> None:
+@pytest.mark.parametrize("name", ["kernels", "shift", "native"])
+def test_a_channel_that_never_changes(name: Any) -> None:
     """Its variance is 0 but for rounding, and never negative: 1 / √(v + ε) stays finite."""
     x = np.full((4, 5, 6, 3), [0.1, 123.456, 1e4], np.float32)
-    y, _, variance = named(forms).normalise(x, np.ones(3, np.float32), np.zeros(3, np.float32), "swish")
+    y, _, variance = named(name).normalise(x, np.ones(3, np.float32), np.zeros(3, np.float32), "swish")
     assert np.isfinite(y).all()
     assert (np.asarray(variance) >= 0).all()
     assert (np.asarray(variance) <= 1e-6 * x[0, 0, 0] ** 2).all()
@@ -73,17 +73,17 @@ def test_a_channel_that_never_changes(forms: Any) -> None:
 
 def test_the_statistics_carry_no_gradient() -> None:
     x, scale, bias, _ = example(0.0)
-    for forms in ("kernels", "shift", "native"):
-        slope = jax.grad(lambda x, forms=forms: named(forms).normalise(x, scale, bias, "swish")[2].sum())(x)
+    for name in ("kernels", "shift", "native"):
+        slope = jax.grad(lambda x, name=name: named(name).normalise(x, scale, bias, "swish")[2].sum())(x)
         np.testing.assert_array_equal(slope, 0)
 
 
-@pytest.mark.parametrize("forms", ["kernels", "shift"])
-def test_vmap_over_seeds_equals_a_loop(forms: Any) -> None:
+@pytest.mark.parametrize("name", ["kernels", "shift"])
+def test_vmap_over_seeds_equals_a_loop(name: Any) -> None:
     x, scale, bias, g = example(0.0)
 
     def both(x: Any, scale: Any, bias: Any) -> Any:
-        y, pull = jax.vjp(lambda *a: named(forms).normalise(*a, "swish")[0], x, scale, bias)
+        y, pull = jax.vjp(lambda *a: named(name).normalise(*a, "swish")[0], x, scale, bias)
         return y, *pull(g)
 
     stacked = [jnp.stack([a, 1.5 * a + 1]) for a in (x, scale, bias)]
@@ -97,8 +97,8 @@ def test_swish_and_its_gradient_stay_finite_far_below_zero() -> None:
     """exp(−z) overflows float32 at z = −89; the value there is 0 to all digits."""
     x = jnp.asarray([-1.0, 1, 1, 1]).reshape(4, 1, 1, 1)
     one = jnp.ones(1)
-    for forms in ("kernels", "shift", "native"):
-        y, pull = jax.vjp(lambda x, forms=forms: named(forms).normalise(x, 200 * one, 0 * one, "swish")[0], x)
+    for name in ("kernels", "shift", "native"):
+        y, pull = jax.vjp(lambda x, name=name: named(name).normalise(x, 200 * one, 0 * one, "swish")[0], x)
         assert np.isfinite(y).all()
         assert np.isfinite(pull(jnp.ones_like(y))[0]).all()
         assert abs(float(y[0, 0, 0, 0])) < 1e-30
@@ -112,27 +112,27 @@ def test_kernels_of_any_number_of_channels(activation: Any, channels: int) -> No
     x, g = (rng.normal(size=(7, 5, 11, channels)).astype(np.float32) for _ in range(2))
     scale, bias = (rng.normal(size=channels).astype(np.float32) + 1 for _ in range(2))
     results = []
-    for forms in ("kernels", "native"):
-        y, pull = jax.vjp(lambda *a, forms=forms: named(forms).normalise(*a, activation)[0], x, scale, bias)
+    for name in ("kernels", "native"):
+        y, pull = jax.vjp(lambda *a, name=name: named(name).normalise(*a, activation)[0], x, scale, bias)
         results.append((y, *pull(g)))
     for actual, expected in zip(*results, strict=True):
         close(actual, expected)
 
 
-@pytest.mark.parametrize("forms", ["kernels", "shift", "native"])
+@pytest.mark.parametrize("name", ["kernels", "shift", "native"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_evaluation_by_given_statistics(activation: Any, forms: Any) -> None:
+def test_evaluation_by_given_statistics(activation: Any, name: Any) -> None:
     x, scale, bias, _ = example(0.3)
     mean, variance = np.array([0.1, -2, 3], np.float32), np.array([0.5, 2, 9], np.float32)
     z = (x.astype(np.float64) - mean) / np.sqrt(variance + EPSILON) * scale + bias
     expected = {"swish": z / (1 + np.exp(-z)), "relu": z.clip(0), "relu6": z.clip(0, 6), "none": z}[activation]
-    close(named(forms).normalise_by(jnp.asarray(x), scale, bias, mean, variance, activation), expected)
+    close(named(name).normalise_by(jnp.asarray(x), scale, bias, mean, variance, activation), expected)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_not_finite_is_not_hidden_by_a_kernel(bad: float, activation: Any) -> None:
-    """A diverging network is found by its loss."""
+def test_kernels_pass_on_values_that_are_not_finite(bad: float, activation: Any) -> None:
+    """The loss of a diverging network must show it."""
     x, scale, bias, g = example(0.0)
     x[1, 2, 3, 1] = bad
     y, pull = jax.vjp(lambda x: named("kernels").normalise(x, scale, bias, activation)[0], jnp.asarray(x))

@@ -1,8 +1,7 @@
-"""Every operation in all forms against a float64 reference written plainly here, values and gradients."""
+"""Every operation by all operations against a float64 reference written plainly here, values and gradients."""
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from typing import Any
 
@@ -12,12 +11,10 @@ import pytest
 from jax import lax
 from jax import numpy as jnp
 
-from scalesearch.errors import InputError
-from scalesearch.models.ops.cpu import library
-from scalesearch.models.ops.select import available, named, select
+from scalesearch.models.ops.select import named
 from scalesearch.models.ops.shift.depthwise import gradient_tile
 
-FORMS = ("kernels", "shift", "native")
+NAMES = ("kernels", "shift", "native")
 # float32 rounds to 6e-8; the longest sum here has 2·9·9·8 terms, so 2e-5 of the largest entry is ten times
 # what rounding can do and a thousandth of what one wrong tap would.
 TOLERANCE = 2e-5
@@ -71,19 +68,19 @@ def value_and_gradients(apply: Any, x: Any, kernel: Any, g: Any) -> Any:
     return y, *pull(g)
 
 
-def operation(depthwise: bool, stride: int, forms: str) -> Any:
-    operations = named(forms)  # type: ignore[arg-type]
+def operation(depthwise: bool, stride: int, name: str) -> Any:
+    operations = named(name)  # type: ignore[arg-type]
     return lambda x, kernel: (operations.depthwise if depthwise else operations.convolve)(x, kernel, stride)
 
 
 @pytest.mark.parametrize("depthwise", [True, False], ids=["depthwise", "dense"])
 @pytest.mark.parametrize(("kernel_size", "stride", "size"), GEOMETRIES)
-@pytest.mark.parametrize("forms", FORMS)
+@pytest.mark.parametrize("name", NAMES)
 def test_convolution_and_both_gradients_against_float64(
-    forms: str, kernel_size: int, stride: int, size: int, depthwise: bool
+    name: str, kernel_size: int, stride: int, size: int, depthwise: bool
 ) -> None:
     x, kernel, g = example(kernel_size, stride, size, size + 1, 6 if depthwise else 1)
-    results = value_and_gradients(operation(depthwise, stride, forms), x, kernel, g)
+    results = value_and_gradients(operation(depthwise, stride, name), x, kernel, g)
     for actual, expected in zip(results, reference(x, kernel, stride, g, 6 if depthwise else 1), strict=True):
         assert relative(actual, expected) < TOLERANCE
 
@@ -130,7 +127,7 @@ def test_kernels_of_many_images() -> None:
 
 @pytest.mark.parametrize("depthwise", [True, False], ids=["depthwise", "dense"])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_shift_forms_against_lax_convolution(depthwise: bool, stride: int) -> None:
+def test_shift_against_lax_convolution(depthwise: bool, stride: int) -> None:
     x, kernel, g = example(5, stride, 11, 8, 6 if depthwise else 1)
 
     def library(x: Any, kernel: Any) -> Any:
@@ -148,12 +145,12 @@ def test_shift_forms_against_lax_convolution(depthwise: bool, stride: int) -> No
 
 @pytest.mark.parametrize("depthwise", [True, False], ids=["depthwise", "dense"])
 @pytest.mark.parametrize("shared_images", [True, False])
-@pytest.mark.parametrize("forms", ["kernels", "shift"])
-def test_vmap_over_seeds_equals_a_loop(forms: str, depthwise: bool, shared_images: bool) -> None:
+@pytest.mark.parametrize("name", ["kernels", "shift"])
+def test_vmap_over_seeds_equals_a_loop(name: str, depthwise: bool, shared_images: bool) -> None:
     seeds = [example(3, 2, 6, 7, 6 if depthwise else 1), example(3, 2, 6, 7, 6 if depthwise else 1)]
     kernels = jnp.stack([seeds[0][1], -2 * seeds[1][1]])
     images = seeds[0][0] if shared_images else jnp.stack([seeds[0][0], seeds[1][0] + 1])
-    apply = operation(depthwise, 2, forms)
+    apply = operation(depthwise, 2, name)
 
     def both(x: Any, kernel: Any) -> Any:
         return value_and_gradients(apply, x, kernel, seeds[0][2])
@@ -165,10 +162,10 @@ def test_vmap_over_seeds_equals_a_loop(forms: str, depthwise: bool, shared_image
             assert relative(actual[seed], np.asarray(expected)) < TOLERANCE
 
 
-@pytest.mark.parametrize("forms", ["kernels", "shift"])
-def test_scan_over_steps_inside_jit_descends_as_a_loop_does(forms: str) -> None:
+@pytest.mark.parametrize("name", ["kernels", "shift"])
+def test_scan_over_steps_inside_jit_descends_as_a_loop_does(name: str) -> None:
     x, kernel, g = example(3, 1, 6, 6, 6)
-    apply = operation(True, 1, forms)
+    apply = operation(True, 1, name)
 
     def step(kernel: Any, _: None) -> Any:
         loss, slope = jax.value_and_grad(lambda k: jnp.mean((apply(x, k) - g) ** 2))(kernel)
@@ -184,9 +181,9 @@ def test_scan_over_steps_inside_jit_descends_as_a_loop_does(forms: str) -> None:
     assert relative(last, np.asarray(looped)) < TOLERANCE
 
 
-@pytest.mark.parametrize("forms", FORMS)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("stride", "size"), [(1, 5), (2, 5), (2, 6)])
-def test_max_pool_and_its_gradient(forms: str, stride: int, size: int) -> None:
+def test_max_pool_and_its_gradient(name: str, stride: int, size: int) -> None:
     rng = np.random.default_rng(size)
     x = rng.permutation(2 * size * size * 3).reshape(2, size, size, 3).astype(np.float32) - 50  # no ties, negatives
     out = -(-size // stride)
@@ -198,63 +195,19 @@ def test_max_pool_and_its_gradient(forms: str, stride: int, size: int) -> None:
         expected[n, i, j, c] = window.max()
         row, column = np.unravel_index(window.argmax(), window.shape)
         gradient[n, top + row, left + column, c] += g[n, i, j, c]
-    pool = jax.jit(lambda x: named(forms).pool(x, stride))  # type: ignore[arg-type]
+    pool = jax.jit(lambda x: named(name).pool(x, stride))  # type: ignore[arg-type]
     y, pull = jax.vjp(pool, x)
     np.testing.assert_array_equal(y, expected)
     np.testing.assert_allclose(pull(g)[0], gradient, rtol=1e-6, atol=1e-6)  # up to nine float32 additions
 
 
 def test_max_pool_gives_the_gradient_of_a_tie_to_the_first_place() -> None:
-    for forms in FORMS:
-        slope = jax.grad(lambda x, forms=forms: named(forms).pool(x, 1)[0, 1, 1, 0])(jnp.ones((1, 3, 3, 1)))
+    for name in NAMES:
+        slope = jax.grad(lambda x, name=name: named(name).pool(x, 1)[0, 1, 1, 0])(jnp.ones((1, 3, 3, 1)))
         np.testing.assert_array_equal(np.asarray(slope).ravel(), [1] + [0] * 8)
 
 
-@pytest.mark.parametrize(
-    ("setting", "backend", "forms"),
-    [
-        ("auto", "cpu", "kernels"),
-        ("kernels", "cpu", "kernels"),
-        ("auto", "gpu", "pallas"),
-        ("pallas", "gpu", "pallas"),
-        ("auto", "tpu", "native"),
-        ("shift", "gpu", "shift"),
-        ("native", "cpu", "native"),
-    ],
-)
-def test_forms_follow_the_setting_then_the_backend(setting: Any, backend: str, forms: str) -> None:
-    assert select(setting, backend).name == forms
-
-
-def test_without_kernels_a_cpu_takes_the_next_best_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "problem", lambda: "no C++ compiler was found")
-    with pytest.warns(UserWarning, match="more slowly than they could: no C\\+\\+ compiler was found"):
-        assert select("auto", "cpu").name == "shift"
-    with pytest.raises(InputError, match="no C\\+\\+ compiler"):
-        select("kernels", "cpu")
-    assert [operations.name for operations in available("cpu")] == ["shift", "native"]
-
-
-def test_without_pallas_a_gpu_takes_the_library_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "jax.experimental.pallas.triton", None)
-    monkeypatch.delattr("jax.experimental.pallas.triton", raising=False)
-    with pytest.warns(UserWarning, match="more slowly than they could: jax .* has no Pallas for Triton"):
-        assert select("auto", "gpu").name == "native"
-    with pytest.raises(InputError, match="no Pallas"):
-        select("pallas", "gpu")
-    assert [operations.name for operations in available("gpu")] == ["shift", "native"]
-
-
-def test_each_backend_has_forms_of_its_own() -> None:
-    with pytest.raises(InputError, match="kernels are for CPUs, but jax computes on a gpu"):
-        select("kernels", "gpu")
-    with pytest.raises(InputError, match="pallas is for GPUs, but jax computes on a cpu"):
-        select("pallas", "cpu")
-    assert [operations.name for operations in available("gpu")] == ["pallas", "shift", "native"]
-    assert [operations.name for operations in available("tpu")] == ["shift", "native"]
-
-
-def test_maps_of_another_type_take_another_form() -> None:
+def test_kernels_leave_maps_of_another_type_to_shift() -> None:
     x, kernel, _ = example(3, 1, 6, 6, 6)
     narrow = operation(True, 1, "kernels")(jnp.asarray(x, jnp.bfloat16), jnp.asarray(kernel, jnp.bfloat16))
     assert narrow.dtype == jnp.bfloat16
@@ -267,9 +220,9 @@ SQUEEZED = [(4, 9, 8, 16, 4), (5, 3, 3, 27, 2), (40, 5, 5, 9, 3), (3, 1, 1, 2, 1
 
 @pytest.mark.parametrize("activation", ["swish", "relu", "relu6"])
 @pytest.mark.parametrize(("n", "h", "w", "c", "s"), SQUEEZED)
-@pytest.mark.parametrize("forms", ["kernels", "shift"])
+@pytest.mark.parametrize("name", ["kernels", "shift"])
 def test_squeeze_excite_and_its_gradients_against_float64(
-    forms: Any, n: int, h: int, w: int, c: int, s: int, activation: Any
+    name: Any, n: int, h: int, w: int, c: int, s: int, activation: Any
 ) -> None:
     rng = np.random.default_rng(c)
     sizes = ((n, h, w, c), (c, s), (s,), (s, c), (c,), (n, h, w, c))
@@ -281,7 +234,7 @@ def test_squeeze_excite_and_its_gradients_against_float64(
         return x * (1 / (1 + jnp.exp(-(squeezed @ expand + expand_bias))))[:, None, None]
 
     def ours(x: Any, reduce: Any, reduce_bias: Any, expand: Any, expand_bias: Any) -> Any:
-        return named(forms).excite(x, (reduce, reduce_bias), (expand, expand_bias), activation)
+        return named(name).excite(x, (reduce, reduce_bias), (expand, expand_bias), activation)
 
     def both(apply: Any, *arguments: Any) -> Any:
         y, pull = jax.vjp(apply, *arguments[:-1])
@@ -306,28 +259,28 @@ def test_mean_over_positions_and_its_gradient(channels: int) -> None:
     np.testing.assert_allclose(pull(g)[0], np.broadcast_to(g[:, None, None] / 21, x.shape), rtol=1e-6)
 
 
-@pytest.mark.parametrize("forms", ["kernels", "shift"])
-def test_repacked_numbers_keep_their_order_and_so_do_their_gradients(forms: Any) -> None:
+@pytest.mark.parametrize("name", ["kernels", "shift"])
+def test_repacked_numbers_keep_their_order_and_so_do_their_gradients(name: Any) -> None:
     arrays = [jnp.arange(6.0).reshape(2, 3), jnp.arange(6.0, 7.0), jnp.arange(7.0, 12.0)]
     shapes = [(4,), (2, 2), (1, 4)]
 
     def weighted(*arrays: Any) -> Any:
-        flat = jnp.concatenate([each.reshape(-1) for each in named(forms).repack(arrays, shapes)])
-        return jnp.sum(flat * jnp.arange(100.0, 112.0)), [each.shape for each in named(forms).repack(arrays, shapes)]
+        flat = jnp.concatenate([each.reshape(-1) for each in named(name).repack(arrays, shapes)])
+        return jnp.sum(flat * jnp.arange(100.0, 112.0)), [each.shape for each in named(name).repack(arrays, shapes)]
 
-    slopes, found = jax.grad(weighted, argnums=(0, 1, 2), has_aux=True)(*arrays)
-    assert found == shapes
-    parts = named(forms).repack(arrays, shapes)
+    slopes, actual = jax.grad(weighted, argnums=(0, 1, 2), has_aux=True)(*arrays)
+    assert actual == shapes
+    parts = named(name).repack(arrays, shapes)
     np.testing.assert_array_equal(np.concatenate([np.ravel(part) for part in parts]), np.arange(12))
     np.testing.assert_array_equal(np.concatenate([np.ravel(slope) for slope in slopes]), np.arange(100, 112))
     assert [slope.shape for slope in slopes] == [array.shape for array in arrays]
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 3, 5), (9, 40, 40, 7)], ids=str)  # one part, and several
-@pytest.mark.parametrize("forms", ["kernels", "native"])
-def test_maps_that_pass_a_branch_by_are_added_and_so_are_gradients(forms: Any, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("name", ["kernels", "native"])
+def test_residual_and_its_gradient(name: Any, shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     x, g = (rng.normal(size=shape).astype(np.float32) for _ in range(2))
-    found, pull = jax.vjp(lambda x: named(forms).add(x, lambda x: x * x), jnp.asarray(x))
-    np.testing.assert_allclose(found, x + x * x, rtol=1e-6, atol=1e-6)
+    y, pull = jax.vjp(lambda x: named(name).add(x, lambda x: x * x), jnp.asarray(x))
+    np.testing.assert_allclose(y, x + x * x, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(pull(g)[0], g + 2 * x * g, rtol=1e-6, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Stages: stacked like blocks, unrolled or as a loop, do what the blocks do one after the other."""
+"""Stages: stacked blocks, unrolled or as a loop, compute what the blocks do one after the other."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from scalesearch.models.ops.select import named
 from scalesearch.scaling.stage import make_stage
 
 
-@pytest.mark.parametrize("most_unrolled", [0, 8])
-@pytest.mark.parametrize("forms", ["kernels", "shift"])
-def test_a_stage_is_its_blocks_in_a_row(forms: Any, most_unrolled: int) -> None:
-    operations = dataclasses.replace(named(forms), max_unrolled=most_unrolled)
+@pytest.mark.parametrize("max_unrolled", [0, 8])
+@pytest.mark.parametrize("name", ["kernels", "shift"])
+def test_a_stage_is_its_blocks_in_a_row(name: Any, max_unrolled: int) -> None:
+    operations = dataclasses.replace(named(name), max_unrolled=max_unrolled)
     spec = make_stage("separable", kernel_size=3, stride=1, expand_ratio=1, width=6, depth=4)
     stage = stages.Stage(spec, 6, "relu", operations=operations, rng=np.random.default_rng(0))
     x = jax.random.normal(jax.random.key(1), (4, 5, 5, 6))
@@ -28,8 +28,8 @@ def test_a_stage_is_its_blocks_in_a_row(forms: Any, most_unrolled: int) -> None:
     expected, updated = x, []
     expected = stage.first(expected, train=True)
     for index in range(3):
-        own: Any = jax.tree.map(lambda leaf, index=index: leaf[index], (params, stats))
-        block = nnx.merge(graphdef, *own)
+        variables: Any = jax.tree.map(lambda leaf, index=index: leaf[index], (params, stats))
+        block = nnx.merge(graphdef, *variables)
         expected = block(expected, train=True)
         updated.append(nnx.state(block, nnx.BatchStat))
     actual = stage(x, train=True)

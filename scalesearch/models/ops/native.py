@@ -1,4 +1,4 @@
-"""Operations as XLA's own convolutions and windows, with the gradients of automatic differentiation."""
+"""Operations by XLA's convolutions and windows, with the gradients of automatic differentiation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _AXES = (0, 1, 2)
 
 @dataclass(frozen=True)
 class NativeOperations(Operations):
-    """What XLA has itself: best where it has a good library of convolutions, slow on a CPU."""
+    """XLA alone: fast where it calls a good library of convolutions, slow on a CPU."""
 
     name: ClassVar[Name] = "native"
 

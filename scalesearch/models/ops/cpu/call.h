@@ -37,15 +37,15 @@ class Call {
   int64_t attribute(const char* name) const {
     const XLA_FFI_Attrs& attributes = frame_->attrs;
     for (int64_t i = 0; i < attributes.size; ++i) {
-      const XLA_FFI_ByteSpan* found = attributes.names[i];
-      if (found->len == std::strlen(name) && std::memcmp(found->ptr, name, found->len) == 0)
+      const XLA_FFI_ByteSpan* key = attributes.names[i];
+      if (key->len == std::strlen(name) && std::memcmp(key->ptr, name, key->len) == 0)
         return *static_cast<const int64_t*>(static_cast<const XLA_FFI_Scalar*>(attributes.attrs[i])->value);
     }
     return 0;
   }
 
-  // body(i) for i = 0 … count − 1, on XLA's own threads and this one. What a part computes may not depend on who
-  // computes it, so that results are the same on any number of threads.
+  // body(i) for i = 0 … count − 1, on XLA's threads and this one. What a part computes may not depend on the thread
+  // that computes it, so that results are the same on any number of threads.
   template <class Body>
   void parallel(int64_t count, const Body& body) const {
     const int64_t helpers = std::min(threads(), count) - 1;
@@ -57,7 +57,7 @@ class Call {
                           [](const void* b, int64_t i) { (*static_cast<const Body*>(b))(i); }};
     for (int64_t i = 0; i < helpers; ++i) schedule(work);
     work->take();
-    // What others took they are computing: there is nothing to wait for in a queue, and so no deadlock.
+    // Helpers are already computing the parts that they took. Nothing waits in a queue, so there is no deadlock.
     while (work->done.load(std::memory_order_acquire) < count) std::this_thread::yield();
     const bool failed = work->failed.load();
     work->release();
@@ -65,7 +65,7 @@ class Call {
   }
 
  private:
-  // Parts are taken one after the other by whoever is free; it outlives the call until the last helper has seen it.
+  // Free threads take the parts one after the other. It outlives the call until the last helper has released it.
   struct Work {
     Work(int64_t parts, int users, const void* what, void (*how)(const void*, int64_t))
         : count(parts), references(users), body(what), run(how) {}
@@ -74,7 +74,7 @@ class Call {
       for (int64_t i; (i = next.fetch_add(1)) < count; done.fetch_add(1, std::memory_order_release)) {
         try {
           run(body, i);
-        } catch (...) {  // the caller tells, once all have let go of what it owns
+        } catch (...) {  // the caller throws once no helper uses its data any more
           failed.store(true);
         }
       }

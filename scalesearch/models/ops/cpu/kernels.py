@@ -1,4 +1,4 @@
-"""The operations of a network as calls of the compiled kernels (`models/kernels/`), float32 on a CPU.
+"""The operations of a network as calls of the compiled kernels (`*.cc`), float32 on a CPU.
 
 Each is one call forward and one back, whatever the shape, so that XLA has little left to compile. Matrix products are
 XLA's.

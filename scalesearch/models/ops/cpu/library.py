@@ -1,7 +1,8 @@
-"""The compiled kernels: built once by the machine's own C++ compiler, kept, and made known to XLA.
+"""The C++ kernels as a shared library: compiled once on each machine, kept, and registered with XLA.
 
-XLA:CPU compiles every fusion of every network anew, which took longer than a short training. A kernel is compiled once
-for all shapes, for just this processor, and is faster where XLA's loops are not: `docs/decisions/0010`.
+XLA:CPU compiles every fusion of every network from scratch, which took longer than a short training. A kernel is
+compiled once for all shapes and for exactly this processor, and is faster than XLA's loops: `docs/decisions/0010`.
+This module imports jax only once the library is there, so that a process without jax can build it.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import jaxlib
 from filelock import FileLock
 
 from scalesearch.runtime import interrupts
@@ -32,54 +33,113 @@ from scalesearch.runtime.cores import processor, usable_cores
 from scalesearch.runtime.files import write_whole
 
 COMPILERS = ("c++", "g++", "clang++")
-"""Tried in turn where `$CXX` names none."""
+"""Tried in this order unless `$CXX` names one."""
 
 FLAGS = (
-    # Not C++20, whose headers take twice as long. Of it the kernels have templates of lambdas, which both GCC and Clang
-    # know in C++17.
+    # Not C++20, whose headers take twice as long to compile. The kernels use its template lambdas, which GCC and Clang
+    # both accept in C++17.
     *("-fno-fast-math", "-std=c++17", "-O3", "-fPIC", "-pthread"),
     *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"),  # NaN and order are kept
 )
 
 KERNELS = (
-    *("depthwise", "depthwise_gradient", "normalise", "normalise_gradient", "normalise_evaluate"),
-    *(
-        "excite",
-        "excite_gradient",
-        "pool",
-        "pool_gradient",
-        "patches",
-        "patches_gradient",
-        "repack",
-        "sum",
-        "cross_entropy",
-    ),
+    *("depthwise", "depthwise_gradient", "patches", "patches_gradient"),
+    *("normalise", "normalise_gradient", "normalise_evaluate"),
+    *("excite", "excite_gradient", "pool", "pool_gradient"),
+    *("repack", "sum", "cross_entropy"),
 )
-
-_HERE = Path(__file__).parent
-_INCLUDE = Path(jaxlib.__file__).parent / "include"
+"""The functions of the library, without their prefix `scalesearch_`."""
 
 
 class Unavailable(RuntimeError):
-    """The kernels cannot be built or loaded here; says why."""
+    """The kernels cannot be built or loaded here. The message says why."""
 
 
-_one_at_a_time = threading.Lock()
+@dataclass(frozen=True, slots=True)
+class Library:
+    """The shared library of the C++ files in the folder `sources`."""
+
+    sources: Path = Path(__file__).parent
+
+    @property
+    def path(self) -> Path:
+        """Where it is kept. Raises `Unavailable` without a compiler.
+
+        The name holds a digest of sources, flags, compiler and processor: a home directory may be shared by machines
+        of different kinds.
+        """
+        contents = [path.read_bytes() for path in sorted(self.sources.iterdir()) if path.suffix in (".cc", ".h")]
+        parts = (contents, FLAGS, compiler_command(), processor())
+        digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
+        return cache_folder() / f"kernels-{digest}.so"
+
+    def load(self) -> ctypes.CDLL:
+        """The library, built first if it is not kept. Raises `Unavailable` or `OSError` where that fails."""
+        try:
+            path = self.keep()
+            if hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
+                raise PermissionError(f"{path} belongs to another user")
+            return ctypes.CDLL(str(path))
+        except OSError:  # a folder that is read-only or knows no locks, or a library built on another system
+            with tempfile.TemporaryDirectory() as temporary:
+                path = Path(temporary) / "kernels.so"
+                self.build(path)
+                return ctypes.CDLL(str(path))
+
+    def keep(self) -> Path:
+        """Its path, once it is built there. Processes that start together build it once."""
+        path = self.path
+        make_private(path.parent)
+        with FileLock(path.parent / "kernels.lock"):
+            if not path.exists():
+                write_whole(path, self.build)
+        return path
+
+    def build(self, target: Path) -> None:
+        """Compiles all sources and links them to `target`. Raises `Unavailable` where the compiler fails."""
+        compiler, reason = compiler_command(), ""
+        for native in (("-march=native",), ()):  # not every compiler knows its own processor
+            interrupts.check()  # an interrupt may have ended the compiler: then its options are not to blame
+            try:
+                return self._compile([*compiler, *FLAGS, *native, f"-I{_include_folder()}"], target)
+            except subprocess.CalledProcessError as error:
+                if error.returncode < 0:
+                    raise Unavailable(f"{' '.join(compiler)} was ended by signal {-error.returncode}") from None
+                lines = error.stderr.splitlines() or [f"it ended with exit code {error.returncode}"]
+                reason = reason or next((line for line in lines if "error" in line), lines[0])
+            except OSError as error:
+                reason = reason or str(error)
+        raise Unavailable(f"{' '.join(compiler)} cannot build the kernels: {reason}")
+
+    def _compile(self, command: list[str], target: Path) -> None:
+        """Compiles the sources in parallel, the largest first, then links them to `target`."""
+        sources = sorted(self.sources.glob("*.cc"), key=lambda source: -source.stat().st_size)
+        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(len(usable_cores())) as threads:
+            objects = [str(Path(folder) / f"{source.stem}.o") for source in sources]
+            jobs = ([*command, "-c", str(source), "-o", one] for source, one in zip(sources, objects, strict=True))
+            list(threads.map(_run, jobs))
+            _run([*command, "-shared", *objects, "-o", str(target)])
+
+
+_registration = threading.Lock()
 
 
 def problem() -> str | None:
-    """None once the kernels are known to XLA in this process; else why they cannot be. Builds them where need be."""
-    with _one_at_a_time:
-        return _problem()
+    """Why the kernels cannot be used; None once they are registered with XLA in this process.
+
+    Builds them if they are not kept.
+    """
+    with _registration:
+        return _register()
 
 
 @cache
-def _problem() -> str | None:
+def _register() -> str | None:
     try:
-        library = _load()
+        library = Library().load()
     except (Unavailable, OSError) as error:
         return str(error)
-    import jax  # a second, in which the compiler can be at work already
+    import jax  # takes a second, in which the compiler is already at work
 
     ffi: Any = jax.ffi  # has no types
     for name in KERNELS:
@@ -88,86 +148,34 @@ def _problem() -> str | None:
     return None
 
 
-def build_ahead(tell: Callable[[str], object]) -> None:
-    """Starts to build the kernels in a thread if none are kept yet, and says so through `tell`.
+def build_ahead(notify: Callable[[str], object], library: Library | None = None) -> None:
+    """Starts to build the kernels in a thread if none are kept yet, and says so through `notify`.
 
-    For a process that has much to import meanwhile, and whose workers will each have a part of the cores: here the
-    compiler has them all. `problem` waits for it, in any process. Leaves it where jax may compute on an accelerator,
-    and where it cannot be done: `problem` says why.
+    For the process that starts the workers: it has all cores, and each worker only some of them. `problem` waits for
+    the build in any process. Does nothing where jax may compute on an accelerator, or where the kernels cannot be
+    built: `problem` says why.
     """
     if entry_points(group="jax_plugins") or find_spec("libtpu"):
         return
+    library = library or Library()
+
+    def build() -> None:
+        with contextlib.suppress(Unavailable, OSError, KeyboardInterrupt):
+            library.keep()
+
     with contextlib.suppress(Unavailable, OSError):
-        path = _path()
+        path = library.path
         make_private(path.parent)
         if not path.exists():
-            tell("compiling the kernels for this processor: some ten seconds, once\n")
-            threading.Thread(target=_build_and_keep, daemon=True).start()
+            notify("compiling the kernels for this processor: some ten seconds, once\n")
+            threading.Thread(target=build, daemon=True).start()
 
 
-def _build_and_keep() -> None:
-    with contextlib.suppress(Unavailable, OSError, KeyboardInterrupt):
-        _kept()
+def compiler_command() -> list[str]:
+    """The compiler: `$CXX`, which may hold options, else the first of `COMPILERS` on the path.
 
-
-def _kept() -> Path:
-    path = _path()
-    make_private(path.parent)
-    with FileLock(path.parent / "kernels.lock"):  # workers that start together build once
-        if not path.exists():
-            write_whole(path, _build)
-    return path
-
-
-def _path() -> Path:
-    return cache_folder() / f"kernels-{_digest()}.so"
-
-
-def _load() -> ctypes.CDLL:
-    try:
-        path = _kept()
-        if hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
-            raise PermissionError(f"{path} belongs to another user")
-        return ctypes.CDLL(str(path))
-    except OSError:  # a folder that is read-only, that knows no locks, or whose library was built on another system
-        with tempfile.TemporaryDirectory() as temporary:
-            path = Path(temporary) / "kernels.so"
-            _build(path)
-            return ctypes.CDLL(str(path))
-
-
-def _build(target: Path) -> None:
-    compiler, reason = _compiler(), ""
-    for native in (("-march=native",), ()):  # not every compiler knows its own processor
-        interrupts.check()  # which may have ended the compiler, and be no fault of its options
-        try:
-            return _compile([*compiler, *FLAGS, *native, f"-I{_INCLUDE}"], target)
-        except subprocess.CalledProcessError as error:
-            if error.returncode < 0:
-                raise Unavailable(f"{' '.join(compiler)} was ended by signal {-error.returncode}") from None
-            lines = error.stderr.splitlines() or [f"it ended with exit code {error.returncode}"]
-            reason = reason or next((line for line in lines if "error" in line), lines[0])
-        except OSError as error:
-            reason = reason or str(error)
-    raise Unavailable(f"{' '.join(compiler)} cannot build the kernels: {reason}")
-
-
-def _compile(command: list[str], target: Path) -> None:
-    """Compiles the sources side by side, the largest first, then links them to `target`."""
-    sources = sorted(_HERE.glob("*.cc"), key=lambda source: -source.stat().st_size)
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(len(usable_cores())) as threads:
-        objects = [str(Path(folder) / f"{source.stem}.o") for source in sources]
-        jobs = ([*command, "-c", str(source), "-o", one] for source, one in zip(sources, objects, strict=True))
-        list(threads.map(_run, jobs))
-        _run([*command, "-shared", *objects, "-o", str(target)])
-
-
-def _run(command: list[str]) -> None:
-    subprocess.run(command, capture_output=True, text=True, errors="replace", check=True)
-
-
-def _compiler() -> list[str]:
-    """The command that compiles: `$CXX`, which may hold options, else the first of `COMPILERS` that is there."""
+    Raises `Unavailable` where there is none.
+    """
     named = shlex.split(os.environ.get("CXX", ""))
     candidates = named[:1] or COMPILERS
     compiler = next(filter(None, map(shutil.which, candidates)), None)
@@ -176,8 +184,13 @@ def _compiler() -> list[str]:
     return [compiler, *named[1:]]
 
 
-def _digest() -> str:
-    """Of sources, flags, compiler and processor: home directories are shared by unlike machines."""
-    sources = [path.read_bytes() for path in sorted(_HERE.iterdir()) if path.suffix in (".cc", ".h")]
-    parts = (sources, FLAGS, _compiler(), processor())
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
+def _include_folder() -> Path:
+    """XLA's headers, which jaxlib brings; located without importing it."""
+    spec = find_spec("jaxlib")
+    if spec is None or spec.origin is None:
+        raise Unavailable("jaxlib, which brings XLA's headers, is not installed")
+    return Path(spec.origin).parent / "include"
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, capture_output=True, text=True, errors="replace", check=True)

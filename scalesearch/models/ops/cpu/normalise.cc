@@ -99,7 +99,7 @@ void forward(const Call& call) {
   const Rows rows(call);
   const float* x = call.in(0);
   float *mean = call.out(1), *variance = call.out(2);
-  // Sums of differences from the first row: a mean that is large beside its spread costs no digits.
+  // Sums of differences from the first row: a mean far larger than the spread costs no digits.
   const std::vector<float> pilot = rows.spread([&](int64_t c) { return x[c]; });
   const auto [sums, squares] = two_sums(call, rows, [&](int64_t first, int64_t floats, float* a, float* b) {
     vectors(floats, [=, from = x + first, first_row = pilot.data()]<int Lanes>(int64_t j) {
@@ -132,7 +132,7 @@ void backward(const Call& call) {
   const Affine affine(call, rows, call.in(3), variance);
   const float *mean = affine.means.data(), *gain = affine.gains.data(), *bias = affine.biases.data();
   with_activation(call, [&]<int64_t kind>() {
-    const auto found = two_sums(call, rows, [=](int64_t first, int64_t floats, float* a, float* b) {
+    const auto totals = two_sums(call, rows, [=](int64_t first, int64_t floats, float* a, float* b) {
       vectors(floats, [=]<int Lanes>(int64_t j) {
         using V = Vector<Lanes>;
         const auto difference = V::load(x + first + j) - V::load(mean + j);
@@ -143,7 +143,7 @@ void backward(const Call& call) {
         V::store(b + j, V::load(b + j) + dz * difference);
       });
     });
-    const auto &sums = found.first, &products = found.second;
+    const auto &sums = totals.first, &products = totals.second;
     for (int64_t c = 0; c < rows.channels; ++c) {
       dbias[c] = static_cast<float>(sums[c]);
       dscale[c] = static_cast<float>(products[c] / std::sqrt(variance[c] + eps));

@@ -1,1 +1,1 @@
-"""What XLA does not do well on a GPU, in Pallas: depthwise convolution, and the sums of normalisation's gradient."""
+"""Pallas kernels for what XLA does slowly on a GPU: depthwise convolution and the sums of normalisation's gradient."""

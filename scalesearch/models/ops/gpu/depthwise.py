@@ -44,9 +44,9 @@ class Use(NamedTuple):
 class Geometry(NamedTuple):
     """What a tile of `tile` = (rows, columns) outputs reads, the same for every tile.
 
-    Tile (a, b) computes the outputs (a·rows + r, b·columns + c) and reads the inputs (a·step₀ + i, b·step₁ + j), where
-    `uses[i, j]` tells of the outputs and taps that each serves, column after column. Transposed, it is the gradient of
-    the input: its outputs are those of the map that was convolved.
+    Tile (a, b) computes the outputs (a·rows + r, b·columns + c) and reads the inputs (a·step₀ + i, b·step₁ + j);
+    `uses[i, j]` lists the outputs and taps that each input serves, column after column. Transposed, it is the gradient
+    of the input: its outputs are those of the map that was convolved.
     """
 
     tile: tuple[int, int]
@@ -107,7 +107,7 @@ class _Map:
 
 
 def _tiles(outputs: tuple[int, ...], tile: tuple[int, int]) -> tuple[int, ...]:
-    """How many tiles there are: images, down, across."""
+    """The number of tiles: images, down, across."""
     return outputs[0], *(pl.cdiv(size, edge) for size, edge in zip(outputs[1:3], tile, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""What the programs of a GPU share: how they load, store and are called, and how they cut a long sum into parts.
+"""What all Pallas programs share: loading, storing, the call, and the division of a long sum into parts.
 
 Sums are float32 whatever the maps are. On a CPU the kernels are interpreted, for tests.
 """
@@ -13,10 +13,10 @@ from jax import numpy as jnp
 from jax.experimental import pallas as pl
 
 MOST_VALUES = 2**31 - 1
-"""Of a map: places are counted with 32 bits."""
+"""Of a map: positions are counted with 32 bits."""
 
 VALUES = 1024
-"""Values that a program reads at a time: a warp's thread eight of them, neighbouring channels."""
+"""Values that a program reads at a time: each thread of a warp reads eight neighbouring channels."""
 
 _LEAST_CAPABILITY = 8.0
 """Of XLA's Triton: Ampere."""
@@ -28,7 +28,7 @@ _PROGRAMS = 1024
 
 
 def problem() -> str | None:
-    """Why the kernels cannot be had, or None."""
+    """Why the kernels cannot be used, or None."""
     try:
         from jax.experimental.pallas import triton  # noqa: F401
     except ImportError:
@@ -45,12 +45,12 @@ def problem() -> str | None:
 
 
 def countable(x: jax.Array) -> bool:
-    """Whether the kernels can count the places of `x`."""
+    """Whether the kernels can count the values of `x`."""
     return x.size <= MOST_VALUES
 
 
 def load(where: Any, mask: jax.Array | None) -> jax.Array:
-    """The values there, as float32; zero where `mask` is not."""
+    """The values at `where` as float32; zero where `mask` is false."""
     from jax.experimental.pallas import triton
 
     values: jax.Array = triton.load(where, mask=mask, other=None if mask is None else 0.0)
@@ -58,14 +58,14 @@ def load(where: Any, mask: jax.Array | None) -> jax.Array:
 
 
 def store(where: Any, values: jax.Array, mask: jax.Array | None) -> None:
-    """Write `values` there, where `mask` is."""
+    """Writes `values` at `where` if `mask` is true."""
     from jax.experimental.pallas import triton
 
     triton.store(where, values, mask=mask)
 
 
 def call(body: Any, results: list[tuple[int, Any]], grid: tuple[int, ...], *arrays: jax.Array) -> list[jax.Array]:
-    """What `body` writes, flat arrays of these lengths and types, given flat `arrays`."""
+    """The results of `body`: flat arrays of these lengths and types, computed from `arrays`, which it sees flat."""
     from jax.experimental.pallas import triton
 
     structure: Any = jax.ShapeDtypeStruct
@@ -83,7 +83,7 @@ def call(body: Any, results: list[tuple[int, Any]], grid: tuple[int, ...], *arra
 class Parts(NamedTuple):
     """How items of `width` channels are summed: in `parts` of `steps` × `lanes`, `strips` of `number` channels.
 
-    Strips are the faster axis of the grid, so that who reads one line of memory does so at one time.
+    Strips are the faster axis of the grid, so that programs which read the same line of memory run at the same time.
     """
 
     width: int
@@ -95,7 +95,7 @@ class Parts(NamedTuple):
 
     @classmethod
     def of(cls, items: int, width: int, values: int) -> Parts:
-        """A program reads `values` at a time, of few channels that do not exist."""
+        """The division in which a program reads `values` at a time, few of them beyond the last channel."""
         # 16 channels of bfloat16 are a quarter of a line of memory: they count as if they were more
         number = min((16, 32, 64), key=lambda some: (pl.cdiv(width, some) * some * (1.25 if some == 16 else 1), -some))
         lanes, strips = values // number, pl.cdiv(width, number)
@@ -104,11 +104,11 @@ class Parts(NamedTuple):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Of the programs."""
+        """Of the Pallas call."""
         return self.strips, self.parts
 
     def channel(self) -> tuple[jax.Array, jax.Array | None]:
-        """(1, number): a program's channels, and which of them exist, None if all do."""
+        """(1, number): a program's channels, and a mask of those that exist; None if all do."""
         channel = pl.program_id(0) * self.number + jnp.arange(self.number)[None]
         return channel, channel < self.width if self.width % self.number else None
 

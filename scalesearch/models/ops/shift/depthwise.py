@@ -88,7 +88,7 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, kernel: jax.Array, stride: int)
         return total, None
 
     total = jnp.zeros((size, size, c), wide)
-    # where each tile begins, counted before the loop: inside, each division would be a kernel of its own
+    # where each tile begins, counted before the loop: inside, each division would be a separate kernel
     starts = jnp.stack(jnp.unravel_index(jnp.arange(math.prod(tiles)), tiles), axis=1) * jnp.asarray(tile)
     return lax.scan(add, total, starts)[0].reshape(kernel.shape).astype(kernel.dtype)
 

@@ -62,7 +62,7 @@ def _backward(
     x, scale, bias, mean, variance = saved
     g, _, _ = gradients  # none flows into the statistics
     gain = scale * lax.rsqrt(variance + EPSILON)
-    # written once: two sums and dx read it, and each would compute the exponential anew
+    # written once: two sums and dx read it, and each would compute the exponential again
     dz = _as_array(g * activation_slope(x * gain + (bias - mean * gain), activation))
     return gradients_of(x, dz, (jnp.sum(dz, axis=_AXES), jnp.sum(dz * x, axis=_AXES)), scale, mean, variance)
 
@@ -86,7 +86,7 @@ def gradients_of(
 
 
 def _as_array(x: jax.Array) -> jax.Array:
-    """`x` computed as an array of its own, not inside what reads it."""
+    """`x` computed as a separate array, not fused into its readers."""
     separate: jax.Array = lax.optimization_barrier(x)  # type: ignore[no-untyped-call]  # jax has no types here
     return separate
 

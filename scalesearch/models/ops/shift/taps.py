@@ -27,7 +27,7 @@ def output_size(size: int, stride: int) -> int:
 
 
 def pad_map(x: Float[Array, "n h w c"], low: int, high: int, value: float = 0.0) -> Float[Array, "n hp wp c"]:
-    """`x` with `low` rows and columns of `value` before the map and `high` after it, as an array of its own.
+    """`x` with `low` rows and columns of `value` before the map and `high` after it, as a separate array.
 
     The barrier keeps XLA from computing the padding inside every tap, which would put a bounds check into
     the innermost loop.
