@@ -85,11 +85,11 @@ def test_the_triangle_puts_candidates_optimum_and_paper_in_their_places(metric: 
 def test_the_labels_of_the_two_splits_point_away_from_each_other_and_from_the_corners():
     table, best = candidates_table(RECORDS, 2.0, "val_loss"), chosen("val_loss")
     up, down = -1, 1
-    for depth, best, paper in ((0.5, up, down), (0.2, down, up), (0.0, up, up)):
+    for depth, best_side, paper_side in ((0.5, up, down), (0.2, down, up), (0.0, up, up)):
         moved = replace(best, shares=Shares(depth, 0.4, 0.6 - depth))
         labels = {mark.text: mark.ay for mark in triangle(table, moved, "val_loss", 2.0).layout.annotations if mark.ay}
         sides = {name: math.copysign(1, ay) for name, ay in labels.items()}
-        assert sides == {"best split": best, "EfficientNet's own": paper}
+        assert sides == {"best split": best_side, "EfficientNet's own": paper_side}
 
 
 def test_the_contours_are_the_surface():
