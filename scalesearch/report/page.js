@@ -1,6 +1,6 @@
 "use strict";
 
-// Figures are drawn from the JSON beside them, in the colours of the reader's scheme; on paper always in the light ones.
+// Figures are drawn from the JSON that follows them, in the colours of the reader's scheme; on paper always in the light ones.
 const DARK = JSON.parse(document.getElementById("dark").textContent);
 const NARROW = 500; // pixels of a figure
 const scheme = matchMedia("(prefers-color-scheme: dark)");

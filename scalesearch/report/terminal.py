@@ -11,17 +11,16 @@ from rich.console import Console
 from scalesearch.baselines.efficientnet import Published
 from scalesearch.report.layout import fit, render
 from scalesearch.report.views import networks, results
-from scalesearch.report.views.table import SHARE_KEYS, Table, duration, multipliers, network, quantity
+from scalesearch.report.views import plan as plans
+from scalesearch.report.views.table import SHARE_KEYS, Table, multipliers, network
 from scalesearch.results.records import FAILED
 from scalesearch.runtime.text import percent, plural
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.cost.count import Complexity
 from scalesearch.scaling.explain import Explanation
 from scalesearch.scaling.family import FamilyMember, rounding_note
-from scalesearch.search.plan.design import Plan, halvings, planned_size, tolerance_for_corners
+from scalesearch.search.plan.design import Plan
 from scalesearch.search.plan.parts import Part
-from scalesearch.search.plan.timing import DEVICE, predicted_seconds
-from scalesearch.study.sections import Study
 
 if TYPE_CHECKING:
     from scalesearch.analysis.outcome import Outcome
@@ -75,18 +74,14 @@ class _Screen:
 
 def show_plan_head(parts: Sequence[tuple[Part, Plan]]) -> None:
     """The baseline, and for each search of the study what it would train and how long that takes."""
-    screen, plan = _Screen(), parts[0][1]
-    cost = plan.baseline_complexity
-    screen.say(
-        f"{plan.baseline.name}: {quantity(cost.macs)} macs, {quantity(cost.params)} parameters, "
-        f"{quantity(cost.activations)} activations; {network(plan.baseline.spec)}"
-    )
+    screen = _Screen()
+    screen.say(plans.baseline(parts[0][1]))
     for part, plan in parts:
         screen.say(part.label, "bold")
-        screen.say(_counts(part.study, plan))
-        screen.say(_trainings(part.study, plan))
+        screen.say(plans.counts(part.study, plan))
+        screen.say(plans.trainings(part.study, plan))
         if not part.rung:
-            screen.say(_unreached(part.study, plan))
+            screen.say(plans.unreached_corners(part.study, plan))
 
 
 def show_plan(parts: Sequence[tuple[Part, Plan]]) -> None:
@@ -98,55 +93,6 @@ def show_plan(parts: Sequence[tuple[Part, Plan]]) -> None:
         if not part.rung:
             candidates = (trial.candidate for trial in plan.trials)
             screen.table(networks.planned(candidates, part.study.design.nominal).select(*PLAN))
-
-
-def _counts(study: Study, plan: Plan) -> str:
-    """How many networks were counted, how many cost the budget, how many would be trained."""
-    if study.design.nominal:
-        to_baseline = plan.feasible - len(plan.trials)
-        return (
-            f"{plan.counted:,} grid points, {plan.feasible} with a nominal product within {percent(plan.tolerance)} "
-            f"of {plan.budget:g}; {len(plan.distinct)} distinct networks"
-            + (f" ({to_baseline} points round back to the baseline)" if to_baseline else "")
-        )
-    planned = f"{len(plan.trials)} of them planned ({study.design.kind})" if plan.trials else "chosen as it goes (tpe)"
-    sample = "" if plan.counted == plan.combinations else f" (a sample of {plan.combinations:,})"
-    twins = f" ({plan.computed:,} without resolutions of the same maps)" if plan.computed < plan.feasible else ""
-    return (
-        f"{plan.counted:,} networks counted{sample}; {plan.feasible:,} cost {plan.budget:g} × the baseline "
-        f"within {percent(plan.tolerance)}{twins}; {planned}"
-    )
-
-
-def _trainings(study: Study, plan: Plan) -> str:
-    """How many trainings, and how long they should take."""
-    seeds = plural(study.seeds, "seed")
-    if study.race and study.seeds > 1:
-        seeds = f"1 to {seeds} (a race)"
-    trainings = f"{plural(planned_size(study, plan), 'candidate')} × {seeds} × {plural(study.training.epochs, 'epoch')}"
-    if study.prune:
-        trainings = f"at most {trainings}; the weaker half is pruned {plural(halvings(study, plan), 'time')} on the way"
-    candidates = [trial.candidate for trial in plan.distinct]
-    if not candidates:
-        return trainings
-    seconds = predicted_seconds(study, candidates)
-    if seconds is None:
-        return f"{trainings}; no time is predicted if `data.train` is 0 (all images)"
-    times = [duration(seconds)]
-    if study.race:
-        once = predicted_seconds(study.model_copy(update={"seeds": 1}), candidates)
-        times.insert(0, duration(once or 0.0))
-    return f"{trainings}: about {' to '.join(dict.fromkeys(times))} on {DEVICE}"
-
-
-def _unreached(study: Study, plan: Plan) -> str:
-    """The corners of the triangle that no planned candidate is near, and a tolerance that would reach them."""
-    if not plan.unreached:
-        return ""
-    tolerance = tolerance_for_corners(study, plan)
-    cure = "no tolerance up to 0.1 changes that" if tolerance is None else f"--tolerance {tolerance:g} reaches them all"
-    corners = " or ".join(f"all {name}" for name in plan.unreached)
-    return f"No candidate is near {corners}: an optimum there would be an extrapolation ({cure})"
 
 
 def show_count(name: str, spec: ArchitectureSpec, cost: Complexity, base: Complexity) -> None:

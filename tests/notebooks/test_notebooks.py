@@ -46,7 +46,7 @@ def test_a_notebook_runs_and_shows_the_run(path: Path, runs: tuple[Run, Run], mo
         "family": [f"{first.rule.alpha:.4f}", "real ÷ nominal", f"{first.nearest.complexity.macs:,}"],
         "comparison": [first.choice.certainty, second.choice.certainty, "overlap"],
     }
-    assert [told for told in wanted[path.stem] if told not in shown] == []
+    assert [text for text in wanted[path.stem] if text not in shown] == []
 
 
 def test_a_notebook_asks_one_question_and_defines_nothing() -> None:

@@ -50,11 +50,11 @@ def level_records() -> tuple[TrialRecord, ...]:
 
 
 def validations(metric: str = "val_loss") -> tuple[Validation, ...]:
-    """Six planted candidates at φ = 1 and 2, each a split of its own, the second one the rule's."""
-    found = []
+    """Six planted candidates at φ = 1 and 2, each with its split, the second one the rule's."""
+    made = []
     for phi in (1.0, 2.0):
         records = planted_records(PlantedSurface(budget=2.0**phi))[:6]
         names = {record.candidate.spec: (f"split {place}",) for place, record in enumerate(records)}
         table = validation_table(records, names, "split 1", metric)
-        found.append(Validation(phi, 2.0**phi, "2026-11-24", "digest", verdict(table), table))
-    return tuple(found)
+        made.append(Validation(phi, 2.0**phi, "2026-11-24", "digest", verdict(table), table))
+    return tuple(made)

@@ -50,8 +50,8 @@ return [...words, ...labels].filter((one) => one.textContent.trim()).map((one) =
 # The labels of figures that reach beyond their card.
 CUT = """
 return [...document.querySelectorAll('.plot text')].filter((text) => {
-  const own = text.getBoundingClientRect(), card = text.closest('.figure').getBoundingClientRect();
-  return own.width && (own.left < card.left || own.right > card.right || own.bottom > card.bottom);
+  const label = text.getBoundingClientRect(), card = text.closest('.figure').getBoundingClientRect();
+  return label.width && (label.left < card.left || label.right > card.right || label.bottom > card.bottom);
 }).map((text) => text.textContent);
 """
 
@@ -60,10 +60,10 @@ return [...document.querySelectorAll('.plot text')].filter((text) => {
 def browser() -> Iterator[Chrome]:
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or driver is None:
-        told = "Chromium and its driver must be installed (Debian: apt-get install chromium chromium-driver)"
+        missing = "Chromium and its driver must be installed (Debian: apt-get install chromium chromium-driver)"
         if os.environ.get("CI") == "true":
-            pytest.fail(told)
-        pytest.skip(told)
+            pytest.fail(missing)
+        pytest.skip(missing)
     options = ChromeOptions()
     options.binary_location = chromium
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
@@ -78,9 +78,9 @@ def browser() -> Iterator[Chrome]:
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bad = planted_candidates()[3]
     records = planted_records(PlantedSurface(), fail=lambda c: Failure("error", HOSTILE) if c == bad else None)
-    found = tmp_path_factory.mktemp("report") / "report.html"
-    report(found, HOSTILE, records, where=HOSTILE)
-    return found
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    report(path, HOSTILE, records, where=HOSTILE)
+    return path
 
 
 def opened(browser: Chrome, path: Path, width: int = 1200, dark: bool = False, phone: bool = False) -> None:
@@ -107,9 +107,9 @@ def luminance(colour: str) -> float:
 
 def unreadable(browser: Chrome) -> list[Any]:
     """The texts of too little contrast."""
-    found = browser.execute_script(TEXTS)
-    assert len(found) > 300
-    pairs = [(text, sorted((luminance(own), luminance(behind)))) for text, own, behind in found]
+    texts = browser.execute_script(TEXTS)
+    assert len(texts) > 300
+    pairs = [(text, sorted((luminance(ink), luminance(behind)))) for text, ink, behind in texts]
     return [(text, low, high) for text, (low, high) in pairs if (high + 0.05) / (low + 0.05) < CONTRAST]
 
 
@@ -142,8 +142,8 @@ def test_a_request_or_an_error_would_be_noticed(browser: Chrome, tmp_path: Path)
     page = tmp_path / "page.html"
     page.write_text("<script>throw new Error('planted')</script><img src='missing.png'>", encoding="utf-8")
     opened(browser, page)
-    told = " ".join(entry["message"] for entry in browser.get_log("browser"))
-    assert "planted" in told
+    messages = " ".join(entry["message"] for entry in browser.get_log("browser"))
+    assert "planted" in messages
     assert any("missing.png" in entry["message"] for entry in browser.get_log("performance"))
 
 
@@ -187,7 +187,7 @@ def test_a_click_sorts_numbers_by_size_and_words_by_letter_with_empty_cells_last
         buttons[better].click()
         cells = column(splits, better)
         assert [float(cell) for cell in cells[:-1]] == ordered
-        assert cells[-1] == ""  # the rule's own
+        assert cells[-1] == ""  # the rule itself
     buttons[0].click()
     assert column(splits, 0) == [f"split {place}" for place in range(6)]
 
@@ -212,7 +212,7 @@ def test_the_keyboard_reaches_every_link_and_heading_and_sorts(browser: Chrome, 
         assert cells == sorted(cells, reverse=state == "descending")
 
 
-def test_a_screen_reader_finds_figures_told_and_tables_named(browser: Chrome, path: Path):
+def test_a_screen_reader_finds_figures_described_and_tables_named(browser: Chrome, path: Path):
     opened(browser, path)
     nodes = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
     named: dict[str, list[str]] = {}

@@ -45,10 +45,10 @@ def chosen(metric: str) -> Choice:
 
 def validated(*rows: tuple[str, float, float]) -> pd.DataFrame:
     """A validation's table of (splits, macs ratio, loss), the rule's first; no rival differs beyond noise."""
-    own = rows[0][2]
+    rule_loss = rows[0][2]
     table = pd.DataFrame(
         [
-            (name, 0.2, 0.3, 0.5, ratio, 3, loss, loss - own, -0.1, 0.1, "" if place == 0 else "tied")
+            (name, 0.2, 0.3, 0.5, ratio, 3, loss, loss - rule_loss, -0.1, 0.1, "" if place == 0 else "tied")
             for place, (name, ratio, loss) in enumerate(rows)
         ],
         columns=list(COLUMNS),
@@ -76,20 +76,20 @@ def test_the_triangle_puts_candidates_optimum_and_paper_in_their_places(metric: 
         points(np.array([best.shares.values]))[0]
     )
     # EfficientNet's coefficients have the shares 0.28, 0.29, 0.43 (arXiv:1905.11946 §3.3, logs of 1.2, 1.1², 1.15²).
-    own = np.linalg.solve(
+    mark = np.linalg.solve(
         np.vstack([CORNERS.T, np.ones(3)]), [drawn["EfficientNet's own"].x[0], drawn["EfficientNet's own"].y[0], 1]
     )
-    assert own.round(2).tolist() == [0.28, 0.29, 0.43]
+    assert mark.round(2).tolist() == [0.28, 0.29, 0.43]
 
 
 def test_the_labels_of_the_two_splits_point_away_from_each_other_and_from_the_corners():
     table, best = candidates_table(RECORDS, 2.0, "val_loss"), chosen("val_loss")
     up, down = -1, 1
-    for depth, own, papers in ((0.5, up, down), (0.2, down, up), (0.0, up, up)):
+    for depth, best_side, paper_side in ((0.5, up, down), (0.2, down, up), (0.0, up, up)):
         moved = replace(best, shares=Shares(depth, 0.4, 0.6 - depth))
         labels = {mark.text: mark.ay for mark in triangle(table, moved, "val_loss", 2.0).layout.annotations if mark.ay}
         sides = {name: math.copysign(1, ay) for name, ay in labels.items()}
-        assert sides == {"best split": own, "EfficientNet's own": papers}
+        assert sides == {"best split": best_side, "EfficientNet's own": paper_side}
 
 
 def test_the_contours_are_the_surface():
@@ -143,8 +143,8 @@ def test_every_seed_of_the_leaderboard_is_a_dot_in_its_row():
         ["seed 0", "seed 1", "seed 2"], len(rows)
     )
     for label, mean in rows.items():
-        own = [x for x, y in zip(dots.x, dots.y, strict=True) if y == label]
-        assert np.mean(own) == pytest.approx(mean)
+        values = [x for x, y in zip(dots.x, dots.y, strict=True) if y == label]
+        assert np.mean(values) == pytest.approx(mean)
 
 
 def test_learning_curves_are_means_and_the_best_stands_out():
@@ -292,8 +292,8 @@ def test_every_figure_is_told_in_words_for_those_who_do_not_see_it():
         "width only +0.0100, tied": validation(validated(*rows), 2.0, "val_loss"),
         "the rule from 0.4000 to 0.4000": validation_over_macs(dict.fromkeys((1.0, 2.0), validated(*rows)), "val_loss"),
     }
-    for told, figure in words.items():
-        assert told in figure.layout.meta["alt"]
+    for sentence, figure in words.items():
+        assert sentence in figure.layout.meta["alt"]
 
 
 @pytest.mark.parametrize("records", [(), RECORDS[3:4], RECORDS[5:6]], ids=["none", "a failed one", "one"])

@@ -159,31 +159,31 @@ def test_what_speaks_against_the_rule_is_said(tmp_path: Path):
     page = report(tmp_path / "report.html", "warned", records, rungs={2: noisy})
     (rung,) = outcome("warned", records, rungs={2: noisy}).schedule.to_dict("records")
     assert rung["tau"] < 0.5
-    told = f"after 2 epochs (τ = {rung['tau']:.2f})"
-    assert page.count(told) == 2  # below the answer, and above the table
+    sentence = f"after 2 epochs (τ = {rung['tau']:.2f})"
+    assert page.count(sentence) == 2  # below the answer, and above the table
     assert f"<td>{rung['low']:.2f} to {rung['high']:.2f}</td>" in page
 
 
-def test_how_well_the_surface_fits_is_told(tmp_path: Path):
+def test_the_page_says_how_well_the_surface_fits(tmp_path: Path):
     records = planted_records(PlantedSurface())
     page = report(tmp_path / "report.html", "fit", records)
     choice = choose(trials_table(records), candidates_table(records, 2.0, "val_loss"), 2.0, "val_loss")
     assert choice.surface is not None
     most = max(choice.surface.influence)
-    for told in (
+    for sentence in (
         "robust error (HC3)",
         f">{most:.2f}<",
         f"{choice.surface.robust_errors[0]:.4f}",
         "Scheffé special cubic",
     ):
-        assert told in page
+        assert sentence in page
     done = finished_candidates(candidates_table(records, 2.0, "val_loss"), "val_loss")
     most_influential = done.iloc[int(np.argmax(choice.surface.influence))]
     name = f"α {most_influential['alpha']:.2f}  β {most_influential['beta']:.2f}  γ {most_influential['gamma']:.2f}"
     assert re.search(rf">{name}</th><td[^>]*>{most:.2f}<", page)
 
 
-def test_tables_are_told_to_screen_readers(hostile: Path):
+def test_tables_have_names_for_screen_readers(hostile: Path):
     tags = parsed(hostile).tags
     names = [tag for tag, _ in tags]
     assert names.count("table") == names.count("caption") == 8

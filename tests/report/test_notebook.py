@@ -118,8 +118,8 @@ def test_a_rule_shows_its_coefficients_shares_and_intervals(run: Run) -> None:
 
 def test_a_choice_its_signal_and_its_surface_show_what_they_rest_on(run: Run) -> None:
     choice, fit = run.choice, run.surface()
-    for told in (choice.signal.verdict, choice.basis, choice.certainty):
-        assert told in Text(choice).text
+    for sentence in (choice.signal.verdict, choice.basis, choice.certainty):
+        assert sentence in Text(choice).text
     assert Text(choice).rows[1] == ["chosen", *(f"{share:.0%}" for share in choice.shares.values)]
     assert ["p if all candidates were equal", f"{choice.signal.p:.2g}"] in Text(choice.signal).rows
     unknown = dataclasses.replace(choice.signal, p=None, region=None)

@@ -57,15 +57,15 @@ def test_the_rule_is_that_of_coefficients_json(tmp_path: Path) -> None:
         "schema_version", "budget", "alpha", "beta", "gamma", "shares", "intervals", "resolved", "tied", "metric",
         "baseline", "rounding", "data", "training", "seeds", "provenance",
     ]  # fmt: skip
-    told = document["provenance"]
-    assert {"date", "versions", "device", "fingerprint", "basis", "signal"} <= set(told)
-    assert told["fingerprint"] == studies.fingerprint(planted_study(), "digest")
-    assert told["device"] == "planted"
+    provenance = document["provenance"]
+    assert {"date", "versions", "device", "fingerprint", "basis", "signal"} <= set(provenance)
+    assert provenance["fingerprint"] == studies.fingerprint(planted_study(), "digest")
+    assert provenance["device"] == "planted"
     chances = run.candidates.set_index(run.candidates["candidate"].astype(str))["chance"]
-    assert told["chances"] == pytest.approx(chances.to_dict())
-    assert sum(told["chances"].values()) == pytest.approx(1.0)
-    assert told["versions"] == {"planted": "1.0"}  # that trained, not that of who looks
-    assert told["analysis_versions"]["scalesearch"] == scalesearch.__version__
+    assert provenance["chances"] == pytest.approx(chances.to_dict())
+    assert sum(provenance["chances"].values()) == pytest.approx(1.0)
+    assert provenance["versions"] == {"planted": "1.0"}  # of the packages that trained, not of those that read
+    assert provenance["analysis_versions"]["scalesearch"] == scalesearch.__version__
 
 
 def test_the_nearest_network_costs_the_budget(tmp_path: Path) -> None:
