@@ -25,7 +25,7 @@ from scalesearch.scaling.simplex import Shares
 # Combinations counted at most; above it the axes are thinned evenly and the set says so.
 MAX_COUNTED = 50_000_000
 # Combinations held in memory at once (float64: 32 MB).
-_CHUNK = 4_000_000
+CHUNK = 4_000_000
 
 
 # Above it the axes alone would fill the memory, and no network of the kind is ever trained.
@@ -141,9 +141,18 @@ def check_budget(budget: float, tolerance: float) -> None:
 
 
 def feasible_set(
-    baseline: ArchitectureSpec, rounding: Rounding, budget: float, tolerance: float, cost: Cost = MACS
+    baseline: ArchitectureSpec,
+    rounding: Rounding,
+    budget: float,
+    tolerance: float,
+    cost: Cost = MACS,
+    *,
+    max_counted: int = MAX_COUNTED,
+    chunk: int = CHUNK,
 ) -> FeasibleSet:
     """All distinct networks with |cost ÷ baseline cost ÷ `budget` − 1| ≤ `tolerance`, each coefficient ≥ 1.
+
+    Above `max_counted` combinations the axes are thinned evenly. `chunk` combinations are held in memory at once.
 
     Raises `ValueError` for a budget or tolerance out of range, `InfeasibleBudget` for an empty set.
     """
@@ -151,8 +160,8 @@ def feasible_set(
     base = cost.of(baseline)
     axes = reachable(baseline, rounding, base * budget * (1 + tolerance), cost)
     combinations = math.prod(axes.shape)
-    axes = axes.take(*_thinned(axes.shape))
-    index, ratio, _ = _within(baseline, axes, base * budget, tolerance, cost)
+    axes = axes.take(*_thinned(axes.shape, max_counted))
+    index, ratio, _ = _within(baseline, axes, base * budget, tolerance, cost, chunk)
     if len(index) == 0:
         raise InfeasibleBudget(_advice(baseline, rounding, budget, tolerance, combinations, cost))
     logs = np.stack([rows[column] for rows, column in zip(_growth(baseline, axes), index.T, strict=True)], axis=1)
@@ -182,10 +191,10 @@ def _growth(baseline: ArchitectureSpec, axes: Axes) -> tuple[FloatArray, FloatAr
     )
 
 
-def _thinned(shape: tuple[int, int, int]) -> tuple[IntArray, IntArray, IntArray]:
-    """Evenly spaced indices of each axis, so that their combinations are at most `MAX_COUNTED`."""
+def _thinned(shape: tuple[int, int, int], max_counted: int = MAX_COUNTED) -> tuple[IntArray, IntArray, IntArray]:
+    """Evenly spaced indices of each axis, so that their combinations are at most `max_counted`."""
     limits = list(shape)
-    while math.prod(limits) > MAX_COUNTED:
+    while math.prod(limits) > max_counted:
         longest = max(range(3), key=lambda i: limits[i])
         limits[longest] = limits[longest] * 9 // 10
     d, w, r = (
@@ -196,14 +205,14 @@ def _thinned(shape: tuple[int, int, int]) -> tuple[IntArray, IntArray, IntArray]
 
 
 def _within(
-    baseline: ArchitectureSpec, axes: Axes, target: float, tolerance: float, cost: Cost
+    baseline: ArchitectureSpec, axes: Axes, target: float, tolerance: float, cost: Cost, chunk: int = CHUNK
 ) -> tuple[NDArray[np.intp], FloatArray, float]:
     """Indices (N, 3) of the networks within the tolerance of `target`, their ratios to it, the nearest ratio.
 
     The baseline, and what differs from it in the stem or the head alone, is left out: it has no shares.
     """
     table, area = cost.table(tabulate(baseline, axes.widths)), areas(baseline, axes.resolutions)
-    rows = max(1, _CHUNK // (len(axes.widths) * area.shape[1]))
+    rows = max(1, chunk // (len(axes.widths) * area.shape[1]))
     indices: list[NDArray[np.intp]] = []
     ratios: list[FloatArray] = []
     nearest = math.inf

@@ -274,21 +274,18 @@ def test_a_large_set_is_thinned_and_says_so(depth: DepthRounding) -> None:
     assert found.shares.max(axis=0).min() > 0.95
 
 
-def test_a_thinned_set_is_part_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thinned_set_is_part_of_the_whole() -> None:
     own = baseline("mobilenet-v2")
     whole = feasible_set(own.spec, own.rounding, 2, 0.05)
-    monkeypatch.setattr(feasible, "MAX_COUNTED", 5_000)
-    monkeypatch.setattr(feasible, "_CHUNK", 1_000)
-    thin = feasible_set(own.spec, own.rounding, 2, 0.05)
+    thin = feasible_set(own.spec, own.rounding, 2, 0.05, max_counted=5_000, chunk=1_000)
     assert 2_500 < thin.counted <= 5_000 < thin.combinations == whole.combinations == whole.counted
     assert _sizes(thin) <= _sizes(whole)
 
 
-def test_counting_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counting_in_pieces_changes_nothing() -> None:
     own = baseline("efficientnet-b0")
     whole = feasible_set(own.spec, own.rounding, 2, 0.02)
-    monkeypatch.setattr(feasible, "_CHUNK", 1)
-    pieces = feasible_set(own.spec, own.rounding, 2, 0.02)
+    pieces = feasible_set(own.spec, own.rounding, 2, 0.02, chunk=1)
     assert np.array_equal(whole.index, pieces.index)
     assert np.array_equal(whole.cost_ratio, pieces.cost_ratio)
 
