@@ -57,8 +57,8 @@ def test_an_interrupted_adaptive_search_draws_nothing_twice(tmp_path: Path) -> N
 
 def test_an_adaptive_search_ends_where_no_network_is_left(tmp_path: Path) -> None:
     config = planted_study(tolerance=0.0001, design={"kind": "tpe", "size": 10_000})
-    own = config.resolved_baseline()
-    there_are = len(feasible_set(own.spec, own.rounding, config.budget, config.tolerance).without_twins())
+    baseline = config.resolved_baseline()
+    there_are = len(feasible_set(baseline.spec, baseline.rounding, config.budget, config.tolerance).without_twins())
     assert 1 < there_are < 30
     evaluate = Counting()
     run(sqlite_url(tmp_path), config, evaluate)

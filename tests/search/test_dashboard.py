@@ -103,8 +103,8 @@ def test_a_result_is_saved_as_a_note_and_figures_for_the_dashboard(tmp_path: Pat
     run = planted_run(tmp_path)
     finish(run)
     note = get_note(opened(run))
-    for told in (run.choice.signal.verdict, run.choice.basis, run.choice.certainty, f"α = {run.rule.alpha:.4f}"):
-        assert told in note
+    for sentence in (run.choice.signal.verdict, run.choice.basis, run.choice.certainty, f"α = {run.rule.alpha:.4f}"):
+        assert sentence in note
     tables = [line for line in note.splitlines() if line.startswith("|")]
     assert len(tables) == (2 + 10) + (2 + 4)  # ten candidates and four members, each below two lines of heading
     assert {line.count("|") for line in tables[:12]} == {16}
@@ -196,7 +196,7 @@ def test_nothing_is_saved_without_a_result_or_without_the_dashboard(
     assert (tmp_path / "report.html").is_file()
 
 
-def test_a_storage_that_may_only_be_read_is_told_and_harms_nothing(tmp_path: Path) -> None:
+def test_a_storage_that_may_only_be_read_gives_a_warning_and_harms_nothing(tmp_path: Path) -> None:
     def only_read(connection: Any, record: Any) -> None:
         connection.execute("PRAGMA query_only = ON")
 

@@ -46,12 +46,12 @@ OWN_STEM = {"stem": {"width": 18, "kernel_size": 3, "stride": 2}}
 )
 def test_another_setting_is_a_mismatch_that_names_it(tmp_path: Path, changes: dict[str, Any], key: str) -> None:
     storage = open_storage(sqlite_url(tmp_path))
-    own, other = planted_study(), planted_study(**changes)
-    studies.open_study(storage, own, "digest")
+    study_before, other = planted_study(), planted_study(**changes)
+    studies.open_study(storage, study_before, "digest")
     with pytest.raises(StudyMismatch, match=rf"`{key}` was .*, now ") as caught:
         studies.open_study(storage, other, "digest")
     assert "\n" not in str(caught.value)
-    before, after = studies.fingerprint(own, "digest"), studies.fingerprint(other, "digest")
+    before, after = studies.fingerprint(study_before, "digest"), studies.fingerprint(other, "digest")
     assert {name for name in before | after if before.get(name) != after.get(name)} == {key}
 
 
@@ -75,22 +75,22 @@ def test_every_difference_is_named(tmp_path: Path) -> None:
 
 
 def test_how_the_work_is_carried_out_changes_nothing(tmp_path: Path) -> None:
-    own = planted_study()
-    changed = own.model_copy(update={"name": "other"})
-    assert studies.fingerprint(changed, "digest") == studies.fingerprint(own, "digest")
-    native = planted_runtime(own)
-    assert studies.fingerprint(native, "digest") == studies.fingerprint(own, "digest")
+    study_before = planted_study()
+    changed = study_before.model_copy(update={"name": "other"})
+    assert studies.fingerprint(changed, "digest") == studies.fingerprint(study_before, "digest")
+    native = planted_runtime(study_before)
+    assert studies.fingerprint(native, "digest") == studies.fingerprint(study_before, "digest")
     storage = open_storage(sqlite_url(tmp_path))
-    studies.open_study(storage, own, "digest")
+    studies.open_study(storage, study_before, "digest")
     studies.open_study(storage, native, "digest")
-    # Where a machine holds the data does not matter either: the digest tells them.
+    # Where a machine holds the data does not matter either: the digest identifies them.
     here, there = (planted_study(data={"source": f"npz:{place}.npz"}) for place in ("here", "there"))
     assert studies.fingerprint(here, "digest") == studies.fingerprint(there, "digest")
 
 
-def planted_runtime(own: Study) -> Study:
-    runtime = own.runtime.model_copy(update={"convolutions": "native", "seeds_together": True})
-    return own.model_copy(update={"runtime": runtime})
+def planted_runtime(study: Study) -> Study:
+    runtime = study.runtime.model_copy(update={"convolutions": "native", "seeds_together": True})
+    return study.model_copy(update={"runtime": runtime})
 
 
 def test_a_study_that_was_cut_short_while_it_was_made_is_finished(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_planned_trials_are_queued_once(tmp_path: Path) -> None:
     assert studies.enqueue_missing(study, planned) == 15
     assert studies.enqueue_missing(study, planned) == 0
     shares = [trial.candidate.shares for trial in planned]
-    parameters = [{"depth_share": own.depth_share, "width_fraction": own.width_fraction} for own in shares]
+    parameters = [{"depth_share": share.depth_share, "width_fraction": share.width_fraction} for share in shares]
     assert [trial.params for trial in study.trials] == parameters  # nobody who claims one has to write them
     again = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest")
     assert studies.enqueue_missing(again, planned) == 0

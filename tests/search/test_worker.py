@@ -1,4 +1,4 @@
-"""Workers on a planted surface: every planned trial once, resumed, retried, shared; and the planted optimum found."""
+"""Workers on a planted surface: every planned trial once, resumed, retried, shared; and each task evaluated once."""
 
 from __future__ import annotations
 
@@ -346,14 +346,14 @@ def test_threads_share_the_queue_too(storage_url: str) -> None:
     assert Counter(c.spec for c in evaluate.candidates) == Counter(t.candidate.spec for t in plan.trials)
 
 
-def test_the_next_in_the_queue_is_told_before_a_trial_is_evaluated(tmp_path: Path) -> None:
-    told: list[tuple[Candidate, tuple[int, ...]] | None] = []
+def test_a_worker_expects_the_next_in_the_queue_before_each_evaluation(tmp_path: Path) -> None:
+    evaluated: list[tuple[Candidate, tuple[int, ...]] | None] = []
 
     def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
-        told.append((candidate, seeds))
+        evaluated.append((candidate, seeds))
         return planted_evaluate(PlantedSurface())(candidate, seeds)
 
     expected: list[tuple[Candidate, tuple[int, ...]]] = []
     run(sqlite_url(tmp_path), planted_study(), evaluate, expect=lambda *following: expected.append(following))
-    assert len(expected) == len(told) - 1 > 3  # after the last there is none
-    assert expected == told[1:]
+    assert len(expected) == len(evaluated) - 1 > 3  # after the last there is none
+    assert expected == evaluated[1:]
