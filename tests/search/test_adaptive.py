@@ -79,7 +79,7 @@ def test_the_planted_optimum_is_found(tmp_path: Path) -> None:
     study = run(sqlite_url(tmp_path), config, planted_evaluate(surface, seed_sd=0.01, noise_sd=0.002))
     records = studies.records(study)
     choice = choose(trials_table(records), candidates_table(records, 2.0, "val_loss"), 2.0, "val_loss")
-    assert choice.optimum is not None
+    assert choice.surface is not None
     steps = [i / 200 for i in range(201)]
     best = min(
         (surface.at(shares, 2.0), shares.values)
