@@ -51,7 +51,7 @@ def test_by_setting_backend_precision_and_sharding(
 def test_a_setting_that_cannot_be_had_is_refused(
     setting: Any, backend: str, precision: Any, sharded: bool, reason: str
 ) -> None:
-    with pytest.raises(InputError, match=f'^`runtime.convolutions` = "{setting}" cannot be had: {reason}'):
+    with pytest.raises(InputError, match=f'^`runtime.convolutions` = "{setting}" is not available here: {reason}'):
         select(setting, backend, precision=precision, sharded=sharded)
 
 

@@ -148,7 +148,7 @@ def test_workers_that_crash_again_and_again_end_the_search(
 
 @pytest.mark.slow
 def test_what_a_worker_refuses_is_raised_here(study: Study, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r'`runtime.convolutions` = "pallas" cannot be had') as caught:
+    with pytest.raises(InputError, match=r'`runtime.convolutions` = "pallas" is not available here') as caught:
         scalesearch.search(study, tmp_path / "run", events=Recorder(), runtime={"convolutions": "pallas"})
     assert caught.value.exit_code == 2
     assert scalesearch.load(tmp_path / "run").states["waiting"] == 3  # no trial was claimed

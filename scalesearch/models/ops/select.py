@@ -51,7 +51,7 @@ def select(setting: Setting, backend: str, *, precision: Precision = "float32", 
     """The operations for a `setting` of `runtime.convolutions` on a jax `backend` ("cpu", "gpu", "tpu").
 
     `precision` is that of the maps; `sharded`: batches are spread over devices. `auto` takes the best that works here,
-    and warns where a better one is missing. Raises `InputError` for a setting that cannot be had.
+    and warns where a better one is missing. Raises `InputError` for a setting that is not available here.
 
     >>> select("native", "cpu").name
     'native'
@@ -68,7 +68,7 @@ def select(setting: Setting, backend: str, *, precision: Precision = "float32", 
     operations = named(setting)
     reason = _obstacle(operations, backend, precision, sharded=sharded)
     if reason is not None:
-        raise InputError(f'`runtime.convolutions` = "{setting}" cannot be had: {reason}')
+        raise InputError(f'`runtime.convolutions` = "{setting}" is not available here: {reason}')
     return operations
 
 
