@@ -41,7 +41,7 @@ from scalesearch.study.load import default_study_path, load_study
 from scalesearch.training.compile import init_function, jitted_functions
 from scalesearch.training.draws import draws_of_epoch, init_generator
 from scalesearch.training.memory import bytes_needed
-from scalesearch.training.schedule import count_steps, schedule_of
+from scalesearch.training.schedule import schedule_of
 from scalesearch.training.state import weights_of
 
 STUDY = load_study(default_study_path())
@@ -141,7 +141,7 @@ def compiled(spec: ArchitectureSpec, device: jax.Device, seeds: int, precision: 
     wait([begin])  # compiled here in a thread
     epoch, _ = jitted_functions(network, training, together=seeds > 1)
     draws = draws_of_epoch(seed, 0, images=len(split), batch_size=batch)
-    takes = (state, data, draws, schedule_of(training, count_steps(training, len(split))))
+    takes = (state, data, draws, schedule_of(training, len(split)))
     there = jax.sharding.SingleDeviceSharding(device)
     placed = jax.tree.map(lambda each: jax.ShapeDtypeStruct(np.shape(each), each.dtype, sharding=there), takes)
     kind = AbstractDevice(device_kind=device.device_kind, num_cores=None, platform="gpu")

@@ -54,7 +54,7 @@ from scalesearch.study.load import default_study_path, load_study
 from scalesearch.study.sections import Study, TrainingSection
 from scalesearch.training.draws import draws_of_epoch, init_generator
 from scalesearch.training.optimizer import ADAM_BETAS, ADAM_EPSILON
-from scalesearch.training.schedule import count_steps
+from scalesearch.training.schedule import schedule_of
 from scalesearch.training.step import STATISTICS_DECAY
 
 EVALUATED_TOGETHER = 500
@@ -129,7 +129,8 @@ def train(spec: ArchitectureSpec, splits: Splits, training: TrainingSection, see
     mean, std = channel_statistics(splits.train.images)
     images, labels = prepared(splits.train, spec.resolution, mean, std)
     validation = prepared(splits.validation, spec.resolution, mean, std)
-    network, steps = build(spec), count_steps(training, len(images))
+    network, schedule = build(spec), schedule_of(training, len(images))
+    warmup, total = int(schedule.warmup), int(schedule.total)
     start(network, spec, seed)
     averaged = copy.deepcopy(network) if training.ema_decay else network
     kernels = [p for p in network.parameters() if p.ndim > 1]
@@ -146,7 +147,7 @@ def train(spec: ArchitectureSpec, splits: Splits, training: TrainingSection, see
         draws = draws_of_epoch(np.array(seed, np.uint32), epoch, images=len(images), batch_size=training.batch_size)
         for rows, offsets, mirrored in zip(draws.order, draws.offsets, draws.mirrored, strict=True):
             for group in optimizer.param_groups:
-                group["lr"] = rate(training, steps.warmup, steps.total, step)
+                group["lr"] = rate(training, warmup, total, step)
             optimizer.zero_grad(set_to_none=True)
             logits = network(augmented(images[rows], offsets, mirrored, training))
             functional.cross_entropy(logits, labels[rows], label_smoothing=training.label_smoothing).backward()

@@ -86,7 +86,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     from scalesearch.study.sections import TrainingSection
     from scalesearch.training.compile import compile_program
     from scalesearch.training.draws import draws_of_epoch
-    from scalesearch.training.schedule import count_steps, schedule_of
+    from scalesearch.training.schedule import schedule_of
 
     if arguments.spec is None:
         spec = load_study(default_study_path()).resolved_baseline().spec
@@ -110,7 +110,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     shape = (steps * batch, spec.resolution, spec.resolution, spec.in_channels)
     split = Split(rng.integers(0, 256, shape, dtype=np.uint8), rng.integers(0, spec.num_classes, shape[0], np.int32))
     data = prepare(split, Split(split.images[:batch], split.labels[:batch]), spec.resolution, batch)
-    schedule, seed = schedule_of(training, count_steps(training, shape[0])), np.array(0, np.uint32)
+    schedule, seed = schedule_of(training, shape[0]), np.array(0, np.uint32)
     operations = select("auto", jax.default_backend(), precision=arguments.precision)
     program = compile_program(spec, operations, training, data, schedule, seed)
     state = program.init(seed)

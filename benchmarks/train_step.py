@@ -56,7 +56,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     from scalesearch.training.compile import compile_program
     from scalesearch.training.draws import draws_of_epoch
     from scalesearch.training.memory import MemoryPlan
-    from scalesearch.training.schedule import count_steps, schedule_of
+    from scalesearch.training.schedule import schedule_of
 
     if arguments.spec is None:
         spec, steps = load_study(default_study_path()).resolved_baseline().spec, 5
@@ -83,7 +83,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
 
     train, validation = images(steps * arguments.batch), images(arguments.batch)
     data = prepare(train, validation, spec.resolution, arguments.batch)
-    schedule = schedule_of(training, count_steps(training, len(train)))
+    schedule = schedule_of(training, len(train))
     operations = select(arguments.convolutions, jax.default_backend(), precision=arguments.precision)
     if arguments.max_unrolled is not None:
         operations = dataclasses.replace(operations, max_unrolled=arguments.max_unrolled)

@@ -145,13 +145,14 @@ def load(folder: str | Path, storage: str | None = None) -> Run:
     for part in parts_of(study):
         if part.study.name not in names:
             continue  # interrupted before this part began, or written before the study had it
-        snapshot = studies.snapshot(studies.join_study(opened, part.study.name))
+        stored = studies.join_study(opened, part.study.name)
+        part_records, part_states = studies.snapshot(stored)
         if part.rung:
-            rungs[part.rung] = snapshot.records
+            rungs[part.rung] = part_records
         else:
-            records += [dataclasses.replace(record, phi=part.phi) for record in snapshot.records]
-        states.update(snapshot.states)
-        dates.append(snapshot.last_date)
+            records += [dataclasses.replace(record, phi=part.phi) for record in part_records]
+        states.update(part_states)
+        dates.append(studies.last_date(stored))
     return Run(
         study=study,
         records=tuple(records),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients
@@ -138,13 +138,7 @@ def record_to_json(record: TrialRecord) -> dict[str, Any]:
     }
 
 
-class _Document(Section):
-    """A part of a record's JSON object. Numbers may be infinite, as the speed of a training too fast to time."""
-
-    model_config = ConfigDict(allow_inf_nan=True)
-
-
-class _CandidateDocument(_Document):
+class _CandidateDocument(Section):
     alpha: float
     beta: float
     gamma: float
@@ -166,7 +160,7 @@ class _CandidateDocument(_Document):
         )
 
 
-class _RecordDocument(_Document):
+class _RecordDocument(Section, allow_inf_nan=True):  # a training may be too fast to time
     candidate: _CandidateDocument
     seeds: Annotated[tuple[Annotated[SeedRecord, FROM_OBJECT], ...], FROM_LIST]
     failure: Annotated[Failure, FROM_OBJECT] | None

@@ -18,7 +18,7 @@ from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.compound import Rounding, round_depths, round_widths, scale, spread_depth
 from scalesearch.scaling.cost.budgeted import MACS, Cost
-from scalesearch.scaling.cost.count import FloatArray, Table, areas, count, tabulate
+from scalesearch.scaling.cost.count import FloatArray, areas, count, tabulate
 from scalesearch.scaling.cost.tally import IntArray
 
 # Depth vectors and resolutions that are listed, at most; and multipliers at which a width changes, each of which takes
@@ -74,7 +74,7 @@ def reachable(baseline: ArchitectureSpec, rounding: Rounding, highest: float, co
     # Only a row that narrows a stage can be cheaper than that of the baseline.
     lean = (widths < widths[0]).any(axis=1)
     lean[0] = True
-    cheapest = Table(table.fixed[affordable][lean], table.repeat[affordable][lean])
+    cheapest = table[affordable][lean]
 
     # Every policy gives each stage at least ⌊α · depth⌋ blocks: a bound that grows with α, as `balanced` need not.
     def least_blocks(alpha: float) -> float:

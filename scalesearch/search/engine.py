@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from scalesearch.errors import InputError
 from scalesearch.runtime import interrupts
 from scalesearch.runtime.folders import locked_folder
-from scalesearch.search import worker
 from scalesearch.search.events import Message, OnEvent, Planned, SearchEnded, SearchStarted, TrialsEnded
 from scalesearch.search.plan.design import Plan, make_plan, planned_size
 from scalesearch.search.plan.parts import Part, parts_of
@@ -103,7 +102,13 @@ def join(
         seconds: begin no trial that would end later than this many seconds from now.
         events: called with each event; None draws progress.
     """
-    instruction = worker.Instruction(storage, study_name, source, tuple(cores), seconds)
+    instruction = {
+        "storage": storage,
+        "study_name": study_name,
+        "source": source,
+        "cores": list(cores),
+        "seconds": seconds,
+    }
     with drawing(events) as on_event, interrupts.deferred(STOPPING), start_workers([instruction]) as running:
         for _ in watch(running, on_event, on_trial=_report_trial(on_event)):
             pass

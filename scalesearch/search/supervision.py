@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 import time
@@ -31,22 +30,26 @@ class WorkerFailed(ScalesearchError):
     """A worker ended with an error that another attempt would not mend; a note holds its traceback, if it sent one."""
 
 
-def instructions_for(study: Study, url: str, deadline: float) -> list[worker.Instruction]:
+Instruction = Mapping[str, Any]
+"""The arguments of `worker.train_study`."""
+
+
+def instructions_for(study: Study, url: str, deadline: float) -> list[Instruction]:
     """One for each worker of this machine; they share its cores."""
     count, cores = study.runtime.workers, usable_cores()
     parts: list[list[int]] = [[]]
     if count > 1:
         parts = [cores[place::count] or [cores[place % len(cores)]] for place in range(count)]
     left = None if math.isinf(deadline) else max(deadline - time.monotonic(), 1.0)
-    return [worker.Instruction(url, study.name, None, tuple(part), left) for part in parts]
+    return [{"storage": url, "study_name": study.name, "cores": part, "seconds": left} for part in parts]
 
 
-def start_workers(instructions: Sequence[worker.Instruction]) -> Workers:
+def start_workers(instructions: Sequence[Instruction]) -> Workers:
     """The worker processes that carry out `instructions`; they run within its context."""
     environment = {}
     if len(instructions) > 1:  # they share a GPU
         environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{0.9 / len(instructions):.3f}"
-    return Workers(worker.MODULE, [dataclasses.asdict(each) for each in instructions], environment)
+    return Workers(worker.MODULE, instructions, environment)
 
 
 def watch(

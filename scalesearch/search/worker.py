@@ -1,7 +1,7 @@
 """The worker process: joins a stored study, trains its trials, and reports to the process that watches it.
 
-`python -m scalesearch.search.worker` is started by `search.engine`, which sends an `Instruction` as JSON. Only this
-process imports jax, so its memory ends with it, and a crash of the runtime costs one trial.
+`python -m scalesearch.search.worker` is started by `search.engine`, which sends the arguments of `train_study` as JSON.
+Only this process imports jax, so its memory ends with it, and a crash of the runtime costs one trial.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from scalesearch.errors import ScalesearchError, StudyMismatch
 from scalesearch.runtime import allocator, interrupts, workers
@@ -32,9 +32,14 @@ MODULE = "scalesearch.search.worker"
 INTERRUPTED = 130
 
 
-@dataclass(frozen=True, slots=True)
-class Instruction:
-    """What a worker is to do.
+def train_study(
+    storage: str,
+    study_name: str,
+    source: str | None = None,
+    cores: Sequence[int] = (),
+    seconds: float | None = None,
+) -> None:
+    """Trains trials of the stored study until none is left, and reports each epoch, trial and note.
 
     Args:
         storage: SQLAlchemy URL of the storage that holds the study.
@@ -43,19 +48,9 @@ class Instruction:
         cores: processor cores to keep to; empty for all.
         seconds: begin no trial that would end later than this many seconds from now; None for no limit.
     """
-
-    storage: str
-    study_name: str
-    source: str | None = None
-    cores: tuple[int, ...] = ()
-    seconds: float | None = None
-
-
-def train_study(instruction: Instruction) -> None:
-    """Trains trials of the stored study until none is left, and reports each epoch, trial and note."""
-    deadline = time.monotonic() + (math.inf if instruction.seconds is None else instruction.seconds)
-    if instruction.cores:
-        use_cores(instruction.cores)  # before jax starts its threads
+    deadline = time.monotonic() + (math.inf if seconds is None else seconds)
+    if cores:
+        use_cores(cores)  # before jax starts its threads
     allocator.tune()
 
     # The study and its data.
@@ -66,10 +61,10 @@ def train_study(instruction: Instruction) -> None:
     from scalesearch.search.queue.storage import open_storage
     from scalesearch.search.queue.work import work
 
-    optuna_study = queue.join_study(open_storage(instruction.storage), instruction.study_name)
+    optuna_study = queue.join_study(open_storage(storage), study_name)
     study = queue.study_of(optuna_study)
-    if instruction.source is not None:
-        study = study.model_copy(update={"data": study.data.model_copy(update={"source": instruction.source})})
+    if source is not None:
+        study = study.model_copy(update={"data": study.data.model_copy(update={"source": source})})
     evaluates = queue.evaluates_of(optuna_study)
     splits = _splits(study, queue.data_digest(optuna_study), evaluates)
     plan = make_plan(study) if evaluates == "validation" else queue.queued_plan(optuna_study, study)
@@ -119,7 +114,7 @@ def _splits(study: Study, digest: str, evaluates: str) -> Splits:
 def main() -> int:
     """Carries out the instruction on standard input; the exit code."""
     interrupts.immediate()
-    instruction = Instruction(**_with_tuple(workers.instruction()))
+    instruction = workers.instruction()
     reported: set[str] = set()
 
     def report_note(message: Warning | str, *_: object, **__: object) -> None:
@@ -139,7 +134,7 @@ def main() -> int:
     log.setLevel(logging.INFO)
     try:
         with interrupts.deferred(""):
-            train_study(instruction)
+            train_study(**instruction)
     except KeyboardInterrupt:
         return INTERRUPTED
     except ScalesearchError as error:
@@ -150,10 +145,6 @@ def main() -> int:
         workers.report({"error": text, "exit_code": 1, "traceback": traceback.format_exc()})
         return 1
     return 0
-
-
-def _with_tuple(document: Mapping[str, Any]) -> dict[str, Any]:
-    return {**document, "cores": tuple(document["cores"])}
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def read(model: type[Model], document: object, build: Callable[[Model], T], wher
     try:
         return build(model.model_validate(document))
     except ValidationError as error:
-        raise InputError(f"{where}: {first_fault(error, model).message}") from None
+        raise InputError(f"{where}: {first_fault(error, model)[1]}") from None
     except ValueError as error:
         raise InputError(f"{where}: {error}") from None
 

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -38,15 +38,12 @@ _ALLOWED: Mapping[str, str] = {
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 
-class Fault(NamedTuple):
-    """`key` is dotted as in TOML (`baseline.stages[0].width`; empty for the whole document)."""
+def first_fault(error: ValidationError, model: type[BaseModel], table: str = "an object") -> tuple[str, str]:
+    """The key and the message of the first fault that validating a document as `model` raised.
 
-    key: str
-    message: str
-
-
-def first_fault(error: ValidationError, model: type[BaseModel], table: str = "an object") -> Fault:
-    """The first fault that validating a document as `model` raised; `table` is the word for an object."""
+    The key is dotted as in TOML (`baseline.stages[0].width`; empty for the whole document); `table` is the word for an
+    object.
+    """
     faults = error.errors(include_url=False)
     # A key that is unknown first: where one is missing too, that is its misspelling.
     first = next((fault for fault in faults if fault["type"] in _UNKNOWN), faults[0])
@@ -55,27 +52,25 @@ def first_fault(error: ValidationError, model: type[BaseModel], table: str = "an
     context = first.get("ctx", {})
     match first["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":
-            return Fault(key, _unknown(key, section))
+            return key, _unknown(key, section)
         case "missing":
-            return Fault(key, f"missing key {name}")
+            return key, f"missing key {name}"
         case "value_error":
             reason = str(context["error"])
             if key and reason.startswith("`"):
-                return Fault(key, f"`{key}.{reason[1:]}")
-            return Fault(key, f"[{key}] {reason}" if key else reason)
+                return key, f"`{key}.{reason[1:]}"
+            return key, f"[{key}] {reason}" if key else reason
         case "union_tag_not_found":
-            return Fault(f"{key}.block", f"missing key `{key}.block`")
+            return f"{key}.block", f"missing key `{key}.block`"
         case "union_tag_invalid":
             *others, last = context["expected_tags"].split(", ")
             expected = f"{', '.join(others)} or {last}"
-            return Fault(f"{key}.block", f"`{key}.block` must be {expected}, but got {short(context['tag'])}")
+            return f"{key}.block", f"`{key}.block` must be {expected}, but got {short(context['tag'])}"
     # A value that may be of several types has one fault for each.
     allowed = dict.fromkeys(_allowed(fault, table) for fault in faults if _place(fault["loc"], model)[0] == key)
     value = first["input"]
-    return Fault(
-        key,
-        f"{name} must {', or '.join(allowed)}, but got {short(list(value) if isinstance(value, tuple) else value)}",
-    )
+    shown = short(list(value) if isinstance(value, tuple) else value)
+    return key, f"{name} must {', or '.join(allowed)}, but got {shown}"
 
 
 def _allowed(fault: ErrorDetails, table: str) -> str:

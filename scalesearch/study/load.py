@@ -128,12 +128,12 @@ def _validated(document: Mapping[str, Any], where: str, overridden: Collection[s
     try:
         return Study.model_validate(_tuples(document))
     except ValidationError as error:
-        fault = first_fault(error, Study, "a table")
-        given = any(fault.key == key or fault.key.startswith((f"{key}[", f"{key}.")) for key in overridden)
-        siblings = [key for key in overridden if fault.key and key.rpartition(".")[0] == fault.key]
+        wrong, message = first_fault(error, Study, "a table")
+        given = any(wrong == key or wrong.startswith((f"{key}[", f"{key}.")) for key in overridden)
+        siblings = [key for key in overridden if wrong and key.rpartition(".")[0] == wrong]
         names = ", ".join(f"`{key}`" for key in siblings)
         note = " (on the command line)" if given else f" (with {names} from the command line)" if siblings else ""
-        raise StudyFileError(f"{where}: {fault.message}{note}") from None
+        raise StudyFileError(f"{where}: {message}{note}") from None
 
 
 def _tuples(value: Any) -> Any:

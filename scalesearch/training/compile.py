@@ -26,8 +26,8 @@ from scalesearch.training.memory import PLAIN, MemoryPlan, bytes_needed
 from scalesearch.training.optimizer import build_optimizer
 from scalesearch.training.parallel.data import Shardings
 from scalesearch.training.schedule import Schedule, learning_rate
-from scalesearch.training.state import TrainState, Weights, layout_of, weights_of
-from scalesearch.training.step import Evaluation, StepSettings, evaluate, train_step
+from scalesearch.training.state import Layout, TrainState, Weights, layout_of, weights_of
+from scalesearch.training.step import evaluate, train_step
 
 QUICK_UPDATES = 5e7
 """Steps of a seed's training times parameters, up to which its epoch is compiled quickly. An update of a parameter
@@ -39,14 +39,14 @@ class Program:
     """The compiled functions of one network.
 
     `init(seeds) -> state`; `epoch(state, data, draws, schedule) -> (state, mean training loss)`, which
-    consumes the state that it is given; `evaluate(state, data) -> Evaluation`. Seeds, draws, schedule and
-    data are arguments, so one program serves them all. `seeds` is a scalar, or (S,): then states, draws and
+    consumes the state that it is given; `evaluate(state, data) -> (loss, accuracy)`. Seeds, draws, schedule
+    and data are arguments, so one program serves them all. `seeds` is a scalar, or (S,): then states, draws and
     results have that leading axis.
     """
 
     init: Callable[..., TrainState]
     epoch: Callable[..., tuple[TrainState, Float[Array, "*s"]]]
-    evaluate: Callable[..., Evaluation]
+    evaluate: Callable[..., tuple[Float[Array, "*s"], Float[Array, "*s"]]]
     bytes_needed: int
 
 
@@ -121,22 +121,16 @@ def jitted_functions(
     together: bool = False,
 ) -> tuple[Any, Any]:
     """`Program.epoch` and `Program.evaluate` of `network`, jitted; for a vector of seeds if `together`."""
-    settings = StepSettings(
-        layout_of(network),
-        build_optimizer(training),
-        label_smoothing=training.label_smoothing,
-        ema_decay=training.ema_decay,
-        micro_batches=plan.micro_batches,
-    )
-    epoch: Any = partial(train_epoch, training=training, settings=settings)
-    judge: Any = partial(evaluate, settings=settings)
+    layout, parts = layout_of(network), plan.micro_batches
+    epoch: Any = partial(train_epoch, training=training, layout=layout, micro_batches=parts)
+    judge: Any = partial(evaluate, layout=layout, micro_batches=parts)
     if together:
         epoch = jax.vmap(epoch, in_axes=(0, None, 0, None))
         judge = jax.vmap(judge, in_axes=(0, None))
     if shardings is None:
         return jax.jit(epoch, donate_argnums=0), jax.jit(judge)
-    whole = shardings.everywhere
-    inputs = (whole, shardings.data, shardings.draws, whole)
+    whole, *varied = shardings
+    inputs = (whole, *varied, whole)
     return (
         jax.jit(epoch, donate_argnums=0, in_shardings=inputs, out_shardings=whole),
         jax.jit(judge, in_shardings=inputs[:2], out_shardings=whole),
@@ -189,7 +183,8 @@ def train_epoch(
     schedule: Schedule,
     *,
     training: TrainingSection,
-    settings: StepSettings,
+    layout: Layout,
+    micro_batches: int,
 ) -> tuple[TrainState, Float[Array, ""]]:
     """A step for each set of draws: the state after the last one and the mean of their losses."""
 
@@ -205,7 +200,9 @@ def train_epoch(
             data.labels[drawn.order],
             jax.random.wrap_key_data(drawn.dropout, impl="threefry2x32") if training.dropout else None,
             learning_rate(schedule, state.step),
-            settings,
+            training,
+            layout,
+            micro_batches,
         )
 
     state, losses = jax.lax.scan(step, state, draws)

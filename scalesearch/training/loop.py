@@ -125,7 +125,7 @@ def train(
             if first_epoch_done or not is_exhausted(error):
                 raise
             refused = error.with_traceback(None)  # whose frames hold arrays on the device
-        smaller = prepare_smaller(prepared, spec, training, runtime, seeds, compiler=compiler)
+        smaller = prepare_smaller(prepared, spec, training, runtime, compiler=compiler)
         if smaller is None:
             raise refused
         prepared = smaller
@@ -136,7 +136,7 @@ def _train_groups(
 ) -> TrainingResult:
     records: list[SeedRecord] = []
     with settings_of_jax():
-        for group in prepared.plan.groups:
+        for group in prepared.groups:
             share = np.size(group) / len(seeds) / training.epochs
             more, stopped = _train_group(prepared, group, training, share, on_epoch)
             records += more
@@ -169,10 +169,10 @@ def _train_group(
     for epoch in range(training.epochs):
         # The device computes the epoch while the host draws the next one.
         state, train_loss = program.epoch(state, data, draws, schedule)
-        result = program.evaluate(state, data)
+        val_loss, accuracy = program.evaluate(state, data)
         if epoch + 1 < training.epochs:
             draws = draw(epoch + 1)
-        values = np.stack([np.atleast_1d(value) for value in _fetch(train_loss, result.loss, result.accuracy)])
+        values = np.stack([np.atleast_1d(value) for value in _fetch(train_loss, val_loss, accuracy)])
 
         # A diverged seed ends the training of all.
         finite = np.isfinite(values[:2]).all(0)

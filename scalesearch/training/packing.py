@@ -7,7 +7,6 @@ an update of two vectors is two loops.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -25,40 +24,36 @@ class Packed(NamedTuple):
     vectors: Float[Array, " v"]
 
 
-class Packing(NamedTuple):
-    """`pack(tree) -> Packed` and its inverse, for trees of one structure."""
-
-    pack: Callable[[Any], Packed]
-    unpack: Callable[[Packed], Any]
-
-
-def packing_of(template: Any, operations: Operations) -> Packing:
-    """The packing of float32 trees like `template`.
+class Packing:
+    """Packs float32 trees of one structure, and unpacks them.
 
     Args:
         template: a tree of arrays, or of `jax.ShapeDtypeStruct`.
         operations: whose `repack` moves the numbers.
     """
-    leaves_with_paths, structure = jax.tree.flatten_with_path(template)
-    groups = [_group(path) for path, _ in leaves_with_paths]
-    shapes = _grouped([leaf.shape for _, leaf in leaves_with_paths], groups)
 
-    def pack(tree: Any) -> Packed:
-        parts = _grouped(jax.tree.leaves(tree), groups)
-        lines = (operations.repack(part, [(_size(part),)])[0] if part else jnp.zeros(0) for part in parts)
-        return Packed(*lines)
+    def __init__(self, template: Any, operations: Operations) -> None:
+        leaves_with_paths, self._structure = jax.tree.flatten_with_path(template)
+        self._groups = [_group(path) for path, _ in leaves_with_paths]
+        self._shapes = _grouped([leaf.shape for _, leaf in leaves_with_paths], self._groups)
+        self._operations = operations
 
-    def unpack(packed: Packed) -> Any:
+    def pack(self, tree: Any) -> Packed:
+        """The leaves of `tree`, one after the other."""
+        parts = _grouped(jax.tree.leaves(tree), self._groups)
+        return Packed(*(self._operations.repack(part, [(_size(part),)])[0] if part else jnp.zeros(0) for part in parts))
+
+    def unpack(self, packed: Packed) -> Any:
+        """The tree that `pack` made `packed` of."""
         parts = [
-            iter(operations.repack([vector], like) if like else []) for vector, like in zip(packed, shapes, strict=True)
+            iter(self._operations.repack([vector], shapes) if shapes else [])
+            for vector, shapes in zip(packed, self._shapes, strict=True)
         ]
-        return jax.tree.unflatten(structure, [next(parts[group]) for group in groups])
-
-    return Packing(pack, unpack)
+        return jax.tree.unflatten(self._structure, [next(parts[group]) for group in self._groups])
 
 
 def pack_on_host(tree: Any) -> Packed:
-    """A tree of numpy arrays packed in numpy, as `packing_of` of it would."""
+    """A tree of numpy arrays packed in numpy, as `Packing` would."""
     leaves_with_paths = jax.tree.leaves_with_path(tree)
     groups = [_group(path) for path, _ in leaves_with_paths]
     parts = _grouped([leaf.reshape(-1) for _, leaf in leaves_with_paths], groups)

@@ -8,7 +8,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -24,7 +23,7 @@ from scalesearch.study.sections import RuntimeSection, TrainingSection
 from scalesearch.training.compile import Program, compile_program
 from scalesearch.training.memory import PLAIN, MemoryPlan, bytes_available, is_exhausted, memory_plans
 from scalesearch.training.parallel.data import Shardings, shardings_of
-from scalesearch.training.schedule import Schedule, count_steps, schedule_of
+from scalesearch.training.schedule import Schedule, schedule_of
 
 Groups = tuple[UInt32[np.ndarray, "*s"], ...]
 """Seeds as they run: scalars one after the other, or one vector side by side."""
@@ -33,22 +32,19 @@ Compiler = Callable[..., Program]
 """Compiles a network, as `compile_program` does."""
 
 
-class ExecutionPlan(NamedTuple):
-    """How a network trains for its seeds: group after group, each step by the memory plan.
-
-    Plans are numbered from 0, the one that needs most memory; each later one needs less.
-    """
-
-    number: int
-    groups: Groups
-    memory: MemoryPlan
+ExecutionPlan = tuple[Groups, MemoryPlan]
+"""How a network trains for its seeds: group after group, each step by the memory plan."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A network that is ready to train by `plan`; to prepare it took `seconds`."""
+    """A network that is ready to train its seeds in `groups`; to prepare it took `seconds`.
 
-    plan: ExecutionPlan
+    `smaller` are the execution plans that need less memory, the next one first.
+    """
+
+    groups: Groups
+    smaller: tuple[ExecutionPlan, ...]
     program: Program
     data: EpochData
     schedule: Schedule
@@ -85,17 +81,18 @@ def prepare_training(
     check_fits(spec, splits, training.batch_size)
     start = time.perf_counter()
     with settings_of_jax():
-        steps = count_steps(training, len(splits.train))
         data = prepare(splits.train, splits.validation, spec.resolution, training.batch_size)
-        schedule = schedule_of(training, steps)
+        schedule = schedule_of(training, len(splits.train))
 
         # The first plan whose program fits. A compiler that counts memory itself may refuse a plan (GPU).
         available, refused = bytes_available(runtime), None
-        for plan in _execution_plans(seeds, runtime, plans or memory_plans(training.batch_size)):
-            if refused is not None and plan.memory.micro_batches > 1:
+        left = _execution_plans(seeds, runtime, plans or memory_plans(training.batch_size))
+        while left:
+            (groups, memory), *left = left
+            if refused is not None and memory.micro_batches > 1:
                 break
             try:
-                program, shardings = _compiled(spec, training, runtime, data, schedule, plan, compiler)
+                program, shardings = _compiled(spec, training, runtime, data, schedule, groups, memory, compiler)
             except jax.errors.JaxRuntimeError as error:
                 if not is_exhausted(error):
                     raise
@@ -115,15 +112,15 @@ def prepare_training(
             raise refused
 
         if shardings is not None:
-            data = jax.device_put(data, shardings.data)
-    if (parts := plan.memory.micro_batches) > 1:
+            data = jax.device_put(data, shardings[1])
+    if (parts := memory.micro_batches) > 1:
         warnings.warn(
             f"a network does not fit into memory: each of its batches of {training.batch_size} images trains in "
             f"{parts} parts, which normalises by the statistics of {training.batch_size // parts} images",
             stacklevel=2,
         )
-    images = steps.per_epoch * training.batch_size
-    return Prepared(plan, program, data, schedule, images, time.perf_counter() - start)
+    images = len(splits.train) // training.batch_size * training.batch_size
+    return Prepared(groups, tuple(left), program, data, schedule, images, time.perf_counter() - start)
 
 
 def prepare_smaller(
@@ -131,7 +128,6 @@ def prepare_smaller(
     spec: ArchitectureSpec,
     training: TrainingSection,
     runtime: RuntimeSection,
-    seeds: tuple[int, ...],
     *,
     compiler: Compiler = compile_program,
 ) -> Prepared | None:
@@ -142,11 +138,17 @@ def prepare_smaller(
     """
     start = time.perf_counter()
     with settings_of_jax():
-        for plan in _execution_plans(seeds, runtime, memory_plans(training.batch_size)):
-            if plan.number > too_large.plan.number and plan.memory.micro_batches == 1:
-                program, _ = _compiled(spec, training, runtime, too_large.data, too_large.schedule, plan, compiler)
-                seconds = too_large.seconds + time.perf_counter() - start
-                return dataclasses.replace(too_large, plan=plan, program=program, seconds=seconds)
+        for place, (groups, memory) in enumerate(too_large.smaller, 1):
+            if memory.micro_batches == 1:
+                data, schedule = too_large.data, too_large.schedule
+                program, _ = _compiled(spec, training, runtime, data, schedule, groups, memory, compiler)
+                return dataclasses.replace(
+                    too_large,
+                    groups=groups,
+                    smaller=too_large.smaller[place:],
+                    program=program,
+                    seconds=too_large.seconds + time.perf_counter() - start,
+                )
     return None
 
 
@@ -163,16 +165,17 @@ def _compiled(
     runtime: RuntimeSection,
     data: EpochData,
     schedule: Schedule,
-    plan: ExecutionPlan,
+    groups: Groups,
+    memory: MemoryPlan,
     compiler: Compiler,
 ) -> tuple[Program, Shardings | None]:
     interrupts.check()
-    seeds = plan.groups[0]
+    seeds = groups[0]
     evaluated, vector = data.val_labels.shape[1], bool(seeds.ndim)
     shardings = shardings_of(runtime.data_parallel, training.batch_size, evaluated, vector=vector)
     sharded = shardings is not None
     operations = select(runtime.convolutions, jax.default_backend(), precision=training.precision, sharded=sharded)
-    return compiler(spec, operations, training, data, schedule, seeds, plan.memory, shardings), shardings
+    return compiler(spec, operations, training, data, schedule, seeds, memory, shardings), shardings
 
 
 @contextlib.contextmanager
@@ -188,9 +191,8 @@ def _execution_plans(
     """Seeds side by side first, if they are to be; then one after the other by each of the memory plans."""
     groups = _groups(seeds, runtime)
     apart = tuple(np.array(seed, np.uint32) for seed in seeds)
-    combinations = [(groups, PLAIN)] if groups[0].ndim else []
-    combinations += [(apart, plan) for plan in plans]
-    return [ExecutionPlan(number, *combination) for number, combination in enumerate(combinations)]
+    together = [(groups, PLAIN)] if groups[0].ndim else []
+    return [*together, *((apart, plan) for plan in plans)]
 
 
 def _groups(seeds: tuple[int, ...], runtime: RuntimeSection) -> Groups:

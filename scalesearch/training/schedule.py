@@ -12,30 +12,10 @@ from jaxtyping import Array, Float, Int
 from scalesearch.study.sections import TrainingSection
 
 
-@dataclass(frozen=True, slots=True)
-class Steps:
-    """A schedule's length in optimiser steps; the images that do not fill a batch are left out of an epoch."""
-
-    per_epoch: int
-    total: int
-    warmup: int
-
-
-def count_steps(training: TrainingSection, images: int) -> Steps:
-    """The length of a schedule over `images` training images, which fill at least one batch.
-
-    >>> section = TrainingSection(epochs=6, batch_size=100, learning_rate=0.1, warmup_epochs=0.5)
-    >>> count_steps(section, images=3050)
-    Steps(per_epoch=30, total=180, warmup=15)
-    """
-    per_epoch = images // training.batch_size
-    return Steps(per_epoch, per_epoch * training.epochs, round(per_epoch * training.warmup_epochs))
-
-
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The schedule as arguments of a compiled step, so that one program serves all schedules."""
+    """The schedule as arguments of a compiled step, so that one program serves all; lengths are in optimiser steps."""
 
     learning_rate: Float[Array, ""]
     final_fraction: Float[Array, ""]
@@ -43,13 +23,20 @@ class Schedule:
     total: Int[Array, ""]
 
 
-def schedule_of(training: TrainingSection, steps: Steps) -> Schedule:
-    """The schedule of a study's training section."""
+def schedule_of(training: TrainingSection, images: int) -> Schedule:
+    """The schedule over `images` training images. Those that do not fill a batch are left out of each epoch.
+
+    >>> section = TrainingSection(epochs=6, batch_size=100, learning_rate=0.1, warmup_epochs=0.5)
+    >>> schedule = schedule_of(section, images=3050)
+    >>> int(schedule.warmup), int(schedule.total)
+    (15, 180)
+    """
+    steps_per_epoch = images // training.batch_size
     return Schedule(
         learning_rate=jnp.float32(training.learning_rate),
         final_fraction=jnp.float32(training.final_learning_rate_fraction),
-        warmup=jnp.int32(steps.warmup),
-        total=jnp.int32(steps.total),
+        warmup=jnp.int32(round(steps_per_epoch * training.warmup_epochs)),
+        total=jnp.int32(steps_per_epoch * training.epochs),
     )
 
 

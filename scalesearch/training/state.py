@@ -11,7 +11,7 @@ from jaxtyping import Array, Int
 
 from scalesearch.models.network import Network
 from scalesearch.models.ops.base import Operations
-from scalesearch.training.packing import Packed, Packing, pack_on_host, packing_of
+from scalesearch.training.packing import Packed, Packing, pack_on_host
 
 
 class Weights(NamedTuple):
@@ -48,7 +48,7 @@ class Layout(NamedTuple):
 def layout_of(network: Network) -> Layout:
     """The layout of the variables of `network`."""
     graphdef, *states = nnx.split(network, nnx.Param, nnx.BatchStat)
-    params, stats = (packing_of(state, network.operations) for state in states)
+    params, stats = (Packing(state, network.operations) for state in states)
     return Layout(graphdef, params, stats, network.operations)
 
 

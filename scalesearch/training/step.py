@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from scalesearch.data.feed import EpochData, standardise
+from scalesearch.study.sections import TrainingSection
 from scalesearch.training.average import update_average
+from scalesearch.training.optimizer import build_optimizer
 from scalesearch.training.packing import Packed
 from scalesearch.training.state import Layout, TrainState, Weights, evaluated_weights
 
@@ -21,39 +22,15 @@ STATISTICS_DECAY = 0.9
 does not have."""
 
 
-@dataclass(frozen=True, slots=True)
-class StepSettings:
-    """What is fixed while a network trains.
-
-    Args:
-        layout: how weights become a network.
-        optimizer: from `build_optimizer`.
-        label_smoothing: of the training loss.
-        ema_decay: of the moving average of weights, if the state has one.
-        micro_batches: parts of a batch, one after the other (`training.memory.MemoryPlan`).
-    """
-
-    layout: Layout
-    optimizer: optax.GradientTransformationExtraArgs
-    label_smoothing: float = 0.0
-    ema_decay: float = 0.0
-    micro_batches: int = 1
-
-
-class Evaluation(NamedTuple):
-    """Means over the validation split: cross-entropy in nats, and the fraction classified right."""
-
-    loss: Float[Array, ""]
-    accuracy: Float[Array, ""]
-
-
 def train_step(
     state: TrainState,
     images: Float[Array, "n h w c"],
     labels: Int[Array, " n"],
     dropout_key: Key[Array, ""] | None,
     rate: Float[Array, ""],
-    settings: StepSettings,
+    training: TrainingSection,
+    layout: Layout,
+    micro_batches: int = 1,
 ) -> tuple[TrainState, Float[Array, ""]]:
     """One step on a batch: the next state and the batch's mean loss.
 
@@ -63,17 +40,18 @@ def train_step(
         labels: the class of each image.
         dropout_key: for dropout; None if the network has none.
         rate: the learning rate.
-        settings: what is fixed. With `micro_batches` (a divisor of n), gradient, loss and batch statistics are the
-            means over the parts of the batch, each normalised by its own statistics.
+        training: the optimiser, label smoothing, and the decay of the moving average.
+        layout: how weights become a network.
+        micro_batches: parts of the batch (a divisor of n), one after the other (`training.memory.MemoryPlan`). Then
+            gradient, loss and batch statistics are means over the parts, each normalised by its own statistics.
     """
-    layout, micro_batches = settings.layout, settings.micro_batches
     stats = layout.stats.unpack(state.weights.stats)
     params = layout.params.unpack(state.weights.params)
 
     def loss_of(params: Any, images: Array, labels: Array, key: Any) -> tuple[Float[Array, ""], Any]:
         network = nnx.merge(layout.graphdef, params, stats)
         logits = network(images, train=True, dropout_key=key)
-        losses = layout.operations.loss(logits, labels, settings.label_smoothing)
+        losses = layout.operations.loss(logits, labels, training.label_smoothing)
         return losses.mean(), nnx.state(network, nnx.BatchStat)
 
     def gradient(images: Any, labels: Any, key: Any) -> tuple[Float[Array, ""], Packed, Packed]:
@@ -95,7 +73,7 @@ def train_step(
 
     # The optimiser.
     with jax.named_scope("optimizer"):
-        updates, optimizer_state = settings.optimizer.update(
+        updates, optimizer_state = build_optimizer(training).update(
             gradients, state.optimizer, state.weights.params, learning_rate=rate
         )
         new_params = optax.apply_updates(state.weights.params, updates)
@@ -106,16 +84,17 @@ def train_step(
     with jax.named_scope("average"):
         running = update_average(state.weights.stats, batch_stats, steps, STATISTICS_DECAY)
         weights = Weights(new_params, running)
-        average = None if state.average is None else update_average(state.average, weights, steps, settings.ema_decay)
+        average = None if state.average is None else update_average(state.average, weights, steps, training.ema_decay)
     return TrainState(steps, weights, optimizer_state, average), loss
 
 
-def evaluate(state: TrainState, data: EpochData, settings: StepSettings) -> Evaluation:
-    """Exact means over the validation images: padding images, whose label is negative, count nowhere.
+def evaluate(
+    state: TrainState, data: EpochData, layout: Layout, micro_batches: int = 1
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Exact means over the validation split: cross-entropy in nats, and the fraction classified right.
 
-    `settings.micro_batches` cut each validation batch if they divide it.
+    Padding images, whose label is negative, count nowhere. `micro_batches` cut each validation batch if they divide it.
     """
-    layout = settings.layout
     weights = evaluated_weights(state)
     params, stats = layout.params.unpack(weights.params), layout.stats.unpack(weights.stats)
 
@@ -131,8 +110,8 @@ def evaluate(state: TrainState, data: EpochData, settings: StepSettings) -> Eval
         return (totals[0] + loss, totals[1] + right), None
 
     size = data.val_labels.shape[1]
-    size = size // settings.micro_batches if size % settings.micro_batches == 0 else size
+    size = size // micro_batches if size % micro_batches == 0 else size
     parts = data.val_images.reshape(-1, size, *data.val_images.shape[2:]), data.val_labels.reshape(-1, size)
     (loss, right), _ = jax.lax.scan(batch, (jnp.float32(0), jnp.int32(0)), parts)
     count = (data.val_labels >= 0).sum()
-    return Evaluation(loss / count, right / count)
+    return loss / count, right / count

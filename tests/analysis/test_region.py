@@ -1,6 +1,7 @@
 """The confidence region of a polynomial: its definition, its coverage of planted optima, and its intervals."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -35,11 +36,18 @@ def region_of(fit: Polynomial) -> Region:
     return confidence_region(fit, optimum(fit, maximise=False), maximise=False)
 
 
+def repeated(surface: PlantedSurface, count: int, noise_sd: float = 0.01) -> Iterator[Polynomial]:
+    """The fits to `count` planted studies of three seeds, which differ in their noise alone."""
+    exact = candidates_table(planted_records(surface, seed_sd=0.0, noise_sd=0.0), 2.0, "val_loss")
+    for key in range(count):
+        noise = noise_sd * np.random.default_rng(key).standard_normal((3, len(exact))).mean(0)
+        yield fit_polynomial(exact.assign(val_loss=exact["val_loss"] + noise), 2.0, "val_loss")
+
+
 def covered(surface: PlantedSurface, truth: tuple[float, float, float], noise_sd: float = 0.01) -> int:
     """The number of studies, of 100, whose 95 % region contains the planted optimum."""
-    return sum(
-        fitted(surface, key, noise_sd).p_optimum(np.array([truth]), maximise=False)[0] >= 0.05 for key in range(100)
-    )
+    fits = repeated(surface, 100, noise_sd)
+    return sum(fit.p_optimum(np.array([truth]), maximise=False)[0] >= 0.05 for fit in fits)
 
 
 # The true optimum inside, from the planted coefficients: where all three slopes are equal.
@@ -174,8 +182,7 @@ def test_what_the_optimum_loses_is_within_its_bound(surface, truth) -> None:
     """95 % of 50 is 47.5, with a standard deviation of 1.5."""
     least = surface.at(Shares(*truth), 2.0)
     held = 0
-    for key in range(50):
-        fit = fitted(surface, key, noise_sd=0.008)
+    for fit in repeated(surface, 50, noise_sd=0.008):
         best = optimum(fit, maximise=False)
         region = confidence_region(fit, best, maximise=False)
         held += surface.at(best, 2.0) - least <= region.regret

@@ -124,8 +124,9 @@ class TestRun:
         assert "`seeds` was 2, now 3, `tolerance` was 0.1, now 0.15" in told
         assert study.read_text(encoding="utf-8") == before
 
-    @pytest.mark.parametrize("numbers", [[signal.SIGTERM], [signal.SIGINT, signal.SIGTERM] * 4])
-    def test_an_interrupt_in_mid_trial_leaves_130_and_resumes(self, tiny: Path, numbers: list[signal.Signals]) -> None:
+    def test_an_interrupt_in_mid_trial_leaves_130_and_resumes(
+        self, tiny: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         folder = tiny.parent / "run"
         arguments = ["run", "--study", str(tiny), "--out", str(folder)]
         process = subprocess.Popen(
@@ -140,20 +141,20 @@ class TestRun:
         with process:
             assert process.stderr is not None
             assert process.stderr.readline().startswith("[1/3]")
-            for number in numbers:
+            for number in [signal.SIGTERM, signal.SIGINT] * 4:
                 process.send_signal(number)
                 time.sleep(0.002)
             told = process.stderr.read()
         assert process.returncode == 130, told
         assert told.splitlines()[-1] == "scalesearch: interrupted; run the same command again to resume"
         assert "Traceback" not in told
-        assert ", 0 running, " in scalesearch("status", folder).stdout
+        assert main(["status", str(folder)]) == 0
+        assert ", 0 running, " in capsys.readouterr().out
         before = load(folder)
         assert 1 <= before.states["complete"] < 3
         assert before.states["waiting"] == 3 - before.states["complete"]  # it went back: other workers can take it
-        done = scalesearch(*arguments)
-        assert done.returncode == 0, done.stderr
-        assert len(done.stderr.splitlines()) == 3 - before.states["complete"]
+        assert main(arguments) == 0
+        assert len(capsys.readouterr().err.splitlines()) == 3 - before.states["complete"]
         after = load(folder)
         assert set(before.records) < set(after.records)
         assert len(after.records) == 3
@@ -180,7 +181,9 @@ class TestRun:
         assert any(later[0] < earlier[1] for earlier, later in itertools.pairwise(spans)), spans
 
     @pytest.mark.postgresql
-    def test_on_a_server_the_folder_gets_a_copy_and_a_worker_may_join(self, tiny: Path, postgresql_url: str) -> None:
+    def test_on_a_server_the_folder_gets_a_copy_and_a_worker_may_join(
+        self, tiny: Path, postgresql_url: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         tiny.write_text(TINY.replace(*OF_ITS_OWN[1]), encoding="utf-8")
         folder = tiny.parent / "run"
         arguments = ["run", "--study", tiny, "--out", folder, "--storage", postgresql_url, "--study-name", "shared"]
@@ -191,10 +194,11 @@ class TestRun:
         live, copy = load(folder, postgresql_url), load(folder)
         assert live.records == copy.records
         assert len(live.records) == 3
-        joined = scalesearch("worker", "--storage", postgresql_url, "--study-name", "shared")
-        assert (joined.returncode, joined.stdout, joined.stderr) == (0, "", "")
+        capsys.readouterr()
+        assert main(["worker", "--storage", postgresql_url, "--study-name", "shared"]) == 0
+        assert capsys.readouterr() == ("", "")
 
-    def test_a_trial_that_diverges_is_told_and_gives_5(self, tiny: Path) -> None:
+    def test_a_trial_that_diverges_is_told_and_gives_5(self, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
         tiny.write_text(TINY.replace("learning_rate = 0.01", "learning_rate = 1e30"), encoding="utf-8")
         folder = tiny.parent / "run"
         done = scalesearch("run", "--study", tiny, "--out", folder)
@@ -202,11 +206,11 @@ class TestRun:
         assert "failed (diverged: loss must stay finite" in done.stderr
         assert "No candidate finished" in done.stdout
         assert "Traceback" not in done.stderr
-        again = scalesearch("run", "--study", tiny, "--out", folder, "--json")
-        assert again.returncode == 5
-        document = json.loads(again.stdout)
+        assert main(["run", "--study", str(tiny), "--out", str(folder), "--json"]) == 5
+        out, err = capsys.readouterr()
+        document = json.loads(out)
         assert (document["trials"]["failed"], document["rule"], document["family"]) == (3, None, [])
-        assert again.stderr == "all trials are there already: nothing to train\n"
+        assert err == "all trials are there already: nothing to train\n"
 
     def test_two_runs_in_one_folder_are_refused(self, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
         with locked_folder(tiny.parent / "run"):

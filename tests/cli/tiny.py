@@ -73,7 +73,8 @@ def scalesearch(*arguments: object, cwd: Path | None = None) -> subprocess.Compl
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", "COLUMNS": "80"}
+    inherited = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    return {**inherited, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", "COLUMNS": "80"}
 
 
 def complaint(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 2) -> str:

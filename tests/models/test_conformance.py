@@ -18,7 +18,6 @@ from jax import numpy as jnp
 
 from scalesearch.models.ops.base import Name, Operations
 from scalesearch.models.ops.select import named
-from tests.haste import HASTE
 
 NAMES = get_args(Name)
 N, H, W, C, D, S, K = 3, 6, 5, 8, 12, 2, 7
@@ -70,7 +69,7 @@ def value_and_gradients(operations: Operations, method: str, *inputs: jax.Array)
 
 
 def compiled(operations: Operations, method: str, *inputs: jax.Array) -> list[jax.Array]:
-    run: Any = jax.jit(partial(value_and_gradients, operations, method), compiler_options=HASTE)
+    run: Any = jax.jit(partial(value_and_gradients, operations, method))
     results: list[jax.Array] = run(*inputs)
     return results
 
@@ -108,7 +107,7 @@ def test_values_and_gradients_are_those_of_native(name: Any, method: str, precis
 )
 def test_several_seeds_under_vmap_give_what_each_gives(name: Any, method: str) -> None:
     seeds = [arrays(METHODS[method][1], "float32", seed) for seed in (0, 1)]
-    run: Any = jax.jit(jax.vmap(partial(value_and_gradients, named(name), method)), compiler_options=HASTE)
+    run: Any = jax.jit(jax.vmap(partial(value_and_gradients, named(name), method)))
     together = run(*map(jnp.stack, zip(*seeds, strict=True)))
     for place, inputs in enumerate(seeds):
         assert_close([each[place] for each in together], compiled(named(name), method, *inputs), 2e-5)

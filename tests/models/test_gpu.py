@@ -82,12 +82,12 @@ def test_depthwise_of_several_seeds_side_by_side() -> None:
 @pytest.mark.parametrize(("kernel_size", "stride"), [(1, 1), (3, 1), (5, 1), (3, 2), (5, 2), (3, 3), (1, 2)])
 def test_each_output_of_a_tile_meets_each_of_its_taps_once(kernel_size: int, stride: int, transposed: bool) -> None:
     """Outputs of a convolution have k² taps; those of its gradient as many on average, a stride² of them each."""
-    geometry = depthwise.geometry(kernel_size, stride, transposed=transposed)
-    uses = [use for some in geometry.uses.values() for use in some]
-    outputs = math.prod(geometry.tile)
+    tile, _, by_input = depthwise.geometry(kernel_size, stride, transposed=transposed)
+    uses = [use for some in by_input.values() for use in some]
+    outputs = math.prod(tile)
     assert len(set(uses)) == len(uses) == outputs * kernel_size**2 // (stride**2 if transposed else 1)
-    assert {use.tap for use in uses} == set(range(kernel_size**2))
-    columns = [column for _, column in geometry.uses]
+    assert {tap for _, tap in uses} == set(range(kernel_size**2))
+    columns = [column for _, column in by_input]
     assert columns == sorted(columns)
 
 

@@ -19,7 +19,6 @@ from scalesearch.models.ops.select import named
 from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.cost.count import complexity
 from scalesearch.scaling.stage import make_stage
-from tests.haste import HASTE
 
 
 def tiny(block: str, kernel_size: int = 3) -> ArchitectureSpec:
@@ -97,7 +96,7 @@ def test_all_operations_give_the_same_logits_gradients_and_statistics(block: str
     for name in ("kernels", "shift", "native"):
         graphdef, params, stats = nnx.split(build(spec, name), nnx.Param, nnx.BatchStat)
 
-        @functools.partial(jax.jit, compiler_options=HASTE)
+        @jax.jit
         def run(params: Any, stats: Any, graphdef: Any = graphdef) -> Any:
             def loss(params: Any) -> Any:
                 network = nnx.merge(graphdef, params, stats)
@@ -185,9 +184,9 @@ def test_vmap_over_seeds_equals_a_loop(name: str) -> None:
         return jax.value_and_grad(loss, has_aux=True)(params)
 
     stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[(params, stats) for _, params, stats in parts])
-    together = jax.jit(jax.vmap(gradients), compiler_options=HASTE)(*stack)
+    together = jax.jit(jax.vmap(gradients))(*stack)
     for seed, (_, params, stats) in enumerate(parts):
-        alone = jax.jit(gradients, compiler_options=HASTE)(params, stats)
+        alone = jax.jit(gradients)(params, stats)
         for actual, expected in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
             np.testing.assert_allclose(actual[seed], expected, rtol=1e-3, atol=1e-5)  # sums of another order
 

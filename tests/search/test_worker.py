@@ -306,10 +306,9 @@ def in_processes(url: str, number: int) -> Counter[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [2, 4])
-def test_processes_share_the_queue_and_evaluate_every_network_once(storage_url: str, number: int) -> None:
+def test_processes_share_the_queue_and_evaluate_every_network_once(storage_url: str) -> None:
     study, plan = begin(storage_url, planted_study())
-    evaluated = in_processes(storage_url, number)
+    evaluated = in_processes(storage_url, 4)
     assert evaluated == Counter(str(trial.candidate.spec) for trial in plan.trials)
     assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 15, "pruned": 0, "failed": 0}
     expected = {trial.candidate.spec for trial in plan.trials}

@@ -24,7 +24,6 @@ from scalesearch.training.draws import EpochDraws
 from scalesearch.training.loop import EpochReport, TrainingDiverged, TrainingResult, train
 from scalesearch.training.prefetch import Prefetcher
 from scalesearch.training.prepare import Compiler, prepare_training
-from scalesearch.training.step import Evaluation
 
 SPEC = ArchitectureSpec(
     10,
@@ -281,7 +280,7 @@ def test_an_epoch_is_one_call_and_the_host_waits_once_for_it(splits: Splits) -> 
 
     def evaluate(state: Any, data: Any) -> Any:
         events.append("evaluate")
-        return Evaluation(*(Pending(value, events) for value in (1.0, 0.5)))  # type: ignore[arg-type]
+        return Pending(1.0, events), Pending(0.5, events)
 
     program = dataclasses.replace(prepared.program, epoch=epoch, evaluate=evaluate)
     train(SPEC, splits, training, APART, (0,), ignore, dataclasses.replace(prepared, program=program))

@@ -28,12 +28,11 @@ from scalesearch.training.compile import Program, compile_program, init_function
 from scalesearch.training.draws import init_generator
 from scalesearch.training.loop import TrainingResult, train
 from scalesearch.training.memory import MemoryPlan, memory_plans, release
-from scalesearch.training.optimizer import build_optimizer
 from scalesearch.training.prefetch import Prefetcher
 from scalesearch.training.prepare import Compiler
-from scalesearch.training.schedule import count_steps, schedule_of
+from scalesearch.training.schedule import schedule_of
 from scalesearch.training.state import TrainState, layout_of, weights_of
-from scalesearch.training.step import StepSettings, train_step
+from scalesearch.training.step import train_step
 
 SPEC = ArchitectureSpec(
     14,
@@ -81,7 +80,7 @@ def run(
 def compiled(splits: Splits, spec: ArchitectureSpec, plan: MemoryPlan, **changes: Any) -> Program:
     training = TRAINING.model_copy(update=changes)
     data = prepare(splits.train, splits.validation, spec.resolution, training.batch_size)
-    schedule = schedule_of(training, count_steps(training, len(splits.train)))
+    schedule = schedule_of(training, len(splits.train))
     return compile_program(spec, select("auto", "cpu"), training, data, schedule, np.array(0, np.uint32), plan)
 
 
@@ -202,9 +201,8 @@ def test_parts_of_a_batch_add_up_to_its_step() -> None:
     def step(parts: int) -> tuple[TrainState, Any]:
         init, _, _ = init_function(SPEC, training, weights_of(network))
         state = init(np.array(0, np.uint32))
-        settings = StepSettings(layout_of(network), build_optimizer(training), ema_decay=0.9, micro_batches=parts)
         batch = (jnp.asarray(images), jnp.asarray(labels), None, jnp.float32(0.01))
-        function = jax.jit(lambda state: train_step(state, *batch, settings))
+        function = jax.jit(lambda state: train_step(state, *batch, training, layout_of(network), parts))
         state, loss = function(state)
         return state, loss
 

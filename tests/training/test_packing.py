@@ -7,7 +7,7 @@ import pytest
 
 from scalesearch.models.ops.base import Name
 from scalesearch.models.ops.select import named
-from scalesearch.training.packing import pack_on_host, packing_of
+from scalesearch.training.packing import Packing, pack_on_host
 
 TREE = {
     "a": {"kernel": jnp.arange(6.0).reshape(2, 3)},
@@ -18,7 +18,7 @@ TREE = {
 
 @pytest.mark.parametrize("name", ["kernels", "shift"])
 def test_there_and_back(name: Name) -> None:
-    packing = packing_of(TREE, named(name))
+    packing = Packing(TREE, named(name))
     packed = packing.pack(TREE)
     np.testing.assert_array_equal(packed.kernels, [*range(6), *range(20, 28)])
     np.testing.assert_array_equal(packed.vectors, [10, 11, 30])
@@ -30,7 +30,7 @@ def test_there_and_back(name: Name) -> None:
 
 @pytest.mark.parametrize("name", ["kernels", "shift"])
 def test_template_may_be_abstract_and_a_group_empty(name: Name) -> None:
-    packing = packing_of(jax.eval_shape(lambda: {"bias": jnp.zeros(2)}), named(name))
+    packing = Packing(jax.eval_shape(lambda: {"bias": jnp.zeros(2)}), named(name))
     packed = packing.pack({"bias": jnp.array([1.0, 2.0])})
     assert packed.kernels.shape == (0,)
     np.testing.assert_array_equal(packing.unpack(packed)["bias"], [1, 2])

@@ -13,8 +13,6 @@ boundary constraints using data-dependent degrees of freedom", Biometrika 100 (2
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
@@ -30,19 +28,18 @@ _CHUNK = 256
 _COMPARED = np.array([point.values for point in lattice(8)])
 
 
-@dataclass(frozen=True, slots=True)
 class ConeTest:
     """The test for a polynomial with coefficients (q,), their covariance (q, q) and ν = `df`; all of its terms."""
 
-    coefficients: FloatArray
-    covariance: FloatArray
-    df: float
-    maximise: bool
+    def __init__(self, coefficients: FloatArray, covariance: FloatArray, df: float, maximise: bool) -> None:
+        # In units in which the estimates are independent with variance 1.
+        self._root = np.linalg.cholesky(covariance)
+        self._estimate = np.linalg.solve(self._root, coefficients) * (-1.0 if maximise else 1.0)
+        self._df = df
 
     def p(self, points: FloatArray) -> FloatArray:
         """P values (N,) of each point (N, 3) being the optimum."""
-        conditions, estimate = self._conditions(points)
-        return self._p(conditions, estimate)
+        return self._p(self._conditions(points))
 
     def accepts(self, points: FloatArray, level: float) -> NDArray[np.bool_]:
         """Which points (N, 3) have a p value of at least 1 − level."""
@@ -50,35 +47,32 @@ class ConeTest:
         return np.concatenate([self._accepts(part, level) for part in parts])
 
     def _accepts(self, points: FloatArray, level: float) -> NDArray[np.bool_]:
-        conditions, estimate = self._conditions(points)
+        conditions = self._conditions(points)
         # The most violated condition bounds the distance from below, which rules out most points without the minimum.
-        most = len(estimate) - 1  # no condition restricts a constant
-        farthest = np.maximum(-(conditions @ estimate).min(axis=1), 0.0)
-        inside = f_distribution.sf(farthest**2 / most, most, self.df) >= 1 - level
-        inside[inside] = self._p(conditions[inside], estimate) >= 1 - level
+        most = len(self._estimate) - 1  # no condition restricts a constant
+        farthest = np.maximum(-(conditions @ self._estimate).min(axis=1), 0.0)
+        inside = f_distribution.sf(farthest**2 / most, most, self._df) >= 1 - level
+        inside[inside] = self._p(conditions[inside]) >= 1 - level
         return np.asarray(inside)
 
-    def _conditions(self, points: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """For each point the vectors (N, M, q) whose products with the coefficients must be ≥ 0, and the estimate (q,).
+    def _conditions(self, points: FloatArray) -> FloatArray:
+        """For each point the vectors (N, M, q) whose products with the estimate must be ≥ 0.
 
-        Both are in units in which the estimates are independent with variance 1. The vectors have length 1, or 0 if a
-        condition is void.
+        They have length 1, or 0 if a condition is void.
         """
-        root = np.linalg.cholesky(self.covariance)
-        terms = len(self.coefficients)
+        terms = len(self._estimate)
         slopes = (np.eye(3) - points[:, None]) @ mixture_slopes(points, terms)  # towards the corners
         gains = mixture_terms(_COMPARED, terms) - mixture_terms(points, terms)[:, None]
-        conditions = np.concatenate([slopes, gains], axis=1) @ root
+        conditions = np.concatenate([slopes, gains], axis=1) @ self._root
         length = np.linalg.norm(conditions, axis=2, keepdims=True)
         void = length <= 1e-9 * length.max()
-        estimate = np.linalg.solve(root, self.coefficients) * (-1.0 if self.maximise else 1.0)
-        return np.where(void, 0.0, conditions / np.where(void, 1.0, length)), estimate
+        return np.where(void, 0.0, conditions / np.where(void, 1.0, length))
 
-    def _p(self, conditions: FloatArray, estimate: FloatArray) -> FloatArray:
+    def _p(self, conditions: FloatArray) -> FloatArray:
         """P values (N,), from the part of the estimate outside the cone and the number of active conditions."""
         squared, active = np.zeros(len(conditions)), np.ones(len(conditions))
-        for place in np.flatnonzero((conditions @ estimate < 0).any(axis=1)):
-            multipliers, _ = nnls(-conditions[place].T, estimate)
+        for place in np.flatnonzero((conditions @ self._estimate < 0).any(axis=1)):
+            multipliers, _ = nnls(-conditions[place].T, self._estimate)
             outside = conditions[place].T @ multipliers
             squared[place], active[place] = outside @ outside, max((multipliers > 0).sum(), 1)
-        return np.asarray(f_distribution.sf(squared / active, active, self.df))
+        return np.asarray(f_distribution.sf(squared / active, active, self._df))

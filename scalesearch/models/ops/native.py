@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
@@ -16,7 +15,6 @@ from scalesearch.models.ops.base import EPSILON, Maps, Name, Operations, PerChan
 _AXES = (0, 1, 2)
 
 
-@dataclass(frozen=True)
 class NativeOperations(Operations):
     """XLA alone: fast where it calls a good library of convolutions, slow on a CPU."""
 

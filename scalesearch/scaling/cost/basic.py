@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from scalesearch.scaling.cost.tally import OUTPUT, IntArray, Tally
 from scalesearch.scaling.stage import StageSpec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Stage(StageSpec):
     """Neither `expand_ratio` nor `se_ratio` is used."""
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from scalesearch.scaling.cost.basic import with_shortcut
 from scalesearch.scaling.cost.tally import INPUT, OUTPUT, IntArray, Tally
 from scalesearch.scaling.stage import StageSpec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Stage(StageSpec):
     """`expand_ratio` is output ÷ inner width (torchvision's `expansion`)."""
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.scaling.cost.count import Complexity, Table, Tables, complexity
+from scalesearch.scaling.cost.count import Complexity, Tables, complexity
+from scalesearch.scaling.cost.tally import IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Cost:
 
     name: str
     amount: Callable[[Complexity], int]
-    table: Callable[[Tables], Table]
+    table: Callable[[Tables], IntArray]
 
     def of(self, spec: ArchitectureSpec) -> int:
         """The amount for `spec`.

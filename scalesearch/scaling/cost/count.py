@@ -23,59 +23,48 @@ class Complexity:
     activations: int
 
 
-class Table(NamedTuple):
-    """One cost as a linear function of depths and areas, for every row of widths.
+class Tables(NamedTuple):
+    """The three costs as linear functions of depths and areas, for every row of widths: arrays (W, n + 1, L).
 
-    `fixed` (W, L) holds the network with one block a stage, `repeat` (W, n, L) what each further block
-    of stage i adds; L = n + 3 levels are stem output, stem output after the pool, the n stages'
-    outputs, and the pooled vector. cost[d, w, r] = (fixed + Σᵢ (dᵢ − 1) repeatᵢ)[w] · areas[:, r].
+    Row 0 of the middle axis holds the network with one block a stage, row i what each further block of stage i adds.
+    L = n + 3 levels are stem output, stem output after the pool, the n stages' outputs, and the pooled vector; `params`
+    has one level, of area 1. cost[d, w, r] = (table₀ + Σᵢ (dᵢ − 1) tableᵢ)[w] · areas[:, r].
     """
 
-    fixed: IntArray
-    repeat: IntArray
-
-
-class Tables(NamedTuple):
-    """The tables of the three costs; `params` has one level, of area 1."""
-
-    macs: Table
-    params: Table
-    activations: Table
+    macs: IntArray
+    params: IntArray
+    activations: IntArray
 
 
 def tabulate(spec: ArchitectureSpec, widths: IntArray) -> Tables:
     """Cost tables of the network for each row of `widths` (W, n + 2: stem, stages, head); depths are left open."""
     rows, levels, n = len(widths), len(spec.stages) + 3, len(spec.stages)
-    macs, acts, params = (
-        Table(np.zeros((rows, size), np.int64), np.zeros((rows, n, size), np.int64)) for size in (levels, levels, 1)
-    )
+    macs, acts, params = (np.zeros((rows, n + 1, size), np.int64) for size in (levels, levels, 1))
 
-    def put(index: int | None, tally: Tally, level_in: int, level_out: int) -> None:
+    def put(row: int, tally: Tally, level_in: int, level_out: int) -> None:
         for place, level in ((INPUT, level_in), (OUTPUT, level_out), (POOLED, levels - 1)):
-            for table, values in ((macs, tally.macs), (acts, tally.channels)):
-                target = table.fixed if index is None else table.repeat[:, index]
-                target[:, level] += values[place]
-        target = params.fixed if index is None else params.repeat[:, index]
-        target[:, 0] += tally.params
+            macs[:, row, level] += tally.macs[place]
+            acts[:, row, level] += tally.channels[place]
+        params[:, row, 0] += tally.params
 
     stem, *stage_widths, head = widths.T
     empty = Tally.empty(stem)
-    put(None, empty.add(OUTPUT, spec.stem.kernel_size, np.full_like(stem, spec.in_channels), stem), 0, 0)
+    put(0, empty.add(OUTPUT, spec.stem.kernel_size, np.full_like(stem, spec.in_channels), stem), 0, 0)
     width_in = stem
     for index, (stage, width) in enumerate(zip(spec.stages, stage_widths, strict=True)):
-        put(None, stage.tally(width_in, width, stage.stride), index + 1, index + 2)
-        put(index, stage.tally(width, width, 1), index + 2, index + 2)
+        put(0, stage.tally(width_in, width, stage.stride), index + 1, index + 2)
+        put(index + 1, stage.tally(width, width, 1), index + 2, index + 2)
         width_in = width
     if spec.head_width:
-        put(None, empty.add(OUTPUT, 1, width_in, head), n + 1, n + 1)
+        put(0, empty.add(OUTPUT, 1, width_in, head), n + 1, n + 1)
         width_in = head
     classes = np.full_like(stem, spec.num_classes)
-    put(None, empty.add(POOLED, 1, width_in, classes, normalised=False), n + 1, n + 1)
+    put(0, empty.add(POOLED, 1, width_in, classes, normalised=False), n + 1, n + 1)
     return Tables(macs, params, acts)
 
 
 def areas(spec: ArchitectureSpec, resolutions: IntArray) -> IntArray:
-    """Positions (L, R) of each level's map at each resolution, L as in `Table`."""
+    """Positions (L, R) of each level's map at each resolution, L as in `Tables`."""
 
     def halve(size: IntArray, stride: int) -> IntArray:
         return -(-size // stride)
@@ -88,15 +77,15 @@ def areas(spec: ArchitectureSpec, resolutions: IntArray) -> IntArray:
     return np.stack(sizes) ** 2
 
 
-def count(table: Table, depths: IntArray, area: IntArray) -> FloatArray:
-    """Costs (D, W, R) of all combinations of `depths` (D, n), the table's widths and `area` (L, R).
+def count(table: IntArray, depths: IntArray, area: IntArray) -> FloatArray:
+    """Costs (D, W, R) of all combinations of `depths` (D, n), the widths of `table` (of `Tables`) and `area` (L, R).
 
-    One matrix product in float64, which is exact: every term and sum is a whole number below 2⁵³.
+    Two matrix products in float64, which are exact: every term and sum is a whole number below 2⁵³.
     """
-    rows, n, levels = table.repeat.shape
-    extra = (depths - 1).astype(np.float64) @ table.repeat.transpose(1, 0, 2).reshape(n, rows * levels).astype(float)
-    weights = extra.reshape(len(depths) * rows, levels) + np.tile(table.fixed, (len(depths), 1))
-    costs: FloatArray = weights @ area.astype(np.float64)
+    rows, n, levels = table.shape
+    blocks = np.insert((depths - 1).astype(np.float64), 0, 1.0, axis=1)
+    weights = blocks @ table.transpose(1, 0, 2).reshape(n, rows * levels).astype(np.float64)
+    costs: FloatArray = weights.reshape(len(depths) * rows, levels) @ area.astype(np.float64)
     return costs.reshape(len(depths), rows, area.shape[1])
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import optuna
@@ -213,36 +212,30 @@ def check_plan(optuna_study: optuna.Study, planned: Sequence[PlannedTrial]) -> N
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What a study holds at one moment.
-
-    Args:
-        records: those of the trials that have ended, in the order of the trials.
-        states: how many trials are `waiting`, `running`, `complete`, `pruned`, `failed` for a recorded reason.
-        last_date: the day, in ISO form, on which the last trial with a record ended; None before there is one.
-    """
-
-    records: tuple[TrialRecord, ...]
-    states: Mapping[str, int]
-    last_date: str | None
-
-
 @storage_errors()
-def snapshot(optuna_study: optuna.Study) -> Snapshot:
-    """What the study holds now."""
+def snapshot(optuna_study: optuna.Study) -> tuple[tuple[TrialRecord, ...], Mapping[str, int]]:
+    """What the study holds at one moment: the records, and how many trials are in each state.
+
+    Records are those of the trials that have ended, in the order of the trials. States are `waiting`, `running`,
+    `complete`, `pruned`, `failed` for a recorded reason.
+    """
     trials = optuna_study.get_trials(deepcopy=False)
-    ended = [trial for trial in trials if has_record(trial)]
-    last = max((trial.datetime_complete for trial in ended if trial.datetime_complete is not None), default=None)
-    return Snapshot(tuple(map(record_of, ended)), states_of(trials), last.date().isoformat() if last else None)
+    return tuple(record_of(trial) for trial in trials if has_record(trial)), states_of(trials)
 
 
 def records(optuna_study: optuna.Study) -> tuple[TrialRecord, ...]:
-    """Records of all trials that have one, in the order of the trials."""
-    return snapshot(optuna_study).records
+    """The records of `snapshot`."""
+    return snapshot(optuna_study)[0]
+
+
+def count_states(optuna_study: optuna.Study) -> Mapping[str, int]:
+    """How many trials are in each state, as in `snapshot`."""
+    return snapshot(optuna_study)[1]
 
 
 @storage_errors()
-def count_states(optuna_study: optuna.Study) -> Mapping[str, int]:
-    """How many trials are in each state, as in `Snapshot`."""
-    return states_of(optuna_study.get_trials(deepcopy=False))
+def last_date(optuna_study: optuna.Study) -> str | None:
+    """The day, in ISO form, on which the last trial with a record ended; None before there is one."""
+    trials = filter(has_record, optuna_study.get_trials(deepcopy=False))
+    last = max((trial.datetime_complete for trial in trials if trial.datetime_complete is not None), default=None)
+    return last.date().isoformat() if last else None

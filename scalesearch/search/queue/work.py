@@ -18,11 +18,12 @@ from scalesearch.scaling.feasible import Candidate
 from scalesearch.search.plan.design import Plan
 from scalesearch.search.queue.optuna_study import (
     check_plan,
+    count_states,
     enqueue_again,
     enqueue_missing,
     evaluates_of,
+    records,
     sampler_for,
-    snapshot,
 )
 from scalesearch.search.queue.pruning import Watch, goes_on, pruner_of, watch_of
 from scalesearch.search.queue.storage import GRACE_SECONDS, storage_errors
@@ -227,10 +228,10 @@ def _queue_next_round(optuna_study: StoredStudy, study: Study, plan: Plan) -> bo
     """
     from scalesearch.search.plan.racing import next_round  # with pandas and scipy, which no other search needs
 
-    before = snapshot(optuna_study).records
+    before = records(optuna_study)
     wanted = next_round(study, plan, before)
-    now = snapshot(optuna_study)
-    ended = now.states["complete"] + now.states["failed"]
-    if now.states["waiting"] + now.states["running"] == 0 and ended == len(before):
+    states = count_states(optuna_study)
+    ended = states["complete"] + states["failed"]
+    if states["waiting"] + states["running"] == 0 and ended == len(before):
         return enqueue_missing(optuna_study, wanted, planned=False) > 0
     return True  # another worker was faster

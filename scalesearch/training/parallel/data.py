@@ -5,7 +5,7 @@ XLA inserts the sums over devices: gradients and batch statistics are those of t
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -18,12 +18,8 @@ from scalesearch.training.draws import EpochDraws
 AXIS = "images"
 
 
-class Shardings(NamedTuple):
-    """Where the arguments of an epoch lie. `everywhere`: whole on each device."""
-
-    everywhere: NamedSharding
-    data: EpochData
-    draws: EpochDraws
+Shardings = tuple[NamedSharding, EpochData, EpochDraws]
+"""Where the arguments of an epoch lie: state and schedule, which are whole on each device; data; draws."""
 
 
 def shardings_of(setting: bool | Literal["auto"], batch_size: int, evaluated: int, *, vector: bool) -> Shardings | None:
@@ -56,13 +52,6 @@ def shardings_of(setting: bool | Literal["auto"], batch_size: int, evaluated: in
     whole = spread()
     validation = spread(None, AXIS) if evaluated % len(devices) == 0 else whole
     batch = (None,) * (1 + vector)
-    return Shardings(
-        everywhere=whole,
-        data=EpochData(whole, whole, validation, validation, whole, whole),
-        draws=EpochDraws(
-            order=spread(*batch, AXIS),
-            offsets=spread(*batch, AXIS),
-            mirrored=spread(*batch, AXIS),
-            dropout=whole,
-        ),
-    )
+    spread_draws = spread(*batch, AXIS)
+    draws = EpochDraws(order=spread_draws, offsets=spread_draws, mirrored=spread_draws, dropout=whole)
+    return whole, EpochData(whole, whole, validation, validation, whole, whole), draws

@@ -18,7 +18,6 @@ import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -55,11 +54,11 @@ class Unavailable(RuntimeError):
     """The kernels cannot be built or loaded here. The message says why."""
 
 
-@dataclass(frozen=True, slots=True)
 class Library:
     """The shared library of the C++ files in the folder `sources`."""
 
-    sources: Path = Path(__file__).parent
+    def __init__(self, sources: Path = Path(__file__).parent) -> None:
+        self.sources = sources
 
     @property
     def path(self) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
@@ -17,7 +16,6 @@ from scalesearch.models.ops.shift.operations import ShiftOperations
 from scalesearch.scaling.architecture import Activation
 
 
-@dataclass(frozen=True)
 class CpuOperations(ShiftOperations):
     """Kernels for float32 maps; maps of another type, 1×1 convolutions and the pool are those of `shift`.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from jax import lax
@@ -34,31 +34,20 @@ def serves(x: Maps, kernel: Kernel, stride: int) -> bool:
     return countable(x) and kernel.shape[0] <= _LARGEST_KERNEL and stride <= _LARGEST_STRIDE
 
 
-class Use(NamedTuple):
-    """An output of a tile (its number, row by row) and the tap (likewise) by which it reads an input."""
-
-    output: int
-    tap: int
+Uses = dict[tuple[int, int], list[tuple[int, int]]]
+"""For each input of a tile the outputs that it serves (their numbers, row by row), each with its tap (likewise)."""
 
 
-class Geometry(NamedTuple):
-    """What a tile of `tile` = (rows, columns) outputs reads, the same for every tile.
+def geometry(kernel_size: int, stride: int, *, transposed: bool) -> tuple[tuple[int, int], tuple[int, int], Uses]:
+    """What a tile of outputs reads for a k×k kernel with padding k // 2, the same for every tile: (tile, step, uses).
 
-    Tile (a, b) computes the outputs (a·rows + r, b·columns + c) and reads the inputs (a·step₀ + i, b·step₁ + j);
-    `uses[i, j]` lists the outputs and taps that each input serves, column after column. Transposed, it is the gradient
-    of the input: its outputs are those of the map that was convolved.
+    With `tile` = (rows, columns), tile (a, b) computes the outputs (a·rows + r, b·columns + c) and reads the inputs
+    (a·step₀ + i, b·step₁ + j), those of `uses`, column after column. Transposed, it is the gradient of the input: its
+    outputs are those of the map that was convolved.
     """
-
-    tile: tuple[int, int]
-    step: tuple[int, int]
-    uses: dict[tuple[int, int], list[Use]]
-
-
-def geometry(kernel_size: int, stride: int, *, transposed: bool) -> Geometry:
-    """The geometry of a k×k kernel with padding k // 2."""
     rows, columns = (stride * -(-least // stride) for least in _TILE) if transposed else _TILE
     padding = kernel_size // 2
-    uses: dict[tuple[int, int], list[Use]] = {}
+    uses: Uses = {}
 
     def source(output: int, tap: int) -> int | None:
         if not transposed:
@@ -70,9 +59,9 @@ def geometry(kernel_size: int, stride: int, *, transposed: bool) -> Geometry:
         for row, d in _pairs(rows, kernel_size):
             i, j = source(row, d), source(column, e)
             if i is not None and j is not None:
-                uses.setdefault((i, j), []).append(Use(row * columns + column, d * kernel_size + e))
+                uses.setdefault((i, j), []).append((row * columns + column, d * kernel_size + e))
     step = (rows // stride, columns // stride) if transposed else (rows * stride, columns * stride)
-    return Geometry((rows, columns), step, dict(sorted(uses.items(), key=lambda item: item[0][::-1])))
+    return (rows, columns), step, dict(sorted(uses.items(), key=lambda item: item[0][::-1]))
 
 
 def _pairs(outputs: int, taps: int) -> list[tuple[int, int]]:
@@ -117,19 +106,19 @@ def _gather(x: jax.Array, kernel: jax.Array, outputs: tuple[int, ...], stride: i
     A lane is a tile of a few neighbouring channels; lanes run over the channels of a tile, then over the tiles.
     """
     count, shape = x.shape[3], x.shape
-    stencil = geometry(kernel.shape[0], stride, transposed=transposed)
-    tiles, vector = _tiles(outputs, stencil.tile), math.gcd(count, _VECTOR)
+    tile, step, all_uses = geometry(kernel.shape[0], stride, transposed=transposed)
+    tiles, vector = _tiles(outputs, tile), math.gcd(count, _VECTOR)
     lanes, groups = VALUES // vector, count // vector
 
     def body(x: Any, kernel: Any, y: Any) -> None:
         lane = pl.program_id(0) * lanes + jnp.arange(lanes)
         channel = (lane % groups * vector)[:, None] + jnp.arange(vector)[None]
-        tile = lane // groups
-        source, target = _Map(x, shape, tile, tiles, stencil.step), _Map(y, outputs, tile, tiles, stencil.tile)
-        totals = dict.fromkeys(range(math.prod(stencil.tile)), jnp.zeros((lanes, vector), jnp.float32))
+        at = lane // groups
+        source, target = _Map(x, shape, at, tiles, step), _Map(y, outputs, at, tiles, tile)
+        totals = dict.fromkeys(range(math.prod(tile)), jnp.zeros((lanes, vector), jnp.float32))
         weights: dict[int, jax.Array] = {}
         column = None
-        for (i, j), uses in stencil.uses.items():
+        for (i, j), uses in all_uses.items():
             if j != column:  # the taps of a column of inputs are few enough to stay in registers
                 column, weights = j, {}
             values = load(*source.at(i, j, channel, None))
@@ -138,7 +127,7 @@ def _gather(x: jax.Array, kernel: jax.Array, outputs: tuple[int, ...], stride: i
                     weights[tap] = load(kernel.at[tap * count + channel], None)
                 totals[output] = totals[output] + values * weights[tap]
         for output, total in totals.items():
-            where, mask = target.at(*divmod(output, stencil.tile[1]), channel, None)
+            where, mask = target.at(*divmod(output, tile[1]), channel, None)
             store(where, total.astype(y.dtype), mask)
 
     grid = (pl.cdiv(math.prod(tiles) * groups, lanes),)
@@ -147,8 +136,8 @@ def _gather(x: jax.Array, kernel: jax.Array, outputs: tuple[int, ...], stride: i
 
 def _kernel_gradient(x: jax.Array, g: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     taps, count, outputs, shape = kernel.shape[0] ** 2, x.shape[3], g.shape, x.shape
-    stencil = geometry(kernel.shape[0], stride, transposed=False)
-    tiles = _tiles(outputs, stencil.tile)
+    tile, tile_step, all_uses = geometry(kernel.shape[0], stride, transposed=False)
+    tiles = _tiles(outputs, tile)
     split = Parts.of(math.prod(tiles), count, VALUES if taps <= 9 else VALUES // 2)  # each value has a sum a tap
 
     def body(x: Any, g: Any, sums: Any) -> None:
@@ -157,11 +146,11 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, kernel: jax.Array, stride: int)
 
         def add(step: Any, totals: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
             at = first + step * split.lanes
-            source, target = _Map(x, shape, at, tiles, stencil.step), _Map(g, outputs, at, tiles, stencil.tile)
-            places = [divmod(output, stencil.tile[1]) for output in range(math.prod(stencil.tile))]
+            source, target = _Map(x, shape, at, tiles, tile_step), _Map(g, outputs, at, tiles, tile)
+            places = [divmod(output, tile[1]) for output in range(math.prod(tile))]
             slopes = [load(*target.at(*place, channel, real)) for place in places]
             new = list(totals)
-            for (i, j), uses in stencil.uses.items():
+            for (i, j), uses in all_uses.items():
                 values = load(*source.at(i, j, channel, real))
                 for output, tap in uses:
                     new[tap] = new[tap] + values * slopes[output]

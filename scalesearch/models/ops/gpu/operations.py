@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from jaxtyping import Array, Float
@@ -20,7 +19,6 @@ FEW_CHANNELS = 4
 _SHIFT = ShiftOperations()
 
 
-@dataclass(frozen=True)
 class GpuOperations(NativeOperations):
     """Depthwise convolution and the sums of normalisation's gradient in Pallas; matrix products for 1×1 convolutions.
 

@@ -40,7 +40,7 @@ def _patches(x: jax.Array, kernel_size: int, stride: int) -> jax.Array:
     """(n, ho, wo, k²·c): what each output reads, in the order of the kernel's rows."""
     size = (output_size(x.shape[1], stride), output_size(x.shape[2], stride))
     padded = pad_map(x, kernel_size // 2, kernel_size // 2)
-    return jnp.concatenate([take(padded, tap.start, size, stride) for tap in forward_taps(kernel_size)], axis=3)
+    return jnp.concatenate([take(padded, start, size, stride) for _, start in forward_taps(kernel_size)], axis=3)
 
 
 def _forward(x: Maps, kernel: Kernel, stride: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -63,8 +63,8 @@ def _input_gradient(g: jax.Array, kernel: jax.Array, stride: int, size: tuple[in
     def phase(taps: tuple[Tap, ...]) -> jax.Array:
         if not taps:  # a phase that no output reads, where the stride exceeds the kernel
             return jnp.zeros((*g.shape[:3], kernel.shape[2]), g.dtype)
-        slices = jnp.concatenate([take(padded, tap.start, out, 1) for tap in taps], axis=3)
-        rows = jnp.concatenate([kernel[tap.kernel].T for tap in taps], axis=0)
+        slices = jnp.concatenate([take(padded, start, out, 1) for _, start in taps], axis=3)
+        rows = jnp.concatenate([kernel[position].T for position, _ in taps], axis=0)
         return _product(slices, rows)
 
     return interleave([[phase(taps) for taps in row] for row in phase_taps], size)

@@ -39,8 +39,8 @@ def _weighted_sum(
     if not taps:  # a phase that no output reads, where the stride exceeds the kernel
         return jnp.zeros((padded.shape[0], *size, padded.shape[3]), padded.dtype)
     total = None
-    for tap in taps:
-        term = take(padded, tap.start, size, stride) * kernel[tap.kernel[0], tap.kernel[1], 0]
+    for (row, column), start in taps:
+        term = take(padded, start, size, stride) * kernel[row, column, 0]
         total = term if total is None else total + term
     assert total is not None
     return total

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from jax import numpy as jnp
@@ -16,7 +15,6 @@ from scalesearch.models.ops.shift.normalise import normalise
 from scalesearch.models.ops.shift.taps import forward_taps, output_size, pad_map, take
 
 
-@dataclass(frozen=True)
 class ShiftOperations(Operations):
     """Convolutions without XLA's convolution, and a normalisation that keeps only its input for the gradient."""
 
@@ -40,7 +38,7 @@ class ShiftOperations(Operations):
         """The largest of nine shifted slices."""
         padded = pad_map(x, 1, 1, -jnp.inf)
         size = (output_size(x.shape[1], stride), output_size(x.shape[2], stride))
-        first, *others = (take(padded, tap.start, size, stride) for tap in forward_taps(3))
+        first, *others = (take(padded, start, size, stride) for _, start in forward_taps(3))
         for other in others:
             # not jnp.maximum, whose gradient splits a tie (relu leaves many): the first takes it all, as in torch
             first = jnp.where(other > first, other, first)

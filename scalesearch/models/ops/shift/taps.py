@@ -6,19 +6,13 @@ so that output i reads the inputs i·s + d − p for d = 0 … k − 1 and the o
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import jax
 from jax import lax
 from jax import numpy as jnp
 from jaxtyping import Array, Float
 
-
-class Tap(NamedTuple):
-    """One kernel position (row, column) and where, in a padded map, the slice that it multiplies begins."""
-
-    kernel: tuple[int, int]
-    start: tuple[int, int]
+Tap = tuple[tuple[int, int], tuple[int, int]]
+"""One kernel position (row, column) and where, in a padded map, the slice that it multiplies begins."""
 
 
 def output_size(size: int, stride: int) -> int:
@@ -52,24 +46,17 @@ def take(
 
 def forward_taps(kernel_size: int) -> tuple[Tap, ...]:
     """The k² taps of a convolution on a map padded by k // 2."""
-    return tuple(Tap((row, column), (row, column)) for row in range(kernel_size) for column in range(kernel_size))
+    positions = [(row, column) for row in range(kernel_size) for column in range(kernel_size)]
+    return tuple((position, position) for position in positions)
 
 
-class Phases(NamedTuple):
-    """How the gradient of the input is gathered from the gradient of the output, phase by phase.
+def gradient_phases(kernel_size: int, stride: int) -> tuple[int, int, tuple[tuple[tuple[Tap, ...], ...], ...]]:
+    """How the gradient of the input is gathered from the gradient of the output, in s² phases: (low, high, taps).
 
     Input rows m = s·t + a of phase a receive from the output rows i = t + (a + p − d) / s, for the kernel
     rows d that make this a whole number. `taps[a][b]` lists those of phase (a, b) on an output gradient
     padded by `low` and `high`; every phase has ⌈n / s⌉ rows, of which the last may lie outside the input.
     """
-
-    low: int
-    high: int
-    taps: tuple[tuple[tuple[Tap, ...], ...], ...]
-
-
-def gradient_phases(kernel_size: int, stride: int) -> Phases:
-    """The s² phases of the input gradient of a convolution with `kernel_size` and `stride`."""
     padding = kernel_size // 2
     offsets = tuple(
         tuple(((a + padding - d) // stride, d) for d in range(kernel_size) if (a + padding - d) % stride == 0)
@@ -79,12 +66,12 @@ def gradient_phases(kernel_size: int, stride: int) -> Phases:
     low, high = max(0, -min(reach)), max(0, *reach)
     taps = tuple(
         tuple(
-            tuple(Tap((d, e), (low + row, low + column)) for row, d in rows for column, e in columns)
+            tuple(((d, e), (low + row, low + column)) for row, d in rows for column, e in columns)
             for columns in offsets
         )
         for rows in offsets
     )
-    return Phases(low, high, taps)
+    return low, high, taps
 
 
 def interleave(phases: list[list[jax.Array]], size: tuple[int, int]) -> jax.Array:
