@@ -145,14 +145,13 @@ def load(folder: str | Path, storage: str | None = None) -> Run:
     for part in parts_of(study):
         if part.study.name not in names:
             continue  # interrupted before this part began, or written before the study had it
-        stored = studies.join_study(opened, part.study.name)
-        part_records, part_states = studies.snapshot(stored)
+        part_records, part_states, day = studies.snapshot(studies.join_study(opened, part.study.name))
         if part.rung:
             rungs[part.rung] = part_records
         else:
             records += [dataclasses.replace(record, phi=part.phi) for record in part_records]
         states.update(part_states)
-        dates.append(studies.last_date(stored))
+        dates.append(day)
     return Run(
         study=study,
         records=tuple(records),

@@ -95,10 +95,10 @@ def _validate(run: Run, phi: float, seeds: int, storage: str | None, on_event: O
     train_missing(search, url, math.inf, on_event)
 
     # The comparison.
-    records = queue.records(optuna_study)
+    records, _, day = queue.snapshot(optuna_study)
     try:
         table = validation_table(records, names, RULE, study.metric)
     except ValueError as error:
         raise InputError(f"φ = {phi:g}: {error}") from None
-    read = queue.last_date(optuna_study) or date.today().isoformat()
+    read = day or date.today().isoformat()
     save_validation(run.folder, Validation(phi, study.budget, read, splits.digest, verdict(table), table))

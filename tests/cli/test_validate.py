@@ -10,11 +10,9 @@ from scalesearch.analysis.validation import COLUMNS, Validation, save_validation
 from scalesearch.cli.main import main
 from scalesearch.data.splits import load_splits
 from scalesearch.results.load import load
-from scalesearch.search.engine import search
 from scalesearch.search.plan.rivals import RIVALS, RULE, validation_study
 from scalesearch.search.queue import optuna_study as studies
 from scalesearch.search.queue.storage import open_storage, sqlite_url
-from scalesearch.study.load import load_study
 from tests.cli.tiny import TINY, complaint, scalesearch
 from tests.planted import planted_run
 
@@ -25,7 +23,7 @@ def validated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("validated")
     study = folder / "tiny.toml"
     study.write_text(TINY, encoding="utf-8")
-    search(load_study(study), folder / "run", events=lambda event: None)
+    assert scalesearch("run", "--study", study, "--out", folder / "run").returncode == 0
     done = scalesearch("validate", folder / "run", "--phi", "1")
     assert done.returncode == 0, done.stderr
     return folder / "run", done.stdout

@@ -213,14 +213,17 @@ def check_plan(optuna_study: optuna.Study, planned: Sequence[PlannedTrial]) -> N
 
 
 @storage_errors()
-def snapshot(optuna_study: optuna.Study) -> tuple[tuple[TrialRecord, ...], Mapping[str, int]]:
-    """What the study holds at one moment: the records, and how many trials are in each state.
+def snapshot(optuna_study: optuna.Study) -> tuple[tuple[TrialRecord, ...], Mapping[str, int], str | None]:
+    """What the study holds at one moment: the records, how many trials are in each state, and the last day.
 
     Records are those of the trials that have ended, in the order of the trials. States are `waiting`, `running`,
-    `complete`, `pruned`, `failed` for a recorded reason.
+    `complete`, `pruned`, `failed` for a recorded reason. The day, in ISO form, is that on which the last trial with a
+    record ended; None before there is one.
     """
     trials = optuna_study.get_trials(deepcopy=False)
-    return tuple(record_of(trial) for trial in trials if has_record(trial)), states_of(trials)
+    ended = [trial for trial in trials if has_record(trial)]
+    last = max((trial.datetime_complete for trial in ended if trial.datetime_complete is not None), default=None)
+    return tuple(map(record_of, ended)), states_of(trials), last.date().isoformat() if last else None
 
 
 def records(optuna_study: optuna.Study) -> tuple[TrialRecord, ...]:
@@ -231,11 +234,3 @@ def records(optuna_study: optuna.Study) -> tuple[TrialRecord, ...]:
 def count_states(optuna_study: optuna.Study) -> Mapping[str, int]:
     """How many trials are in each state, as in `snapshot`."""
     return snapshot(optuna_study)[1]
-
-
-@storage_errors()
-def last_date(optuna_study: optuna.Study) -> str | None:
-    """The day, in ISO form, on which the last trial with a record ended; None before there is one."""
-    trials = filter(has_record, optuna_study.get_trials(deepcopy=False))
-    last = max((trial.datetime_complete for trial in trials if trial.datetime_complete is not None), default=None)
-    return last.date().isoformat() if last else None
