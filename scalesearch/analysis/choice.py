@@ -130,7 +130,7 @@ def _choose(trials: pd.DataFrame, candidates: pd.DataFrame, budget: float, metri
 def _check_pruned(surface: Surface, peak: Shares, candidates: pd.DataFrame) -> None:
     """Raises `InsufficientTrials` if the candidate nearest to the surface's optimum `peak` was pruned.
 
-    The candidates that finish are close to the best of all; far from them nothing holds the surface.
+    The candidates that finish are close to the best of all; far from them no data constrain the surface.
     """
     known = candidates[candidates["status"].isin((DONE, PRUNED))]
     if known["status"].eq(DONE).all():

@@ -23,7 +23,7 @@ from scalesearch.results.records import DONE
 
 # Number of draws for the chances: 20,000 give each chance to within 0.007 (two standard errors).
 DRAWS = 20_000
-# Number of candidates, the best, that can have a chance; the chance of all others is 0.
+# Number of the best candidates that can have a chance; the chance of all others is 0.
 CONTENDERS = 200
 # A standard error below this part of the losses is rounding: there is no noise.
 _ROUNDING = 1e-12

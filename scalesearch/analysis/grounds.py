@@ -18,7 +18,7 @@ from scalesearch.analysis.tables import SHARE_COLUMNS
 from scalesearch.runtime.text import percent, plural
 from scalesearch.scaling.simplex import FAR, NAMES, Shares
 
-# Number of candidates, the most influential, that are left out in turn to see whether one of them decides the choice.
+# Number of the most influential candidates that are left out in turn to see whether one of them decides the choice.
 LEFT_OUT_IN_TURN = 3
 # A region in up to this many pieces has its pieces listed.
 MOST_LISTED = 3

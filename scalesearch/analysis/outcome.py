@@ -77,7 +77,7 @@ class Outcome:
     @cached_property
     def schedule(self) -> pd.DataFrame:
         """The rungs against the whole schedule; columns are `analysis.schedule.COLUMNS`. Raises as `choice`."""
-        # Without rungs there is nothing to compare: of many records even their table takes a second.
+        # Without rungs there is nothing to compare, and with many records even their table takes a second.
         whole = [record for record in self.records if record.phi == 1] if self.rungs else ()
         return schedule_table(self.rungs, whole, self.choice, self.study.budget)
 

@@ -182,7 +182,7 @@ def validation_table(
 
 
 def _half_width(differences: FloatArray, rivals: int) -> float:
-    """Half the interval of the mean of paired `differences` (n,), for one of so many rivals.
+    """Half the interval of the mean of paired `differences` (n,), for one of `rivals` rivals.
 
     NaN for fewer than two, or if all are equal: accuracies on few images can be, which does not show the noise.
     """

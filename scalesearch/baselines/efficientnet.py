@@ -32,7 +32,7 @@ _PUBLISHED = {
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A published EfficientNet: its multipliers, its exact cost, and the φ that each is of the paper's α, β, γ.
+    """A published EfficientNet: its multipliers, its exact cost, and the φ that gives each from the paper's α, β, γ.
 
     `phi` is by depth, width and resolution: ln depth ÷ ln α, ln width ÷ ln β, ln resolution ÷ ln γ. `even` is the
     one φ whose nominal cost is that of the multipliers, `shares` how their growth is split.

@@ -1,6 +1,6 @@
 """Published baselines, each with its rounding.
 
-EfficientNet's and MobileNetV2's are their authors'; the other papers' widths are scaled in eights as these.
+The roundings of EfficientNet and MobileNetV2 are their authors'. The others also scale widths in eights.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a command says about a rule before it hands the rule over."""
+"""Warnings about a rule that a command gives before it outputs the rule."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from scalesearch.scaling.rule import ScalingRule
 
 
 def say_caveats(rule: ScalingRule) -> None:
-    """Say on stderr why not to build on `rule` yet: trials were missing when it was written, or it is not resolved."""
+    """Warn on stderr if trials were missing when `rule` was written, or if it is not resolved."""
     trials = rule.provenance.get("trials", {})
     left = trials.get("waiting", 0) + trials.get("running", 0) if isinstance(trials, dict) else 0
     if left:

@@ -27,10 +27,10 @@ COMMANDS: Mapping[str, str] = {
     "doctor": "device, versions, caches, numerics and storage of this machine",
     "completion": "print a shell's completion script: bash, zsh or tcsh",
 }
-"""Each name, also that of its module, with a line for `--help`."""
+"""Each name, which is also that of its module, with a line for `--help`."""
 
 RESUMABLE: Collection[str] = ("run", "validate")
-"""Commands that go on where they were interrupted."""
+"""Commands that resume after an interrupt."""
 
 _EPILOG = """exit codes: 0 done, 1 unexpected error, 2 bad input, 3 study mismatch, 4 storage,
             5 finished with failed trials, 130 interrupted
@@ -39,13 +39,13 @@ completion: eval "$(scalesearch completion bash)" in ~/.bashrc, or the same with
 
 
 class Command(Protocol):
-    """What the module of a command holds."""
+    """What the module of a command must provide."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add the command's arguments to `parser`."""
 
     def main(self, arguments: argparse.Namespace) -> int:
-        """Carry the command out; returns its exit code."""
+        """Carry out the command and return its exit code."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -82,7 +82,7 @@ def build_parser(names: Collection[str] = tuple(COMMANDS), load: Callable[[str],
 
 
 def _add_common(parser: argparse.ArgumentParser, default: bool | str) -> None:
-    """The flags that stand before the command or behind it."""
+    """The flags that may stand before or after the command."""
     verbosity = parser.add_mutually_exclusive_group()
     verbosity.add_argument(
         "-q", "--quiet", action="store_true", default=default, help="print only errors and the result"
@@ -96,7 +96,7 @@ def _add_common(parser: argparse.ArgumentParser, default: bool | str) -> None:
 
 
 def command_in(words: Sequence[str]) -> str | None:
-    """The command among the words of a command line: the first that is not a flag; None if it is not one of ours."""
+    """The command among the words of a command line: the first that is not a flag; None if it is not a command."""
     first = next((word for word in words if not word.startswith("-")), None)
     return first if first in COMMANDS else None
 

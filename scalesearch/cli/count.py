@@ -18,7 +18,7 @@ from scalesearch.scaling.cost.count import complexity
 from scalesearch.scaling.family import LARGEST_COUNT
 from scalesearch.study.load import load_study
 
-# Below it `--resolution` is a multiplier, from it on a number of pixels.
+# Below this `--resolution` is a multiplier; otherwise it is a number of pixels.
 _SMALLEST_PIXELS = 8
 
 

@@ -1,4 +1,4 @@
-"""The command doctor: what this machine computes with, and whether it computes right."""
+"""The command doctor: what this machine computes with, and whether it computes correctly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Print what is there, and whether it is right. Exit code 4 if the storage is wrong, 1 if anything else is."""
+    """Print each finding and whether it is good. Exit code 4 if the storage is not, 1 if anything else is not."""
     from scalesearch.report.terminal import console
     from scalesearch.runtime.doctor import examine_cache, examine_device, examine_machine
 

@@ -1,4 +1,4 @@
-"""The command export: hands the coefficients of a run over."""
+"""The command export: hands over the coefficients of a run."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None, load: Callable[[str], Command] = loa
         with contextlib.suppress(OSError):  # stderr may be closed by the same signal
             say("interrupted; run the same command again to resume" if name in RESUMABLE else "interrupted")
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has ended
+    except BrokenPipeError:  # the reader of our output has exited
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except Exception as error:  # no user sees a traceback unless asked for
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None, load: Callable[[str], Command] = loa
 
 
 def entry() -> NoReturn:
-    """The console command. The process ends at once: threads of a library may still be at work."""
+    """The console command. The process ends at once: threads of a library may still be running."""
     code = main()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
@@ -60,7 +60,7 @@ def entry() -> NoReturn:
 
 
 def _flush(stream: TextIO | None) -> None:
-    if stream is not None:  # as it is where the process began with it closed
+    if stream is not None:  # None if the process was started with the stream closed
         stream.flush()
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import TextIO
 
 _LONGEST_WORD, _LONGEST_MESSAGE = 250, 2_000
-# Error handlers of streams that would raise, or print numbers; Python has the last one in the C locale.
+# Error handlers of streams that would raise, or print numbers; Python uses the last one in the C locale.
 _UNFIT = ("strict", "backslashreplace", "surrogateescape")
 _PLAIN = {
     "α": "a",
@@ -29,7 +29,7 @@ _PLAIN = {
     "≥": ">=",
     "≤": "<=",
 }
-"""What stands for a character that an output cannot encode; any other becomes its number, as `\\u03c3`."""
+"""Replacements of characters that an output cannot encode; any other becomes its number, as `\\u03c3`."""
 
 
 def print_json(document: object) -> None:
@@ -45,7 +45,7 @@ def say(message: str) -> None:
 
 
 def shortened(message: str) -> str:
-    """`message` as one line, without the middle of what is too long to read: a value of thousands of characters."""
+    """`message` as one line; words and messages that are too long to read, such as a huge value, lose their middle."""
     line = re.sub(rf"\S{{{_LONGEST_WORD},}}", lambda match: _cut(match[0], 60), " ".join(message.split()))
     return _cut(line, _LONGEST_MESSAGE // 2) if len(line) > _LONGEST_MESSAGE else line
 
@@ -99,7 +99,7 @@ def notes(*, quiet: bool, verbose: bool) -> Iterator[None]:
     level = log.level
     with warnings.catch_warnings():
         warnings.showwarning = show_warning
-        # Python's filters know a text by its module, and forget what they showed whenever a library changes a filter.
+        # Python's filters tell texts apart by module, and forget what they showed whenever a library changes a filter.
         warnings.filterwarnings("always", module="scalesearch")
         log.addHandler(handler)
         log.setLevel(logging.INFO if verbose else level)

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Searches, shows the result, and says what is left. Exit code 5 where trials failed or have no result."""
+    """Search, show the result, and say what is left. Exit code 5 if trials failed or have no result."""
     from scalesearch.report import terminal
     from scalesearch.report.progress import Progress
     from scalesearch.search.engine import search

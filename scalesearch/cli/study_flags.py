@@ -62,9 +62,9 @@ def add_rounding(parser: argparse.ArgumentParser) -> None:
 
 
 def study_from(arguments: argparse.Namespace) -> Study:
-    """The study with the flags laid over it.
+    """The study with the flags applied.
 
-    Raises `InputError` for a study that is missing or wrong, and for a flag that its design has no use for.
+    Raises `InputError` for a study that is missing or wrong, and for a flag that its design does not use.
     """
     study = load_study(DEFAULT_STUDY if arguments.study is None else arguments.study, _changes(arguments))
     for flag, designs in _DESIGNS_OF.items():
@@ -91,7 +91,7 @@ def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
         ("step", "design.step"),
         ("rounding", "rounding.depth"),
         ("phi", "phi"),
-        ("study_name", "name"),  # of `run` only, as the next one
+        ("study_name", "name"),  # for `run` only, like the next one
         ("workers", "runtime.workers"),
     ):
         value = getattr(arguments, flag, None)

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Validates the rule and shows the comparison. Exit code 5 where a network failed."""
+    """Validate the rule and show the comparison. Exit code 5 if a network failed."""
     from scalesearch.report import terminal
     from scalesearch.report.progress import Progress
     from scalesearch.search.events import Event, SearchEnded

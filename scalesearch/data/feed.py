@@ -1,4 +1,4 @@
-"""The arrays on the device that epochs read their batches from: resized once, one byte a value."""
+"""The arrays on the device that epochs read their batches from: resized once, one byte per value."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ PADDING_LABEL = -1
 class EpochData:
     """Training images, validation batches whose last one is padded, and the training split's statistics.
 
-    Grey levels stay uint8: rounding adds at most half of the step that the source itself is quantised by,
-    for a quarter of float32's memory. `mean` and `std` are in grey levels, one a channel.
+    Grey levels stay uint8, which takes a quarter of float32's memory: rounding adds an error of at most half the
+    source's own quantisation step. `mean` and `std` are in grey levels, one per channel.
     """
 
     images: UInt8[Array, "n h w c"]
@@ -51,7 +51,7 @@ def prepare(train: Split, validation: Split, resolution: int, batch_size: int) -
         )
     mean, std = channel_statistics(train.images)
 
-    # Validation in whole batches: padding images carry a label that counts nowhere.
+    # Validation in whole batches: padding images have a label that is ignored.
     size = min(batch_size, len(validation))
     batches = -(-len(validation) // size)
     missing = batches * size - len(validation)

@@ -35,7 +35,7 @@ def resize(
         images: grey levels, h = w.
         resolution: the new height and width r.
         shape: how the n images are arranged, (n,) if None.
-        on_host: resize with numpy; None does so on a CPU, where XLA would compile half a second for each resolution.
+        on_host: resize with numpy; None does so on a CPU, where XLA would take half a second to compile a resolution.
         chunk_values: values resized at a time, which bounds memory.
     """
     count, native, _, channels = images.shape
@@ -77,7 +77,7 @@ def _resize_on_host(
 
 
 def _aligned(shape: tuple[int, ...]) -> UInt8[np.ndarray, ...]:
-    """Memory aligned as XLA's, which takes it over on a CPU without a copy."""
+    """Memory aligned like XLA's, so that XLA takes it over on a CPU without a copy."""
     buffer = np.empty(math.prod(shape) + _ALIGNMENT, np.uint8)
     start = -buffer.ctypes.data % _ALIGNMENT
     return buffer[start : start + math.prod(shape)].reshape(shape)

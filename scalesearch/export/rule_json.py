@@ -1,4 +1,4 @@
-"""coefficients.json: a rule as a page that a person can read, and back."""
+"""coefficients.json: a rule as human-readable JSON, and back."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def read_rule(path: Path) -> ScalingRule:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     except RecursionError:
         raise InputError(f"{path}: not valid JSON (nested too deeply)") from None
-    except ValueError as error:  # also text that is no UTF-8, and numbers of thousands of digits
+    except ValueError as error:  # also text that is not UTF-8, and numbers of thousands of digits
         raise InputError(f"{path}: not valid JSON ({first_line(error)})") from None
     return parse_rule(document, str(path))
 

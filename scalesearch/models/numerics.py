@@ -58,7 +58,7 @@ def check_operations(
 ) -> tuple[OperationCheck, ...]:
     """One check for each convolution, kernel size and stride on jax's default device, with maps of `precision`.
 
-    `operations` are those checked; all that this machine has unless given.
+    `operations` are those to check; by default all that this machine has.
     """
     # Accelerators may multiply in tf32 or bfloat16 (8 bits, 2⁻⁹ = 2e-3 an operand); a wrong tap is off by 0.1 or more.
     exact = jax.default_backend() == "cpu" and precision == "float32"

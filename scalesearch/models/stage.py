@@ -1,4 +1,4 @@
-"""A stage: its first block, and the equal blocks behind it with stacked variables."""
+"""A stage: its first block, and the equal blocks after it with stacked variables."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ class Stage(nnx.Module):
 
 
 def _recomputed(run: Step) -> Step:
-    """`run`, of which the gradient keeps the arguments alone.
+    """`run`, whose gradient keeps only the arguments.
 
-    As `jax.checkpoint`, but that XLA:CPU cannot undo it: it drops the barriers of `jax.checkpoint` and then finds
+    Like `jax.checkpoint`, but XLA:CPU cannot undo it: it drops the barriers of `jax.checkpoint` and then finds
     the second computation equal to the first. Here the second one depends on the gradient.
     """
 

@@ -31,9 +31,9 @@ from scalesearch.runtime.text import plural
 from scalesearch.scaling.family import rounding_note
 from scalesearch.scaling.rule import ScalingRule
 
-# No address may be loaded, whatever a name in the page says.
+# Nothing may be loaded from an address, whatever the names in the page contain.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
-# Candidates of a level in the table.
+# Candidates per level in the table.
 ROWS = 50
 
 # The columns of the report's tables, in order.

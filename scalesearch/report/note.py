@@ -15,9 +15,9 @@ from scalesearch.report.views import networks, results
 from scalesearch.report.views.table import Table
 from scalesearch.scaling.family import rounding_note
 
-# Candidates of a level.
+# Candidates per level.
 ROWS = 10
-# Points a side of a surface: a study stores a figure in pieces of two thousand characters, each a write.
+# Points per side of a surface: a study stores a figure in pieces of two thousand characters, each a separate write.
 _STEPS = 54
 # Of a card of the dashboard: its height in pixels, and how many characters its width holds.
 _HEIGHT, _TITLE = 480, 45

@@ -1,4 +1,4 @@
-"""How a value shows itself in a notebook: the rows of its view as a small HTML table."""
+"""How a notebook displays a value: the rows of its view as a small HTML table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progress of a search: a bar with the time left and the leaders, or a line a trial. Terminals, notebooks, pipes."""
+"""Progress of a search in a terminal or a notebook (bar, time left, leaders) or in a pipe (one line per trial)."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.search.events import EpochEnded, Event, Message, SearchStarted, TrialsEnded, Waiting
 
 LEADERS = 5
-_REFRESHES = 4  # a second
+_REFRESHES = 4  # per second
 _CELL_WIDTH = 100
 _PREFORMATTED = '<pre style="line-height: normal; font-family: monospace">{code}</pre>'
 PREDICTED_TRIALS = 2
-"""The prediction counts as much as so many trials: the first trials include start-up, and others are under way."""
+"""The prediction counts as much as this many trials: the first ones include start-up, and others are under way."""
 
 
 class Progress:

@@ -44,7 +44,7 @@ FAMILY = (
 
 
 def console() -> Console:
-    """Standard output; wide enough for the tables if it is no terminal."""
+    """Standard output; wide enough for the tables if it is not a terminal."""
     out = Console(highlight=False)
     return out if out.is_terminal else Console(highlight=False, width=_WIDTH_OF_FILES)
 

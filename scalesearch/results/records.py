@@ -23,7 +23,7 @@ FailureKind = Literal["diverged", "out-of-memory", "error", "interrupted", "stal
 
 
 Curve = Annotated[tuple[float, ...], FROM_LIST]
-"""One value an epoch."""
+"""One value per epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class TrialRecord:
-    """One candidate trained for its seeds, or the reason why it was not; of a pruned one, `seeds` holds what it was.
+    """One candidate trained for its seeds, or why it was not; if it was pruned, `seeds` holds its training until then.
 
-    `versions` are those of the packages that trained it, as (name, version); `phi` is the level of the study that it is
-    from, which whoever reads the study knows: it is not stored.
+    `versions` are those of the packages that trained it, as (name, version). `phi` is the level of its study; it is not
+    stored, because the study implies it.
     """
 
     candidate: Candidate
@@ -93,7 +93,7 @@ class TrialRecord:
 def merged_records(records: Sequence[TrialRecord]) -> dict[int, TrialRecord]:
     """Number of the candidate, as in the tables → its record, with the seeds of all its trials.
 
-    Where its last trial failed, that one's record; else of a seed that was trained twice the later result stays.
+    If its last trial failed, the record of that trial. Otherwise, if a seed was trained twice, the later result stays.
     """
     merged: dict[int, TrialRecord] = {}
     for number, record in zip(candidate_numbers(records), records, strict=True):

@@ -1,6 +1,6 @@
 """The folder of compiled programs: private to the user, one for each release of jaxlib.
 
-`SCALESEARCH_CACHE_DIR` names another place than the user's cache folder (`XDG_CACHE_HOME` on Linux).
+`SCALESEARCH_CACHE_DIR` takes the place of the user's cache folder (`XDG_CACHE_HOME` on Linux).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What this machine computes with, in lines for `scalesearch doctor`.
 
-The rooms above add findings about what they know: `models.numerics` the kernels, `search.queue.storage` the storage.
+The rooms above add their own findings: `models.numerics` on the kernels, `search.queue.storage` on the storage.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     temporary = Path(name)
     try:
         write(temporary)
-        with _reading_umask:  # reading it sets it, for the whole process: two threads at once would lose it
+        with _reading_umask:  # reading it sets it for the whole process: two threads at once could lose it
             umask = os.umask(0)
             os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp's files are private; a result is as readable as any other file

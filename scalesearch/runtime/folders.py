@@ -18,7 +18,7 @@ _LOCK = ".lock"
 def locked_folder(folder: Path) -> Iterator[None]:
     """Creates and locks the run folder; removes it if nothing was written.
 
-    Raises `InputError` where the folder cannot be written, or another process has locked it.
+    Raises `InputError` if the folder cannot be written, or another process has locked it.
     """
     existed = folder.exists()
     lock = FileLock(folder / _LOCK, blocking=False)

@@ -41,7 +41,7 @@ _requests = _Requests()
 
 
 def immediate(patience: float = PATIENCE_SECONDS) -> None:
-    """From now on the signals raise `KeyboardInterrupt` where they land; several within `patience` seconds only one."""
+    """From now on signals raise `KeyboardInterrupt` where they land; several within `patience` seconds count as one."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         del number, frame
@@ -63,7 +63,7 @@ def deferred(announcement: str, patience: float = PATIENCE_SECONDS) -> Iterator[
         del number, frame
         if not _requests.pending.is_set():
             request()
-            with contextlib.suppress(OSError):  # the reader may have ended by the same signal
+            with contextlib.suppress(OSError):  # the same signal may have ended the reader
                 os.write(2, f"{announcement}\n".encode())  # not `sys.stderr`, which may be in the middle of a write
         elif _requests.is_new(patience):
             raise KeyboardInterrupt
@@ -73,11 +73,11 @@ def deferred(announcement: str, patience: float = PATIENCE_SECONDS) -> Iterator[
         yield
         check()
     except BrokenPipeError:
-        check()  # the reader of our output ended by the same signal
+        check()  # the same signal ended the reader of our output
         raise
     finally:
         if _requests.pending.is_set():
-            _requests.latest = time.monotonic()  # `immediate` lets none break into the end of the process
+            _requests.latest = time.monotonic()  # so `immediate` lets none interrupt the process as it ends
         _requests.pending.clear()
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -18,7 +18,7 @@ from scalesearch.runtime.cores import processor, usable_cores
 Result = TypeVar("Result")
 
 CACHE_BYTES = 2**30
-"""Size of one machine's cache; jax evicts what was not used longest. A small network takes 0.1 MB."""
+"""Size of one machine's cache; jax evicts the least recently used programs. A small network takes 0.1 MB."""
 
 REQUIRED_OPTIONS = frozenset({"xla_gpu_enable_dynamic_slice_fusion"})
 """Options without which some programs fail. The others only shorten compilation."""
@@ -42,7 +42,7 @@ def compile_options(backend: str, *, quick: bool) -> dict[str, str | bool]:
         return {
             # The fusion emitters set up MLIR for each loop, some 40 ms. Without them, and with one part of a program
             # for each core (the default is 32), programs compile in half the time. The other emitter updates a vector
-            # in place number by number.
+            # in place, element by element.
             "xla_cpu_use_fusion_emitters": False,
             "xla_cpu_parallel_codegen_split_count": str(len(usable_cores())),
         }

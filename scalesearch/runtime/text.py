@@ -32,7 +32,7 @@ def short(value: object, longest: int = 80) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    r"""The first line of what the first cause of `error` said; the name of its type where it said nothing.
+    r"""The first line of the message of the first cause of `error`; the name of its type if the message is empty.
 
     >>> first_line(ValueError("too large\nhint: try less"))
     'too large'

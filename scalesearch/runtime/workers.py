@@ -1,7 +1,7 @@
-"""Worker processes: each gets one JSON instruction, and reports one JSON message a line.
+"""Worker processes: each gets one JSON instruction, and reports JSON messages, one per line.
 
-A worker's standard input stays open as long as the process that started it lives. A worker whose input ends stops, so
-that none outlives the process that watches it.
+A worker's standard input stays open as long as the process that started it lives. A worker stops when its input ends,
+so none outlives the process that watches it.
 """
 
 from __future__ import annotations

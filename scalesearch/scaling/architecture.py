@@ -33,8 +33,8 @@ class StemSpec:
 class ArchitectureSpec:
     """A convolutional network: stem, stages, an optional 1×1 head convolution, pooling, classifier.
 
-    Every convolution is followed by batch normalisation and has SAME padding, so a map of size n
-    leaves a stride s with size ⌈n/s⌉. `head_width` 0 means that the classifier follows the last stage.
+    Every convolution is followed by batch normalisation and has SAME padding, so a stride s turns
+    a map of size n into one of size ⌈n/s⌉. `head_width` 0 means that the classifier follows the last stage.
     """
 
     resolution: int
@@ -64,7 +64,7 @@ class ArchitectureSpec:
         return (self.stem.width, *(stage.width for stage in self.stages), self.head_width)
 
     def with_sizes(self, depths: tuple[int, ...], widths: tuple[int, ...], resolution: int) -> ArchitectureSpec:
-        """The same network with other `depths` (one a stage), `widths` (as in `widths`) and resolution."""
+        """The same network with other `depths` (one per stage), `widths` (as in `widths`) and resolution."""
         stages = tuple(
             dataclasses.replace(stage, depth=depth, width=width)
             for stage, depth, width in zip(self.stages, depths, widths[1:-1], strict=True)
@@ -73,7 +73,7 @@ class ArchitectureSpec:
         return dataclasses.replace(self, resolution=resolution, stem=stem, stages=stages, head_width=widths[-1])
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON object of the contract; `activation` and `stem.pool_stride` appear when not the default."""
+        """The JSON object of the contract; `activation` and `stem.pool_stride` appear unless they are the default."""
         document = dataclasses.asdict(self)
         document["stages"] = [dataclasses.asdict(stage) for stage in self.stages]
         if self.activation == "swish":

@@ -42,7 +42,7 @@ def coefficients_of(shares: Shares, budget: float) -> Coefficients:
 
 
 def shares_of(coefficients: Coefficients) -> Shares:
-    """Each logarithmic factor of α·β²·γ² over their sum; where the product is a budget, the shares of it.
+    """The logarithm of each factor of α·β²·γ², over their sum; if the product is a budget, these are its shares.
 
     Raises `ValueError` unless all coefficients are ≥ 1 and one is above 1.
     """

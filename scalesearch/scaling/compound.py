@@ -51,7 +51,7 @@ class Baseline:
 
 
 def round_width(width: float, divisor: int) -> int:
-    """Nearest multiple of `divisor`, at least one, one more where that is below 0.9 · width.
+    """Nearest multiple of `divisor`, at least one, one more if that is below 0.9 · width.
 
     The released EfficientNet's and MobileNetV2's rule (tensorflow/tpu efficientnet_model.py, round_filters).
     """
@@ -67,7 +67,7 @@ def round_resolution(resolution: int, gamma: float, step: int) -> int:
 
 
 def round_depths(depths: tuple[int, ...], alpha: float, policy: DepthRounding) -> tuple[int, ...]:
-    """Blocks of each stage after `depths` are multiplied by `alpha`, at least one a stage."""
+    """Blocks of each stage after `depths` are multiplied by `alpha`, at least one per stage."""
     if policy == "balanced":
         return spread_depth(depths, math.floor(alpha * sum(depths) + 0.5 + _SLACK))
     shift = 0.5 + _SLACK if policy == "round" else 1 - _SLACK
@@ -75,7 +75,7 @@ def round_depths(depths: tuple[int, ...], alpha: float, policy: DepthRounding) -
 
 
 def spread_depth(depths: tuple[int, ...], total: int) -> tuple[int, ...]:
-    """`total` blocks over the stages in proportion to `depths`, by largest remainder, at least one a stage.
+    """`total` blocks over the stages in proportion to `depths`, by largest remainder, at least one per stage.
 
     Equal remainders go to the earlier stage. Exact integer arithmetic; the sum is max(total, stages).
     """

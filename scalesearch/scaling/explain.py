@@ -28,7 +28,7 @@ class Explained:
 
     `nominal` is (α·β²·γ²)^φ. `formula` is what the network would cost in fractions of blocks, channels and pixels,
     over `nominal`: the stem, the head and the first block of a stage do not grow as α·β²·γ². The other three are
-    what rounding depth, then width, then resolution multiplies that cost by.
+    the factors by which rounding depth, then width, then resolution multiplies that cost.
     """
 
     member: FamilyMember
@@ -55,7 +55,7 @@ class Explained:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The members of a family, each with what makes its cost another than nominal."""
+    """The members of a family, each with the factors between its nominal and its real cost."""
 
     baseline: Baseline
     coefficients: Coefficients
@@ -77,7 +77,7 @@ class Explanation:
 
 
 def _sentences_of(one: Explained, blocks: int) -> tuple[str, str]:
-    """How far off a member's cost is, and what makes it so; the baseline has so many `blocks`."""
+    """How far off a member's cost is, and why; `blocks` is the number of blocks of the baseline."""
     member = one.member
     asked, got = member.coefficients.alpha * blocks, sum(member.spec.depths)
     off = (

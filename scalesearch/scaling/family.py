@@ -1,4 +1,4 @@
-"""The family of a rule: the baseline scaled by (α^φ, β^φ, γ^φ), and the φ that a text names."""
+"""The family of a rule: the baseline scaled by (α^φ, β^φ, γ^φ), and the parsing of lists of φ."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class FamilyMember:
 
 
 class Family(tuple[FamilyMember, ...]):
-    """The members of a family, which show as a table."""
+    """The members of a family, which a notebook displays as a table."""
 
     __slots__ = ()
 

@@ -1,7 +1,7 @@
 """The feasible set: every distinct integer network whose real macs lie within the tolerance of the budget.
 
 All depth vectors, width vectors and resolutions that the rounding policy can reach (`reachable`) are
-combined and counted as one matrix product (`complexity.count`).
+combined and counted as one matrix product (`cost.count`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_COUNTED = 50_000_000
 CHUNK = 4_000_000
 
 
-# Above it the axes alone would fill the memory, and no network of the kind is ever trained.
+# Above it the axes alone would fill the memory, and nobody trains networks that large.
 MAX_BUDGET = 100_000
 
 
@@ -54,10 +54,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class FeasibleSet:
-    """Feasible networks as arrays; `candidate(i)` builds one. Rows run with depth, width, resolution.
+    """Feasible networks as arrays; `candidate(i)` builds one. Rows are in order of depth, width, resolution.
 
     `index` (N, 3) points into `depths` (D, n), `widths` (W, n + 2) and `resolutions` (R); `shares`
-    (N, 3) and `cost_ratio` (N,) are realised; `counted` of `combinations` were looked at (fewer where thinned).
+    (N, 3) and `cost_ratio` (N,) are realised; `counted` of `combinations` had their cost counted (fewer if thinned).
     """
 
     baseline: ArchitectureSpec
@@ -79,7 +79,7 @@ class FeasibleSet:
     def without_twins(self) -> FeasibleSet:
         """The networks that compute differently.
 
-        Of those that differ in resolution alone and have the same maps in every layer (225 and 226 px behind a
+        Of those that differ in resolution alone and have the same maps in every layer (225 and 226 px with a
         stem of stride 2), one stays: it stands for all, and no design trains it twice.
         """
         kept = with_distinct_maps(self.baseline, self.resolutions)[self.index[:, 2]]
@@ -209,7 +209,7 @@ def _within(
 ) -> tuple[NDArray[np.intp], FloatArray, float]:
     """Indices (N, 3) of the networks within the tolerance of `target`, their ratios to it, the nearest ratio.
 
-    The baseline, and what differs from it in the stem or the head alone, is left out: it has no shares.
+    The baseline, and networks that differ from it only in the stem or the head, are left out: they have no shares.
     """
     table, area = cost.table(tabulate(baseline, axes.widths)), areas(baseline, axes.resolutions)
     rows = max(1, chunk // (len(axes.widths) * area.shape[1]))

@@ -61,7 +61,7 @@ class Axes:
 def reachable(baseline: ArchitectureSpec, rounding: Rounding, highest: float, cost: Cost = MACS) -> Axes:
     """Everything that is part of a network whose cost is at most `highest`, with no realised coefficient below 1.
 
-    Raises `InputError` where there is too much to list, before it is listed.
+    Raises `InputError` if there is too much to list, before listing it.
     """
     one_depth = np.array([baseline.depths], np.int64)
     one_area = areas(baseline, np.array([baseline.resolution], np.int64))

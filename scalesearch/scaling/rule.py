@@ -29,7 +29,7 @@ _KEYS = (
 class ScalingRule:
     """How a budget is split: α·β²·γ² = `budget`, and the member φ of the family is (α^φ, β^φ, γ^φ).
 
-    `resolved` says whether the trials tell the candidates apart. `intervals` and `tied` are None where
+    `resolved` says whether the trials distinguish the splits. `intervals` and `tied` are None if
     they were not computed (null in the file). `baseline` carries the rounding. `seeds` is the number of
     training runs behind each candidate; `data`, `training` and `provenance` are JSON objects.
     """

@@ -38,7 +38,7 @@ class Shares:
 
     @property
     def width_fraction(self) -> float:
-        """Second search parameter, in [0, 1]: width's part of what depth leaves (½ where it leaves nothing)."""
+        """Second search parameter, in [0, 1]: width's part of what depth leaves (½ if it leaves nothing)."""
         rest = self.width + self.resolution
         return self.width / rest if rest > 0 else 0.5
 

@@ -15,7 +15,7 @@ from scalesearch.runtime.text import short
 from scalesearch.scaling.cost.tally import IntArray, Tally
 
 LARGEST_SIZE = 100_000_000
-"""Of a width, a depth, a resolution …: larger ones are slips of the finger, and would overflow 64-bit counts."""
+"""The most for a width, a depth, a resolution …: larger values are typing errors, and would overflow 64-bit counts."""
 
 
 def require_whole(name: str, value: object, least: int) -> None:
@@ -49,8 +49,8 @@ class StageSpec(ABC):
     Attributes:
         block: the name of the kind.
         kernel_size: k of the block's k×k convolutions, odd.
-        stride: of the first block.
-        expand_ratio: what it multiplies is the kind's affair; 1 where the kind has no such ratio.
+        stride: stride of the first block.
+        expand_ratio: its meaning depends on the kind; 1 if the kind has no such ratio.
         width: output channels of each block.
         depth: number of blocks.
         se_ratio: squeeze width ÷ block input width; 0 for no squeeze-excite.
@@ -89,7 +89,7 @@ class StageSpec(ABC):
         """The cost of one block that turns `width_in` channels into `width` at `stride`."""
 
     def _refuse(self, *names: str) -> None:
-        """Raises `ValueError` where one of these fields is not at its default: the kind has no use for it."""
+        """Raises `ValueError` if one of these fields, which the kind does not use, is not at its default."""
         for name in names:
             default = StageSpec.__dataclass_fields__[name].default
             if getattr(self, name) != default:
@@ -113,7 +113,7 @@ def kinds() -> Mapping[str, type[StageSpec]]:
 
 
 _ORDER = ("mbconv", "separable", "basic", "bottleneck")
-"""The first names in messages; further kinds follow by the alphabet."""
+"""The first names in messages; further kinds follow in alphabetical order."""
 
 
 def make_stage(block: str, **fields: Any) -> StageSpec:

@@ -97,7 +97,7 @@ def join(
     Args:
         storage: SQLAlchemy URL of the shared storage.
         study_name: the study's name there.
-        source: where this machine holds the data, if elsewhere than the study says.
+        source: where this machine holds the data, if not where the study says.
         cores: processor cores to keep to; empty for all.
         seconds: begin no trial that would end later than this many seconds from now.
         events: called with each event; None draws progress.
@@ -153,7 +153,7 @@ class StoredSearch:
 def train_missing(
     search: StoredSearch, url: str, deadline: float, on_event: OnEvent, later_seconds: float = 0.0
 ) -> None:
-    """Trains what `search` lacks, in worker processes."""
+    """Trains the trials that `search` lacks, in worker processes."""
     from scalesearch.search.queue import optuna_study as queue
     from scalesearch.search.queue.looks import Watcher
 
@@ -191,7 +191,7 @@ def train_missing(
 
 
 def _resolve(study: Study | str | Path | None, changes: Mapping[str, Any]) -> Study:
-    """The study with `changes` laid over it; sections are changed key by key."""
+    """The study with `changes` applied; sections are changed key by key."""
     if isinstance(study, Study):
         document = study.model_dump(mode="json")
         for key, value in changes.items():
@@ -205,7 +205,7 @@ def _resolve(study: Study | str | Path | None, changes: Mapping[str, Any]) -> St
 
 @contextlib.contextmanager
 def drawing(events: OnEvent | None) -> Iterator[OnEvent]:
-    """What events go to: `events`, or progress that is drawn until the context ends."""
+    """The receiver of events: `events`, or progress that is drawn until the context ends."""
     if events is not None:
         yield events
         return
@@ -216,7 +216,7 @@ def drawing(events: OnEvent | None) -> Iterator[OnEvent]:
 
 
 def _check_study_file(folder: Path, study: Study, storage: str | None) -> None:
-    """Raises `InputError` where `folder` holds a study.toml that no run wrote: it would be lost."""
+    """Raises `InputError` if `folder` holds a study.toml that no run wrote: it would be overwritten."""
     from scalesearch.results.save import study_text
 
     path = folder / "study.toml"
@@ -234,7 +234,7 @@ def _train(
     deadline: float,
     on_event: OnEvent,
 ) -> None:
-    """Trains what the searches of a study lack."""
+    """Trains the trials that the searches of a study lack."""
     from scalesearch.data.splits import check_fits, load_splits
     from scalesearch.results.save import save_study
     from scalesearch.search.queue import optuna_study as queue

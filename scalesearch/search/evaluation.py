@@ -50,7 +50,7 @@ class TrainingEvaluation:
 
     @property
     def expect(self) -> Callable[[Candidate, tuple[int, ...]], None] | None:
-        """Prepares the evaluation after the next one; None if this process has too few cores for it."""
+        """Prepares a later evaluation in the background; None if this process has too few cores for it."""
         prefetcher = self._prefetcher
         return None if prefetcher is None else lambda candidate, seeds: prefetcher.expect(candidate.spec, seeds)
 

@@ -1,4 +1,4 @@
-"""What a search reports while it runs: frozen values. Whoever gets them decides what to draw."""
+"""What a search reports while it runs: frozen values. The receiver decides what to draw."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The workers of one search, watched: started, listened to, started again when they crash."""
+"""Supervises the workers of one search: starts them, listens to them, and restarts those that crash."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ LOOK_SECONDS = 2.0
 """How often the storage is read for trials that ended on other machines; a worker of this one reports at once."""
 
 MAX_RESTARTS = 3
-"""How often a search starts a worker again that crashed."""
+"""How often a search restarts workers that crashed."""
 
 
 class WorkerFailed(ScalesearchError):
-    """A worker ended with an error that another attempt would not mend; a note holds its traceback, if it sent one."""
+    """A worker ended with an error that another attempt would not fix; a note holds its traceback, if it sent one."""
 
 
 Instruction = Mapping[str, Any]
@@ -35,7 +35,7 @@ Instruction = Mapping[str, Any]
 
 
 def instructions_for(study: Study, url: str, deadline: float) -> list[Instruction]:
-    """One for each worker of this machine; they share its cores."""
+    """One instruction for each worker of this machine; they share its cores."""
     count, cores = study.runtime.workers, usable_cores()
     parts: list[list[int]] = [[]]
     if count > 1:

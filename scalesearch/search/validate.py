@@ -38,7 +38,7 @@ def validate(
     Args:
         run: the run, or its folder; its search must be finished.
         phi: one φ or several, above 0.
-        seeds: trainings of each network, the study's number if None; five or more tell most.
+        seeds: trainings of each network, the study's number if None; use five or more.
         storage: SQLAlchemy URL of the storage that holds the study, if it is not the run folder's.
         events: called with each event (`search.events`); None draws progress.
 
@@ -70,7 +70,7 @@ def validate(
 
 
 def _validate(run: Run, phi: float, seeds: int, storage: str | None, on_event: OnEvent) -> None:
-    # What is to be trained.
+    # What to train.
     for earlier in run.validations:
         if earlier.phi == phi and earlier.seeds > seeds:
             raise InputError(

@@ -101,7 +101,7 @@ def train_study(
 
 
 def _splits(study: Study, digest: str, evaluates: str) -> Splits:
-    """The data of `study`; raises `StudyMismatch` where they are not those of `digest`."""
+    """The data of `study`; raises `StudyMismatch` if they are not those of `digest`."""
     from scalesearch.data.splits import load_splits
 
     splits = load_splits(study.data)

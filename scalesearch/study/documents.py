@@ -1,4 +1,4 @@
-"""Documents, such as JSON objects, into validated values: what every file that pydantic reads has in common."""
+"""Turns documents, such as JSON objects, into validated values: what all files that pydantic reads have in common."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 def _from_object(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-    """A dataclass is also read from an object of its fields, where pydantic's strict mode takes instances only."""
+    """A dataclass is also read from an object of its fields; pydantic's strict mode alone takes only instances."""
     schema = handler(source)
     cast("dict[str, Any]", handler.resolve_ref_schema(schema))["strict"] = False
     return schema

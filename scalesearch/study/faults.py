@@ -41,11 +41,11 @@ _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 def first_fault(error: ValidationError, model: type[BaseModel], table: str = "an object") -> tuple[str, str]:
     """The key and the message of the first fault that validating a document as `model` raised.
 
-    The key is dotted as in TOML (`baseline.stages[0].width`; empty for the whole document); `table` is the word for an
-    object.
+    The key is dotted as in TOML (`baseline.stages[0].width`; empty for the whole document); `table` is what the
+    document's language calls an object.
     """
     faults = error.errors(include_url=False)
-    # A key that is unknown first: where one is missing too, that is its misspelling.
+    # An unknown key first: if one is missing too, the unknown key is probably its misspelling.
     first = next((fault for fault in faults if fault["type"] in _UNKNOWN), faults[0])
     key, section = _place(first["loc"], model)
     name = f"`{key}`" if key else "the document"

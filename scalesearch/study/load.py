@@ -1,4 +1,4 @@
-"""Studies from files: TOML into a validated `Study`. A wrong file is one clear `StudyFileError` line."""
+"""Studies from files: TOML into a validated `Study`. A wrong file gives one clear `StudyFileError` line."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def _shipped_folder() -> Path:
 def load_study(source: str | Path, overrides: Mapping[str, Any] | None = None) -> Study:
     """The study of a TOML file, or a shipped study by its name.
 
-    A relative path to data goes by the folder of the file; by the current folder if the study is a shipped one, or if
-    the data are only there.
+    A path to data is relative to the folder of the file, or to the current folder if the study is a shipped one or the
+    data are only there.
 
     Args:
         source: path of a study file, or one of `shipped_studies()`.
-        overrides: values laid over those of the file, by "section.key".
+        overrides: values that replace those of the file, by "section.key".
 
     Raises:
         StudyFileError: there is no such study, it is not TOML, or it has an unknown key or a wrong value.
@@ -61,7 +61,7 @@ def load_study(source: str | Path, overrides: Mapping[str, Any] | None = None) -
         raise StudyFileError(f"{path}: no such study file{_hint(source)}") from None
     except OSError as error:
         raise StudyFileError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, RecursionError) as error:  # also text that is no UTF-8, and endless numbers or nesting
+    except (ValueError, RecursionError) as error:  # also text that is not UTF-8, and endless numbers or nesting
         raise StudyFileError(f"{path}: not valid TOML ({error})") from None
 
     changes = dict(overrides or {})

@@ -18,13 +18,13 @@ from scalesearch.study.documents import Section, Stages, Stem
 from scalesearch.study.sources import parse_source
 
 DEFAULT_TOLERANCE = 0.02
-"""Deviation of a candidate's cost from the budget where a study names none."""
+"""Allowed deviation of a candidate's cost from the budget if the study sets none."""
 
 
 DesignKind = Literal["lattice", "grid", "qmc", "tpe"]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Phi = Annotated[float, Field(gt=0, le=20)]
-# Bounded so that a slip of the finger stays an error message: array lengths and counts are 64-bit numbers.
+# Bounded so that a typing error gives an error message: array lengths and counts are 64-bit numbers.
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
 
 
@@ -80,7 +80,7 @@ class DesignSection(Section):
     """Which candidates are trained: `lattice` uses degree; `grid` step, band, nominal; `qmc`, `tpe` size and seed.
 
     A grid holds the multipliers 1, 1 + step, … whose product is within `band` · budget of the budget;
-    `nominal` trains those networks as they round, at whatever they really cost (the paper's way).
+    `nominal` trains those networks as they round, at whatever they really cost (as the paper does).
     """
 
     kind: DesignKind = "lattice"
@@ -118,11 +118,11 @@ class DataSection(Section):
 
 
 class TrainingSection(Section):
-    """The short schedule that every candidate trains by.
+    """The short schedule that every candidate trains on.
 
     Learning rate: linear warm-up over `warmup_epochs`, then a cosine to `final_learning_rate_fraction`.
-    `weight_decay` skips normalisation and biases; it is decoupled but for `rmsprop`, where it is the paper's L2
-    loss. `ema_decay` 0 evaluates the raw weights. `shift` is the largest translation in augmentation as a
+    `weight_decay` skips normalisation and biases; it is decoupled except for `rmsprop`, where it is the paper's
+    L2 loss. `ema_decay` 0 evaluates the raw weights. `shift` is the largest translation in augmentation as a
     fraction of the image; `flip` mirrors half of the images. `dropout` acts before the classifier. `precision` is
     that of maps and products: parameters, batch statistics and loss are float32.
     """
@@ -152,13 +152,13 @@ class TrainingSection(Section):
 class RuntimeSection(Section):
     """How the work is carried out; changes speed, never what is compared, so it is not in the fingerprint.
 
-    `convolutions`: `auto` picks the forms that are fast on the backend, `kernels` on a CPU and `pallas` on a GPU.
+    `convolutions`: `auto` picks the implementation that is fast on the backend: `kernels` on a CPU, `pallas` on a GPU.
     `seeds_together`: `auto` trains the seeds of a candidate side by side where that is faster (GPU, TPU). `workers` is
-    how many processes `run` trains in, each on its part of the cores. `memory` in GiB is what a network may take while
-    it trains, all that the device has where it is not given: one that needs more trains in another way
-    (`training/memory.py`). `data_parallel`: `auto` spreads each batch over all local devices where they divide
-    it, true insists. `compile_ahead`: `auto` prepares the next candidate while one trains, where a process has four
-    cores.
+    how many processes `run` trains in, each on its share of the cores. `memory` in GiB is what a network may take while
+    it trains, by default all that the device has; a network that needs more trains in another way
+    (`training/memory.py`). `data_parallel`: `auto` spreads each batch over all local devices if their number divides
+    it; true requires it. `compile_ahead`: `auto` prepares the next candidate while the current one trains, if a process
+    has four cores.
     """
 
     convolutions: Literal["auto", "kernels", "pallas", "shift", "native"] = "auto"
@@ -176,7 +176,7 @@ class Study(Section):
     be best. With `prune`, a candidate that is behind the others after the same epochs of the same schedule trains no
     further, and is left out of the choice. `phi`: the levels, B^φ of macs each, that one rule is fitted to. `rungs`:
     numbers of epochs below that of the schedule, at which the same candidates train too, to see whether the schedule's
-    length changes their order.
+    length changes their ranking.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -247,7 +247,7 @@ class Study(Section):
 
 
 _BEFORE = {"training.precision": "float32", "prune": False}
-"""What settings that came later were before: at that value they are no part of an identity, so that studies go on."""
+"""What studies older than these settings used: such a value is no part of an identity, so they can be resumed."""
 
 
 def _flat(document: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -140,7 +140,7 @@ def jitted_functions(
 def init_function(
     spec: ArchitectureSpec, training: TrainingSection, like: Weights, shape: tuple[int, ...] = ()
 ) -> tuple[Callable[[UInt32[np.ndarray, "*s"]], TrainState], Future[jax.stages.Compiled], TrainState]:
-    """What builds the state before the first step, its program in the making, and the shapes of that state.
+    """What builds the state before the first step, its program while it compiles, and the shapes of that state.
 
     Args:
         spec: the network.

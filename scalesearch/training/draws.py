@@ -1,6 +1,6 @@
 """The random numbers of a training: initial values, order of images, augmentation, dropout. The same for all networks.
 
-numpy draws them on the host, so that nothing is compiled; an epoch's draws are a few bytes an image.
+numpy draws them on the host, so that nothing is compiled; an epoch's draws are a few bytes per image.
 """
 
 from __future__ import annotations

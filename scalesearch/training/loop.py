@@ -99,8 +99,8 @@ def train(
         splits: the data; their test split is never read.
         training: the schedule.
         runtime: how the work is carried out.
-        seeds: each begins from other weights and sees other draws.
-        on_epoch: called after every epoch. If it returns True the training stops, also that of later seeds; the
+        seeds: each begins from different weights and sees different draws.
+        on_epoch: called after every epoch. If it returns True the training stops, including later seeds; the
             learning rate follows the whole schedule all the same.
         prepared: what `prepare_training` of the same arguments returned; None to do that here.
         compiler: compiles the network.

@@ -19,7 +19,7 @@ class MemoryPlan(NamedTuple):
 
     Args:
         remat: compute the inside of each block again for its gradient; changes no result.
-        micro_batches: cut a batch into so many parts, one after the other, and average their gradients. Each part is
+        micro_batches: cut a batch into this many parts, one after the other, and average their gradients. Each part is
             normalised by the statistics of its images, which changes results.
     """
 

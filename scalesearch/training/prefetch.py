@@ -18,11 +18,11 @@ from scalesearch.training.memory import is_exhausted
 from scalesearch.training.prepare import Compiler, Prepared, prepare_training
 
 MIN_CORES = 4
-"""Cores of a process from which on `compile_ahead = "auto"` means yes: XLA compiles on several, and a step needs
-some too."""
+"""From this many cores of a process on, `compile_ahead = "auto"` means yes: XLA compiles on several, and a step
+needs some too."""
 
 EXIT_SECONDS = 30.0
-"""The longest that a process which ends waits for networks in preparation that will not be trained."""
+"""How long at most an ending process waits for networks in preparation that will not be trained."""
 
 
 class Prefetcher:

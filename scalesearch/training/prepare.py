@@ -38,7 +38,7 @@ ExecutionPlan = tuple[Groups, MemoryPlan]
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A network that is ready to train its seeds in `groups`; to prepare it took `seconds`.
+    """A network that is ready to train its seeds in `groups`; preparing it took `seconds`.
 
     `smaller` are the execution plans that need less memory, the next one first.
     """

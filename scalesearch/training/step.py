@@ -18,8 +18,8 @@ from scalesearch.training.packing import Packed
 from scalesearch.training.state import Layout, TrainState, Weights, evaluated_weights
 
 STATISTICS_DECAY = 0.9
-"""Of the running batch statistics. EfficientNet's 0.99 looks back over hundreds of steps, which a short schedule
-does not have."""
+"""The decay of the running batch statistics. EfficientNet's 0.99 looks back over hundreds of steps, which a short
+schedule does not have."""
 
 
 def train_step(

@@ -1,4 +1,4 @@
-"""Lattices of the triangle as arrays, as fine as wanted and only where wanted."""
+"""Lattices of the triangle as arrays: of any fineness, on the whole triangle or on a part of it."""
 
 from __future__ import annotations
 

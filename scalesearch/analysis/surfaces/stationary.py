@@ -10,7 +10,7 @@ from scalesearch.analysis.statistics import FloatArray
 from scalesearch.analysis.surfaces.mixture import PAIRS, mixture_slopes
 from scalesearch.scaling.simplex import lattice
 
-# The special cubic: Newton's method starts from the inner points of this lattice and takes so many steps.
+# The special cubic: Newton's method starts from the inner points of this lattice and takes this many steps.
 _STARTS = 12
 _NEWTON_STEPS = 30
 

@@ -1,6 +1,6 @@
 """The kinds of blocks, one module each: `StageSpec.block` names the module, whose class `Block` is the block.
 
-A new kind is a new file here (and one in `scaling/`, with its fields and its cost).
+A new kind is a new file here (and one in `scaling/cost/`, with its fields and its cost).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from jax import numpy as jnp
 from scalesearch.scaling.architecture import Activation
 
 ActivationOrNone: TypeAlias = Activation | Literal["none"]
-"""The activation behind a normalisation; `none` behind the last convolution of a residual branch."""
+"""The activation after a normalisation; `none` after the last convolution of a residual branch."""
 
 
 def activate(x: jax.Array, activation: ActivationOrNone) -> jax.Array:

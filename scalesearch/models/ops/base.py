@@ -46,7 +46,7 @@ class Operations(ABC):
     max_unrolled: int = 8
 
     name: ClassVar[Name]
-    """The word of the setting `runtime.convolutions`."""
+    """The value of the setting `runtime.convolutions` that selects it."""
 
     backend: ClassVar[str | None] = None
     """The one jax backend that it is written for ("cpu", "gpu"); None for any."""
@@ -55,16 +55,16 @@ class Operations(ABC):
     """How it is compiled, for `doctor`."""
 
     purpose: ClassVar[str] = ""
-    """Which backend it is for, as a clause of an error message; empty where `backend` is None."""
+    """Which backend it is for, as a clause of an error message; empty if `backend` is None."""
 
     limits: ClassVar[str] = ""
-    """What `serves` requires, as a clause of an error message; empty where it serves everything."""
+    """What `serves` requires, as a clause of an error message; empty if it serves everything."""
 
     precompiled: ClassVar[bool] = False
-    """Whether what runs long is compiled before any network, so that XLA may optimise the rest less."""
+    """Whether the slow parts are compiled before any network, so that XLA may optimise the rest less."""
 
     def problem(self) -> str | None:
-        """Why it cannot be used on this machine; None where it can. May build what is missing first."""
+        """Why it cannot be used on this machine; None if it can. May build what is missing first."""
         return None
 
     def serves(self, precision: Precision, *, sharded: bool) -> bool:
@@ -149,7 +149,7 @@ class Operations(ABC):
 
     @jax.named_scope("packing")
     def repack(self, arrays: Sequence[jax.Array], shapes: Sequence[tuple[int, ...]]) -> list[jax.Array]:
-        """The numbers of float32 `arrays`, one after the other, as arrays of `shapes`: as many in all."""
+        """The values of float32 `arrays`, one after the other, as arrays of `shapes` with the same total size."""
         line = jnp.concatenate([array.reshape(-1) for array in arrays]) if len(arrays) > 1 else arrays[0].reshape(-1)
         ends = list(accumulate(map(math.prod, shapes)))
         return [line[end - math.prod(shape) : end].reshape(shape) for shape, end in zip(shapes, ends, strict=True)]

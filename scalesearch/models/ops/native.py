@@ -16,7 +16,7 @@ _AXES = (0, 1, 2)
 
 
 class NativeOperations(Operations):
-    """XLA alone: fast where it calls a good library of convolutions, slow on a CPU."""
+    """XLA alone: fast if it calls a good library of convolutions, slow on a CPU."""
 
     name: ClassVar[Name] = "native"
 

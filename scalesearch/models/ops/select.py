@@ -51,7 +51,7 @@ def select(setting: Setting, backend: str, *, precision: Precision = "float32", 
     """The operations for a `setting` of `runtime.convolutions` on a jax `backend` ("cpu", "gpu", "tpu").
 
     `precision` is that of the maps; `sharded`: batches are spread over devices. `auto` takes the best that works here,
-    and warns where a better one is missing. Raises `InputError` for a setting that is not available here.
+    and warns if a better one is missing. Raises `InputError` for a setting that is not available here.
 
     >>> select("native", "cpu").name
     'native'

@@ -1,4 +1,4 @@
-"""The plotly figures of a run's candidates: leaderboard, learning curves, errors; with those of the other modules."""
+"""The plotly figures of a run's candidates: leaderboard, learning curves, errors; re-exports the other figures."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ __all__ = [
     "validation_over_macs",
 ]  # fmt: skip
 
-# Candidates of a level.
+# Candidates per level.
 LEADERS = 20
-# Curves in grey at most: more of them hide one another.
+# At most this many grey curves: more would hide one another.
 CURVES = 60
 
 

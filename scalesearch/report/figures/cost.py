@@ -22,7 +22,7 @@ from scalesearch.report.figures.style import (
 )
 from scalesearch.runtime.text import plural
 
-# Column of the candidates' table → the words for it, its unit.
+# Column of the candidates' table → its label, its unit.
 COSTS: Mapping[str, tuple[str, str]] = {
     "macs": ("macs", "one forward pass"),
     "activations": ("activations", "one forward pass"),

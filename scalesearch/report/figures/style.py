@@ -1,4 +1,4 @@
-"""What all figures share: colours that the colour-blind tell apart, the layout, the order, the words for a network."""
+"""What all figures share: colours that colour-blind readers can distinguish, layout, order, texts for networks."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from scalesearch.results.records import DONE, FAILED
 BLUE, VERMILION, GREEN, PURPLE, OCHRE = "#0072B2", "#C25400", "#007A5A", "#A0478C", "#8A6100"
 GREY, SOFT = "#8A8F98", "#5B6472"
 INK, PAPER, GRID, LABEL = "#1F2430", "#FFFFFF", "#E4E7EC", "rgba(255,255,255,0.85)"
-# What the page puts in the place of each on a dark screen; no entry: the same.
+# What replaces each colour on a dark screen; a colour without an entry stays the same.
 DARK: Mapping[str, str] = {
     INK: "#E8EAEE", PAPER: "#1D2128", GRID: "#343A45", LABEL: "rgba(29,33,40,0.85)", SOFT: "#A3ABB8", BLUE: "#56B4E9",
     VERMILION: "#FF9A57", GREEN: "#3CC9A0", PURPLE: "#E39BD0", OCHRE: "#E0B04A",
 }  # fmt: skip
-# White on dark screens too: what it surrounds may be darker than they are.
+# White on dark screens too: the marks that it surrounds may be darker than the screen.
 HALO = "white"
 # Levels of the budget, lowest first.
 LEVELS = (VERMILION, BLUE, GREEN, PURPLE, OCHRE)
@@ -93,7 +93,7 @@ def leaders(done: pd.DataFrame) -> pd.Series:
 
 
 def standard_error(done: pd.DataFrame, metric: str) -> pd.Series:
-    """Of the mean over the seeds; 0 where one seed leaves it unknown."""
+    """The standard error of the mean over the seeds; 0 if it is unknown because there is only one seed."""
     error: pd.Series = (done[f"{metric}_sd"] / np.sqrt(done["seeds"].clip(lower=1))).fillna(0.0)
     return error
 

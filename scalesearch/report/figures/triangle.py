@@ -36,8 +36,8 @@ HEIGHT = math.sqrt(3) / 2
 CORNERS = np.array([[0.5, HEIGHT], [0.0, 0.0], [1.0, 0.0]])
 _LEFT, _RIGHT, _BOTTOM, _TOP = -0.12, 1.12, -0.11, 0.97
 _STEPS = 160
-# Pixels from a mark to its label. Labels point away from the other mark; nearer to the base than this share of depth a
-# label below would hide those of the corners.
+# Pixels from a mark to its label. Labels point away from the other mark. Below this share of depth, a label under the
+# mark would hide those of the corners.
 _LIFT, _FLOOR = 30, 0.12
 
 

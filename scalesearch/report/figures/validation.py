@@ -86,8 +86,8 @@ def validation_over_macs(tables: Mapping[float, pd.DataFrame], metric: str) -> g
 def _lines(tables: Mapping[float, pd.DataFrame]) -> dict[str, tuple[list[float], list[float]]]:
     """Split → macs and values, by φ: the rule's first, then as they stand at the largest φ.
 
-    A network of several splits is on the line of each; ≈, which a split has where its network is far from it, is left
-    out: it may have it at one φ only.
+    A network of several splits is on the line of each. The mark ≈ of a split whose network is far from it is left out:
+    the split may have it at one φ only.
     """
     series: dict[str, tuple[list[float], list[float]]] = {}
     for _, table in sorted(tables.items(), reverse=True):

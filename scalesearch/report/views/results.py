@@ -94,7 +94,7 @@ def network_of(row: Mapping[Any, Any]) -> str:
 
 
 def validation(one: Validation, metric: str | None = None) -> Table:
-    """The rule and its rivals at one φ; `metric` is that of the study, where it is known."""
+    """The rule and its rivals at one φ; `metric` is that of the study, if it is known."""
     value = metric_of(metric).on_test if metric else "value"
     rows = (
         {

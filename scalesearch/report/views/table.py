@@ -1,4 +1,4 @@
-"""A table as plain values, the words that every table shares, and how networks, counts and times read."""
+"""Tables as plain values, the headings that all of them share, and the text of networks, counts and times."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ class Table:
         caption: what the table shows.
         columns: its columns.
         rows: the cells of each row, in the order of the columns.
-        optional: keys of columns that a narrow screen may leave out because others imply them: those that go
-            together, the first of them first.
+        optional: keys of columns that a narrow screen may leave out because others imply them: groups that are left
+            out together, the first group first.
         notes: sentences to read with the table.
     """
 
@@ -85,7 +85,7 @@ class Table:
 
     @property
     def meanings(self) -> str:
-        """What the headings mean that do not speak for themselves."""
+        """The meanings of the headings that are not self-explanatory."""
         return " ".join(dict.fromkeys(column.meaning for column in self.columns if column.meaning))
 
     def select(self, *keys: str) -> Table:

@@ -16,7 +16,7 @@ class Cost:
     """What a budget counts of a network.
 
     Args:
-        name: the word for it in messages.
+        name: its name in messages.
         amount: its amount for a network that is counted.
         table: its part of the tables by which many networks are counted at once.
     """

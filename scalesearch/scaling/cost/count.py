@@ -26,7 +26,7 @@ class Complexity:
 class Tables(NamedTuple):
     """The three costs as linear functions of depths and areas, for every row of widths: arrays (W, n + 1, L).
 
-    Row 0 of the middle axis holds the network with one block a stage, row i what each further block of stage i adds.
+    Row 0 of the middle axis holds the network with one block per stage, row i what each further block of stage i adds.
     L = n + 3 levels are stem output, stem output after the pool, the n stages' outputs, and the pooled vector; `params`
     has one level, of area 1. cost[d, w, r] = (table₀ + Σᵢ (dᵢ − 1) tableᵢ)[w] · areas[:, r].
     """

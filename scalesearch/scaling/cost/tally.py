@@ -2,7 +2,7 @@
 
 A block's layers run on its input map, on its output map, or on the pooled vector (squeeze-excite, classifier). Widths
 may be numbers or whole numpy arrays, so the fold that counts one network also fills the tables from which `feasible`
-counts hundreds of thousands. Nothing is counted twice by two formulas.
+counts hundreds of thousands. No cost has two formulas.
 
 Counted: multiply-adds of convolutions and of the classifier, padding taps included (what arXiv:1905.11946 calls
 FLOPS); trainable parameters, batch normalisation's two included; activations are the output elements of every

@@ -24,7 +24,7 @@ def predicted_seconds(study: Study, candidates: Sequence[Candidate]) -> float | 
     """Predicted seconds of compiling and training all `candidates` on `DEVICE`, wherever the search will run.
 
     The aim is a factor of 2 (`benchmarks/predicted_time.py` measures it). None if there are no candidates yet (an
-    adaptive design), or if the study trains on all that is left of the data, whose number only the data tell.
+    adaptive design), or if the study trains on all remaining images, whose number is not known before they are read.
     """
     data, training = study.data, study.training
     if not (data.train and candidates):

@@ -37,7 +37,7 @@ def installed() -> bool:
 def save(url: str, name: str, note: str, figures: Mapping[str, Any]) -> None:
     """Save a note and figures into a stored study; they replace those of an earlier call.
 
-    Nothing is written where they are there already. Text that a reader wrote below `KEPT`, or before our first note,
+    Nothing is written if they are there already. Text that a reader wrote below `KEPT`, or before our first note,
     stays. A storage that cannot be written gives a warning.
 
     Args:

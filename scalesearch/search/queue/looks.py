@@ -15,7 +15,7 @@ from scalesearch.search.queue.trials import has_record, record_of, states_of
 class Watcher:
     """Looks at a study again and again, for the process that shows its progress.
 
-    A look takes a few milliseconds where nothing has changed, however many trials have ended or wait.
+    A look takes a few milliseconds if nothing has changed, however many trials have ended or wait.
     """
 
     def __init__(self, optuna_study: optuna.Study) -> None:

@@ -54,7 +54,7 @@ def fingerprint(study: Study, data_digest: str) -> dict[str, Any]:
 def open_study(
     storage: RDBStorage, study: Study, data_digest: str, *, evaluates: Evaluates = "validation"
 ) -> StoredStudy:
-    """The stored study of this name, which is made where there is none.
+    """The stored study of this name, which is created if there is none.
 
     Args:
         storage: where it is stored.
@@ -74,7 +74,7 @@ def open_study(
         load_if_exists=True,
     )
 
-    # A new study, or one whose maker died on one of these lines.
+    # A new study, or one whose creator died on one of these lines.
     if not stored.user_attrs.keys() - {_STUDY, _DATA, _EVALUATES} and not stored.get_trials(deepcopy=False):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
@@ -107,7 +107,7 @@ def open_study(
 
 @storage_errors()
 def join_study(storage: RDBStorage, name: str) -> StoredStudy:
-    """The stored study called `name`. Raises `StorageError` where there is none, or another tool's."""
+    """The stored study called `name`. Raises `StorageError` if there is none, or another tool made it."""
     try:
         optuna_study = StoredStudy(storage, name)
     except KeyError:
@@ -163,7 +163,7 @@ def evaluates_of(optuna_study: optuna.Study) -> Evaluates:
 
 @storage_errors()
 def queued_plan(optuna_study: optuna.Study, study: Study) -> Plan:
-    """The plan whose trials are the study's planned ones: for studies whose candidates no design gives."""
+    """The plan whose trials are the study's planned ones: for studies whose candidates come from no design."""
     baseline = study.resolved_baseline()
     feasible = feasible_set(baseline.spec, baseline.rounding, study.budget, study.tolerance, study.cost)
     stored = [trial for trial in optuna_study.get_trials(deepcopy=False) if is_planned(trial)]
@@ -177,7 +177,7 @@ def queued_plan(optuna_study: optuna.Study, study: Study) -> Plan:
 
 @storage_errors()
 def enqueue_missing(optuna_study: optuna.Study, wanted: Sequence[PlannedTrial], *, planned: bool = True) -> int:
-    """Queue each of the `wanted` trials that does not wait or run and has no record; returns how many."""
+    """Queue each of the `wanted` trials that is not waiting or running and has no record; returns how many."""
     held = {task_of(trial) for trial in optuna_study.get_trials(deepcopy=False) if holds_task(trial)}
     missing = [trial for trial in wanted if (trial.candidate.spec, trial.seeds) not in held]
     for trial in missing:
@@ -201,7 +201,7 @@ def enqueue_again(optuna_study: optuna.Study, trial: optuna.Trial) -> None:
 
 @storage_errors()
 def check_plan(optuna_study: optuna.Study, planned: Sequence[PlannedTrial]) -> None:
-    """Raises `StudyMismatch` where the study queued other networks than `planned`, as another version might."""
+    """Raises `StudyMismatch` if the study queued other networks than `planned`, as another version might."""
     wanted = {(trial.candidate.spec, trial.seeds) for trial in planned}
     for trial in optuna_study.get_trials(deepcopy=False):
         if is_planned(trial) and task_of(trial) not in wanted:

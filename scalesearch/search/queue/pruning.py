@@ -56,7 +56,7 @@ def watch_of(optuna_study: optuna.Study, trial: optuna.Trial, study: Study, seed
 def _train_alike(optuna_study: optuna.Study) -> bool:
     """Whether all trials train their seeds one after the other, or all trials train them together.
 
-    The same step means other epochs in each. Only the first way has a step 1; with one seed the two are the same.
+    The same step means different epochs in each case. Only the first has a step 1; with one seed both are the same.
     """
     reported = (trial.intermediate_values for trial in optuna_study.get_trials(deepcopy=False))
     return len({1 in values for values in reported if values}) == 1

@@ -103,7 +103,7 @@ def open_storage(
 def storage_errors() -> Iterator[None]:
     """Turn what Optuna and SQLAlchemy raise while a storage is used into `StorageError`; also a decorator.
 
-    Every function that the rooms above call wears it, so these two libraries' errors never leave this room.
+    Every function that the rooms above call is decorated with it, so errors of these libraries never leave this room.
 
     Example:
         >>> with storage_errors():
@@ -144,7 +144,7 @@ def _begin_immediate(engine: Engine) -> None:
 
 
 def _ping_idle_connections(engine: Engine, idle_seconds: float) -> None:
-    """Test a connection that was idle before it is used again, and open new ones where it is broken.
+    """Test an idle connection before it is used again; if it is broken, open new ones.
 
     A server may restart during a long training. SQLAlchemy's own `pool_pre_ping` tests before every transaction, of
     which a trial has several in a row. Wall-clock time is right here: it goes on while the machine sleeps.

@@ -26,7 +26,7 @@ class StoredStudy(optuna.Study):
 
     Args:
         storage: the storage that holds the study.
-        name: the study's name there. Raises `KeyError` where there is none of this name.
+        name: the study's name there. Raises `KeyError` if there is no study of this name.
     """
 
     def __init__(self, storage: RDBStorage, name: str) -> None:
@@ -43,12 +43,12 @@ class StoredStudy(optuna.Study):
         return copy.deepcopy(trials) if deepcopy else trials
 
     def ask(self, fixed_distributions: dict[str, BaseDistribution] | None = None) -> optuna.Trial:
-        """Claim the first trial that waited at the last look; where none did, what `optuna.Study.ask` gives.
+        """Claim the first trial that waited at the last look; if none did, what `optuna.Study.ask` gives.
 
-        Raises `QueueEmpty` where some waited, but other workers have claimed them all.
+        Raises `QueueEmpty` if some waited, but other workers have claimed them all.
         """
         waiting = self._trial_cache.first_waiting
-        # Optuna's own `ask` prepares what a trial needs whose parameters are still to be set.
+        # Optuna's own `ask` prepares a trial whose parameters are still to be set.
         if waiting is None or not waiting.params or fixed_distributions:
             return super().ask(fixed_distributions)
         trial_id = self._trial_cache.claim()
@@ -64,7 +64,7 @@ class StoredStudy(optuna.Study):
 class TrialCache:
     """All trials of a study; `read` asks the storage only for those that may have changed.
 
-    A trial that has ended does not change. Trials are claimed in the order of their numbers: where one waits, all
+    A trial that has ended does not change. Trials are claimed in the order of their numbers: if one waits, all
     that were queued after it wait, too. Running trials are read each time.
     """
 
@@ -110,11 +110,11 @@ class TrialCache:
 
     @property
     def first_waiting(self) -> FrozenTrial | None:
-        """The first trial that waited at the last look and was not claimed here since; None where there is none."""
+        """The first trial that waited at the last look and was not claimed here since; None if there is none."""
         return self._trials[self._waiting[0]] if self._waiting else None
 
     def claim(self) -> int | None:
-        """Claim the first trial that still waits of those that did at the last look: Optuna's id of it, or None."""
+        """Claim the first of the trials waiting at the last look that still waits; Optuna's id of it, or None."""
         while self._waiting:
             number = self._waiting.popleft()
             self._claimed.add(number)  # here or elsewhere
@@ -126,7 +126,7 @@ class TrialCache:
         return None
 
     def id_of(self, number: int) -> int:
-        """Optuna's id of a trial. Raises `KeyError` where there is none of this number."""
+        """Optuna's id of a trial. Raises `KeyError` if there is no trial of this number."""
         if number not in self._ids:
             self._ids[number] = self._storage.get_trial_id_from_study_id_trial_number(self._study, number)
         return self._ids[number]

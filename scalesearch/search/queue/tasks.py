@@ -37,7 +37,7 @@ class QueuedTasks:
         self._trials: Trials = ()  # at the last look
 
     def left(self, trials: Trials) -> int:
-        """How many of `trials`, which are all of the study, wait."""
+        """How many of `trials`, all trials of the study, are waiting."""
         self._trials = trials
         return sum(trial.state == TrialState.WAITING for trial in trials)
 
@@ -82,7 +82,7 @@ class SampledTasks:
         self._feasible: FeasibleSet = feasible.without_twins()
 
     def left(self, trials: Trials) -> int:
-        """How many trials are still to begin; `trials` are all of the study."""
+        """How many trials are still to begin; `trials` are all trials of the study."""
         return self._size - sum(map(_is_taken, trials))
 
     def task(self, trial: optuna.Trial) -> tuple[Candidate, tuple[int, ...]]:

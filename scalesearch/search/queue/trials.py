@@ -85,7 +85,7 @@ def _attributes(candidate: Candidate) -> dict[str, Any]:
 
 
 def candidate_of(trial: FrozenTrial | optuna.Trial) -> Candidate | None:
-    """The candidate that the trial trains; None where it has none yet."""
+    """The candidate that the trial trains; None if it has none yet."""
     document = trial.user_attrs.get(_CANDIDATE)
     return None if document is None else candidate_from_json(document)
 
@@ -96,7 +96,7 @@ def seeds_of(trial: FrozenTrial | optuna.Trial) -> tuple[int, ...]:
 
 
 def task_of(trial: FrozenTrial | optuna.Trial) -> Task | None:
-    """The network and seeds that the trial trains; None where it has no candidate yet."""
+    """The network and seeds that the trial trains; None if it has no candidate yet."""
     candidate = candidate_of(trial)
     return None if candidate is None else (candidate.spec, seeds_of(trial))
 
@@ -112,7 +112,7 @@ def is_planned(trial: FrozenTrial | optuna.Trial) -> bool:
 
 
 def has_record(trial: FrozenTrial) -> bool:
-    """Whether the trial ended with a record: complete, pruned, or failed for a reason that would come again."""
+    """Whether the trial ended with a record: complete, pruned, or failed for a reason that would recur."""
     if trial.state == TrialState.COMPLETE:
         return _RECORD in trial.user_attrs
     if trial.state == TrialState.PRUNED:  # a superfluous trial is pruned, too, but has reported nothing
@@ -165,7 +165,7 @@ class Twins:
         self._known = 0
 
     def of(self, trials: Trials, trial: FrozenTrial) -> list[FrozenTrial]:
-        """The others of `trials`, which are all of a study, with the task of `trial`, which has a candidate.
+        """The others of `trials`, all trials of a study, with the task of `trial`, which has a candidate.
 
         The one that it replaces is left out: it may not have ended yet.
         """

@@ -39,8 +39,8 @@ POLL_SECONDS = 0.5
 class Evaluate(Protocol):
     """Trains a candidate for the given seeds; in a study that prunes, until `watch` says that it is pruned.
 
-    Returns the record of the training, or of a failure that would come again (divergence, out of memory). Raises what
-    ends the work: an interrupt, a defect.
+    Returns the record of the training, or of a failure that would recur (divergence, out of memory). Raises what ends
+    the work: an interrupt, a defect.
     """
 
     def __call__(self, candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on, /) -> TrialRecord:
@@ -77,8 +77,8 @@ def work(
         study: its settings.
         plan: what it trains.
         evaluate: trains one candidate.
-        deadline: a moment of `time.monotonic`. No trial begins after it, nor one that would end after it if it took as
-            long as those before took on average.
+        deadline: a moment of `time.monotonic`. No trial begins after it, nor one that would end after it if it took the
+            mean time of those before.
         expect: gets the candidate and seeds that this worker will probably evaluate next, before each evaluation.
         on_trial: gets the number and the record of each trial that this worker has ended.
         on_wait: gets the number of trials that other workers run, each time this one waits for them.
@@ -134,7 +134,7 @@ class _Worker:
         self._lost = False  # another worker gave the trial up for dead
 
     def run_trial(self) -> tuple[int, TrialRecord] | None:
-        """Claim and evaluate a trial: its number and record; None where it was superfluous or another worker's."""
+        """Claim and evaluate a trial: its number and record; None if it was superfluous or another worker's."""
         self._ended, self._lost = None, False
         try:
             self._optuna_study.optimize(self._objective, n_trials=1, catch=(TrialFailed,))
@@ -155,7 +155,7 @@ class _Worker:
         except UpdateFinishedTrialError:
             self._lost = True
             raise
-        except (KeyboardInterrupt, BrokenPipeError):  # the latter where the reader of the progress is gone
+        except (KeyboardInterrupt, BrokenPipeError):  # the latter if the reader of the progress is gone
             enqueue_again(self._optuna_study, trial)
             raise
 
@@ -208,7 +208,7 @@ class _LostTrials:
         self._recorded = set[int]()  # numbers of the trials that got a heartbeat here
 
     def recover(self, trials: Trials, seconds: float) -> None:
-        """Queue again what dead workers ran, after `seconds` more of waiting. `trials` are all of the study."""
+        """Queue again what dead workers ran, after `seconds` more of waiting. `trials` are all trials of the study."""
         self._waited += seconds
         if self._waited > self._patience:
             running = {trial.number for trial in trials if trial.state == TrialState.RUNNING}

@@ -1,6 +1,6 @@
 """The operations of a network as calls of the compiled kernels (`*.cc`), float32 on a CPU.
 
-Each is one call forward and one back, whatever the shape, so that XLA has little left to compile. Matrix products are
+Each is one call forward and one backward, whatever the shape, so XLA has little left to compile. Matrix products are
 XLA's.
 """
 
@@ -79,7 +79,7 @@ def _patches(x: Maps, size: int, stride: int) -> Float[Array, "n ho wo p"]:
 def _dense_backward(stride: int, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     size, rows = kernel.shape[0], kernel.reshape(-1, kernel.shape[3])
-    patches = _patches(x, size, stride)  # again: k² times the input is too much to keep
+    patches = _patches(x, size, stride)  # recomputed: k² times the input is too much to keep
     kernel_gradient = patches.reshape(-1, rows.shape[0]).T @ g.reshape(-1, rows.shape[1])
     dx: jax.Array = _call("patches_gradient", x.shape, g @ rows.T, size=size, stride=stride)
     return dx, kernel_gradient.reshape(kernel.shape)
@@ -223,7 +223,7 @@ cross_entropy.defvjp(_cross_entropy_forward, lambda smoothing, slopes, g: (g[:, 
 
 
 def repack(arrays: Sequence[jax.Array], shapes: Sequence[tuple[int, ...]]) -> list[jax.Array]:
-    """The numbers of `arrays`, one after the other, as arrays of `shapes`: as many in all."""
+    """The values of `arrays`, one after the other, as arrays of `shapes` with the same total size."""
     return _repack(tuple(shapes), list(arrays))
 
 

@@ -73,13 +73,13 @@ class Library:
         return cache_folder() / f"kernels-{digest}.so"
 
     def load(self) -> ctypes.CDLL:
-        """The library, built first if it is not kept. Raises `Unavailable` or `OSError` where that fails."""
+        """The library, built first if necessary. Raises `Unavailable` or `OSError` if that fails."""
         try:
             path = self.keep()
             if hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
                 raise PermissionError(f"{path} belongs to another user")
             return ctypes.CDLL(str(path))
-        except OSError:  # a folder that is read-only or knows no locks, or a library built on another system
+        except OSError:  # a folder that is read-only or has no file locks, or a library built on another system
             with tempfile.TemporaryDirectory() as temporary:
                 path = Path(temporary) / "kernels.so"
                 self.build(path)
@@ -95,9 +95,9 @@ class Library:
         return path
 
     def build(self, target: Path) -> None:
-        """Compiles all sources and links them to `target`. Raises `Unavailable` where the compiler fails."""
+        """Compiles all sources and links them to `target`. Raises `Unavailable` if the compiler fails."""
         compiler, reason = compiler_command(), ""
-        for native in (("-march=native",), ()):  # not every compiler knows its own processor
+        for native in (("-march=native",), ()):  # not every compiler knows the processor that it runs on
             interrupts.check()  # an interrupt may have ended the compiler: then its options are not to blame
             try:
                 return self._compile([*compiler, *FLAGS, *native, f"-I{_include_folder()}"], target)
@@ -148,11 +148,11 @@ def _register() -> str | None:
 
 
 def build_ahead(notify: Callable[[str], object], library: Library | None = None) -> None:
-    """Starts to build the kernels in a thread if none are kept yet, and says so through `notify`.
+    """Starts to build the kernels in a thread if they are not built yet, and says so through `notify`.
 
     For the process that starts the workers: it has all cores, and each worker only some of them. `problem` waits for
-    the build in any process. Does nothing where jax may compute on an accelerator, or where the kernels cannot be
-    built: `problem` says why.
+    the build in any process. Does nothing if jax may compute on an accelerator, or if the kernels cannot be built:
+    `problem` says why.
     """
     if entry_points(group="jax_plugins") or find_spec("libtpu"):
         return
@@ -173,7 +173,7 @@ def build_ahead(notify: Callable[[str], object], library: Library | None = None)
 def compiler_command() -> list[str]:
     """The compiler: `$CXX`, which may hold options, else the first of `COMPILERS` on the path.
 
-    Raises `Unavailable` where there is none.
+    Raises `Unavailable` if there is none.
     """
     named = shlex.split(os.environ.get("CXX", ""))
     candidates = named[:1] or COMPILERS
@@ -184,7 +184,7 @@ def compiler_command() -> list[str]:
 
 
 def _include_folder() -> Path:
-    """XLA's headers, which jaxlib brings; located without importing it."""
+    """XLA's headers, which come with jaxlib; located without importing it."""
     spec = find_spec("jaxlib")
     if spec is None or spec.origin is None:
         raise Unavailable("jaxlib, which brings XLA's headers, is not installed")

@@ -83,7 +83,7 @@ class CpuOperations(ShiftOperations):
         return super().excite(x, reduce, expand, activation)
 
     def add(self, x: Maps, branch: Callable[[Maps], Maps]) -> Maps:
-        """The sum in a kernel, and that of the two gradients of x too."""
+        """The sum in a kernel, like that of the two gradients of x."""
         if not _served(x):
             return super().add(x, branch)
         first, second = kernels.fork(x)

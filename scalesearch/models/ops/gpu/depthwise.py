@@ -30,7 +30,7 @@ _VECTOR = 8
 
 
 def serves(x: Maps, kernel: Kernel, stride: int) -> bool:
-    """Whether `depthwise` is for these: larger kernels and strides would not stay in registers."""
+    """Whether `depthwise` supports these: larger kernels and strides would not stay in registers."""
     return countable(x) and kernel.shape[0] <= _LARGEST_KERNEL and stride <= _LARGEST_STRIDE
 
 
@@ -69,7 +69,7 @@ def _pairs(outputs: int, taps: int) -> list[tuple[int, int]]:
 
 
 class _Map:
-    """Tiles of a batch of maps; `at` are their numbers, one a lane, and `step` is how far the next one is."""
+    """Tiles of a batch of maps; `at` are their numbers, one per lane, and `step` is the distance to the next one."""
 
     def __init__(
         self, ref: Any, shape: tuple[int, ...], at: jax.Array, tiles: tuple[int, ...], step: tuple[int, int]
@@ -82,7 +82,7 @@ class _Map:
         self.columns: dict[int, tuple[jax.Array, jax.Array]] = {}
 
     def at(self, i: int, j: int, channel: jax.Array, real: jax.Array | None) -> tuple[Any, jax.Array]:
-        """Where (i, j) of the tiles lies, (lanes, channels), and which of it exists; of the channels `real` do."""
+        """Where (i, j) of each tile lies (lanes, channels), and which of these exist; `real` masks the channels."""
         _, height, width, count = self.shape
         if i not in self.rows:
             row = self.row + i

@@ -14,7 +14,7 @@ from scalesearch.models.ops.shift.normalise import normalise as normalise_by_sum
 from scalesearch.models.ops.shift.operations import ShiftOperations
 
 FEW_CHANNELS = 4
-"""Of images: a convolution of so few is one matrix product of shifted slices, of more it is cuDNN's."""
+"""At most this many, as in images, are convolved by one matrix product of shifted slices, more by cuDNN."""
 
 _SHIFT = ShiftOperations()
 
@@ -57,6 +57,6 @@ class GpuOperations(NativeOperations):
     def normalise(
         self, x: Maps, scale: PerChannel, bias: PerChannel, activation: ActivationOrNone
     ) -> tuple[Maps, PerChannel, PerChannel]:
-        """With the gradient's sums in Pallas, for maps whose values it can count."""
+        """With the gradient's sums in Pallas, for maps that are not too large to be indexed."""
         apply = normalise.normalise if program.countable(x) else normalise_by_sums
         return apply(x, scale, bias, activation)

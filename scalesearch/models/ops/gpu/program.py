@@ -13,18 +13,18 @@ from jax import numpy as jnp
 from jax.experimental import pallas as pl
 
 MOST_VALUES = 2**31 - 1
-"""Of a map: positions are counted with 32 bits."""
+"""The most values of a map: positions have 32 bits."""
 
 VALUES = 1024
 """Values that a program reads at a time: each thread of a warp reads eight neighbouring channels."""
 
 _LEAST_CAPABILITY = 8.0
-"""Of XLA's Triton: Ampere."""
+"""The least that XLA's Triton supports: Ampere."""
 
 _WARPS = 4
 
 _PROGRAMS = 1024
-"""Of a sum over images, at least: each sums a part of them."""
+"""The least number of programs for a sum over images: each sums a part of them."""
 
 
 def problem() -> str | None:
@@ -104,7 +104,7 @@ class Parts(NamedTuple):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Of the Pallas call."""
+        """The grid of the Pallas call."""
         return self.strips, self.parts
 
     def channel(self) -> tuple[jax.Array, jax.Array | None]:

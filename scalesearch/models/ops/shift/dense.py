@@ -50,7 +50,7 @@ def _forward(x: Maps, kernel: Kernel, stride: int) -> tuple[jax.Array, tuple[jax
 @jax.named_scope("dense gradient")
 def _backward(stride: int, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    patches = _patches(x, kernel.shape[0], stride)  # again: k² times the input is too much to keep
+    patches = _patches(x, kernel.shape[0], stride)  # recomputed: k² times the input is too much to keep
     kernel_gradient = patches.reshape(-1, patches.shape[3]).T @ g.reshape(-1, g.shape[3])
     return _input_gradient(g, kernel, stride, (x.shape[1], x.shape[2])), kernel_gradient.reshape(kernel.shape)
 
@@ -61,7 +61,7 @@ def _input_gradient(g: jax.Array, kernel: jax.Array, stride: int, size: tuple[in
     out = (g.shape[1], g.shape[2])
 
     def phase(taps: tuple[Tap, ...]) -> jax.Array:
-        if not taps:  # a phase that no output reads, where the stride exceeds the kernel
+        if not taps:  # a phase that no output reads, if the stride exceeds the kernel
             return jnp.zeros((*g.shape[:3], kernel.shape[2]), g.dtype)
         slices = jnp.concatenate([take(padded, start, out, 1) for _, start in taps], axis=3)
         rows = jnp.concatenate([kernel[position].T for position, _ in taps], axis=0)

@@ -21,7 +21,7 @@ from scalesearch.models.ops.shift.taps import Tap, forward_taps, gradient_phases
 Kernel = Float[Array, "k k 1 c"]
 
 _UNROLLED = 16
-"""Outputs a step of the kernel gradient. Measured on AVX2, 128×12×12×96, 5×5: 12 outputs take 21 ms, 24 take 5 ms."""
+"""Outputs per step of the kernel gradient. Measured on AVX2, 128×12×12×96, 5×5: 12 outputs take 21 ms, 24 take 5 ms."""
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -36,7 +36,7 @@ def depthwise(x: Maps, kernel: Kernel, stride: int) -> Float[Array, "n ho wo c"]
 def _weighted_sum(
     padded: jax.Array, kernel: jax.Array, taps: tuple[Tap, ...], size: tuple[int, int], stride: int
 ) -> jax.Array:
-    if not taps:  # a phase that no output reads, where the stride exceeds the kernel
+    if not taps:  # a phase that no output reads, if the stride exceeds the kernel
         return jnp.zeros((padded.shape[0], *size, padded.shape[3]), padded.dtype)
     total = None
     for (row, column), start in taps:
@@ -96,12 +96,12 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, kernel: jax.Array, stride: int)
 def gradient_tile(images: int, height: int, width: int) -> tuple[int, int, int]:
     """Images, rows and columns of outputs that one step of the kernel gradient unrolls: divisors of their counts.
 
-    The smallest product of at least `_UNROLLED`; all of them where there are fewer.
+    The smallest product of at least `_UNROLLED`; all of them if there are fewer.
     """
     columns = _divisor(width, _UNROLLED)
     rows = _divisor(height, -(-_UNROLLED // columns))
     together = _divisor(images, -(-_UNROLLED // columns))
-    # whole rows of several images where the height has no divisor that fits
+    # whole rows of several images if the height has no divisor that fits
     if together < rows and columns * together >= _UNROLLED:
         return together, 1, columns
     return _divisor(images, -(-_UNROLLED // (columns * rows))), rows, columns

@@ -24,7 +24,7 @@ def statistics(x: Maps) -> tuple[PerChannel, PerChannel]:
     """Mean and biased variance per channel in float32, from the sums of x and x².
 
     XLA:CPU sums products as it reads them, but writes out x − μ before it sums its square. The difference
-    E[x²] − E[x]² loses digits where the mean far exceeds the spread: at μ/√v = 100 the variance is good to 1e-3.
+    E[x²] − E[x]² loses digits if the mean far exceeds the spread: at μ/√v = 100 the variance is accurate to 1e-3.
     """
     count = x.shape[0] * x.shape[1] * x.shape[2]
     x = x.astype(jnp.float32)
