@@ -42,6 +42,14 @@ class StoredStudy(optuna.Study):
             trials = [trial for trial in trials if trial.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
 
+    def trials_to_claim(self) -> list[FrozenTrial]:
+        """All trials, for a worker that claims the next: as `get_trials`, with fewer reads.
+
+        While some trials are known to wait, it is not checked which of them other workers have claimed, or which came
+        after them. The claim checks that.
+        """
+        return self._trial_cache.read(check_queue=False)
+
     def ask(self, fixed_distributions: dict[str, BaseDistribution] | None = None) -> optuna.Trial:
         """Claim the first trial that waited at the last look; if none did, what `optuna.Study.ask` gives.
 
@@ -75,8 +83,11 @@ class TrialCache:
         self._claimed = set[int]()  # numbers of those that were claimed and had not ended
         self._ids: dict[int, int] = {}  # Optuna's ids of trials that had not ended, by number
 
-    def read(self) -> list[FrozenTrial]:
-        """All trials in the order of their numbers, as they are now. Do not change them."""
+    def read(self, *, check_queue: bool = True) -> list[FrozenTrial]:
+        """All trials in the order of their numbers, as they are now. Do not change them.
+
+        Without `check_queue`, trials that waited at the last look are taken to wait still, and none to follow them.
+        """
         if not self._trials:
             for trial in self._storage.get_all_trials(self._study, deepcopy=False):
                 self._append(trial)
@@ -87,14 +98,22 @@ class TrialCache:
         running = {trial.number: trial for trial in read}
         for number in self._claimed - running.keys():
             self._update(self._get(number))
+        for trial in read:
+            if trial.number < len(self._trials):
+                self._update(trial)
 
         # Trials that were claimed since, up to the first that still waits.
         while self._waiting:
-            trial = running.get(self._waiting[0]) or self._get(self._waiting[0])
-            if trial.state == TrialState.WAITING:
-                break
+            first = self._trials[self._waiting[0]]
+            if first.state == TrialState.WAITING:
+                # Optuna claims a trial without its parameters itself, past this cache.
+                if not check_queue and first.params:
+                    return list(self._trials)
+                first = self._get(first.number)
+                if first.state == TrialState.WAITING:
+                    break
+                self._update(first)
             self._waiting.popleft()
-            self._update(trial)
 
         # New trials: several at once are read with all that wait.
         queued: dict[int, FrozenTrial] = {}
@@ -104,8 +123,6 @@ class TrialCache:
                 read = self._storage.get_all_trials(self._study, deepcopy=False, states=(TrialState.WAITING,))
                 queued = {trial.number: trial for trial in read}
             self._append(running.get(number) or queued.get(number) or self._get(number))
-        for trial in running.values():
-            self._update(trial)
         return list(self._trials)
 
     @property

@@ -149,9 +149,9 @@ def next_waiting(trials: Trials, claimed: optuna.Trial, workers: int) -> tuple[C
 
     `trials` were read before the claim; other workers may have claimed some since.
     """
-    unfinished = [trial for trial in trials if not trial.state.is_finished()]
-    others = max(sum(trial.number < claimed.number for trial in unfinished), workers - 1)
-    waiting = (trial for trial in unfinished if trial.state == TrialState.WAITING and trial.number > claimed.number)
+    running = sum(trial.state == TrialState.RUNNING and trial.number < claimed.number for trial in trials)
+    others = max(running, workers - 1)
+    waiting = (trial for trial in trials[claimed.number + 1 :] if trial.state == TrialState.WAITING)
     following = next(islice(waiting, others, None), None)
     candidate = None if following is None else candidate_of(following)
     return None if following is None or candidate is None else (candidate, seeds_of(following))

@@ -100,7 +100,7 @@ def work(
     lost_trials = _LostTrials(optuna_study, 2 * grace_seconds)
 
     while True:
-        trials = optuna_study.get_trials(deepcopy=False)
+        trials = optuna_study.trials_to_claim()
         interrupts.check()
         if clock.is_up:
             return
