@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scalesearch.baselines.published import baseline
+from scalesearch.runtime.text import percent
 from scalesearch.scaling.coefficients import Coefficients, shares_of
 from scalesearch.scaling.compound import scale
 from scalesearch.scaling.cost.count import Complexity, complexity
@@ -81,30 +82,31 @@ def published() -> tuple[Published, ...]:
 
 def published_sentences(family: Sequence[Published]) -> tuple[str, ...]:
     """Why the published EfficientNets are not α^φ, β^φ, γ^φ, in plain words."""
-    apart = sorted(family, key=lambda one: max(one.phi) - min(one.phi))
-    widest, last, grown = apart[-1], family[-1], apart[-1].coefficients
+    by_spread = sorted(family, key=lambda one: max(one.phi) - min(one.phi))
+    closest, widest, last = by_spread[0], by_spread[-1], family[-1]
+    alpha, beta = widest.coefficients.alpha, widest.coefficients.beta
     by_depth, by_width, by_resolution = widest.phi
     others = (by_width + by_resolution) / 2
     (member,) = members(baseline(PAPER_BASELINE), PAPER, (len(family),))
     split = ", ".join(
-        f"{name} {its:.0%} instead of {asked:.0%}"
-        for name, its, asked in zip(Shares.__slots__, last.shares.values, shares_of(PAPER).values, strict=True)
+        f"{name} {percent(share, 2)} instead of {percent(paper_share, 2)}"
+        for name, share, paper_share in zip(Shares.__slots__, last.shares.values, shares_of(PAPER).values, strict=True)
     )
     return (
         (
-            f"{family[0].name} to {last.name} are not α^φ, β^φ, γ^φ, for depth, width and resolution are not of one φ: "
-            f"{apart[0].name} comes nearest ({', '.join(f'{phi:.2f}' for phi in apart[0].phi)}), but {widest.name} has "
-            f"depth ×{grown.alpha:g}, which is φ = {by_depth:.2f}, width ×{grown.beta:g}, which is φ = {by_width:.2f}, "
-            f"and {widest.pixels} pixels, which are φ = {by_resolution:.2f}."
+            f"{family[0].name} to {last.name} are not α^φ, β^φ, γ^φ, because depth, width and resolution do not share "
+            f"one φ: {closest.name} comes closest ({', '.join(f'{phi:.2f}' for phi in closest.phi)}), but "
+            f"{widest.name} has depth ×{alpha:g}, which is φ = {by_depth:.2f}, width ×{beta:g}, which is φ = {by_width:.2f}, and "
+            f"{widest.pixels} pixels, which are φ = {by_resolution:.2f}."
         ),
         (
             f"Rounding to a tenth does not explain that: at φ = {others:.2f}, the mean of the others, depth would be "
-            f"×{PAPER.alpha**others:.1f}; for ×{grown.alpha:g}, α would have to be {grown.alpha ** (1 / others):.3f}."
+            f"×{PAPER.alpha**others:.1f}; for ×{alpha:g}, α would have to be {alpha ** (1 / others):.3f}."
         ),
-        f"{last.name} splits its growth otherwise: {split}.",
+        f"{last.name} splits its growth differently: {split}.",
         (
-            "Nor is φ the number in the name: nominally they cost what φ = "
-            f"{', '.join(f'{one.even:.2f}' for one in family)} does."
+            "Nor is the number in the name φ: their nominal costs are those of φ = "
+            f"{', '.join(f'{one.even:.2f}' for one in family)}."
         ),
         (
             f"{last.name} really costs {last.cost_ratio:.1f} times B0; "

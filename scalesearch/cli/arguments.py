@@ -15,7 +15,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def add_storage(parser: argparse.ArgumentParser) -> None:
     """The flag --storage of commands that read a run."""
-    parser.add_argument("--storage", metavar="URL", help="look there instead of at DIR/study.db")
+    parser.add_argument("--storage", metavar="URL", help="storage to read instead of DIR/study.db")
 
 
 def number(text: str) -> float:

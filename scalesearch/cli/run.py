@@ -20,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     storage = "SQLAlchemy URL that many machines share (default: DIR/study.db)"
     parser.add_argument("--storage", metavar="URL", help=storage)
     parser.add_argument("--study-name", metavar="NAME", help="name in the storage (default: the study file's)")
-    parser.add_argument("--time", type=seconds, metavar="T", help="begin no trial that would end later (90s, 30m, 2h)")
+    parser.add_argument(
+        "--time", type=seconds, metavar="T", help="time limit: start no trial that would exceed it (90s, 30m, 2h)"
+    )
     add_json(parser)
 
 
@@ -50,11 +52,11 @@ def main(arguments: argparse.Namespace) -> int:
     else:
         terminal.show_result(run, run.files())
     if missing and arguments.time:
-        say(f"--time is spent; {missing} trials are left: run again to go on")
+        say(f"the time limit is reached, {missing} trials are left; run the same command again to continue")
     elif missing:
         say(
-            f"{missing} trials have no result, since their workers died again and again; "
-            "run the same command again to try them again"
+            f"{missing} trials have no result because their workers died repeatedly; "
+            "run the same command again to retry them"
         )
         return 5
     return 5 if run.failed else 0

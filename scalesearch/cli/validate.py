@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run, the members of its family, and how often each network trains."""
     parser.add_argument("folder", type=Path, metavar="DIR", help="the run folder")
     parser.add_argument("--phi", type=phi_list, default="2", metavar="PHI", help="2, 2,3 or 1:3 (default 2)")
-    seeds = "trainings of each network; five or more tell most (default: the study's)"
+    seeds = "trainings of each network; five or more are recommended (default: the study's)"
     parser.add_argument("--seeds", type=count, metavar="N", help=seeds)
     add_storage(parser)
     add_json(parser)

@@ -13,7 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--study-name", required=True, metavar="NAME", help="the study's name in the storage")
     data = "where this machine holds the data (default: as the study says)"
     parser.add_argument("--data", metavar="SOURCE", help=data)
-    parser.add_argument("--time", type=seconds, metavar="T", help="begin no trial that would end later (90s, 30m, 2h)")
+    parser.add_argument(
+        "--time", type=seconds, metavar="T", help="time limit: start no trial that would exceed it (90s, 30m, 2h)"
+    )
     parser.add_argument("--cores", type=core_list, metavar="LIST", help="keep to these processor cores (0,1)")
 
 

@@ -27,7 +27,7 @@ from scalesearch.report.figures.style import DARK, LINE
 from scalesearch.report.views import networks, results
 from scalesearch.report.views.results import short_name
 from scalesearch.results.records import DONE, FAILED, PRUNED
-from scalesearch.runtime.text import plural
+from scalesearch.runtime.text import percent, plural
 from scalesearch.scaling.family import rounding_note
 from scalesearch.scaling.rule import ScalingRule
 
@@ -111,10 +111,10 @@ def _answer(rule: ScalingRule, choice: Choice, doubt: str) -> list[Block]:
 
 def answer(rule: ScalingRule, choice: Choice) -> str:
     """The result in one sentence."""
-    depth, width, resolution = rule.shares.values
+    depth, width, resolution = (percent(share, 2) for share in rule.shares.values)
     doubt = "" if rule.resolved else " This is not resolved: other splits may be as good."
     return (
-        f"Spend {depth:.0%} of the budget on depth, {width:.0%} on width and {resolution:.0%} on resolution"
+        f"Spend {depth} of the budget on depth, {width} on width and {resolution} on resolution"
         f" ({choice.where}): α = {rule.alpha:.4f}, β = {rule.beta:.4f}, γ = {rule.gamma:.4f}.{doubt}"
     )
 

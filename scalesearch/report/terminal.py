@@ -127,8 +127,8 @@ def show_explanation(
         table = networks.published(published)
         screen.title(
             table.caption,
-            ": the φ that each multiplier is of the paper's α, β, γ; and what these give at the φ of the same "
-            "nominal cost",
+            ": the φ at which the paper's α, β, γ give each multiplier, and what they give at the φ of equal nominal "
+            "cost",
         )
         screen.table(table)
     for paragraph in paragraphs:
@@ -186,11 +186,11 @@ def show_result(outcome: Outcome, files: Sequence[Path]) -> None:
 def _show_choice(screen: _Screen, outcome: Outcome) -> None:
     """The rule and what it rests on."""
     rule, choice = outcome.rule, outcome.choice
-    depth, width, resolution = choice.shares.values
+    depth, width, resolution = (percent(share, 2) for share in choice.shares.values)
     screen.title("Choice")
     screen.say(
         f"depth ×{rule.alpha:.3f} (α), width ×{rule.beta:.3f} (β), resolution ×{rule.gamma:.3f} (γ): "
-        f"{depth:.0%} of the budget to depth, {width:.0%} to width, {resolution:.0%} to resolution"
+        f"{depth} of the budget to depth, {width} to width, {resolution} to resolution"
     )
     screen.say(choice.basis)
     screen.say(choice.certainty)

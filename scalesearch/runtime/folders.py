@@ -28,7 +28,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
             pass
         lock.acquire()
     except Timeout:
-        raise InputError(f"{folder}: another `scalesearch run` is at work there") from None
+        raise InputError(f"{folder}: another `scalesearch run` is already using this folder") from None
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror or error})") from None
     try:

@@ -43,7 +43,7 @@ def _check_platforms() -> None:
         platforms = os.environ.get("JAX_PLATFORMS") or jax.config.values["jax_platforms"]
         if not platforms:
             raise
-        reason = str(error).partition(". (")[0] or "no such device, or no jax for it, is here"
+        reason = str(error).partition(". (")[0] or "the device is missing, or this jax does not support it"
         raise InputError(
             f"JAX_PLATFORMS must name a platform that works here (cpu always does) or be unset, but got {platforms!r}: "
             f"{reason}"

@@ -15,10 +15,11 @@ def plural(count: int, noun: str) -> str:
 def percent(fraction: float, digits: int = 3) -> str:
     """A fraction in percent, to so many significant digits and at most two decimals.
 
-    >>> percent(0.05), percent(0.31729), percent(0.26198, 2)
-    ('5 %', '31.7 %', '26 %')
+    >>> percent(0.05), percent(0.31729), percent(0.26198, 2), percent(0.999, 2)
+    ('5 %', '31.7 %', '26 %', '100 %')
     """
-    return f"{round(100 * fraction, 2):.{digits}g} %"
+    rounded = float(f"{100 * fraction:.{digits}g}")
+    return f"{round(rounded, 2):g} %"
 
 
 def short(value: object, longest: int = 80) -> str:

@@ -28,7 +28,7 @@ from scalesearch.study.sections import Study
 if TYPE_CHECKING:
     from scalesearch.results.load import Run
 
-STOPPING = "scalesearch: stopping when the epoch or compilation at hand ends"
+STOPPING = "scalesearch: stopping after the current epoch or compilation"
 
 
 def search(
@@ -46,7 +46,7 @@ def search(
         study: a `Study`, the path or the name of a study file; the default study if None.
         out: the run folder; `runs/NAME` of the study if None.
         storage: SQLAlchemy URL of a storage that several machines share; `study.db` in the run folder if None.
-        seconds: begin no trial that would end later than this many seconds from now.
+        seconds: start no trial that would end later than this many seconds from now.
         events: called with each event (`search.events`); None draws progress in a terminal or a notebook.
         changes: settings that replace those of a study file: `budget=2.0`, `seeds=3`, or, in a section,
             `training={"epochs": 5}`.
@@ -99,7 +99,7 @@ def join(
         study_name: the study's name there.
         source: where this machine holds the data, if not where the study says.
         cores: processor cores to keep to; empty for all.
-        seconds: begin no trial that would end later than this many seconds from now.
+        seconds: start no trial that would end later than this many seconds from now.
         events: called with each event; None draws progress.
     """
     instruction = {
@@ -162,7 +162,7 @@ def train_missing(
     watcher = Watcher(search.optuna_study)
     records, states = watcher.look()
     if not (search.missing(states) or (search.study.race and _race_goes_on(search, records))):
-        on_event(Message(f"{search.label}all trials are there already: nothing to train"))
+        on_event(Message(f"{search.label}all trials are finished: nothing to train"))
         on_event(SearchEnded(0, states["failed"]))
         return
 
@@ -223,7 +223,9 @@ def _check_study_file(folder: Path, study: Study, storage: str | None) -> None:
     if storage or (folder / "study.db").exists() or not path.exists():
         return
     if path.read_text(encoding="utf-8", errors="replace") != study_text(study):
-        raise InputError(f"--out {folder}: its study.toml is not a run's and would be lost; choose another folder")
+        raise InputError(
+            f"--out {folder}: its study.toml was not written by a run and would be overwritten; choose another folder"
+        )
 
 
 def _train(

@@ -46,7 +46,7 @@ def train_study(
         study_name: the study's name there.
         source: where this machine holds the data; None for where the study says.
         cores: processor cores to keep to; empty for all.
-        seconds: begin no trial that would end later than this many seconds from now; None for no limit.
+        seconds: start no trial that would end later than this many seconds from now; None for no limit.
     """
     deadline = time.monotonic() + (math.inf if seconds is None else seconds)
     if cores:

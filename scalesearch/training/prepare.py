@@ -104,8 +104,8 @@ def prepare_training(
         else:
             if refused is None:
                 warnings.warn(
-                    f"a network needs {program.bytes_needed / 2**20:,.1f} MiB in the way of training that needs least, "
-                    f"but there are {available / 2**20:,.1f}: it is tried all the same",
+                    f"a network needs {program.bytes_needed / 2**20:,.1f} MiB even with the most economical plan, "
+                    f"but only {available / 2**20:,.1f} MiB are available: trying anyway",
                     stacklevel=2,
                 )
         if refused is not None:

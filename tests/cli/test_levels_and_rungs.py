@@ -11,7 +11,7 @@ from scalesearch.cli.main import main
 from scalesearch.results.load import load
 from tests.cli.tiny import complaint
 
-DONE = "all trials are there already: nothing to train"
+DONE = "all trials are finished: nothing to train"
 
 
 @pytest.mark.slow
@@ -48,7 +48,7 @@ def test_a_race_ends_goes_on_and_keeps_to_the_time(
     flags = ["run", "--study", str(tiny), "--out", str(folder), "--race"]
     assert main([*flags, "--time", "1s"]) == 0  # over before a worker has started
     out, err = capsys.readouterr()
-    assert err == "scalesearch: --time is spent; 3 trials are left: run again to go on\n"
+    assert err == "scalesearch: the time limit is reached, 3 trials are left; run the same command again to continue\n"
     assert "nothing can be chosen" in out
     assert main(flags) == 0
     capsys.readouterr()

@@ -68,7 +68,7 @@ class TestRun:
         before = json.loads((folder / "coefficients.json").read_text(encoding="utf-8"))
         assert main(["run", "--study", str(folder / "study.toml"), "--out", str(folder), "--json"]) == 0
         out, err = capsys.readouterr()
-        assert err == "all trials are there already: nothing to train\n"
+        assert err == "all trials are finished: nothing to train\n"
         document = json.loads(out)
         assert document["trials"] == {"waiting": 0, "running": 0, "complete": 3, "pruned": 0, "failed": 0}
         assert document["files"] == FILES
@@ -210,9 +210,9 @@ class TestRun:
         out, err = capsys.readouterr()
         document = json.loads(out)
         assert (document["trials"]["failed"], document["rule"], document["family"]) == (3, None, [])
-        assert err == "all trials are there already: nothing to train\n"
+        assert err == "all trials are finished: nothing to train\n"
 
     def test_two_runs_in_one_folder_are_refused(self, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
         with locked_folder(tiny.parent / "run"):
             line = complaint(capsys, "run", "--study", tiny, "--out", tiny.parent / "run")
-        assert "another `scalesearch run` is at work there" in line
+        assert "another `scalesearch run` is already using this folder" in line

@@ -141,7 +141,7 @@ def test_a_study_file_of_the_users_own_is_not_overwritten(tmp_path: Path, capsys
     own = tmp_path / "study.toml"
     own.write_text(f"# mine\n{TINY}", encoding="utf-8")
     told = complaint(capsys, "run", "--study", own, "--out", tmp_path)
-    assert "its study.toml is not a run's and would be lost; choose another folder" in told
+    assert "its study.toml was not written by a run and would be overwritten; choose another folder" in told
     assert own.read_text(encoding="utf-8") == f"# mine\n{TINY}"
 
 

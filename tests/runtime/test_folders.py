@@ -30,7 +30,10 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with locked_folder(folder):
         (folder / "study.toml").touch()
-        with pytest.raises(InputError, match="another `scalesearch run` is at work there"), locked_folder(folder):
+        with (
+            pytest.raises(InputError, match="another `scalesearch run` is already using this folder"),
+            locked_folder(folder),
+        ):
             raise AssertionError
     with locked_folder(folder):
         pass  # it is free again

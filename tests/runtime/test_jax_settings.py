@@ -43,7 +43,7 @@ def test_an_option_that_forbids_training(option: str, value: Any, message: str) 
         (
             "JAX_PLATFORMS",
             "cuda",
-            "JAX_PLATFORMS must name a platform .* but got 'cuda': no such device",
+            "JAX_PLATFORMS must name a platform .* but got 'cuda': the device is missing",
         ),
         ("JAX_PLATFORMS", "abacus", "but got 'abacus': Unable to initialize backend 'abacus'"),
         ("JAX_DISABLE_JIT", "perhaps", "invalid truth value 'perhaps' for environment 'JAX_DISABLE_JIT'"),

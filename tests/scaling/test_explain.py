@@ -128,9 +128,9 @@ def test_why_the_published_are_not_powers() -> None:
     assert [round(share, 4) for share in shares_of(PAPER).values] == GOLDEN["paper_triple"]["shares"]
     assert seven.shares.values == pytest.approx((0.2521, 0.3089, 0.4390), abs=1e-4)  # 1.1314, 1.3863, 1.9706 of 4.4883
     told = " ".join(published_sentences(family))
-    assert "B2 comes nearest (1.00, 1.00, 1.07), but B7 has depth ×3.1, which is φ = 6.21" in told
+    assert "B2 comes closest (1.00, 1.00, 1.07), but B7 has depth ×3.1, which is φ = 6.21" in told
     assert "depth would be ×3.7; for ×3.1, α would have to be 1.171" in told  # 1.2^7.161; 3.1^(1 ÷ 7.161)
-    assert "depth 25% instead of 28%, width 31% instead of 29%, resolution 44% instead of 43%" in told
+    assert "depth 25 % instead of 28 %, width 31 % instead of 29 %, resolution 44 % instead of 43 %" in told
     assert "B7 really costs 97.8 times B0" in told
 
 

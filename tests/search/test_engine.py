@@ -75,7 +75,7 @@ def test_one_call_does_the_whole_job_and_resumes(study: Study, tmp_path: Path) -
     again = Recorder()
     resumed = scalesearch.search(study, tmp_path / "run", events=again)
     assert resumed.rule == run.rule
-    assert again.messages == ["all trials are there already: nothing to train"]
+    assert again.messages == ["all trials are finished: nothing to train"]
     assert not again.of(SearchStarted)
 
     # Other settings in the same folder are refused.

@@ -297,6 +297,6 @@ def test_any_folder_name_holds_a_storage(tmp_path: Path, name: str) -> None:
     "url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite:///file:name?mode=memory&uri=true"]
 )
 def test_a_storage_in_memory_is_refused(url: str) -> None:
-    with pytest.raises(StorageError, match="is in memory, where no other process finds it") as caught:
+    with pytest.raises(StorageError, match="is in memory, which other processes cannot access") as caught:
         open_storage(url)
     assert "\n" not in str(caught.value)

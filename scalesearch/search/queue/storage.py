@@ -72,7 +72,9 @@ def open_storage(
         parsed = make_url(url)
         is_sqlite = parsed.get_backend_name() == "sqlite"
         if is_sqlite and _in_memory(parsed):
-            raise StorageError(f"the storage {url} is in memory, where no other process finds it; use sqlite:///FILE")
+            raise StorageError(
+                f"the storage {url} is in memory, which other processes cannot access; use sqlite:///FILE"
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             storage = RDBStorage(
