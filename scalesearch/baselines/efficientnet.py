@@ -96,8 +96,8 @@ def published_sentences(family: Sequence[Published]) -> tuple[str, ...]:
         (
             f"{family[0].name} to {last.name} are not α^φ, β^φ, γ^φ, because depth, width and resolution do not share "
             f"one φ: {closest.name} comes closest ({', '.join(f'{phi:.2f}' for phi in closest.phi)}), but "
-            f"{widest.name} has depth ×{alpha:g}, which is φ = {by_depth:.2f}, width ×{beta:g}, which is φ = {by_width:.2f}, and "
-            f"{widest.pixels} pixels, which are φ = {by_resolution:.2f}."
+            f"{widest.name} has depth ×{alpha:g}, which is φ = {by_depth:.2f}, width ×{beta:g}, which is "
+            f"φ = {by_width:.2f}, and {widest.pixels} pixels, which are φ = {by_resolution:.2f}."
         ),
         (
             f"Rounding to a tenth does not explain that: at φ = {others:.2f}, the mean of the others, depth would be "
