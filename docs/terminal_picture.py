@@ -25,7 +25,6 @@ from pathlib import Path
 from fontTools.subset import Options, Subsetter
 from fontTools.ttLib import TTFont
 from matplotlib import get_data_path
-from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
 
@@ -95,10 +94,9 @@ def picture(screen: str, columns: int, title: str) -> str:
     console.print(Text.from_ansi(screen), crop=False, no_wrap=True, overflow="ignore")
     characters = "".join(sorted(set(screen + title) | {" "}))
     faces = f"{font_face('', 400, characters)}\n{font_face('-Bold', 700, characters)}"
-    template = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-    template = template.replace("<style>", "<style>\n" + faces.replace("{", "{{").replace("}", "}}"), 1)
-    template = template.replace("Fira Code", "Terminal")
-    return console.export_svg(title=title, code_format=template, font_aspect_ratio=ASPECT_RATIO, unique_id="terminal")
+    svg = console.export_svg(title=title, font_aspect_ratio=ASPECT_RATIO, unique_id="terminal")
+    svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)  # rich's, which loads from the net
+    return svg.replace("<style>", f"<style>\n{faces}", 1).replace("Fira Code", "Terminal")
 
 
 def main() -> None:
