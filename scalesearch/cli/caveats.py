@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from scalesearch.runtime.text import plural
 from scalesearch.scaling.rule import ScalingRule
 
 
@@ -12,6 +13,6 @@ def say_caveats(rule: ScalingRule) -> None:
     trials = rule.provenance.get("trials", {})
     left = trials.get("waiting", 0) + trials.get("running", 0) if isinstance(trials, dict) else 0
     if left:
-        sys.stderr.write(f"scalesearch: this rule is provisional: {left} trials were still to be trained\n")
+        sys.stderr.write(f"scalesearch: this rule is provisional: {plural(left, 'trial')} had still to be trained\n")
     if not rule.resolved:
         sys.stderr.write("scalesearch: this rule is not resolved: other splits may be as good\n")

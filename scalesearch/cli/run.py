@@ -30,6 +30,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Search, show the result, and say what is left. Exit code 5 if trials failed or have no result."""
     from scalesearch.report import terminal
     from scalesearch.report.progress import Progress
+    from scalesearch.runtime.text import plural
     from scalesearch.search.engine import search
     from scalesearch.search.events import Event, Planned, SearchEnded
 
@@ -52,10 +53,10 @@ def main(arguments: argparse.Namespace) -> int:
     else:
         terminal.show_result(run, run.files())
     if missing and arguments.time:
-        say(f"the time limit is reached, {missing} trials are left; run the same command again to continue")
+        say(f"the time limit is reached, {plural(missing, 'trial')} left; run the same command again to continue")
     elif missing:
         say(
-            f"{missing} trials have no result because their workers died repeatedly; "
+            f"{plural(missing, 'trial')} without a result because workers died repeatedly; "
             "run the same command again to retry them"
         )
         return 5

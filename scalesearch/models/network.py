@@ -9,9 +9,10 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float
 
 from scalesearch.models.layers import ConvNorm, classifier
-from scalesearch.models.ops.base import Operations, Precision
+from scalesearch.models.ops.base import Operations
 from scalesearch.models.stage import Stage
 from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.study.sections import Precision
 
 
 class Network(nnx.Module):

@@ -12,9 +12,10 @@ import numpy as np
 from jax import numpy as jnp
 from numpy.typing import NDArray
 
-from scalesearch.models.ops.base import Name, Operations, Precision
+from scalesearch.models.ops.base import Name, Operations
 from scalesearch.models.ops.select import available, preferred
 from scalesearch.runtime.doctor import Finding
+from scalesearch.study.sections import Precision
 
 Kind = Literal["depthwise", "dense", "pointwise"]
 Wide = NDArray[np.float64]

@@ -109,7 +109,7 @@ class FeasibleSet:
 
 
 def candidate_of(
-    baseline: ArchitectureSpec, baseline_cost: int, spec: ArchitectureSpec, nominal: Coefficients, cost: Cost = MACS
+    baseline: ArchitectureSpec, baseline_cost: int, spec: ArchitectureSpec, nominal: Coefficients, cost: Cost
 ) -> Candidate:
     """The candidate for `spec`, with its realised coefficients and exact cost."""
     counted = complexity(spec)

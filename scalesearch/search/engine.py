@@ -286,7 +286,6 @@ def _race_goes_on(search: StoredSearch, records: Sequence[Any]) -> bool:
 
 def _build_kernels_ahead(study: Study, on_event: OnEvent) -> None:
     """Compiles the CPU kernels with all cores while the workers, which each have a part of them, import jax."""
-    if study.runtime.convolutions in ("auto", "kernels"):
-        from scalesearch.models.ops.cpu.library import build_ahead
+    from scalesearch.models.ops.cpu.library import build_ahead
 
-        build_ahead(lambda text: on_event(Message(text.strip())))
+    build_ahead(study.runtime.convolutions, lambda text: on_event(Message(text.strip())))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from scalesearch.baselines.published import NAMES, baseline
-from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.scaling.architecture import Activation, ArchitectureSpec
 from scalesearch.scaling.compound import Baseline, DepthRounding, HeadRounding, Rounding, StemRounding
 from scalesearch.scaling.cost.budgeted import MACS, Cost
 from scalesearch.scaling.feasible import MAX_BUDGET
@@ -22,6 +22,8 @@ DEFAULT_TOLERANCE = 0.02
 
 
 DesignKind = Literal["lattice", "grid", "qmc", "tpe"]
+Precision = Literal["float32", "bfloat16"]
+OperationsName = Literal["kernels", "pallas", "shift", "native"]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Phi = Annotated[float, Field(gt=0, le=20)]
 # Bounded so that a typing error gives an error message: array lengths and counts are 64-bit numbers.
@@ -36,7 +38,7 @@ class BaselineSection(Section):
     in_channels: Count | None = None
     num_classes: Count | None = None
     head_width: Annotated[int, Field(ge=0)] | None = None
-    activation: Literal["swish", "relu", "relu6"] | None = None
+    activation: Activation | None = None
     stem: Stem | None = None
     stages: Stages | None = None
 
@@ -140,7 +142,7 @@ class TrainingSection(Section):
     dropout: Fraction = 0.0
     shift: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     flip: bool = False
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
 
     @model_validator(mode="after")
     def _warm_up_fits(self) -> Self:
@@ -161,7 +163,7 @@ class RuntimeSection(Section):
     has four cores.
     """
 
-    convolutions: Literal["auto", "kernels", "pallas", "shift", "native"] = "auto"
+    convolutions: Literal["auto", OperationsName] = "auto"
     seeds_together: bool | Literal["auto"] = "auto"
     workers: Count = 1
     memory: Annotated[float, Field(gt=0)] | None = None

@@ -24,5 +24,5 @@ def test_a_rule_to_be_careful_with_says_so_wherever_it_is_handed_over(
         assert main([*command, str(tmp_path)]) == 0
         out, err = capsys.readouterr()
         json.loads(out)
-        assert "provisional: 6 trials were still to be trained" in err
+        assert "provisional: 6 trials had still to be trained" in err
         assert "not resolved" in err

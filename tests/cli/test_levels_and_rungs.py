@@ -48,7 +48,7 @@ def test_a_race_ends_goes_on_and_keeps_to_the_time(
     flags = ["run", "--study", str(tiny), "--out", str(folder), "--race"]
     assert main([*flags, "--time", "1s"]) == 0  # over before a worker has started
     out, err = capsys.readouterr()
-    assert err == "scalesearch: the time limit is reached, 3 trials are left; run the same command again to continue\n"
+    assert err == "scalesearch: the time limit is reached, 3 trials left; run the same command again to continue\n"
     assert "nothing can be chosen" in out
     assert main(flags) == 0
     capsys.readouterr()

@@ -155,7 +155,7 @@ def test_without_a_compiler_there_is_a_reason_and_no_error_nor_jax(tmp_path: Pat
         "import sys\n"
         "from scalesearch.models.ops.cpu import library\n"
         "print(library.problem())\n"
-        "library.build_ahead(print)\n"
+        "library.build_ahead('auto', print)\n"
         "sys.exit(any(name in sys.modules for name in ('jax', 'jaxlib')))"
     )
     environment = {**os.environ, "PATH": str(tmp_path), "SCALESEARCH_CACHE_DIR": str(tmp_path)}
@@ -166,12 +166,12 @@ def test_without_a_compiler_there_is_a_reason_and_no_error_nor_jax(tmp_path: Pat
 
 def test_built_ahead_it_is_announced_once_and_loaded_later(folder: Path, compiler: Compiler, library: Library) -> None:
     messages: list[str] = []
-    build_ahead(messages.append, library)
+    build_ahead("auto", messages.append, library)
     deadline = time.monotonic() + 30
     while not library.path.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert library.load().answer() == 42
-    build_ahead(messages.append, library)
+    build_ahead("auto", messages.append, library)
     assert messages == ["compiling the kernels for this processor: some ten seconds, once\n"]
     assert len(compiler.targets) == 1
     assert len(list(folder.glob("kernels-*.so"))) == 1
@@ -187,7 +187,7 @@ def test_nothing_is_built_ahead_for_an_accelerator(
     (plugin / "entry_points.txt").write_text("[jax_plugins]\nplugin = plugin\n")
     monkeypatch.syspath_prepend(plugin.parent)
     messages: list[str] = []
-    build_ahead(messages.append, library)
+    build_ahead("auto", messages.append, library)
     assert (messages, folder.exists()) == ([], False)
 
 
@@ -197,7 +197,7 @@ def test_nothing_is_built_ahead_in_a_folder_that_others_may_write_to(
     folder.mkdir(parents=True)
     folder.chmod(0o777)
     messages: list[str] = []
-    build_ahead(messages.append, library)
+    build_ahead("auto", messages.append, library)
     assert (messages, compiler.targets) == ([], [])
     assert library.load().answer() == 42
 

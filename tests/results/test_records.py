@@ -22,6 +22,7 @@ from scalesearch.results.records import (
 )
 from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.coefficients import Coefficients
+from scalesearch.scaling.cost.budgeted import MACS
 from scalesearch.scaling.cost.count import complexity
 from scalesearch.scaling.feasible import Candidate, candidate_of
 from scalesearch.scaling.stage import make_stage
@@ -38,7 +39,7 @@ GROWN = BASE.with_sizes((3,), (8, 16, 0), 15)
 
 
 def _candidate() -> Candidate:
-    return candidate_of(BASE, complexity(BASE).macs, GROWN, Coefficients(1.5, 1.9, 1.25))
+    return candidate_of(BASE, complexity(BASE).macs, GROWN, Coefficients(1.5, 1.9, 1.25), MACS)
 
 
 def _record(**changes: Any) -> TrialRecord:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from operator import attrgetter
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ import pytest
 from scalesearch.baselines.published import baseline
 from scalesearch.errors import InputError
 from scalesearch.scaling.compound import scale
+from scalesearch.scaling.cost.budgeted import Cost
 from scalesearch.scaling.feasible import InfeasibleBudget, feasible_set
 from scalesearch.scaling.simplex import Shares, from_unit_square, lattice
 from scalesearch.search.plan.design import Plan, make_plan, planned_size, tolerance_for_corners
 from scalesearch.study.load import default_study_path, load_study
+from scalesearch.study.sections import Study
 from tests.planted import planted_study
 
 
@@ -171,3 +174,14 @@ def test_an_adaptive_design_plans_no_trials_and_trains_at_most_all_networks() ->
     assert planned_size(study, plan) == 20
     assert planned_size(planted_study(design={"kind": "tpe", "size": 100_000}), plan) == plan.computed < plan.feasible
     assert planned_size(planted_study(), make_plan(planted_study())) == 15
+
+
+def test_another_cost_than_macs_is_what_every_design_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    activations = Cost("activations", attrgetter("activations"), attrgetter("activations"))
+    monkeypatch.setattr(Study, "cost", activations)
+    for design in ({"kind": "lattice"}, {"kind": "grid", "step": 0.25, "band": 0.2, "nominal": True}):
+        plan = make_plan(planted_study(design=design))
+        base = activations.of(plan.baseline.spec)
+        assert plan.distinct
+        for trial in plan.distinct:
+            assert trial.candidate.cost_ratio == activations.of(trial.candidate.spec) / base

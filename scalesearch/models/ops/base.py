@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import jax
 from jax import lax
@@ -20,9 +20,9 @@ from jaxtyping import Array, Float, Int
 
 from scalesearch.models.ops.activation import ActivationOrNone, activate
 from scalesearch.scaling.architecture import Activation
+from scalesearch.study.sections import OperationsName, Precision
 
-Name = Literal["kernels", "pallas", "shift", "native"]
-Precision = Literal["float32", "bfloat16"]
+Name = OperationsName
 Maps = Float[Array, "n h w c"]
 PerChannel = Float[Array, "c"]
 

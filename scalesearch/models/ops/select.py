@@ -6,13 +6,14 @@ import warnings
 from typing import Literal
 
 from scalesearch.errors import InputError
-from scalesearch.models.ops.base import Name, Operations, Precision
+from scalesearch.models.ops.base import Name, Operations
 from scalesearch.models.ops.cpu.operations import CpuOperations
 from scalesearch.models.ops.gpu.operations import GpuOperations
 from scalesearch.models.ops.native import NativeOperations
 from scalesearch.models.ops.shift.operations import ShiftOperations
+from scalesearch.study.sections import Precision
 
-Setting = Literal["auto"] | Name
+Setting = Literal["auto", Name]
 
 _ALL: tuple[Operations, ...] = (CpuOperations(), GpuOperations(), ShiftOperations(), NativeOperations())
 

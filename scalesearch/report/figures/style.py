@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.report.views.results import short_name
 from scalesearch.results.records import DONE, FAILED
+from scalesearch.runtime.text import plural
 
 # Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), darkened until text in it is readable on white:
 # blue and vermilion differ in every colour vision.
@@ -114,7 +115,9 @@ def _text(row: Mapping[Any, Any]) -> str:
     ]
     if row["seeds"]:
         lines.append(f"val_loss {plus_minus(row['val_loss'], row['val_loss_sd'])}")
-        lines.append(f"val_accuracy {plus_minus(row['val_accuracy'], row['val_accuracy_sd'])} ({row['seeds']} seeds)")
+        lines.append(
+            f"val_accuracy {plus_minus(row['val_accuracy'], row['val_accuracy_sd'])} ({plural(row['seeds'], 'seed')})"
+        )
     if row["failure"]:
         failed = "failed, " if row["status"] == FAILED else ""
         lines.append(failed + html.escape(_short(row["failure"])))

@@ -10,6 +10,7 @@ import numpy as np
 
 from scalesearch.scaling.coefficients import Coefficients, shares_of
 from scalesearch.scaling.compound import Baseline, scale
+from scalesearch.scaling.cost.budgeted import Cost
 from scalesearch.scaling.cost.count import Complexity, FloatArray, complexity
 from scalesearch.scaling.feasible import (
     Candidate,
@@ -112,7 +113,7 @@ def _plan(study: Study) -> Plan:
     # A nominal grid takes its points as they round, whatever they cost.
     if design.kind == "grid" and design.nominal:
         points, counted = grid(study.budget, design)
-        rounded = (_rounded(baseline, study.cost.of(baseline.spec), point, seeds) for point in points)
+        rounded = (_rounded(baseline, study.cost, point, seeds) for point in points)
         trials = tuple(trial for trial in rounded if trial is not None)
         return Plan(baseline, cost, study.budget, design.band, counted, counted, len(points), len(points), trials)
 
@@ -177,12 +178,10 @@ def _targets(budget: float, design: DesignSection) -> tuple[Shares, ...]:
     return ()
 
 
-def _rounded(
-    baseline: Baseline, baseline_cost: int, point: Coefficients, seeds: tuple[int, ...]
-) -> PlannedTrial | None:
+def _rounded(baseline: Baseline, cost: Cost, point: Coefficients, seeds: tuple[int, ...]) -> PlannedTrial | None:
     """The network of a grid point at its real cost; None if rounding makes it no larger than the baseline."""
     spec = scale(baseline.spec, point, baseline.rounding)
-    candidate = candidate_of(baseline.spec, baseline_cost, spec, point)
+    candidate = candidate_of(baseline.spec, cost.of(baseline.spec), spec, point, cost)
     grown = astuple(candidate.coefficients)
     if min(grown) < 1 - 1e-9 or max(grown) < 1 + 1e-9:
         return None

@@ -211,7 +211,7 @@ def examine_storage(url: str) -> Finding:
         names = study_names(open_storage(url, read_only=True))
     except StorageError as error:
         return Finding("storage", str(error), good=False)
-    return Finding("storage", f"{hidden(url)}: {len(names)} studies", good=True)
+    return Finding("storage", f"{hidden(url)}: {len(names)} {'study' if len(names) == 1 else 'studies'}", good=True)
 
 
 @storage_errors()

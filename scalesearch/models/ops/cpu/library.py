@@ -147,14 +147,14 @@ def _register() -> str | None:
     return None
 
 
-def build_ahead(notify: Callable[[str], object], library: Library | None = None) -> None:
+def build_ahead(setting: str, notify: Callable[[str], object], library: Library | None = None) -> None:
     """Starts to build the kernels in a thread if they are not built yet, and says so through `notify`.
 
     For the process that starts the workers: it has all cores, and each worker only some of them. `problem` waits for
-    the build in any process. Does nothing if jax may compute on an accelerator, or if the kernels cannot be built:
-    `problem` says why.
+    the build in any process. Does nothing if the `setting` of `runtime.convolutions` excludes
+    them, if jax may compute on an accelerator, or if they cannot be built: `problem` says why.
     """
-    if entry_points(group="jax_plugins") or find_spec("libtpu"):
+    if setting not in ("auto", "kernels") or entry_points(group="jax_plugins") or find_spec("libtpu"):
         return
     library = library or Library()
 

@@ -10,10 +10,11 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from scalesearch.models.ops.activation import ActivationOrNone
-from scalesearch.models.ops.base import Maps, Name, PerChannel, Precision
+from scalesearch.models.ops.base import Maps, Name, PerChannel
 from scalesearch.models.ops.cpu import kernels, library
 from scalesearch.models.ops.shift.operations import ShiftOperations
 from scalesearch.scaling.architecture import Activation
+from scalesearch.study.sections import Precision
 
 
 class CpuOperations(ShiftOperations):

@@ -7,11 +7,12 @@ from typing import ClassVar
 from jaxtyping import Array, Float
 
 from scalesearch.models.ops.activation import ActivationOrNone
-from scalesearch.models.ops.base import Maps, Name, PerChannel, Precision
+from scalesearch.models.ops.base import Maps, Name, PerChannel
 from scalesearch.models.ops.gpu import depthwise, normalise, program
 from scalesearch.models.ops.native import NativeOperations
 from scalesearch.models.ops.shift.normalise import normalise as normalise_by_sums
 from scalesearch.models.ops.shift.operations import ShiftOperations
+from scalesearch.study.sections import Precision
 
 FEW_CHANNELS = 4
 """At most this many, as in images, are convolved by one matrix product of shifted slices, more by cuDNN."""
