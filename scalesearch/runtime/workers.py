@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import IO, Any, Self
 
 Message = Mapping[str, Any]
@@ -50,8 +51,11 @@ class Workers:
 
     def start(self, index: int) -> None:
         """Starts worker `index`, again if it has ended."""
+        # A `random.py` in the user's folder must not take the place of Python's. In a checkout, which need not be
+        # installed, the folder holds scalesearch.
+        safe_path = [] if Path("scalesearch").is_dir() else ["-P"]
         self._processes[index] = _Process(
-            [sys.executable, "-m", self._module],
+            [sys.executable, *safe_path, "-m", self._module],
             self._instructions[index],
             self._environment,
             lambda message: self._messages.put((index, message)),

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from scalesearch.runtime.workers import Workers
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +43,14 @@ def test_each_worker_gets_its_instruction_and_reports_under_its_index() -> None:
     assert sorted(messages, key=lambda each: int(each[0])) == expected
     assert sorted(ends) == [(0, 0, "last words"), (1, 0, "last words")]
     assert running.alive == 0
+
+
+def test_a_module_in_the_users_folder_does_not_replace_pythons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "signal.py").write_text("raise SystemExit('the user's')", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with workers({}) as running:
+        _, ends = collect(running, lambda messages, ends: bool(ends))
+    assert ends == [(0, 0, "last words")]
 
 
 def test_a_worker_that_dies_says_how_and_can_be_started_again() -> None:
