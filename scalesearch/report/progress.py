@@ -21,7 +21,7 @@ from scalesearch.report.views.table import Table, duration, network, trial_resul
 from scalesearch.results.records import FAILED, PRUNED, TrialRecord, merged_records
 from scalesearch.runtime.text import plural
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.search.events import EpochEnded, Event, Message, SearchStarted, TrialsEnded, Waiting
+from scalesearch.search.events import EpochEnded, Event, SearchStarted, TrialsEnded, Waiting
 
 LEADERS = 5
 _REFRESHES = 4  # per second
@@ -65,8 +65,8 @@ class Progress:
         match event:
             case SearchStarted():
                 self._search = _Search(event, self._clock)
-            case Message(text=text):
-                self._print(text)
+            case str():
+                self._print(event)
             case TrialsEnded(records=records) if self._search is not None:
                 self._search.end_trials(event)
                 if self._live is None:

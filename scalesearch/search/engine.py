@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from scalesearch.errors import InputError
 from scalesearch.runtime import interrupts
 from scalesearch.runtime.folders import locked_folder
-from scalesearch.search.events import Message, OnEvent, Planned, SearchEnded, SearchStarted, TrialsEnded
+from scalesearch.search.events import OnEvent, Planned, SearchEnded, SearchStarted, TrialsEnded
 from scalesearch.search.plan.design import Plan, make_plan, planned_size
 from scalesearch.search.plan.parts import Part, parts_of
 from scalesearch.search.plan.timing import predicted_seconds
@@ -120,7 +120,7 @@ def _report_trial(on_event: OnEvent) -> Callable[[Mapping[str, Any]], None]:
 
     def report(message: Mapping[str, Any]) -> None:
         record = record_from_json(message["record"])
-        on_event(Message(f"trial {message['trial']}: {network(record.candidate.spec)}: {trial_result(record)}"))
+        on_event(f"trial {message['trial']}: {network(record.candidate.spec)}: {trial_result(record)}")
 
     return report
 
@@ -162,7 +162,7 @@ def train_missing(
     watcher = Watcher(search.optuna_study)
     records, states = watcher.look()
     if not (search.missing(states) or (search.study.race and _race_goes_on(search, records))):
-        on_event(Message(f"{search.label}all trials are finished: nothing to train"))
+        on_event(f"{search.label}all trials are finished: nothing to train")
         on_event(SearchEnded(0, states["failed"]))
         return
 
@@ -288,4 +288,4 @@ def _build_kernels_ahead(study: Study, on_event: OnEvent) -> None:
     """Compiles the CPU kernels with all cores while the workers, which each have a part of them, import jax."""
     from scalesearch.models.ops.cpu.library import build_ahead
 
-    build_ahead(study.runtime.convolutions, lambda text: on_event(Message(text.strip())))
+    build_ahead(study.runtime.convolutions, lambda text: on_event(text.strip()))

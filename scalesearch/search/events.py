@@ -72,12 +72,7 @@ class SearchEnded:
     failed: int
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A sentence for the user."""
+Event = Planned | SearchStarted | EpochEnded | TrialsEnded | Waiting | SearchEnded | str
+"""What is reported; a string is a sentence for the user."""
 
-    text: str
-
-
-Event = Planned | SearchStarted | EpochEnded | TrialsEnded | Waiting | SearchEnded | Message
 OnEvent = Callable[[Event], object]

@@ -14,7 +14,7 @@ from scalesearch.runtime import interrupts
 from scalesearch.runtime.cores import usable_cores
 from scalesearch.runtime.workers import Workers
 from scalesearch.search import worker
-from scalesearch.search.events import EpochEnded, Message, OnEvent, Waiting
+from scalesearch.search.events import EpochEnded, OnEvent, Waiting
 from scalesearch.study.sections import Study
 
 _log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ def watch(
                 raise WorkerFailed(f"{reason}; it was started again {MAX_RESTARTS} times")
             restarts += 1
             on_event(EpochEnded(index, 0.0))
-            on_event(Message(f"{reason}; it is started again"))
+            on_event(f"{reason}; it is started again")
             workers.start(index)
         if trial_ended or time.monotonic() - looked >= LOOK_SECONDS:
             looked = time.monotonic()

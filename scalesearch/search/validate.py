@@ -17,7 +17,7 @@ from scalesearch.runtime import interrupts
 from scalesearch.runtime.folders import locked_folder
 from scalesearch.runtime.text import plural
 from scalesearch.search.engine import STOPPING, StoredSearch, drawing, train_missing
-from scalesearch.search.events import Message, OnEvent
+from scalesearch.search.events import OnEvent
 from scalesearch.search.plan.rivals import RULE, rivals, validation_study
 from scalesearch.search.queue import optuna_study as queue
 from scalesearch.search.queue.storage import open_storage, sqlite_url
@@ -89,9 +89,7 @@ def _validate(run: Run, phi: float, seeds: int, storage: str | None, on_event: O
         raise StudyMismatch(f"the data of {study.data.source} are not those that the rule was found with")
 
     # Training, judged by the test split.
-    on_event(
-        Message(f"φ = {phi:g}: {len(names)} networks of {study.budget:g} × the baseline, {plural(study.seeds, 'seed')}")
-    )
+    on_event(f"φ = {phi:g}: {len(names)} networks of {study.budget:g} × the baseline, {plural(study.seeds, 'seed')}")
     url = storage or sqlite_url(run.folder)
     optuna_study = queue.open_study(open_storage(url), study, splits.digest, evaluates="test")
     search = StoredSearch(study, plan, optuna_study, metric=metric_of(study.metric).on_test)

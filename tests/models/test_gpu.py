@@ -145,7 +145,7 @@ def shape(*sizes: int) -> Any:
 def test_sums_of_many_steps() -> None:
     """As on a GPU: each program sums many parts of the images. Sums of 32,768 terms are good to 2e-5."""
     n, h, w, channels = 8, 64, 64, 64
-    assert program.Parts.of(n * h * w, channels, 1024).steps > 1
+    assert program.Parts(n * h * w, channels, 1024).steps > 1
     rng = np.random.default_rng(0)
     x, g = (rng.normal(size=(n, h, w, channels)).astype(np.float32) for _ in range(2))
     gain = np.ones(channels, np.float32)

@@ -12,7 +12,7 @@ from rich.console import Console
 from scalesearch.report.progress import Progress
 from scalesearch.report.views.table import duration, quantity
 from scalesearch.results.records import Failure, TrialRecord
-from scalesearch.search.events import EpochEnded, Event, Message, SearchEnded, SearchStarted, TrialsEnded, Waiting
+from scalesearch.search.events import EpochEnded, Event, SearchEnded, SearchStarted, TrialsEnded, Waiting
 from tests.planted import PlantedSurface, planted_records, planted_study
 
 RECORDS = planted_records(PlantedSurface(), seeds=(0, 1))
@@ -100,7 +100,7 @@ def test_off_a_terminal_each_trial_that_ends_anywhere_is_one_line() -> None:
         ended(failed, RECORDS[2]),  # two ended elsewhere, in the order of the trials
         Waiting(1),
         ended(RECORDS[3]),
-        Message("[a note]"),
+        "[a note]",
         SearchEnded(0, 1),
     )
     assert [line[:6] for line in lines[:4]] == ["[1/15]", "[2/15]", "[3/15]", "[4/15]"]
@@ -112,7 +112,7 @@ def test_off_a_terminal_each_trial_that_ends_anywhere_is_one_line() -> None:
 
 def test_by_default_lines_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     with Progress() as progress:
-        progress(Message("a note"))
+        progress("a note")
     assert capsys.readouterr() == ("", "a note\n")
 
 

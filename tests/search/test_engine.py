@@ -16,7 +16,6 @@ from scalesearch.errors import InputError, ScalesearchError, StudyMismatch
 from scalesearch.search.events import (
     EpochEnded,
     Event,
-    Message,
     Planned,
     SearchEnded,
     SearchStarted,
@@ -50,7 +49,7 @@ class Recorder:
 
     @property
     def messages(self) -> list[str]:
-        return [event.text for event in self.events if isinstance(event, Message)]
+        return [event for event in self.events if isinstance(event, str)]
 
 
 @pytest.mark.slow

@@ -138,7 +138,7 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, kernel: jax.Array, stride: int)
     taps, count, outputs, shape = kernel.shape[0] ** 2, x.shape[3], g.shape, x.shape
     tile, tile_step, all_uses = geometry(kernel.shape[0], stride, transposed=False)
     tiles = _tiles(outputs, tile)
-    split = Parts.of(math.prod(tiles), count, VALUES if taps <= 9 else VALUES // 2)  # each value has a sum a tap
+    split = Parts(math.prod(tiles), count, VALUES if taps <= 9 else VALUES // 2)  # each value has a sum a tap
 
     def body(x: Any, g: Any, sums: Any) -> None:
         channel, real = split.channel()

@@ -53,7 +53,7 @@ def slope_sums(
     """Per channel the sums of dz = g · activation′(gain · x + shift) and of dz · x."""
     count = x.shape[3]
     items = x.size // count
-    split = Parts.of(items, count, VALUES)
+    split = Parts(items, count, VALUES)
 
     def body(x: Any, g: Any, gain: Any, shift: Any, plain_sums: Any, weighted_sums: Any) -> None:
         channel, real = split.channel()

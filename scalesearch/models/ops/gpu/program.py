@@ -6,7 +6,7 @@ Sums are float32 whatever the maps are. On a CPU the kernels are interpreted, fo
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from jax import numpy as jnp
@@ -80,27 +80,24 @@ def call(body: Any, results: list[tuple[int, Any]], grid: tuple[int, ...], *arra
     return made
 
 
-class Parts(NamedTuple):
+class Parts:
     """How items of `width` channels are summed: in `parts` of `steps` × `lanes`, `strips` of `number` channels.
 
     Strips are the faster axis of the grid, so that programs which read the same line of memory run at the same time.
+
+    Args:
+        items: what is summed.
+        width: channels of an item.
+        values: how many a program reads at a time, few of them beyond the last channel.
     """
 
-    width: int
-    lanes: int
-    number: int
-    steps: int
-    parts: int
-    strips: int
-
-    @classmethod
-    def of(cls, items: int, width: int, values: int) -> Parts:
-        """The division in which a program reads `values` at a time, few of them beyond the last channel."""
+    def __init__(self, items: int, width: int, values: int) -> None:
         # 16 channels of bfloat16 are a quarter of a line of memory: they count as if they were more
         number = min((16, 32, 64), key=lambda some: (pl.cdiv(width, some) * some * (1.25 if some == 16 else 1), -some))
-        lanes, strips = values // number, pl.cdiv(width, number)
-        parts = min(pl.cdiv(items, lanes), pl.cdiv(_PROGRAMS, strips))
-        return cls(width, lanes, number, pl.cdiv(items, lanes * parts), parts, strips)
+        self.width, self.number = width, number
+        self.lanes, self.strips = values // number, pl.cdiv(width, number)
+        self.parts = min(pl.cdiv(items, self.lanes), pl.cdiv(_PROGRAMS, self.strips))
+        self.steps = pl.cdiv(items, self.lanes * self.parts)
 
     @property
     def grid(self) -> tuple[int, int]:
