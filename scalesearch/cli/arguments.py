@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
@@ -16,6 +17,13 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def add_storage(parser: argparse.ArgumentParser) -> None:
     """The flag --storage of commands that read a run."""
     parser.add_argument("--storage", metavar="URL", help="storage to read instead of DIR/study.db")
+
+
+def folder(text: str) -> Path:
+    """A path that is not empty, as that of an unset variable would be."""
+    if not text:
+        raise argparse.ArgumentTypeError("must be a folder, but got nothing")
+    return Path(text)
 
 
 def number(text: str) -> float:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from pathlib import Path
 
-from scalesearch.cli.arguments import add_json, count, seconds
+from scalesearch.cli.arguments import add_json, count, folder, seconds
 from scalesearch.cli.output import print_json, say
 from scalesearch.cli.study_flags import add_study_flags, study_from
 
@@ -15,7 +14,7 @@ from scalesearch.cli.study_flags import add_study_flags, study_from
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of a study, where it is stored, and what may be spent."""
     add_study_flags(parser)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/NAME of the study)")
+    parser.add_argument("--out", type=folder, metavar="DIR", help="run folder (default: runs/NAME of the study)")
     parser.add_argument("--workers", type=count, metavar="N", help="processes that train (default: the study's)")
     storage = "SQLAlchemy URL that many machines share (default: DIR/study.db)"
     parser.add_argument("--storage", metavar="URL", help=storage)

@@ -132,7 +132,7 @@ def _validated(document: Mapping[str, Any], where: str, overridden: Collection[s
         given = any(wrong == key or wrong.startswith((f"{key}[", f"{key}.")) for key in overridden)
         siblings = [key for key in overridden if wrong and key.rpartition(".")[0] == wrong]
         names = ", ".join(f"`{key}`" for key in siblings)
-        note = " (on the command line)" if given else f" (with {names} from the command line)" if siblings else ""
+        note = " (given as an argument)" if given else f" (with {names} given as an argument)" if siblings else ""
         raise StudyFileError(f"{where}: {message}{note}") from None
 
 

@@ -122,7 +122,7 @@ def test_bad_count(capsys: pytest.CaptureFixture[str], flag: str, value: str) ->
 
 
 def test_too_high_a_count_names_its_key(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "`design.degree` must be at most 40, but got 41 (on the command line)" in complaint(
+    assert "`design.degree` must be at most 40, but got 41 (given as an argument)" in complaint(
         capsys, "plan", "--degree", "41"
     )
 

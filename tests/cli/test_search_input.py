@@ -80,7 +80,7 @@ class TestBadInput:
     def test_a_study_name_that_would_leave_the_folder(self, capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
         told = complaint(capsys, "run", "--study", tiny, "--study-name", "../../away")
         assert "`name` must match" in told
-        assert "(on the command line)" in told
+        assert "(given as an argument)" in told
 
     @pytest.mark.parametrize("command", ["status", "report"])
     def test_a_folder_without_a_run(self, capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str) -> None:
@@ -170,3 +170,7 @@ def test_levels_are_told_apart_in_the_terminal(tmp_path: Path, capsys: pytest.Ca
     assert ["12", "1"] in rows
     assert ["3", "2"] in rows
     assert ["4", "2"] not in rows
+
+
+def test_an_empty_folder_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "argument --out: must be a folder, but got nothing" in complaint(capsys, "run", "--out", "")

@@ -327,19 +327,19 @@ def test_a_wrong_override_says_that_it_is_not_in_the_file(tmp_path: Path) -> Non
     path = _file(tmp_path, PUBLISHED)
     with pytest.raises(StudyFileError) as caught:
         load_study(path, {"budget": 0.5, "seeds": 2})
-    assert str(caught.value) == f"{path}: `budget` must be greater than 1, but got 0.5 (on the command line)"
+    assert str(caught.value) == f"{path}: `budget` must be greater than 1, but got 0.5 (given as an argument)"
     with pytest.raises(StudyFileError) as nested:
         load_study(path, {"budget.of.mine": 1})
     assert str(nested.value) == f"{path}: `budget` must be a table, but got 2"
     with pytest.raises(StudyFileError) as unknown:
         load_study(path, {"training.epoch": 1})
     assert "unknown key `training.epoch` (did you mean `epochs`?)" in str(unknown.value)
-    assert str(unknown.value).endswith("precision (on the command line)")
-    with pytest.raises(StudyFileError, match=r"`phi\[0\]` must be greater than 0.*\(on the command line\)"):
+    assert str(unknown.value).endswith("precision (given as an argument)")
+    with pytest.raises(StudyFileError, match=r"`phi\[0\]` must be greater than 0.*\(given as an argument\)"):
         load_study(path, {"phi": [0]})
     with pytest.raises(StudyFileError, match=r"`training.warmup_epochs` must be below `epochs` \(1\)") as beside:
         load_study(path, {"training.epochs": 1, "training.warmup_epochs": 1.0, "seeds": 2})
-    assert str(beside.value).endswith("(with `training.epochs`, `training.warmup_epochs` from the command line)")
+    assert str(beside.value).endswith("(with `training.epochs`, `training.warmup_epochs` given as an argument)")
     wrong = _file(tmp_path, PUBLISHED.replace("epochs = 3", "epoch = 3"))
     with pytest.raises(StudyFileError) as elsewhere:
         load_study(wrong, {"training.batch_size": 9})

@@ -93,7 +93,7 @@ def open_study(
         differences = (f"`{key}` was {_short(before.get(key))}, now {_short(wanted.get(key))}" for key in changed)
         raise StudyMismatch(
             f"the study {study.name!r} in {hidden(storage.url)} was made with other settings: "
-            f"{', '.join(differences)}; use another --out (or study name), or the same settings"
+            f"{', '.join(differences)}; use another run folder (`out`) or study name, or the same settings"
         )
     if evaluates != evaluates_of(optuna_study):
         if evaluates == "validation":
@@ -208,7 +208,7 @@ def check_plan(optuna_study: optuna.Study, planned: Sequence[PlannedTrial]) -> N
             raise StudyMismatch(
                 f"the study {optuna_study.study_name!r} must hold the networks that are planned now, but trial "
                 f"{trial.number} is another one, planned by another version of scalesearch or for another rule; "
-                "use another --out"
+                "use another run folder (`out`)"
             )
 
 
