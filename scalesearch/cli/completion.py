@@ -19,12 +19,14 @@ def main(arguments: argparse.Namespace) -> int:
     import shtab
 
     from scalesearch.baselines.published import NAMES
+    from scalesearch.cli.arguments import folder
     from scalesearch.cli.commands import build_parser
     from scalesearch.study.load import shipped_studies
 
     parser = build_parser()
     for action in (action for command in _commands(parser) for action in command._actions):
-        if action.type is Path:
+        if action.type in (Path, folder):
+            # shtab's attribute, which argparse's type does not have
             action.complete = shtab.DIRECTORY if action.metavar == "DIR" else shtab.FILE  # type: ignore[attr-defined]
         elif action.dest == "baseline":
             action.choices = NAMES

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 
-def plural(count: int, noun: str) -> str:
-    """A count and its noun.
+def plural(count: int, noun: str, nouns: str = "") -> str:
+    """A count and its noun; `nouns` is a plural that does not end in s alone.
 
-    >>> plural(1, "candidate"), plural(1200, "candidate")
-    ('1 candidate', '1,200 candidates')
+    >>> plural(1, "candidate"), plural(1200, "candidate"), plural(2, "study", "studies")
+    ('1 candidate', '1,200 candidates', '2 studies')
     """
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+    return f"{count:,} {noun if count == 1 else nouns or f'{noun}s'}"
 
 
 def percent(fraction: float, digits: int = 3) -> str:

@@ -140,7 +140,7 @@ def main() -> int:
     except ScalesearchError as error:
         workers.report({"error": str(error), "exit_code": error.exit_code})
         return error.exit_code
-    except Exception as error:
+    except Exception as error:  # told to the watching process, which raises it
         text = f"unexpected {type(error).__name__}: {first_line(error)}"
         workers.report({"error": text, "exit_code": 1, "traceback": traceback.format_exc()})
         return 1

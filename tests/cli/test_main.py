@@ -194,6 +194,13 @@ def test_completion_knows_commands_flags_and_names(shell: str, capsys: pytest.Ca
         assert word in script
 
 
+def test_completion_offers_folders_for_a_run_and_its_readers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    for place in ("run___out", "status_pos_0"):
+        assert f"_shtab_scalesearch_{place}_COMPGEN=_shtab_compgen_dirs" in script
+
+
 def test_completion_works_in_bash(tmp_path: Path) -> None:
     script = tmp_path / "completion.sh"
     script.write_text(scalesearch("completion", "bash").stdout, encoding="utf-8")

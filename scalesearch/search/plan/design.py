@@ -113,7 +113,8 @@ def _plan(study: Study) -> Plan:
     # A nominal grid takes its points as they round, whatever they cost.
     if design.kind == "grid" and design.nominal:
         points, counted = grid(study.budget, design)
-        rounded = (_rounded(baseline, study.cost, point, seeds) for point in points)
+        baseline_cost = study.cost.of(baseline.spec)
+        rounded = (_rounded(baseline, study.cost, baseline_cost, point, seeds) for point in points)
         trials = tuple(trial for trial in rounded if trial is not None)
         return Plan(baseline, cost, study.budget, design.band, counted, counted, len(points), len(points), trials)
 
@@ -178,10 +179,12 @@ def _targets(budget: float, design: DesignSection) -> tuple[Shares, ...]:
     return ()
 
 
-def _rounded(baseline: Baseline, cost: Cost, point: Coefficients, seeds: tuple[int, ...]) -> PlannedTrial | None:
+def _rounded(
+    baseline: Baseline, cost: Cost, baseline_cost: int, point: Coefficients, seeds: tuple[int, ...]
+) -> PlannedTrial | None:
     """The network of a grid point at its real cost; None if rounding makes it no larger than the baseline."""
     spec = scale(baseline.spec, point, baseline.rounding)
-    candidate = candidate_of(baseline.spec, cost.of(baseline.spec), spec, point, cost)
+    candidate = candidate_of(baseline.spec, baseline_cost, spec, point, cost)
     grown = astuple(candidate.coefficients)
     if min(grown) < 1 - 1e-9 or max(grown) < 1 + 1e-9:
         return None

@@ -23,7 +23,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from scalesearch.errors import StorageError
 from scalesearch.runtime.doctor import Finding
 from scalesearch.runtime.files import write_whole
-from scalesearch.runtime.text import first_line
+from scalesearch.runtime.text import first_line, plural
 
 Storage = RDBStorage
 
@@ -211,7 +211,7 @@ def examine_storage(url: str) -> Finding:
         names = study_names(open_storage(url, read_only=True))
     except StorageError as error:
         return Finding("storage", str(error), good=False)
-    return Finding("storage", f"{hidden(url)}: {len(names)} {'study' if len(names) == 1 else 'studies'}", good=True)
+    return Finding("storage", f"{hidden(url)}: {plural(len(names), 'study', 'studies')}", good=True)
 
 
 @storage_errors()
