@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from scalesearch.data.images import Pictures, Split
+from scalesearch.data.pictures import at_resolution
 from scalesearch.data.resize import CHUNK_VALUES, resize
-from scalesearch.data.sources import Split
+from scalesearch.data.splits import native_resolution
 
 PADDING_LABEL = -1
 
@@ -42,26 +44,29 @@ def prepare(train: Split, validation: Split, resolution: int, batch_size: int) -
         resolution: height and width that the candidate takes.
         batch_size: the most images of a validation batch.
     """
-    native = train.images.shape[1]
+    native = native_resolution(train.images)
     if resolution > native:
         warnings.warn(
             f"some candidates see images above the data's native resolution of {native} px: "
             f"these are enlarged, which costs more and shows no more",
             stacklevel=2,
         )
-    mean, std = channel_statistics(train.images)
+    train_images, val_images = (
+        at_resolution(split.images, resolution) if isinstance(split.images, Pictures) else split.images
+        for split in (train, validation)
+    )
+    mean, std = channel_statistics(train_images)
 
     # Validation in whole batches: padding images have a label that is ignored.
     size = min(batch_size, len(validation))
     batches = -(-len(validation) // size)
     missing = batches * size - len(validation)
-    val_images = validation.images
     if missing:
         val_images = np.pad(val_images, ((0, missing), (0, 0), (0, 0), (0, 0)))
     val_labels = np.pad(validation.labels.astype(np.int32), (0, missing), constant_values=PADDING_LABEL)
 
     return EpochData(
-        images=resize(train.images, resolution),
+        images=resize(train_images, resolution),
         labels=jnp.asarray(train.labels),
         val_images=resize(val_images, resolution, (batches, size)),
         val_labels=jnp.asarray(val_labels.reshape(batches, size)),

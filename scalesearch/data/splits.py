@@ -8,17 +8,34 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from scalesearch.data.sources import DataError, Source, Split, read_source
+from scalesearch.data.images import DataError, Images, Pictures, Source, Split
+from scalesearch.data.sources import read_source
 from scalesearch.errors import InputError
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.study.sections import DataSection
 
-__all__ = ["DataError", "Split", "Splits", "check_fits", "load_splits", "split_source"]
+__all__ = ["DataError", "Split", "Splits", "check_fits", "load_splits", "native_resolution", "split_source"]
+
+USUAL_VALIDATION = 0.2
+"""The share of the training images that is set aside for validation where a study gives no size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """Three disjoint splits. `digest` is a SHA-256 over their contents and order: same digest, same experiment."""
+    """Three disjoint splits.
+
+    Attributes:
+        train: the images to train on.
+        validation: the images to compare candidates on.
+        test: the images that only `validate` reads.
+        num_classes: classes of the source, whether or not a split has images of each.
+        native_resolution: side of the square images; the median where each picture has a size of its own.
+        in_channels: 1 for grey, 3 for colour.
+        source: the source's name.
+        digest: a SHA-256 over the contents and order of the splits: same digest, same experiment.
+        classes: the name of each class; empty if the source names none.
+        notes: what was converted, as sentences for the user.
+    """
 
     train: Split
     validation: Split
@@ -28,18 +45,20 @@ class Splits:
     in_channels: int
     source: str
     digest: str
+    classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def load_splits(section: DataSection) -> Splits:
     """The splits that a study asks for. Raises `DataError` if the source cannot be read or has too few images."""
-    return split_source(read_source(section.source), section)
+    return split_source(read_source(section), section)
 
 
 def split_source(source: Source, section: DataSection) -> Splits:
     """`source` cut by a permutation of its training images: test first, then validation, then training.
 
     So more training images never change the other two. If the source has a validation or test set, that set is used
-    instead, cut to size by a permutation of it.
+    instead, cut to size by a permutation of it. Where classes are uneven, each part has its share of every class.
 
     Args:
         source: all images of the source.
@@ -49,20 +68,22 @@ def split_source(source: Source, section: DataSection) -> Splits:
         DataError: a split asks for more images than there are, none are left to train on, or shapes differ.
     """
     sets = {"train": source.train, "validation": source.validation, "test": source.test}
-    shapes = {name: split.images.shape[1:] for name, split in sets.items() if split is not None}
+    shapes = {name: _shape(split.images) for name, split in sets.items() if split is not None}
     if len(set(shapes.values())) > 1:
         raise DataError(f"{section.source}: all images must have one shape, but got {shapes}")
 
     # Test and validation: the source's set, or a part of its training images.
-    pool = _order(len(source.train), section.split_seed)
+    pool = _order(source.train, section.split_seed)
     parts: dict[str, Split] = {}
+    usual = {"test": 0, "validation": max(1, round(len(pool) * USUAL_VALIDATION))}
     for name, wanted in (("test", section.test), ("validation", section.validation)):
         split = sets[name]
         if split is None:
-            parts[name] = _take(source.train, pool[:wanted], wanted, len(pool), section.source, name)
-            pool = pool[wanted:]
+            size = wanted or usual[name]
+            parts[name] = _take(source.train, pool[:size], size, len(pool), section.source, name)
+            pool = pool[size:]
         else:
-            order = _order(len(split), section.split_seed)
+            order = _order(split, section.split_seed)
             parts[name] = _take(split, order[: wanted or len(order)], wanted, len(split), section.source, name)
 
     # Training: what is left, or as many of it as the study asks for.
@@ -73,16 +94,24 @@ def split_source(source: Source, section: DataSection) -> Splits:
     chosen = pool[: section.train or len(pool)]
     parts["train"] = _take(source.train, chosen, section.train, len(pool), section.source, "train")
 
-    _, height, _, channels = source.train.images.shape
-    present = [split for split in sets.values() if split is not None]
     return Splits(
         **parts,
-        num_classes=1 + max(int(split.labels.max()) for split in present),
-        native_resolution=height,
-        in_channels=channels,
+        num_classes=len(source.classes) or 1 + max(int(split.labels.max()) for split in source.splits),
+        native_resolution=native_resolution(source.train.images),
+        in_channels=_shape(source.train.images)[-1],
         source=section.source,
         digest=_digest(parts),
+        classes=source.classes,
+        notes=source.notes,
     )
+
+
+def native_resolution(images: Images) -> int:
+    """The side of square images; of pictures that are made square, the median of their sides."""
+    if isinstance(images, Pictures):
+        sides = images.sizes.max(1) if images.fit == "pad" else images.sizes.min(1)
+        return int(np.median(sides))
+    return int(images.shape[1])
 
 
 def check_fits(spec: ArchitectureSpec, splits: Splits, batch_size: int) -> None:
@@ -94,7 +123,7 @@ def check_fits(spec: ArchitectureSpec, splits: Splits, batch_size: int) -> None:
         if given != required:
             raise InputError(
                 f"the baseline's `{key}` must be that of the data {splits.source}, {required}, but got {given}: "
-                f"set {key} = {required} in the study's [baseline]"
+                f"set {key} = {required} in the study's [baseline], or leave it out"
             )
     images = len(splits.train)
     if batch_size > images:
@@ -103,22 +132,46 @@ def check_fits(spec: ArchitectureSpec, splits: Splits, batch_size: int) -> None:
         )
 
 
-def _order(count: int, seed: int) -> Int[np.ndarray, " n"]:
-    """A permutation that stays the same in every release of numpy: raw bits of PCG64 are frozen (NEP 19)."""
-    return np.argsort(np.random.PCG64(seed).random_raw(count), kind="stable")
+def _shape(images: Images) -> tuple[int, ...]:
+    """What all images have in common: their shape, or that of pictures, (channels,)."""
+    return (images.channels,) if isinstance(images, Pictures) else images.shape[1:]
+
+
+def _order(split: Split, seed: int) -> Int[np.ndarray, " n"]:
+    """A permutation that stays the same in every release of numpy: raw bits of PCG64 are frozen (NEP 19).
+
+    Where classes are uneven, every beginning of it holds each class in proportion.
+    """
+    order = np.argsort(np.random.PCG64(seed).random_raw(len(split)), kind="stable")
+    counts = np.bincount(split.labels)
+    if not is_uneven(counts):
+        return order
+    labels, places = split.labels[order], np.empty(len(order))
+    for label in range(len(counts)):
+        places[labels == label] = (np.arange(counts[label]) + 0.5) / max(counts[label], 1)
+    return order[np.argsort(places, kind="stable")]
+
+
+def is_uneven(counts: Int[np.ndarray, " k"]) -> bool:
+    """Whether the largest class has more than twice the images of the smallest that has any."""
+    return bool(counts.max() > 2 * counts[counts > 0].min())
 
 
 def _take(split: Split, index: Int[np.ndarray, " n"], wanted: int, available: int, source: str, name: str) -> Split:
     if wanted > available:
         raise DataError(f"{source}: `{name}` asks for {wanted:,} images, but {available:,} are left for it")
-    return Split(split.images[index], split.labels[index])
+    return split.take(index)
 
 
 def _digest(parts: dict[str, Split]) -> str:
     digest = hashlib.sha256()
     for name in ("train", "validation", "test"):
         images, labels = parts[name].images, parts[name].labels
-        digest.update(f"{name} {images.shape}".encode())
-        digest.update(np.ascontiguousarray(images).data)
+        if isinstance(images, Pictures):
+            digest.update(f"{name} {len(images)} pictures {images.channels} {images.fit}".encode())
+            digest.update(np.ascontiguousarray(images.hashes).data)
+        else:
+            digest.update(f"{name} {images.shape}".encode())
+            digest.update(np.ascontiguousarray(images).data)
         digest.update(labels.astype("<i4").tobytes())
     return digest.hexdigest()

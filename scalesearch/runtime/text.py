@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def plural(count: int, noun: str, nouns: str = "") -> str:
     """A count and its noun; `nouns` is a plural that does not end in s alone.
@@ -10,6 +12,18 @@ def plural(count: int, noun: str, nouns: str = "") -> str:
     ('1 candidate', '1,200 candidates', '2 studies')
     """
     return f"{count:,} {noun if count == 1 else nouns or f'{noun}s'}"
+
+
+def enumerated(words: Sequence[str], most: int = 10) -> str:
+    """Words as a sentence lists them; of more than `most`, the first ones and the last.
+
+    >>> enumerated(["a", "b", "c"]), enumerated(["1", "2", "3", "4", "5"], most=3)
+    ('a, b and c', '1, 2, … and 5')
+    """
+    if len(words) > most:
+        words = [*words[: most - 1], "…", words[-1]]
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def percent(fraction: float, digits: int = 3) -> str:

@@ -101,17 +101,27 @@ class DesignSection(Section):
 
 
 class DataSection(Section):
-    """`source` is `mnist-sample`, `idx:DIR` or `npz:FILE`; sizes are numbers of images (0: all that is left).
+    """`source` is a kind and a place, such as `folder:DIR`; sizes are numbers of images (0: all that there are).
 
-    A source with a test set keeps it; otherwise `test` images are set aside first. The split
-    is a permutation by `split_seed`.
+    A source's own validation and test sets are used whole if their size is 0. Without a validation set, `validation`
+    images of the training set are set aside, a fifth of them if it is 0; without a test set, `test` images. The split
+    is a permutation by `split_seed`, and stratified where classes are uneven.
+
+    `fit` makes an image square: `crop` takes the middle, `pad` adds borders, `stretch` changes the proportions.
+    `skip_broken` leaves out files that cannot be decoded. `channels_first` says that arrays have shape (N, C, H, W).
+    `image_column` and `label_column` name columns of a table, where they cannot be guessed.
     """
 
     source: str
     train: Annotated[int, Field(ge=0)] = 0
-    validation: Count
+    validation: Annotated[int, Field(ge=0)] = 0
     test: Annotated[int, Field(ge=0)] = 0
     split_seed: Annotated[int, Field(ge=0)] = 0
+    fit: Literal["crop", "pad", "stretch"] = "crop"
+    skip_broken: bool = False
+    channels_first: bool = False
+    image_column: str | None = None
+    label_column: str | None = None
 
     @model_validator(mode="after")
     def _known_source(self) -> Self:
@@ -248,7 +258,13 @@ class Study(Section):
         return {key: value for key, value in _flat(document) if (key, value) not in _BEFORE.items()}
 
 
-_BEFORE = {"training.precision": "float32", "prune": False}
+_BEFORE = {
+    "training.precision": "float32",
+    "prune": False,
+    "data.fit": "crop",
+    "data.skip_broken": False,
+    "data.channels_first": False,
+}
 """What studies older than these settings used: such a value is no part of an identity, so they can be resumed."""
 
 

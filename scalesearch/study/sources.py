@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-SOURCES = {"mnist-sample": "", "idx": "DIR", "npz": "FILE"}
-"""By kind, what follows it and a colon: nothing, or a path to a DIR or a FILE."""
-
-_FORMS = [f"{kind}:{argument}" if argument else kind for kind, argument in SOURCES.items()]
+SOURCES = {
+    "mnist-sample": "",
+    "idx": "DIR",
+    "npz": "FILE",
+}
+"""By kind, what follows it and a colon: nothing, or a place. DIR and FILE are paths; `DIR_OR_NAME` may be one."""
 
 
 def parse_source(source: str) -> tuple[str, str]:
@@ -17,7 +19,7 @@ def parse_source(source: str) -> tuple[str, str]:
     (('idx', '~/mnist'), ('mnist-sample', ''))
     """
     kind, colon, argument = source.partition(":")
-    if kind not in SOURCES or bool(SOURCES[kind]) != bool(argument) or (colon and not argument):
-        *first, last = _FORMS
-        raise ValueError(f"`source` must be {', '.join(first)} or {last}, but got {source!r}")
-    return kind, argument
+    if kind in SOURCES and bool(SOURCES[kind]) == bool(argument) and bool(colon) == bool(argument):
+        return kind, argument
+    *first, last = [f"{kind}:{argument}" if argument else kind for kind, argument in SOURCES.items()]
+    raise ValueError(f"`source` must be {', '.join(first)} or {last}, but got {source!r}")

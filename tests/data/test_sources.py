@@ -4,16 +4,22 @@ import gzip
 import struct
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from scalesearch.data import sources as readers
-from scalesearch.data.sources import DataError, read_source
-from scalesearch.study.sources import SOURCES
+from scalesearch.data.sources import DataError, Source
+from scalesearch.study.sections import DataSection
+from scalesearch.study.sources import SOURCES, parse_source
 
 IMAGES = np.arange(5 * 4 * 4, dtype=np.uint8).reshape(5, 4, 4)
 LABELS = np.array([3, 0, 1, 2, 0], np.uint8)
+
+
+def read_source(source: str, **settings: Any) -> Source:
+    return readers.read_source(DataSection(source=source, **settings))
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -102,13 +108,13 @@ def test_idx_folder_that_lacks_something(tmp_path: Path) -> None:
 @pytest.mark.parametrize("source", ["mnist", "idx:", "npz", "cifar:/data", "mnist-sample:", "mnist-sample:5"])
 def test_unknown_source(source: str) -> None:
     message = f"^`source` must be mnist-sample, idx:DIR or npz:FILE, but got '{source}'$"
-    with pytest.raises(DataError, match=message):
-        read_source(source)
+    with pytest.raises(ValueError, match=message):
+        parse_source(source)
 
 
 def test_every_kind_has_a_reader_and_every_reader_a_kind() -> None:
     folder = Path(readers.__file__).parent
-    modules = {path.stem for path in folder.glob("*.py")} - {"__init__", "base"}
+    modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
     assert modules == {kind.replace("-", "_") for kind in SOURCES}
 
 
@@ -135,7 +141,6 @@ def test_npz_with_colour_and_column_labels(tmp_path: Path) -> None:
         ({"train_images": IMAGES[0], "train_labels": LABELS}, r"but got uint8 \(4, 4\)"),
         ({"train_images": IMAGES, "train_labels": LABELS / 2}, r"whole numbers .* but got float64 \(5,\)"),
         ({"train_images": IMAGES, "train_labels": LABELS[:4]}, "every image needs a label"),
-        ({"train_images": IMAGES, "train_labels": LABELS.astype(int) - 1}, "0 or more, but they go from -1 to 2"),
         ({"train_images": IMAGES, "train_labels": np.array([None] * 5)}, "must be an npz archive of plain arrays"),
     ],
 )
@@ -145,6 +150,29 @@ def test_wrong_npz(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) 
     with pytest.raises(DataError, match=message) as caught:
         read_source(f"npz:{path}")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "numbered", "classes"),
+    [
+        (LABELS.astype(np.int64) - 1, LABELS, ("-1", "0", "1", "2")),
+        (LABELS * 80, LABELS, ("0", "80", "160", "240")),
+        (np.array(["d", "a", "b", "c", "a"]), LABELS, ("a", "b", "c", "d")),
+        (LABELS, LABELS, ()),
+    ],
+)
+def test_labels_are_numbered_from_zero_and_renumbering_is_said(tmp_path: Path, labels, numbered, classes) -> None:
+    path = tmp_path / "set.npz"
+    np.savez(path, train_images=IMAGES, train_labels=labels, test_images=IMAGES[:1], test_labels=labels[:1])
+    source = read_source(f"npz:{path}")
+    np.testing.assert_array_equal(source.train.labels, numbered)
+    assert source.test is not None
+    assert source.test.labels.tolist() == [3]
+    assert source.classes == classes
+    renumbered = bool(classes) and labels.dtype.kind != "U"
+    assert len(source.notes) == renumbered
+    if renumbered:
+        assert source.notes[0].startswith(f"the labels {classes[0]}, {classes[1]}, {classes[2]} and {classes[3]} are")
 
 
 def test_npz_that_is_none(tmp_path: Path) -> None:

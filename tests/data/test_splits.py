@@ -106,3 +106,16 @@ def test_sets_of_different_shapes() -> None:
     other = dataclasses.replace(numbered(50), images=np.zeros((50, 3, 3, 1), np.uint8))
     with pytest.raises(DataError, match="all images must have one shape"):
         split(Source(numbered(300), None, other))
+
+
+def test_uneven_classes_are_split_in_proportion_and_even_ones_by_the_permutation_alone() -> None:
+    pool = numbered(300)
+    labels = np.where(np.arange(300) < 240, 0, np.where(np.arange(300) < 290, 1, 2)).astype(np.int32)
+    splits = split(Source(Split(pool.images, labels), None, None), test=0, validation=60)
+    assert np.bincount(splits.validation.labels).tolist() == [48, 10, 2]
+    assert np.bincount(splits.train.labels).tolist() == [192, 40, 8]
+
+
+def test_validation_is_a_fifth_unless_the_study_or_the_source_says_otherwise() -> None:
+    assert len(split(validation=0, test=0).validation) == 60
+    assert len(split(Source(numbered(300), numbered(80, first=1000), None), validation=0).validation) == 80

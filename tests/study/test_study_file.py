@@ -205,7 +205,7 @@ def test_identity_holds_what_changes_results(published: Study) -> None:
         ("data.source", "idx:", "`data.source` must be mnist-sample, idx:DIR or npz:FILE, but got 'idx:'"),
         ("data.source", "mnist-sample:x", "`data.source` must be mnist-sample, idx:DIR or npz:FILE, but got"),
         ("data.validation", "many", "`data.validation` must be a whole number, but got 'many'"),
-        ("data.validation", ..., "missing key `data.validation`"),
+        ("training.epochs", ..., "missing key `training.epochs`"),
         ("training.learning_rate", 0, "`training.learning_rate` must be greater than 0, but got 0"),
         ("training.ema_decay", 1, "`training.ema_decay` must be less than 1, but got 1"),
         ("training.flip", 1, "`training.flip` must be true or false, but got 1"),

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from scalesearch.data.sources.base import DataError, Source, Split
+from scalesearch.data.images import DataError, Images, Pictures, Source, Split
+from scalesearch.data.labels import numbered
+from scalesearch.study.sections import DataSection
 from scalesearch.study.sources import parse_source
 
-__all__ = ["DataError", "Source", "Split", "read_source"]
+__all__ = ["DataError", "Images", "Pictures", "Source", "Split", "read_source"]
 
 
-def read_source(source: str) -> Source:
-    """All images of a source such as `mnist-sample` or `idx:DIR`.
+def read_source(section: DataSection) -> Source:
+    """All images of a study's source, such as `mnist-sample` or `idx:DIR`, with labels from 0 to K − 1.
 
     The module of the source's kind (mnist-sample: `mnist_sample`) is imported now, since it may need a library that
-    other kinds do not; its `read(source, argument)` returns the images.
+    other kinds do not; its `read(source, argument, section)` returns the images.
 
     Raises:
-        DataError: the kind is unknown, or the source cannot be read.
+        DataError: the source cannot be read.
 
-    >>> len(read_source("mnist-sample").train)
+    >>> len(read_source(DataSection(source="mnist-sample")).train)
     5000
     """
-    try:
-        kind, argument = parse_source(source)
-    except ValueError as error:
-        raise DataError(str(error)) from None
+    kind, argument = parse_source(section.source)
     reader = import_module(f"{__name__}.{kind.replace('-', '_')}")
-    images: Source = reader.read(source, argument)
-    return images
+    images: Source = reader.read(section.source, argument, section)
+    return numbered(images)

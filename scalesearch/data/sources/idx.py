@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from scalesearch.data.sources.base import DataError, Source, Split, checked_split, read_bytes
+from scalesearch.data.images import DataError, Source, Split, checked_split, read_bytes
+from scalesearch.study.sections import DataSection
 
 _UNSIGNED_BYTE = 8
 _NAMES = {
@@ -17,8 +18,9 @@ _NAMES = {
 }
 
 
-def read(source: str, argument: str) -> Source:
+def read(source: str, argument: str, section: DataSection) -> Source:
     """The images of a folder, plain or gzipped; the t10k files are its test set. Raises `DataError`."""
+    del section
     folder = Path(argument).expanduser()
     if not folder.is_dir():
         raise DataError(f"{source}: must be a folder with IDX files, but there is no folder {folder}")

