@@ -17,14 +17,21 @@ from scalesearch.study.sections import Study
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of a study, and --json."""
+    """The flags of a study, --no-data and --json."""
     add_study_flags(parser)
+    no_data = "do not look at the data: plan for the baseline's own channels, classes and resolution"
+    parser.add_argument("--no-data", action="store_true", help=no_data)
     add_json(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Print the candidates of each part of the study, their costs, and the predicted time."""
-    parts = [(part, make_plan(part.study)) for part in parts_of(study_from(arguments))]
+    study, splits = study_from(arguments), None
+    if not arguments.no_data:
+        from scalesearch.data.resolve import resolve
+
+        study, splits = resolve(study)
+    parts = [(part, make_plan(part.study)) for part in parts_of(study)]
     if arguments.json:
         (first, plan), *others = parts
         more = [{"phi": part.phi, "rung": part.rung, **plan_to_json(part.study, plan)} for part, plan in others]
@@ -32,7 +39,7 @@ def main(arguments: argparse.Namespace) -> int:
     else:
         from scalesearch.report import terminal
 
-        terminal.show_plan(parts)
+        terminal.show_plan(parts, splits)
     return 0
 
 

@@ -39,7 +39,7 @@ def main(arguments: argparse.Namespace) -> int:
         def on_event(event: Event) -> None:
             nonlocal missing
             if isinstance(event, Planned) and not (arguments.json or arguments.quiet):
-                terminal.show_plan_head(event.parts)
+                terminal.show_plan_head(event.parts, event.splits)
                 sys.stdout.flush()
             if isinstance(event, SearchEnded):
                 missing += event.missing

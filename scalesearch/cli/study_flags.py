@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Mapping
 from typing import Any, get_args
 
 from scalesearch.baselines.published import NAMES
 from scalesearch.cli.arguments import count, epoch_list, fraction, number, numbers
 from scalesearch.errors import InputError
+from scalesearch.runtime.text import enumerated
 from scalesearch.scaling.compound import DepthRounding
 from scalesearch.scaling.feasible import MAX_BUDGET
 from scalesearch.study.load import DEFAULT_STUDY, load_study, shipped_studies
@@ -33,6 +35,8 @@ def add_study_flags(parser: argparse.ArgumentParser) -> None:
     flag = parser.add_argument
     flag("--budget", type=budget, metavar="B", help="cost as a multiple of the baseline's")
     add_study(parser, f"study file, or a shipped study: {', '.join(shipped_studies())} (default: {DEFAULT_STUDY})")
+    data = "images instead of the study's; without --study, a usual study of them (folder:DIR, npz:FILE, …)"
+    flag("--data", metavar="SOURCE", help=data)
     flag("--baseline", metavar="NAME", help=f"instead of the study's: {', '.join(NAMES)}")
     flag("--tolerance", type=fraction, metavar="T", help="allowed deviation from B (0.02 is 2 %%)")
     flag("--seeds", type=count, metavar="N", help="trainings of each candidate")
@@ -66,13 +70,36 @@ def study_from(arguments: argparse.Namespace) -> Study:
 
     Raises `InputError` for a study that is missing or wrong, and for a flag that its design does not use.
     """
-    study = load_study(DEFAULT_STUDY if arguments.study is None else arguments.study, _changes(arguments))
+    changes, name = _changes(arguments), DEFAULT_STUDY if arguments.study is None else arguments.study
+    if arguments.data is not None and arguments.study is None:
+        from scalesearch.data.usual import usual_study
+
+        study = usual_study(arguments.data, changes)
+    else:
+        study = load_study(name, changes)
+        if arguments.baseline is not None:
+            _say_replaced(load_study(name), study)
     for flag, designs in _DESIGNS_OF.items():
         if getattr(arguments, flag) is not None and study.design.kind not in designs:
             raise InputError(
                 f"--{flag} belongs to --design {' or '.join(designs)}, but the design is {study.design.kind}"
             )
     return study
+
+
+def _say_replaced(before: Study, study: Study) -> None:
+    """Warns of what `--baseline` replaces besides the baseline."""
+    replaced = []
+    if before.tolerance != study.tolerance:
+        replaced.append(f"its tolerance ({study.tolerance:g} instead of {before.tolerance:g})")
+    if before.rounding != study.rounding:
+        replaced.append("its rounding")
+    if replaced:
+        warnings.warn(
+            f"--baseline {study.baseline.name} replaces the study's baseline {before.baseline.name}, "
+            f"{enumerated(replaced)}",
+            stacklevel=3,
+        )
 
 
 def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -91,6 +118,7 @@ def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
         ("step", "design.step"),
         ("rounding", "rounding.depth"),
         ("phi", "phi"),
+        ("data", "data.source"),
         ("study_name", "name"),  # for `run` only, like the next one
         ("workers", "runtime.workers"),
     ):

@@ -102,7 +102,7 @@ def split_source(source: Source, section: DataSection) -> Splits:
         source=section.source,
         digest=_digest(parts),
         classes=source.classes,
-        notes=source.notes,
+        notes=(*source.notes, *_uneven(source)),
     )
 
 
@@ -155,6 +155,20 @@ def _order(split: Split, seed: int) -> Int[np.ndarray, " n"]:
 def is_uneven(counts: Int[np.ndarray, " k"]) -> bool:
     """Whether the largest class has more than twice the images of the smallest that has any."""
     return bool(counts.max() > 2 * counts[counts > 0].min())
+
+
+def _uneven(source: Source) -> tuple[str, ...]:
+    """A note on uneven classes."""
+    counts = np.bincount(source.train.labels)
+    if not is_uneven(counts):
+        return ()
+    names = source.classes or tuple(map(str, range(len(counts))))
+    most, least = int(counts.argmax()), int(np.where(counts > 0, counts, counts.max()).argmin())
+    note = (
+        f"classes are uneven: {counts[most]:,} images of {names[most]}, {counts[least]:,} of {names[least]}; "
+        "each split has its share of every class"
+    )
+    return (note,)
 
 
 def _take(split: Split, index: Int[np.ndarray, " n"], wanted: int, available: int, source: str, name: str) -> Split:

@@ -25,6 +25,7 @@ from scalesearch.search.plan.parts import Part
 if TYPE_CHECKING:
     from scalesearch.analysis.outcome import Outcome
     from scalesearch.analysis.validation import Validation
+    from scalesearch.data.splits import Splits
 
 # Candidates that `status` lists.
 LEADERS = 5
@@ -72,9 +73,11 @@ class _Screen:
             self.say(table.meanings)
 
 
-def show_plan_head(parts: Sequence[tuple[Part, Plan]]) -> None:
-    """The baseline, and for each search of the study what it would train and how long that takes."""
+def show_plan_head(parts: Sequence[tuple[Part, Plan]], splits: Splits | None) -> None:
+    """The data, the baseline, and for each search of the study what it would train and how long that takes."""
     screen = _Screen()
+    if splits is not None:
+        screen.say(plans.data(splits))
     screen.say(plans.baseline(parts[0][1]))
     for part, plan in parts:
         screen.say(part.label, "bold")
@@ -84,9 +87,9 @@ def show_plan_head(parts: Sequence[tuple[Part, Plan]]) -> None:
             screen.say(plans.unreached_corners(part.study, plan))
 
 
-def show_plan(parts: Sequence[tuple[Part, Plan]]) -> None:
-    """The plan, and the candidates of each level as a table."""
-    show_plan_head(parts)
+def show_plan(parts: Sequence[tuple[Part, Plan]], splits: Splits | None) -> None:
+    """The plan, and the candidates of each level as a table; `splits` is None if the data were not looked at."""
+    show_plan_head(parts, splits)
     screen = _Screen()
     screen.say("nominal: α·β²·γ² before rounding. All other columns describe the rounded network.")
     for part, plan in parts:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scalesearch.data.resolve import resolve
+from scalesearch.data.usual import usual_study
 from scalesearch.errors import InputError
 from scalesearch.runtime import interrupts
 from scalesearch.runtime.folders import locked_folder
@@ -43,13 +45,13 @@ def search(
     """Carries out the search of `study` and returns what it found. Called again, it resumes.
 
     Args:
-        study: a `Study`, the path or the name of a study file; the default study if None.
+        study: a `Study`, the path or the name of a study file; if None, a usual study of `data`, or the default study.
         out: the run folder; `runs/NAME` of the study if None.
         storage: SQLAlchemy URL of a storage that several machines share; `study.db` in the run folder if None.
         seconds: start no trial that would end later than this many seconds from now.
         events: called with each event (`search.events`); None draws progress in a terminal or a notebook.
         changes: settings that replace those of a study file: `budget=2.0`, `seeds=3`, or, in a section,
-            `training={"epochs": 5}`.
+            `training={"epochs": 5}`. `data="folder:pets"` is `data={"source": "folder:pets"}`.
 
     Returns:
         The run: tables, choice, rule, family and figures. Its folder holds them as files.
@@ -66,15 +68,17 @@ def search(
         >>> run.rule.alpha, run.rule.beta, run.rule.gamma  # doctest: +SKIP
         (1.0, 1.0, 1.4142135623730951)
     """
-    study = _resolve(study, changes)
+    study, splits = resolve(_with_changes(study, changes))
     deadline = time.monotonic() + (math.inf if seconds is None else seconds)
     folder = Path("runs") / study.name if out is None else Path(out)
     with drawing(events) as on_event:
         parts = tuple((part, make_plan(part.study)) for part in parts_of(study))
         with locked_folder(folder), interrupts.deferred(STOPPING):
             _check_study_file(folder, study, storage)
-            on_event(Planned(parts))
-            _train(study, parts, folder, storage, deadline, on_event)
+            on_event(Planned(parts, splits))
+            digest = splits.digest
+            del splits
+            _train(study, digest, parts, folder, storage, deadline, on_event)
             from scalesearch.results.load import load  # pandas and scipy, which training does not need
             from scalesearch.results.save import finish
 
@@ -190,8 +194,11 @@ def train_missing(
     on_event(SearchEnded(search.missing(states), states["failed"]))
 
 
-def _resolve(study: Study | str | Path | None, changes: Mapping[str, Any]) -> Study:
-    """The study with `changes` applied; sections are changed key by key."""
+def _with_changes(study: Study | str | Path | None, changes: Mapping[str, Any]) -> Study:
+    """The study with `changes` applied; sections are changed key by key, and `data` may be a source alone."""
+    changes = {
+        key: {"source": value} if (key, type(value)) == ("data", str) else value for key, value in changes.items()
+    }
     if isinstance(study, Study):
         document = study.model_dump(mode="json")
         for key, value in changes.items():
@@ -200,6 +207,8 @@ def _resolve(study: Study | str | Path | None, changes: Mapping[str, Any]) -> St
     flat: dict[str, Any] = {}
     for key, value in changes.items():
         flat |= {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, Mapping) else {key: value}
+    if study is None and "data.source" in flat:
+        return usual_study(flat["data.source"], flat)
     return load_study(DEFAULT_STUDY if study is None else study, flat)
 
 
@@ -230,6 +239,7 @@ def _check_study_file(folder: Path, study: Study, storage: str | None) -> None:
 
 def _train(
     study: Study,
+    data_digest: str,
     parts: Sequence[tuple[Part, Plan]],
     folder: Path,
     storage: str | None,
@@ -237,17 +247,9 @@ def _train(
     on_event: OnEvent,
 ) -> None:
     """Trains the trials that the searches of a study lack."""
-    from scalesearch.data.splits import check_fits, load_splits
     from scalesearch.results.save import save_study
     from scalesearch.search.queue import optuna_study as queue
     from scalesearch.search.queue.storage import copy_to_folder, open_storage, sqlite_url
-
-    # The data are read here for their digest, and to refuse what cannot be trained before a worker starts.
-    splits = load_splits(study.data)
-    for part, plan in parts:
-        check_fits(plan.baseline.spec, splits, part.study.training.batch_size)
-    digest = splits.digest
-    del splits
 
     url = storage or sqlite_url(folder)
     opened = open_storage(url)
@@ -255,7 +257,7 @@ def _train(
         StoredSearch(
             part.study,
             plan,
-            queue.open_study(opened, part.study, digest),
+            queue.open_study(opened, part.study, data_digest),
             f"{part.label}: " if part.label else "",
         )
         for part, plan in parts

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from scalesearch.data.splits import Splits
 from scalesearch.results.records import TrialRecord
 from scalesearch.search.plan.design import Plan
 from scalesearch.search.plan.parts import Part
@@ -13,9 +14,10 @@ from scalesearch.study.sections import Study
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """The searches of a study (levels, rungs), each with its plan, before anything trains."""
+    """The searches of a study (levels, rungs), each with its plan, before anything trains; and its data."""
 
     parts: tuple[tuple[Part, Plan], ...]
+    splits: Splits
 
 
 @dataclass(frozen=True, slots=True)

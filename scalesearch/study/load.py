@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -64,22 +64,39 @@ def load_study(source: str | Path, overrides: Mapping[str, Any] | None = None) -
     except (ValueError, RecursionError) as error:  # also text that is not UTF-8, and endless numbers or nesting
         raise StudyFileError(f"{path}: not valid TOML ({error})") from None
 
-    changes = dict(overrides or {})
+    changes = overrides or {}
+    folders = (Path.cwd(),) if "data.source" in changes else folders
+    _log.info("study file %s", path)
+    return study_of_document(document, changes, folders, str(path))
+
+
+def study_of_document(
+    document: dict[str, Any], overrides: Mapping[str, Any], folders: Sequence[Path], where: str
+) -> Study:
+    """The study of a parsed document with some values replaced.
+
+    Args:
+        document: the document, which is changed.
+        overrides: values that replace its own, by "section.key".
+        folders: where a relative path to data is looked up, in this order.
+        where: names the document in errors.
+
+    Raises:
+        StudyFileError: an unknown key or a wrong value.
+    """
     training = document.get("training")
     epochs_before = training.get("epochs") if isinstance(training, dict) else None
-    for key, value in changes.items():
+    for key, value in overrides.items():
         section: Any = document
         *parents, last = key.split(".")
         for depth, parent in enumerate(parents, start=1):
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):
-                raise StudyFileError(f"{path}: `{'.'.join(parents[:depth])}` must be a table, but got {section!r}")
+                raise StudyFileError(f"{where}: `{'.'.join(parents[:depth])}` must be a table, but got {section!r}")
         section[last] = value
-
-    _locate_data(document, (Path.cwd(),) if "data.source" in changes else folders)
-    _fit_warm_up(document.get("training"), changes, epochs_before)
-    _log.info("study file %s", path)
-    return _validated(document, str(path), changes)
+    _locate_data(document, folders)
+    _fit_warm_up(document.get("training"), overrides, epochs_before)
+    return _validated(document, where, overrides)
 
 
 def parse_study(document: Mapping[str, Any], where: str) -> Study:
@@ -102,15 +119,20 @@ def _hint(source: str | Path) -> str:
     return f"; shipped studies are {', '.join(shipped_studies())}"
 
 
-def _locate_data(document: dict[str, Any], folders: tuple[Path, ...]) -> None:
+def _locate_data(document: dict[str, Any], folders: Sequence[Path]) -> None:
     """Make a relative path in `data.source` absolute: in the first of `folders` that holds it, else in the first."""
     data = document.get("data")
     if not isinstance(data, dict) or not isinstance(source := data.get("source"), str):
         return
     kind, _, rest = source.partition(":")
-    if SOURCES.get(kind) not in ("DIR", "FILE") or not rest or rest.startswith("~") or Path(rest).is_absolute():
+    what = SOURCES.get(kind)
+    if not what or not rest or rest.startswith("~") or Path(rest).is_absolute():
         return
-    folder = next((folder for folder in folders if (folder / rest).exists()), folders[0])
+    folder = next((folder for folder in folders if (folder / rest).exists()), None)
+    if folder is None:
+        if what not in ("DIR", "FILE"):
+            return  # a name
+        folder = folders[0]
     document["data"] = {**data, "source": f"{kind}:{folder / rest}"}
 
 

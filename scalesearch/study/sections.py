@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from scalesearch.baselines.published import NAMES, baseline
+from scalesearch.errors import InputError
 from scalesearch.scaling.architecture import Activation, ArchitectureSpec
 from scalesearch.scaling.compound import Baseline, DepthRounding, HeadRounding, Rounding, StemRounding
 from scalesearch.scaling.cost.budgeted import MACS, Cost
@@ -31,7 +32,10 @@ Count = Annotated[int, Field(ge=1, le=100_000_000)]
 
 
 class BaselineSection(Section):
-    """A published baseline by `name`, its input changed or not; or, with `stem` and `stages`, one of your own."""
+    """A published baseline by `name`, its input changed or not; or, with `stem` and `stages`, one of your own.
+
+    Channels and classes follow the data unless they are set, as does the resolution of a published baseline.
+    """
 
     name: str
     resolution: Count | None = None
@@ -51,18 +55,25 @@ class BaselineSection(Section):
                 f"`name` must be one of {', '.join(NAMES)} unless `stem` and `stages` define it, but got {self.name!r}"
             )
         if self.stages is not None:
-            for key in ("resolution", "in_channels", "num_classes", "head_width"):
+            for key in ("resolution", "head_width"):
                 if getattr(self, key) is None:
                     raise ValueError(f"a baseline of your own needs `{key}`")
-        self.spec()  # the spec checks itself: here, so that its message names the file too
+        self._spec(in_channels=1, num_classes=1)  # the spec checks itself: here, so that its message names the file too
         return self
 
     def spec(self) -> ArchitectureSpec:
-        """The network at φ = 0."""
+        """The network at φ = 0. Raises `InputError` if its channels or classes follow data that were not looked at."""
+        for key in ("in_channels", "num_classes"):
+            if self.stages is not None and getattr(self, key) is None:
+                raise InputError(f"`baseline.{key}` follows the data; set it to count the network without them")
+        return self._spec()
+
+    def _spec(self, **open_values: int) -> ArchitectureSpec:
+        """The network; `open_values` stand in for what a baseline of one's own leaves to the data."""
         values = {key: value for key, value in self if key != "name" and value is not None}
         if self.stages is None:
             return dataclasses.replace(baseline(self.name).spec, **values)
-        return ArchitectureSpec(**values)
+        return ArchitectureSpec(**{**open_values, **values})
 
 
 class RoundingSection(Section):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from scalesearch.data.images import Pictures
+from scalesearch.data.splits import Splits
 from scalesearch.report.views.table import duration, network, quantity
-from scalesearch.runtime.text import percent, plural
+from scalesearch.runtime.text import enumerated, percent, plural
 from scalesearch.search.plan.design import Plan, halvings, planned_size, tolerance_for_corners
 from scalesearch.search.plan.timing import DEVICE, predicted_seconds
 from scalesearch.study.sections import Study
@@ -15,6 +17,21 @@ def baseline(plan: Plan) -> str:
     return (
         f"{plan.baseline.name}: {quantity(cost.macs)} macs, {quantity(cost.params)} parameters, "
         f"{quantity(cost.activations)} activations; {network(plan.baseline.spec)}"
+    )
+
+
+def data(splits: Splits) -> str:
+    """The images of the study: how many, of how many classes, how large."""
+    sizes = [
+        f"{len(split):,} {name}"
+        for name, split in (("training", splits.train), ("validation", splits.validation), ("test", splits.test))
+        if len(split)
+    ]
+    colour = "grey" if splits.in_channels == 1 else f"{splits.in_channels} channels"
+    each = "median " if isinstance(splits.train.images, Pictures) else ""
+    return (
+        f"{splits.source}: {enumerated(sizes)} images of {plural(splits.num_classes, 'class', 'classes')}, "
+        f"{each}{splits.native_resolution} px, {colour}"
     )
 
 
