@@ -16,6 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--phi", type=phi_list, default="2", metavar="PHI", help="2, 2,3 or 1:3 (default 2)")
     seeds = "trainings of each network; five or more are recommended (default: the study's)"
     parser.add_argument("--seeds", type=count, metavar="N", help=seeds)
+    parser.add_argument(
+        "--test", metavar="SOURCE", help="test images, instead of the study's (folder:DIR, npz:FILE, …)"
+    )
     add_storage(parser)
     add_json(parser)
 
@@ -41,6 +44,7 @@ def main(arguments: argparse.Namespace) -> int:
             arguments.folder,
             arguments.phi,
             seeds=arguments.seeds,
+            test=arguments.test,
             storage=arguments.storage,
             events=on_event,
         )

@@ -8,6 +8,7 @@ import warnings
 from scalesearch.baselines.published import baseline
 from scalesearch.data.checks import check_signal
 from scalesearch.data.splits import Splits, check_fits, load_splits
+from scalesearch.errors import InputError
 from scalesearch.runtime.text import enumerated, plural
 from scalesearch.study.sections import BaselineSection, Study
 
@@ -19,7 +20,7 @@ def resolve(study: Study) -> tuple[Study, Splits]:
         InputError: the data cannot be read, do not fit the baseline, or nothing could be learned from them.
     """
     splits = load_splits(study.data)
-    study = follow_data(study, splits)
+    study = _with_classes(follow_data(study, splits), splits)
     check_fits(study.baseline.spec(), splits, study.training.batch_size)
     for note in (*splits.notes, *check_signal(splits)):
         warnings.warn(f"{splits.source}: {note}", stacklevel=2)
@@ -51,6 +52,16 @@ def follow_data(study: Study, splits: Splits) -> Study:
     if not changes:
         return study
     return study.model_copy(update={"baseline": BaselineSection(**{**dict(section), **changes})})
+
+
+def _with_classes(study: Study, splits: Splits) -> Study:
+    """The study with the names of the source's classes, unless it names them itself."""
+    names = study.data.classes
+    if names and len(names) != splits.num_classes:
+        raise InputError(
+            f"`data.classes` must name the {splits.num_classes} classes of {splits.source}, but names {len(names)}"
+        )
+    return study.model_copy(update={"data": study.data.model_copy(update={"classes": names or splits.classes})})
 
 
 _WORDS = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int
@@ -32,7 +32,9 @@ class Splits:
         native_resolution: side of the square images; the median where each picture has a size of its own.
         in_channels: 1 for grey, 3 for colour.
         source: the source's name.
-        digest: a SHA-256 over the contents and order of the splits: same digest, same experiment.
+        digest: a SHA-256 over the contents and order of the splits: same digest, same experiment. A test set from
+            elsewhere is no part of it, since no search sees it.
+        test_digest: the same of splits and such a test set; `digest` if there is none.
         classes: the name of each class; empty if the source names none.
         notes: what was converted, as sentences for the user.
     """
@@ -45,13 +47,41 @@ class Splits:
     in_channels: int
     source: str
     digest: str
+    test_digest: str
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 def load_splits(section: DataSection) -> Splits:
     """The splits that a study asks for. Raises `DataError` if the source cannot be read or has too few images."""
-    return split_source(read_source(section), section)
+    splits = split_source(read_source(section), section)
+    if section.test_source is None:
+        return splits
+    test = _test_split(section, splits)
+    digest = hashlib.sha256(f"{splits.digest} {_digest({'test': test})}".encode()).hexdigest()
+    return replace(splits, test=test, test_digest=digest)
+
+
+def _test_split(section: DataSection, splits: Splits) -> Split:
+    """The test set of `test_source`, or all of its images if it has none, with the labels of `splits`."""
+    assert section.test_source is not None
+    source = read_source(section.model_copy(update={"source": section.test_source}))
+    split = source.test or source.train
+    if splits.classes and source.classes:
+        unknown = sorted(set(source.classes) - set(splits.classes))
+        if unknown:
+            raise DataError(
+                f"{section.test_source}: its classes must be among those of {splits.source}, but {unknown[0]!r} is not"
+            )
+        places = np.array([splits.classes.index(name) for name in source.classes], np.int32)
+        split = Split(split.images, places[split.labels])
+    shape, required = _shape(split.images), _shape(splits.train.images)
+    if shape != required or split.labels.max() >= splits.num_classes:
+        raise DataError(
+            f"{section.test_source}: test images must have the shape {required} and {splits.num_classes} classes of "
+            f"{splits.source}, but have {shape} and labels up to {split.labels.max()}"
+        )
+    return split
 
 
 def split_source(source: Source, section: DataSection) -> Splits:
@@ -94,13 +124,15 @@ def split_source(source: Source, section: DataSection) -> Splits:
     chosen = pool[: section.train or len(pool)]
     parts["train"] = _take(source.train, chosen, section.train, len(pool), section.source, "train")
 
+    digest = _digest(parts)
     return Splits(
         **parts,
         num_classes=len(source.classes) or 1 + max(int(split.labels.max()) for split in source.splits),
         native_resolution=native_resolution(source.train.images),
         in_channels=_shape(source.train.images)[-1],
         source=section.source,
-        digest=_digest(parts),
+        digest=digest,
+        test_digest=digest,
         classes=source.classes,
         notes=(*source.notes, *_uneven(source)),
     )
@@ -179,7 +211,7 @@ def _take(split: Split, index: Int[np.ndarray, " n"], wanted: int, available: in
 
 def _digest(parts: dict[str, Split]) -> str:
     digest = hashlib.sha256()
-    for name in ("train", "validation", "test"):
+    for name in (name for name in ("train", "validation", "test") if name in parts):
         images, labels = parts[name].images, parts[name].labels
         if isinstance(images, Pictures):
             digest.update(f"{name} {len(images)} pictures {images.channels} {images.fit}".encode())

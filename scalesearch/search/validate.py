@@ -21,6 +21,7 @@ from scalesearch.search.events import OnEvent
 from scalesearch.search.plan.rivals import RULE, rivals, validation_study
 from scalesearch.search.queue import optuna_study as queue
 from scalesearch.search.queue.storage import open_storage, sqlite_url
+from scalesearch.study.load import located_source
 
 
 def validate(
@@ -28,6 +29,7 @@ def validate(
     phi: float | Sequence[float] = 2.0,
     *,
     seeds: int | None = None,
+    test: str | None = None,
     storage: str | None = None,
     events: OnEvent | None = None,
 ) -> Run:
@@ -40,6 +42,7 @@ def validate(
         run: the run, or its folder; its search must be finished.
         phi: one φ or several, above 0.
         seeds: trainings of each network, the study's number if None; use five or more.
+        test: a data source with test images, in place of the study's.
         storage: SQLAlchemy URL of the storage that holds the study, if it is not the run folder's.
         events: called with each event (`search.events`); None draws progress.
 
@@ -64,13 +67,13 @@ def validate(
         raise InputError(f"`phi` must be above 0, where there is a budget to split, but got {min(phis):g}")
     with drawing(events) as on_event, locked_folder(folder), interrupts.deferred(STOPPING):
         for each in phis:
-            _validate(run, each, seeds or run.study.seeds, storage, on_event)
+            _validate(run, each, seeds or run.study.seeds, test, storage, on_event)
         validated = load(folder, storage)
         finish(validated, storage)
     return validated
 
 
-def _validate(run: Run, phi: float, seeds: int, storage: str | None, on_event: OnEvent) -> None:
+def _validate(run: Run, phi: float, seeds: int, test: str | None, storage: str | None, on_event: OnEvent) -> None:
     # What to train.
     for earlier in run.validations:
         if earlier.phi == phi and earlier.seeds > seeds:
@@ -81,17 +84,23 @@ def _validate(run: Run, phi: float, seeds: int, storage: str | None, on_event: O
     plan, names = rivals(study, run.choice.shares)
 
     # The data: the same as the search's, with a test split.
+    if test is not None:
+        study = study.model_copy(
+            update={"data": study.data.model_copy(update={"test_source": located_source(test, (Path.cwd(),))})}
+        )
     splits = load_splits(study.data)
     check_fits(plan.baseline.spec, splits, study.training.batch_size)
     if not len(splits.test):
-        raise InputError(f"{study.data.source}: there is no test split; set `data.test` in the study")
+        raise InputError(f"{study.data.source}: there is no test split; name one with --test (`test`)")
     if splits.digest != run.fingerprint["data.digest"]:
         raise StudyMismatch(f"the data of {study.data.source} are not those that the rule was found with")
 
-    # Training, judged by the test split.
+    # Training, judged by the test split. Each test set has a stored study of its own.
+    if splits.test_digest != splits.digest:
+        study = study.model_copy(update={"name": f"{study.name}-{splits.test_digest[:8]}"})
     on_event(f"φ = {phi:g}: {len(names)} networks of {study.budget:g} × the baseline, {plural(study.seeds, 'seed')}")
     url = storage or sqlite_url(run.folder)
-    optuna_study = queue.open_study(open_storage(url), study, splits.digest, evaluates="test")
+    optuna_study = queue.open_study(open_storage(url), study, splits.test_digest, evaluates="test")
     search = StoredSearch(study, plan, optuna_study, metric=metric_of(study.metric).on_test)
     train_missing(search, url, math.inf, on_event)
 
@@ -102,4 +111,4 @@ def _validate(run: Run, phi: float, seeds: int, storage: str | None, on_event: O
     except ValueError as error:
         raise InputError(f"φ = {phi:g}: {error}") from None
     read = day or date.today().isoformat()
-    save_validation(run.folder, Validation(phi, study.budget, read, splits.digest, verdict(table), table))
+    save_validation(run.folder, Validation(phi, study.budget, read, splits.test_digest, verdict(table), table))

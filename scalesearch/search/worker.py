@@ -105,7 +105,7 @@ def _splits(study: Study, digest: str, evaluates: str) -> Splits:
     from scalesearch.data.splits import load_splits
 
     splits = load_splits(study.data)
-    if splits.digest != digest:
+    if (splits.test_digest if evaluates == "test" else splits.digest) != digest:
         raise StudyMismatch(f"the data of {study.data.source} are not those that the study was made with")
     # Only `validate` reads the test split, in place of the validation split; its trainings choose nothing.
     return replace(splits, validation=splits.test) if evaluates == "test" else splits

@@ -120,20 +120,25 @@ def _hint(source: str | Path) -> str:
 
 
 def _locate_data(document: dict[str, Any], folders: Sequence[Path]) -> None:
-    """Make a relative path in `data.source` absolute: in the first of `folders` that holds it, else in the first."""
+    """Make relative paths in `data.source` and `data.test_source` absolute."""
     data = document.get("data")
-    if not isinstance(data, dict) or not isinstance(source := data.get("source"), str):
-        return
-    kind, _, rest = source.partition(":")
+    if isinstance(data, dict):
+        located = {key: located_source(data[key], folders) for key in ("source", "test_source") if key in data}
+        document["data"] = {**data, **located}
+
+
+def located_source(source: Any, folders: Sequence[Path]) -> Any:
+    """`source` with a relative path made absolute: in the first of `folders` that holds it, else in the first."""
+    kind, _, rest = source.partition(":") if isinstance(source, str) else ("", "", "")
     what = SOURCES.get(kind)
     if not what or not rest or rest.startswith("~") or Path(rest).is_absolute():
-        return
+        return source
     folder = next((folder for folder in folders if (folder / rest).exists()), None)
     if folder is None:
         if what not in ("DIR", "FILE"):
-            return  # a name
+            return source  # a name
         folder = folders[0]
-    document["data"] = {**data, "source": f"{kind}:{folder / rest}"}
+    return f"{kind}:{folder / rest}"
 
 
 def _fit_warm_up(training: Any, changes: Mapping[str, Any], epochs_before: object) -> None:

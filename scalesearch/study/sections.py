@@ -120,7 +120,9 @@ class DataSection(Section):
 
     `fit` makes an image square: `crop` takes the middle, `pad` adds borders, `stretch` changes the proportions.
     `skip_broken` leaves out files that cannot be decoded. `channels_first` says that arrays have shape (N, C, H, W).
-    `image_column` and `label_column` name columns of a table, where they cannot be guessed.
+    `image_column` and `label_column` name columns of a table, where they cannot be guessed. `classes` are the names of
+    the classes in the order of their labels, by default the source's; they change no result. `test_source` holds the
+    test images instead; since no search sees them, it may be named later.
     """
 
     source: str
@@ -133,10 +135,13 @@ class DataSection(Section):
     channels_first: bool = False
     image_column: str | None = None
     label_column: str | None = None
+    classes: tuple[str, ...] = ()
+    test_source: str | None = None
 
     @model_validator(mode="after")
     def _known_source(self) -> Self:
-        parse_source(self.source)
+        for source in filter(None, (self.source, self.test_source)):
+            parse_source(source)
         return self
 
 
@@ -164,6 +169,14 @@ class TrainingSection(Section):
     shift: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     flip: bool = False
     precision: Precision = "float32"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_warm_up_fits(cls, values: Any) -> Any:
+        """A single epoch warms up for half of it unless the study says otherwise."""
+        if isinstance(values, Mapping) and values.get("epochs") == 1:
+            return {"warmup_epochs": 0.5, **values}
+        return values
 
     @model_validator(mode="after")
     def _warm_up_fits(self) -> Self:
@@ -266,6 +279,8 @@ class Study(Section):
         Levels and rungs are separate searches, so a study can be given more of them later.
         """
         document = self.model_dump(mode="json", exclude={"runtime", "name", "phi", "rungs"})
+        for key in ("classes", "test_source"):
+            del document["data"][key]
         return {key: value for key, value in _flat(document) if (key, value) not in _BEFORE.items()}
 
 

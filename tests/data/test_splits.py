@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from scalesearch.data.sources import Source
-from scalesearch.data.splits import DataError, Split, Splits, split_source
+from scalesearch.data.splits import DataError, Split, Splits, load_splits, split_source
 from scalesearch.study.sections import DataSection
 
 
@@ -119,3 +120,24 @@ def test_uneven_classes_are_split_in_proportion_and_even_ones_by_the_permutation
 def test_validation_is_a_fifth_unless_the_study_or_the_source_says_otherwise() -> None:
     assert len(split(validation=0, test=0).validation) == 60
     assert len(split(Source(numbered(300), numbered(80, first=1000), None), validation=0).validation) == 80
+
+
+def test_a_test_set_from_elsewhere_is_named_later_without_another_digest(tmp_path: Path) -> None:
+    def written(name: str, images: np.ndarray, labels: list[str]) -> str:
+        np.savez(tmp_path / f"{name}.npz", train_images=images, train_labels=np.array(labels))
+        return f"npz:{tmp_path / name}.npz"
+
+    images = numbered(40).images
+    searched = section(source=written("search", images, ["a", "b", "c", "d"] * 10), validation=10, test=0)
+    without = load_splits(searched)
+    later = searched.model_copy(update={"test_source": written("test", images[:3], ["d", "b", "d"])})
+    with_test = load_splits(later)
+    assert with_test.test.labels.tolist() == [3, 1, 3]  # by the names of the classes
+    assert with_test.digest == without.digest == without.test_digest != with_test.test_digest
+    for name, changed, labels, message in (
+        ("unknown", images[:2], ["a", "z"], "classes must be among those of .*search.npz, but 'z' is not"),
+        ("large", np.zeros((2, 3, 3, 1), np.uint8), ["a", "b"], r"must have the shape \(2, 2, 1\) .*have \(3, 3, 1\)"),
+    ):
+        wrong = searched.model_copy(update={"test_source": written(name, changed, labels)})
+        with pytest.raises(DataError, match=message):
+            load_splits(wrong)

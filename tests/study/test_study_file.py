@@ -407,6 +407,8 @@ def test_a_warm_up_shrinks_with_a_schedule_that_leaves_it_no_room(tmp_path: Path
     assert warm_up(epochs=1, warmup_epochs=0.5) == 0.5
     changes = {"rungs": [], "training.epochs": 1}
     assert load_study("fashion_mnist", changes).training.warmup_epochs == 0.5  # which fits
+    alone = _file(tmp_path, PUBLISHED.replace("epochs = 3", "epochs = 1"))
+    assert load_study(alone).training.warmup_epochs == 0.5
 
 
 def test_a_study_does_not_change() -> None:
