@@ -51,6 +51,10 @@ class Choice:
     region: Region | None
     tied: tuple[Mapping[str, Any], ...]
 
+    def __repr__(self) -> str:
+        """The shares in a line; `basis` and `certainty` say what they rest on."""
+        return f"<Choice: {shares_text(self.shares)}>"
+
     @property
     def where(self) -> str:
         """Whether the shares are in the interior, on an edge or in a corner of the triangle."""

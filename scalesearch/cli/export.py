@@ -23,12 +23,9 @@ def main(arguments: argparse.Namespace) -> int:
     from scalesearch.export.rule_json import read_rule, rule_text
     from scalesearch.runtime.files import write_text
 
-    path = arguments.folder / "coefficients.json"
     if not arguments.folder.is_dir():
         raise InputError(f"{arguments.folder}: no such run folder")
-    if not path.exists():
-        raise InputError(f"{arguments.folder}: no coefficients.json there yet; finish the run first")
-    rule = read_rule(path)
+    rule = read_rule(arguments.folder)
     say_caveats(rule)
     text = rule_text(rule)
     if arguments.output is None:

@@ -13,11 +13,18 @@ from scalesearch.errors import InputError
 from scalesearch.runtime.text import enumerated
 from scalesearch.scaling.compound import DepthRounding
 from scalesearch.scaling.feasible import MAX_BUDGET
-from scalesearch.study.load import DEFAULT_STUDY, load_study, shipped_studies
-from scalesearch.study.sections import DEFAULT_TOLERANCE, DesignKind, Study
+from scalesearch.study.load import DEFAULT_STUDY, StudyFileError, load_study, shipped_studies
+from scalesearch.study.sections import DEFAULT_TOLERANCE, DESIGNS_OF, DesignKind, Study
 
-_DESIGNS_OF: Mapping[str, tuple[DesignKind, ...]] = {"degree": ("lattice",), "step": ("grid",), "size": ("qmc", "tpe")}
-"""The designs that a flag belongs to."""
+_FLAGS = {
+    "data.source": "--data",
+    "rungs": "--epochs",
+    "design.kind": "--design",
+    "design.band": "--tolerance",
+    "rounding.depth": "--rounding",
+    "name": "--study-name",
+}
+"""The flags that do not have the name of the key that they change."""
 
 
 def budget(text: str) -> float:
@@ -25,7 +32,7 @@ def budget(text: str) -> float:
     value = number(text)
     if not 1 < value <= MAX_BUDGET:
         raise argparse.ArgumentTypeError(
-            f"must be a number above 1 and at most {MAX_BUDGET:,} (a multiple of the baseline's macs), but got {text}"
+            f"must be a number above 1 and at most {MAX_BUDGET:,} (a multiple of the baseline's cost), but got {text}"
         )
     return value
 
@@ -70,20 +77,32 @@ def study_from(arguments: argparse.Namespace) -> Study:
 
     Raises `InputError` for a study that is missing or wrong, and for a flag that its design does not use.
     """
-    changes, name = _changes(arguments), DEFAULT_STUDY if arguments.study is None else arguments.study
-    if arguments.data is not None and arguments.study is None:
-        from scalesearch.data.usual import usual_study
-
-        study = usual_study(arguments.data, changes)
-    else:
-        study = load_study(name, changes)
-        if arguments.baseline is not None:
-            _say_replaced(load_study(name), study)
-    for flag, designs in _DESIGNS_OF.items():
-        if getattr(arguments, flag) is not None and study.design.kind not in designs:
+    changes = _changes(arguments)
+    try:
+        study = _changed(arguments, changes)
+    except StudyFileError as error:
+        key = next(filter(error.is_about, changes), None)
+        if key is None:
+            raise
+        raise InputError(f"{_FLAGS.get(key, '--' + key.rpartition('.')[2])}: {error.fault}") from None
+    for flag, designs in DESIGNS_OF.items():
+        if getattr(arguments, flag, None) is not None and study.design.kind not in designs:
             raise InputError(
                 f"--{flag} belongs to --design {' or '.join(designs)}, but the design is {study.design.kind}"
             )
+    return study
+
+
+def _changed(arguments: argparse.Namespace, changes: Mapping[str, Any]) -> Study:
+    """The study that the flags name, with `changes`."""
+    name = DEFAULT_STUDY if arguments.study is None else arguments.study
+    if arguments.data is not None and arguments.study is None:
+        from scalesearch.data.usual import usual_study
+
+        return usual_study(arguments.data, changes)
+    study = load_study(name, changes)
+    if arguments.baseline is not None:
+        _say_replaced(load_study(name), study)
     return study
 
 

@@ -68,7 +68,9 @@ def read_rule(path: Path) -> ScalingRule:
     Raises `InputError`: one line with the file, the key, what is allowed, and the value.
     """
     if path.is_dir():
-        path = path / "coefficients.json"
+        folder, path = path, path / "coefficients.json"
+        if not path.exists():
+            raise InputError(f"{folder}: no coefficients.json there yet; finish the run first")
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:

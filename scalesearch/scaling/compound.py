@@ -23,6 +23,7 @@ class Rounding:
     """How multipliers become whole numbers.
 
     Widths are rounded to multiples of `width_divisor`, never below nine tenths of the exact width.
+    A width or a resolution that shrinks never becomes larger than the baseline's, which may be off these grids.
     Depths: `ceil` and `round` treat each stage alone; `balanced` rounds the total number of blocks and
     spreads it over the stages by largest remainder. Resolutions are multiples of `resolution_step`.
     `stem` and `head` say whether their widths are scaled; a head that `grows` is scaled above 1 only.
@@ -60,10 +61,14 @@ def round_width(width: float, divisor: int) -> int:
 
 
 def round_resolution(resolution: int, gamma: float, step: int) -> int:
-    """Nearest multiple of `step` to `resolution` times `gamma`, at least one; a multiplier of 1 changes nothing."""
+    """Nearest multiple of `step` to `resolution` times `gamma`, at least one; a multiplier of 1 changes nothing.
+
+    With a multiplier below 1 it is at most `resolution`, even if that is no multiple of `step`.
+    """
     if gamma == 1:
         return resolution
-    return max(step, math.floor(resolution * gamma / step + 0.5 + _SLACK) * step)
+    rounded = max(step, math.floor(resolution * gamma / step + 0.5 + _SLACK) * step)
+    return rounded if gamma > 1 else min(rounded, resolution)
 
 
 def round_depths(depths: tuple[int, ...], alpha: float, policy: DepthRounding) -> tuple[int, ...]:
@@ -103,13 +108,17 @@ def scale(baseline: ArchitectureSpec, coefficients: Coefficients, rounding: Roun
 
 
 def round_widths(widths: tuple[int, ...], beta: float, rounding: Rounding) -> tuple[int, ...]:
-    """Stem, stage and head widths (as `ArchitectureSpec.widths`) times `beta`; a multiplier of 1 changes none."""
+    """Stem, stage and head widths (as `ArchitectureSpec.widths`) times `beta`; a multiplier of 1 changes none.
+
+    With a multiplier below 1 no width grows: one that is off the divisor's grid stays where rounding would raise it.
+    """
     if beta == 1:
         return widths
     stem, *stages, head = widths
 
     def grown(width: int) -> int:
-        return round_width(beta * width, rounding.width_divisor)
+        rounded = round_width(beta * width, rounding.width_divisor)
+        return rounded if beta > 1 else min(rounded, width)
 
     scaled_head = head and (rounding.head == "scaled" or (rounding.head == "grows" and beta > 1))
     return (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ _NOTHING = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """A member φ and its real macs ratio as a product: `nominal` · `formula` · `depth` · `width` · `resolution`.
+    """A member φ and its real cost ratio as a product: `nominal` · `formula` · `depth` · `width` · `resolution`.
 
     `nominal` is (α·β²·γ²)^φ. `formula` is what the network would cost in fractions of blocks, channels and pixels,
     over `nominal`: the stem, the head and the first block of a stage do not grow as α·β²·γ². The other three are
@@ -65,7 +65,7 @@ class Explanation:
     def sentences(self) -> tuple[str, ...]:
         """What the members' numbers say, in plain words."""
         product = f"{self.coefficients.product:.4g}"
-        expected = f"α·β²·γ² is {product}: a step of φ should cost {product} times the macs."
+        expected = f"α·β²·γ² is {product}: a step of φ should cost {product} times as much."
         worst, last = max(self.members, key=lambda one: abs(math.log(one.off))), self.members[-1]
         if abs(math.log(worst.off)) <= _NOTHING:
             steps = any(one.member.phi for one in self.members)
@@ -92,7 +92,7 @@ def _sentences_of(one: Explained, blocks: int) -> tuple[str, str]:
     return off, factors
 
 
-def explain(baseline: Baseline, coefficients: Coefficients, phis: Sequence[float]) -> Explanation:
+def explain(baseline: Baseline, coefficients: Coefficients, phis: Iterable[float] | float) -> Explanation:
     """The family of `coefficients` explained. Raises as `family.members`."""
     family = members(baseline, coefficients, phis)
     return Explanation(baseline, coefficients, tuple(_explained(baseline, coefficients, member) for member in family))

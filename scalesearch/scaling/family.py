@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients
-from scalesearch.scaling.compound import Baseline, scale
+from scalesearch.scaling.compound import Baseline, round_widths, scale
 from scalesearch.scaling.cost.budgeted import MACS, Cost
 from scalesearch.scaling.cost.count import Complexity, complexity
 from scalesearch.scaling.rule import ScalingRule
 
-__all__ = ["Family", "FamilyMember", "ScalingRule", "family", "members", "parse_phis", "rounding_note"]
+__all__ = ["Family", "FamilyMember", "ScalingRule", "family", "members", "off_grid_note", "parse_phis", "rounding_note"]
 
 # Counts are exact as long as they are whole numbers in float64; an eighth is kept for rounding upwards.
 LARGEST_COUNT = 2**50
@@ -52,21 +52,27 @@ class Family(tuple[FamilyMember, ...]):
 
     __slots__ = ()
 
+    def __repr__(self) -> str:
+        """Each φ and its cost, in a line."""
+        costs = ", ".join(f"φ = {member.phi:g} costs {member.cost_ratio:.3f}×" for member in self)
+        return f"<Family: {costs or 'no members'}>"
 
-def family(rule: ScalingRule, phis: Sequence[float]) -> Family:
-    """The members φ of the rule's family; see `members`."""
+
+def family(rule: ScalingRule, phis: Iterable[float] | float) -> Family:
+    """The members φ of the rule's family, one or several; see `members`."""
     return members(rule.baseline, rule.coefficients, phis)
 
 
-def members(baseline: Baseline, coefficients: Coefficients, phis: Sequence[float], cost: Cost = MACS) -> Family:
+def members(baseline: Baseline, coefficients: Coefficients, phis: Iterable[float] | float, cost: Cost = MACS) -> Family:
     """`baseline` scaled by (α^φ, β^φ, γ^φ) with its rounding, for coefficients whose product is above 1.
 
-    φ = 0 is the baseline; a negative φ shrinks it. Raises `ValueError` for a φ whose network would be
+    φ = 0 is the baseline; a negative φ shrinks it: no width, depth or resolution is then above the baseline's. Raises `ValueError` for a φ whose network would be
     smaller than one block, channel or pixel, or too large to be counted exactly.
     Source: arXiv:1905.11946 §3.3.
     """
     baseline_cost = cost.of(baseline.spec)
-    return Family(_member(baseline, coefficients, phi, baseline_cost, cost) for phi in phis)
+    several = phis if isinstance(phis, Iterable) else (phis,)
+    return Family(_member(baseline, coefficients, phi, baseline_cost, cost) for phi in several)
 
 
 def _member(baseline: Baseline, coefficients: Coefficients, phi: float, baseline_cost: int, cost: Cost) -> FamilyMember:
@@ -93,8 +99,35 @@ def rounding_note(rule: ScalingRule) -> str:
     """What a step of φ costs by the rule, and what the member φ = 1 costs once it is rounded."""
     (member,) = family(rule, (1,))
     return (
-        f"A step of φ costs {rule.budget:g} times the macs before rounding; "
+        f"A step of φ costs {rule.budget:g} times as much before rounding; "
         f"in whole blocks, widths and pixels φ = 1 costs {member.cost_ratio:.3f} times the baseline."
+    )
+
+
+def off_grid_note(baseline: Baseline, cost: Cost = MACS) -> str:
+    """Which scaled widths are no multiple of the divisor, and what the least growth costs; empty if all are.
+
+    >>> from scalesearch.baselines.published import baseline
+    >>> off_grid_note(baseline("efficientnet-b0"))
+    ''
+    """
+    spec, divisor = baseline.spec, baseline.rounding.width_divisor
+    doubled, least = (round_widths(spec.widths, beta, baseline.rounding) for beta in (2, 1 + 1e-6))
+    names = ("stem", *(f"stage {number}" for number in range(1, len(spec.stages) + 1)), "head")
+    scaled = [
+        (name, width, grown)
+        for name, width, twice, grown in zip(names, spec.widths, doubled, least, strict=True)
+        if twice != width
+    ]
+    off = [(name, width, grown) for name, width, grown in scaled if width % divisor]
+    if not off:
+        return ""
+    ratio = cost.of(spec.with_sizes(spec.depths, least, spec.resolution)) / cost.of(spec)
+    return (
+        f"Widths off the grid of `width_divisor` {divisor}: {', '.join(f'{name} {width}' for name, width, _ in off)}. "
+        f"The least growth in width rounds {'it' if len(off) == 1 else 'them'} to "
+        f"{', '.join(str(grown) for *_, grown in off)}, {ratio:.2f} times the cost; "
+        f"`width_divisor` {math.gcd(*(width for _, width, _ in scaled))} has no such jump."
     )
 
 

@@ -1,4 +1,4 @@
-"""The feasible set: every distinct integer network whose real macs lie within the tolerance of the budget.
+"""The feasible set: every distinct integer network whose real cost lies within the tolerance of the budget.
 
 All depth vectors, width vectors and resolutions that the rounding policy can reach (`reachable`) are
 combined and counted as one matrix product (`cost.count`).
@@ -133,7 +133,7 @@ def check_budget(budget: float, tolerance: float) -> None:
     """Raises `ValueError` unless 1 < budget ≤ `MAX_BUDGET` and 0 < tolerance < 1."""
     if not 1 < budget <= MAX_BUDGET:
         raise ValueError(
-            f"`budget` must be a number above 1 and at most {MAX_BUDGET:,} (a multiple of the baseline's macs), "
+            f"`budget` must be a number above 1 and at most {MAX_BUDGET:,} (a multiple of the baseline's cost), "
             f"but got {budget:g}"
         )
     if not 0 < tolerance < 1:

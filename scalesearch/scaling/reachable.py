@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +94,31 @@ def reachable(baseline: ArchitectureSpec, rounding: Rounding, highest: float, co
     affordable = count(cheapest, one_depth, areas(baseline, resolutions)).min(axis=(0, 1)) <= highest
     resolutions = resolutions[affordable]
     return Axes(alpha, depths, beta, widths, resolutions / baseline.resolution, resolutions)
+
+
+def first_steps(
+    baseline: ArchitectureSpec, rounding: Rounding
+) -> tuple[ArchitectureSpec | None, ArchitectureSpec | None, ArchitectureSpec | None]:
+    """The least networks that grow depth alone, width alone and resolution alone; None where nothing can grow.
+
+    A resolution whose maps are those of the baseline in every layer is not growth.
+    """
+    depths = _depths(baseline, rounding, 2)[1]
+    widths = _widths(baseline, rounding, 1)[1]
+    resolutions = _resolutions(baseline, rounding, 2)
+    area = areas(baseline, resolutions)
+    wider = np.log(widths[:, 1:-1] / np.array(baseline.widths[1:-1])).mean(axis=1) > 1e-12
+    deeper, wider_rows, larger = depths[1:], widths[wider], resolutions[(area != area[:, :1]).any(axis=0)]
+
+    def with_sizes(**sizes: Any) -> ArchitectureSpec:
+        same = {"depths": baseline.depths, "widths": baseline.widths, "resolution": baseline.resolution}
+        return baseline.with_sizes(**same | sizes)
+
+    return (
+        with_sizes(depths=tuple(deeper[0].tolist())) if len(deeper) else None,
+        with_sizes(widths=tuple(wider_rows[0].tolist())) if len(wider_rows) else None,
+        with_sizes(resolution=int(larger[0])) if len(larger) else None,
+    )
 
 
 def _first(cost: Callable[[float], float], highest: float) -> float:

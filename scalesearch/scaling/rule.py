@@ -65,6 +65,12 @@ class ScalingRule:
             )
         require_whole("seeds", self.seeds, 1)
 
+    def __repr__(self) -> str:
+        """The rule in a line; `to_json` has all of it."""
+        values = f"α = {self.alpha:.4g}, β = {self.beta:.4g}, γ = {self.gamma:.4g}"
+        state = "" if self.resolved else ", not resolved"
+        return f"<ScalingRule: {self.baseline.name}, budget {self.budget:g}, {values}{state}>"
+
     @property
     def coefficients(self) -> Coefficients:
         """(α, β, γ)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from importlib import resources
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 
 from scalesearch.errors import InputError
 from scalesearch.study.faults import first_fault
-from scalesearch.study.sections import Study, TrainingSection
+from scalesearch.study.sections import DESIGNS_OF, DesignSection, Study, TrainingSection
 from scalesearch.study.sources import SOURCES
 
 DEFAULT_STUDY = "mnist_sample"
@@ -21,7 +22,20 @@ _log = logging.getLogger(__name__)
 
 
 class StudyFileError(InputError):
-    """A study file or a setting in it is wrong."""
+    """A study file or a setting in it is wrong.
+
+    Attributes:
+        key: the wrong setting as "section.key", or a part of it such as `phi[0]`; empty if it is the file.
+        fault: the message without the name of the file.
+    """
+
+    def __init__(self, message: str, key: str = "", fault: str = "") -> None:
+        super().__init__(message)
+        self.key, self.fault = key, fault
+
+    def is_about(self, setting: str) -> bool:
+        """Whether the wrong setting is `setting` or a part of it."""
+        return _is_within(self.key, setting)
 
 
 def shipped_studies() -> tuple[str, ...]:
@@ -64,6 +78,7 @@ def load_study(source: str | Path, overrides: Mapping[str, Any] | None = None) -
     except (ValueError, RecursionError) as error:  # also text that is not UTF-8, and endless numbers or nesting
         raise StudyFileError(f"{path}: not valid TOML ({error})") from None
 
+    _note_unused(document.get("design"), path)
     changes = overrides or {}
     folders = (Path.cwd(),) if "data.source" in changes else folders
     _log.info("study file %s", path)
@@ -151,16 +166,36 @@ def _fit_warm_up(training: Any, changes: Mapping[str, Any], epochs_before: objec
         training["warmup_epochs"] = warm_up * epochs / epochs_before
 
 
+def _note_unused(design: Any, path: Path) -> None:
+    """Log which keys of the file's design its kind does not use; a default value may be there for completeness."""
+    if not isinstance(design, dict):
+        return
+    kind = design.get("kind", DesignSection.model_fields["kind"].default)
+    for key, kinds in DESIGNS_OF.items():
+        if key in design and design[key] != DesignSection.model_fields[key].default and kind not in kinds:
+            _log.warning(
+                "%s: `design.%s` is ignored: it belongs to `kind` %s, but the design is %s",
+                path, key, " or ".join(kinds), kind,
+            )  # fmt: skip
+
+
 def _validated(document: Mapping[str, Any], where: str, overridden: Collection[str]) -> Study:
     try:
         return Study.model_validate(_tuples(document))
     except ValidationError as error:
         wrong, message = first_fault(error, Study, "a table")
-        given = any(wrong == key or wrong.startswith((f"{key}[", f"{key}.")) for key in overridden)
+        given = any(_is_within(wrong, key) for key in overridden)
         siblings = [key for key in overridden if wrong and key.rpartition(".")[0] == wrong]
         names = ", ".join(f"`{key}`" for key in siblings)
         note = " (given as an argument)" if given else f" (with {names} given as an argument)" if siblings else ""
-        raise StudyFileError(f"{where}: {message}{note}") from None
+        # A section is wrong because of the setting that its message begins with.
+        named = re.match(r"`([\w.]+)`", message)
+        raise StudyFileError(f"{where}: {message}{note}", named[1] if named else wrong, message) from None
+
+
+def _is_within(key: str, whole: str) -> bool:
+    """Whether `key` is `whole` or a part of it, such as `phi[0]` of `phi`."""
+    return key == whole or key.startswith((f"{whole}[", f"{whole}."))
 
 
 def _tuples(value: Any) -> Any:

@@ -23,6 +23,13 @@ DEFAULT_TOLERANCE = 0.02
 
 
 DesignKind = Literal["lattice", "grid", "qmc", "tpe"]
+DESIGNS_OF: Mapping[str, tuple[DesignKind, ...]] = {
+    "degree": ("lattice",),
+    "step": ("grid",),
+    "band": ("grid",),
+    "size": ("qmc", "tpe"),
+}
+"""The kinds of design that a key of its section belongs to."""
 Precision = Literal["float32", "bfloat16"]
 OperationsName = Literal["kernels", "pallas", "shift", "native"]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
