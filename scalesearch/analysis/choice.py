@@ -53,7 +53,7 @@ class Choice:
 
     def __repr__(self) -> str:
         """The shares in a line; `basis` and `certainty` say what they rest on."""
-        return f"<Choice: {shares_text(self.shares)}>"
+        return f"<Choice: {shares_text(self.shares.values)}>"
 
     @property
     def where(self) -> str:

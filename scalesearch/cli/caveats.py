@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 
 from scalesearch.runtime.text import plural
+from scalesearch.scaling.family import off_grid_note
 from scalesearch.scaling.rule import ScalingRule
 
 
 def say_caveats(rule: ScalingRule) -> None:
-    """Warn on stderr if trials were missing when `rule` was written, or if it is not resolved."""
+    """Warn on stderr if trials were missing when `rule` was written, if it is not resolved, or if its steps jump."""
     trials = rule.provenance.get("trials", {})
     left = trials.get("waiting", 0) + trials.get("running", 0) if isinstance(trials, dict) else 0
     if left:
         sys.stderr.write(f"scalesearch: this rule is provisional: {plural(left, 'trial')} had still to be trained\n")
     if not rule.resolved:
         sys.stderr.write("scalesearch: this rule is not resolved: other splits may be as good\n")
+    if note := off_grid_note(rule.baseline):
+        sys.stderr.write(f"scalesearch: {note}\n")

@@ -18,7 +18,7 @@ from scalesearch.runtime.text import percent, plural
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.cost.count import Complexity
 from scalesearch.scaling.explain import Explanation
-from scalesearch.scaling.family import FamilyMember, rounding_note
+from scalesearch.scaling.family import FamilyMember, off_grid_note, rounding_note
 from scalesearch.search.plan.design import Plan
 from scalesearch.search.plan.parts import Part
 
@@ -79,12 +79,14 @@ def show_plan_head(parts: Sequence[tuple[Part, Plan]], splits: Splits | None) ->
     if splits is not None:
         screen.say(plans.data(splits))
     screen.say(plans.baseline(parts[0][1]))
+    screen.say(off_grid_note(parts[0][1].baseline))
     for part, plan in parts:
         screen.say(part.label, "bold")
         screen.say(plans.counts(part.study, plan))
         screen.say(plans.trainings(part.study, plan))
         if not part.rung:
-            screen.say(plans.unreached_corners(part.study, plan))
+            for caution in plans.cautions(part.study, plan):
+                screen.say(caution)
 
 
 def show_plan(parts: Sequence[tuple[Part, Plan]], splits: Splits | None) -> None:

@@ -66,8 +66,8 @@ def family(rule: ScalingRule, phis: Iterable[float] | float) -> Family:
 def members(baseline: Baseline, coefficients: Coefficients, phis: Iterable[float] | float, cost: Cost = MACS) -> Family:
     """`baseline` scaled by (α^φ, β^φ, γ^φ) with its rounding, for coefficients whose product is above 1.
 
-    φ = 0 is the baseline; a negative φ shrinks it: no width, depth or resolution is then above the baseline's. Raises `ValueError` for a φ whose network would be
-    smaller than one block, channel or pixel, or too large to be counted exactly.
+    φ = 0 is the baseline; a negative φ shrinks it, and nothing is then larger than in the baseline. Raises `ValueError`
+    for a φ whose network would be smaller than one block, channel or pixel, or too large to be counted exactly.
     Source: arXiv:1905.11946 §3.3.
     """
     baseline_cost = cost.of(baseline.spec)

@@ -9,7 +9,6 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,21 +102,17 @@ def first_steps(
 
     A resolution whose maps are those of the baseline in every layer is not growth.
     """
-    depths = _depths(baseline, rounding, 2)[1]
-    widths = _widths(baseline, rounding, 1)[1]
+    depths, widths = _depths(baseline, rounding, 2)[1], _widths(baseline, rounding, 1)[1]
     resolutions = _resolutions(baseline, rounding, 2)
     area = areas(baseline, resolutions)
-    wider = np.log(widths[:, 1:-1] / np.array(baseline.widths[1:-1])).mean(axis=1) > 1e-12
-    deeper, wider_rows, larger = depths[1:], widths[wider], resolutions[(area != area[:, :1]).any(axis=0)]
-
-    def with_sizes(**sizes: Any) -> ArchitectureSpec:
-        same = {"depths": baseline.depths, "widths": baseline.widths, "resolution": baseline.resolution}
-        return baseline.with_sizes(**same | sizes)
-
+    wider = widths[np.log(widths[:, 1:-1] / np.array(baseline.widths[1:-1])).mean(axis=1) > 1e-12]
+    larger = resolutions[(area != area[:, :1]).any(axis=0)]
     return (
-        with_sizes(depths=tuple(deeper[0].tolist())) if len(deeper) else None,
-        with_sizes(widths=tuple(wider_rows[0].tolist())) if len(wider_rows) else None,
-        with_sizes(resolution=int(larger[0])) if len(larger) else None,
+        baseline.with_sizes(tuple(depths[1].tolist()), baseline.widths, baseline.resolution)
+        if len(depths) > 1
+        else None,
+        baseline.with_sizes(baseline.depths, tuple(wider[0].tolist()), baseline.resolution) if len(wider) else None,
+        baseline.with_sizes(baseline.depths, baseline.widths, int(larger[0])) if len(larger) else None,
     )
 
 

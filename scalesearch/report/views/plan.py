@@ -6,7 +6,12 @@ from scalesearch.data.images import Pictures
 from scalesearch.data.splits import Splits
 from scalesearch.report.views.table import duration, network, quantity
 from scalesearch.runtime.text import enumerated, percent, plural
-from scalesearch.search.plan.design import Plan, halvings, planned_size, tolerance_for_corners
+from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.scaling.coefficients import coefficients_of
+from scalesearch.scaling.compound import Baseline, scale
+from scalesearch.scaling.feasible import Candidate
+from scalesearch.scaling.simplex import NAMES, Shares
+from scalesearch.search.plan.design import Plan, cannot_grow, halvings, planned_size, tolerance_for_corners
 from scalesearch.search.plan.timing import DEVICE, predicted_seconds
 from scalesearch.study.sections import Study
 
@@ -74,11 +79,60 @@ def trainings(study: Study, plan: Plan) -> str:
     return f"{trainings}: about {' to '.join(dict.fromkeys(times))} on {DEVICE}"
 
 
-def unreached_corners(study: Study, plan: Plan) -> str:
-    """The corners of the triangle that no planned candidate is near, and a tolerance that would reach them."""
-    if not plan.unreached:
-        return ""
-    tolerance = tolerance_for_corners(study, plan)
-    cure = "no tolerance up to 0.1 changes that" if tolerance is None else f"--tolerance {tolerance:g} reaches them all"
-    corners = " or ".join(f"all {name}" for name in plan.unreached)
-    return f"No candidate is near {corners}: an optimum there would be an extrapolation ({cure})"
+def cautions(study: Study, plan: Plan) -> tuple[str, ...]:
+    """What the rounding of the baseline keeps the search from finding out, in sentences."""
+    stuck = cannot_grow(study, plan)
+    said = [_stuck(plan.baseline, name, step) for name, step in stuck.items()]
+    if unreached := [name for name in plan.unreached if name not in stuck]:
+        tolerance = tolerance_for_corners(study, plan)
+        cure = "no tolerance up to 0.1 changes that"
+        if tolerance is not None:
+            cure = f"--tolerance {tolerance:g} reaches {'them all' if len(unreached) > 1 else 'it'}"
+        corners = " or ".join(f"all {name}" for name in unreached)
+        said.append(f"No candidate is near {corners}: an optimum there would be an extrapolation ({cure})")
+    if not study.design.nominal:
+        said += [_misleading(study, plan, name, candidate) for name, candidate in plan.misleading.items()]
+    return tuple(said)
+
+
+def _stuck(baseline: Baseline, name: str, step: tuple[ArchitectureSpec, float] | None) -> str:
+    """That a dimension cannot grow within the budget, what its least growth costs, and what to change."""
+    if step is None:
+        return f"{name.capitalize()} cannot grow: the rounding keeps it as it is"
+    spec, ratio = step
+    rounding = baseline.rounding
+    coarse, finer, other = {
+        "depth": (rounding.depth != "balanced", "balanced rounding of depth", "a deeper baseline"),
+        "width": (rounding.width_divisor > 1, "a lower `width_divisor`", "a wider baseline"),
+        "resolution": (
+            rounding.resolution_step > 1,
+            "a lower `resolution_step`",
+            "a baseline of higher resolution or smaller strides",
+        ),
+    }[name]
+    ways = f"a larger budget, {finer}" if coarse else "a larger budget"
+    return (
+        f"{name.capitalize()} cannot grow within the budget: {_size(spec, name)} cost {ratio:.2f}×. "
+        f"To search it, take {ways} or {other}"
+    )
+
+
+def _misleading(study: Study, plan: Plan, name: str, candidate: Candidate) -> str:
+    """That the shares near a corner are not those of real cost, by its candidate and by what a rule there gives."""
+    corner = coefficients_of(Shares(*(float(name == one) for one in NAMES)), plan.budget)
+    ruled = scale(plan.baseline.spec, corner, plan.baseline.rounding)
+    ratio = study.cost.of(ruled) / study.cost.of(plan.baseline.spec)
+    return (
+        f"Near all {name} the shares are not those of real cost: {_size(candidate.spec, name)} cost "
+        f"{candidate.cost_ratio:.2f}× where α·β²·γ² is {candidate.coefficients.product:.2f}, and a rule of all {name} "
+        f"would give {_size(ruled, name)} at {ratio:.2f}×"
+    )
+
+
+def _size(spec: ArchitectureSpec, name: str) -> str:
+    """The size of a network in one dimension."""
+    return {
+        "depth": f"{sum(spec.depths)} blocks",
+        "width": f"widths {'-'.join(str(stage.width) for stage in spec.stages)}",
+        "resolution": f"{spec.resolution} px",
+    }[name]
