@@ -24,6 +24,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "generated_reference",
+    "paper_tables",
     "executed_notebooks",
 ]
 exclude_patterns = ["_build", "_ext", "**/.ipynb_checkpoints"]

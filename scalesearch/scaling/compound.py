@@ -87,7 +87,9 @@ def spread_depth(depths: tuple[int, ...], total: int) -> tuple[int, ...]:
     whole = sum(depths)
     total = max(total, len(depths))
     spread = [max(1, depth * total // whole) for depth in depths]
-    order = sorted(range(len(depths)), key=lambda i: (-(depths[i] * total % whole), i))
+    # A stage that is due less than a block has one already: its remainder counts no more.
+    due = [index for index, depth in enumerate(depths) if depth * total >= whole]
+    order = sorted(due, key=lambda i: (-(depths[i] * total % whole), i))
     while sum(spread) < total:
         for index in order[: total - sum(spread)]:
             spread[index] += 1

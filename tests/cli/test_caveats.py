@@ -17,7 +17,10 @@ def test_a_rule_to_be_careful_with_says_so_wherever_it_is_handed_over(
 ) -> None:
     rule = planted_rule()
     careful = dataclasses.replace(
-        rule, resolved=False, provenance={**rule.provenance, "trials": {"waiting": 5, "running": 1}}
+        rule,
+        resolved=False,
+        provenance={**rule.provenance, "trials": {"waiting": 5, "running": 1}},
+        baseline=dataclasses.replace(rule.baseline, rounding=dataclasses.replace(rule.rounding, width_divisor=7)),
     )
     (tmp_path / "coefficients.json").write_text(json.dumps(careful.to_json()), encoding="utf-8")
     for command in (["export"], ["scale", "--json"], ["explain", "--json"]):
@@ -26,3 +29,4 @@ def test_a_rule_to_be_careful_with_says_so_wherever_it_is_handed_over(
         json.loads(out)
         assert "provisional: 6 trials had still to be trained" in err
         assert "not resolved" in err
+        assert "Widths off the grid of `width_divisor` 7: " in err

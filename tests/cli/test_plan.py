@@ -12,7 +12,7 @@ import pytest
 from scalesearch.cli.main import main
 from scalesearch.scaling.cost.count import complexity
 from scalesearch.study.documents import spec_from_json
-from tests.cli.tiny import ROOT, answer, complaint
+from tests.cli.tiny import ROOT, TINY, answer, complaint
 
 GOLDEN = json.loads((ROOT / "tests/golden/efficientnet.json").read_text(encoding="utf-8"))
 CANDIDATE_KEYS = [
@@ -122,10 +122,36 @@ def test_bad_count(capsys: pytest.CaptureFixture[str], flag: str, value: str) ->
     assert f"{flag}: must be a whole number of at least 1, but got '{value}'" in complaint(capsys, "plan", flag, value)
 
 
-def test_too_high_a_count_names_its_key(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "`design.degree` must be at most 40, but got 41 (given as an argument)" in complaint(
-        capsys, "plan", "--degree", "41"
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (("--degree", "41"), "--degree: `design.degree` must be at most 40, but got 41"),
+        (("--phi", "0"), "--phi: `phi[0]` must be greater than 0, but got 0.0"),
+        (("--phi", "2"), "--phi: `phi` must hold 1 and no number twice, but got [2.0]"),
+        (("--race", "--design", "tpe"), "--race: `race` needs a design of feasible candidates"),
+    ],
+)
+def test_a_wrong_flag_is_named_instead_of_the_file(
+    capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], line: str
+) -> None:
+    assert complaint(capsys, "plan", *flags).startswith(f"scalesearch: {line}")
+
+
+def test_a_key_that_the_files_design_does_not_use_is_told(capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
+    tiny.write_text(TINY.replace("degree = 1", "degree = 1\nstep = 0.1"), encoding="utf-8")
+    assert main(["plan", "--study", str(tiny)]) == 0
+    line = "`design.step` is ignored: it belongs to `kind` grid, but the design is lattice"
+    assert capsys.readouterr().err == f"scalesearch: note: {tiny}: {line}\n"
+
+
+def test_rounding_that_misleads_is_told(capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
+    study = TINY.replace("width_divisor = 1", "width_divisor = 8").replace("width = 8,", "width = 20,")
+    tiny.write_text(study.replace("tolerance = 0.1", "tolerance = 0.4"), encoding="utf-8")
+    assert main(["plan", "--study", str(tiny)]) == 0
+    off_grid = (
+        "Widths off the grid of `width_divisor` 8: stem 4, stage 1 4, stage 2 20. The least growth in width rounds"
     )
+    assert f"{off_grid} them to 8, 8, 24, " in capsys.readouterr().out
 
 
 def test_unknown_baseline(capsys: pytest.CaptureFixture[str]) -> None:

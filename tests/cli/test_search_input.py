@@ -79,8 +79,7 @@ class TestBadInput:
 
     def test_a_study_name_that_would_leave_the_folder(self, capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
         told = complaint(capsys, "run", "--study", tiny, "--study-name", "../../away")
-        assert "`name` must match" in told
-        assert "(given as an argument)" in told
+        assert "--study-name: `name` must match" in told
 
     @pytest.mark.parametrize("command", ["status", "report"])
     def test_a_folder_without_a_run(self, capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str) -> None:

@@ -77,3 +77,42 @@ def test_every_decision_has_a_title_and_a_date() -> None:
         title, _, body = path.read_text(encoding="utf-8").partition("\n")
         assert re.fullmatch(rf"# {int(path.name[:4])}\. .+", title), path.name
         assert re.search(r"^Date: 20\d\d-\d\d-\d\d\.", body, flags=re.MULTILINE), path.name
+
+
+def test_the_papers_tables_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What docs/explanation/paper_tables.md says in words about the figures of its tables."""
+    monkeypatch.syspath_prepend(str(DOCS / "_ext"))
+    import paper_tables as paper
+
+    given = {
+        (one.network, paper.multipliers(one.coefficients)): one for name in paper.PRINTED for one in paper.rows(name)
+    }
+    none = [key for key, one in given.items() if not one.matches]
+    assert none == [
+        ("mobilenet-v1", "r = 2"),
+        ("mobilenet-v1", "d = 1.4, w = 1.2, r = 1.3"),
+        ("resnet-50", "d = 4"),
+        ("resnet-50", "w = 2"),
+        ("resnet-50", "d = 1.4, w = 1.2, r = 1.3"),
+        ("efficientnet-b0", "d = 4"),
+        ("efficientnet-b0", "w = 2"),
+        ("efficientnet-b0", "r = 2"),
+    ]
+    # All others are given by the usual rounding, but for one.
+    other = {key: one.matches[:2] for key, one in given.items() if one.matches and one.matches[0]}
+    assert other == {
+        ("mobilenet-v2", "d = 1.4, w = 1.2, r = 1.3"): [
+            ("widths not rounded", "head fixed"),
+            ("widths not rounded", "stem fixed"),
+        ]
+    }
+    # ResNet-50's rows by depth and width: each printed figure is near our count of the other one.
+    deep, wide = (given["resnet-50", times] for times in ("d = 4", "w = 2"))
+    assert (deep.macs[deep.usual], wide.macs[wide.usual]) == (14_570_749_952, 16_116_613_120)
+    for one, other_row in ((deep, wide), (wide, deep)):
+        assert abs(one.macs[one.usual] / 1e9 / float(other_row.printed) - 1) < 0.01
+    # Multipliers that are printed as whole numbers.
+    assert given["efficientnet-b0", "r = 2"].explanation == "none: all give 1.54; r = 2.15 to 2.21 would"
+    whole = [given[key] for key in none if "," not in key[1] and key[0] != "resnet-50"]
+    assert all(one.would is not None for one in whole)
+    assert [given[key].would for key in none if "," in key[1]] == [None, None]

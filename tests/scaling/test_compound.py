@@ -73,6 +73,7 @@ def test_balanced_depth_gives_the_odd_block_to_the_largest_remainder_then_the_ea
     assert spread_depth((1, 1, 1), 5) == (2, 2, 1)
     assert spread_depth((1, 9), 2) == (1, 1)
     assert spread_depth((1, 1, 8), 4) == (1, 1, 2)
+    assert spread_depth((1, 2, 2), 4) == (1, 2, 1)  # the first stage has the whole block that its 0.8 round up to
 
 
 @given(depth_vectors, st.integers(100, 400))
@@ -92,6 +93,27 @@ def test_resolutions_are_the_nearest_multiples(resolution: int, hundredths: int,
     exact = resolution * hundredths  # in hundredths
     expected = max(step, (exact + 50 * step) // (100 * step) * step)
     assert round_resolution(resolution, hundredths / 100, step) == expected
+
+
+@given(depth_vectors, st.integers(1, 300), st.integers(20, 99), st.sampled_from([1, 8]))
+def test_nothing_that_shrinks_is_larger_than_before(
+    sizes: tuple[int, ...], resolution: int, hundredths: int, divisor: int
+) -> None:
+    """Off the grids too: 20 times 0.97 is nearest to 24, the multiple of eight that is not below nine tenths of it."""
+    times, widths = hundredths / 100, (20, *sizes, 0)
+    for policy in ("ceil", "round", "balanced"):
+        rounded = round_depths(sizes, times, policy)
+        assert all(scaled <= depth for scaled, depth in zip(rounded, sizes, strict=True))
+    scaled_widths = round_widths(widths, times, Rounding(divisor, "ceil", 1, "scaled", "scaled"))
+    assert all(scaled <= width for scaled, width in zip(scaled_widths, widths, strict=True))
+    assert round_resolution(resolution, times, 32) <= resolution
+
+
+def test_a_width_off_the_grid_stays_where_rounding_would_raise_it() -> None:
+    rounding = Rounding(8, "ceil", 1, "scaled", "fixed")
+    assert round_widths((4, 20, 0), 0.97, rounding) == (4, 20, 0)
+    assert round_widths((4, 20, 0), 0.8, rounding) == (4, 16, 0)
+    assert round_widths((4, 20, 0), 1.01, rounding) == (8, 24, 0)
 
 
 @pytest.mark.parametrize("name", NAMES)

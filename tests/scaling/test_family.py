@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from scalesearch.baselines.published import baseline
 from scalesearch.scaling.coefficients import Coefficients, coefficients_of, shares_of
 from scalesearch.scaling.compound import Baseline
 from scalesearch.scaling.cost.count import complexity
-from scalesearch.scaling.family import family, parse_phis
+from scalesearch.scaling.family import family, off_grid_note, parse_phis
 from scalesearch.scaling.rule import ScalingRule
 from scalesearch.scaling.simplex import Shares
 
@@ -131,3 +132,27 @@ def test_wrong_phis_are_one_line(text: str):
         parse_phis(text)
     assert "\n" not in str(error.value)
     assert repr(text) in str(error.value)
+
+
+def test_one_phi_needs_no_list_and_a_family_prints_in_a_line():
+    rule = papers_rule()
+    assert family(rule, 1) == family(rule, (1,)) == family(rule, np.array([1.0]))
+    assert repr(family(rule, (0, 1))) == "<Family: φ = 0 costs 1.000×, φ = 1 costs 2.573×>"
+    assert repr(rule) == "<ScalingRule: efficientnet-b0, budget 1.92027, α = 1.2, β = 1.1, γ = 1.15>"
+
+
+def test_a_baseline_off_the_grid_is_told_what_its_least_growth_costs():
+    own = baseline("mobilenet-v1")
+    off = own.spec.with_sizes(own.spec.depths, (4, *own.spec.widths[1:-2], 1020, 0), 32)
+    coarse = Baseline("off", off, dataclasses.replace(own.rounding, stem="scaled"))
+    grown = off.with_sizes(off.depths, (8, *off.widths[1:-2], 1024, 0), 32)
+    ratio = complexity(grown).macs / complexity(off).macs
+    assert off_grid_note(coarse) == (
+        "Widths off the grid of `width_divisor` 8: stem 4, stage 5 1020. The least growth in width rounds them to "
+        f"8, 1024, {ratio:.2f} times the cost; `width_divisor` 4 has no such jump."
+    )
+    fixed = Baseline("off", off, dataclasses.replace(own.rounding, stem="fixed"))
+    assert "stem" not in off_grid_note(fixed)
+    assert off_grid_note(own) == ""
+    shrunk, same, _ = family(rule_for(coarse, Coefficients(1.2, 1.1, 1.15), 1.2 * 1.1**2 * 1.15**2), (-0.1, 0, 1))
+    assert shrunk.cost_ratio <= same.cost_ratio == 1
