@@ -11,7 +11,8 @@ from scalesearch.scaling.coefficients import coefficients_of
 from scalesearch.scaling.compound import Baseline, scale
 from scalesearch.scaling.feasible import Candidate
 from scalesearch.scaling.simplex import NAMES, Shares
-from scalesearch.search.plan.design import Plan, cannot_grow, halvings, planned_size, tolerance_for_corners
+from scalesearch.search.plan.corners import cannot_grow, misleading, tolerance_for_corners
+from scalesearch.search.plan.design import Plan, halvings, planned_size
 from scalesearch.search.plan.timing import DEVICE, predicted_seconds
 from scalesearch.study.sections import Study
 
@@ -91,7 +92,7 @@ def cautions(study: Study, plan: Plan) -> tuple[str, ...]:
         corners = " or ".join(f"all {name}" for name in unreached)
         said.append(f"No candidate is near {corners}: an optimum there would be an extrapolation ({cure})")
     if not study.design.nominal:
-        said += [_misleading(study, plan, name, candidate) for name, candidate in plan.misleading.items()]
+        said += [_misleading(study, plan, name, candidate) for name, candidate in misleading(plan).items()]
     return tuple(said)
 
 

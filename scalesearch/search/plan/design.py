@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 
-from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients, shares_of
 from scalesearch.scaling.compound import Baseline, scale
 from scalesearch.scaling.cost.budgeted import Cost
@@ -20,18 +19,12 @@ from scalesearch.scaling.feasible import (
     check_budget,
     feasible_set,
 )
-from scalesearch.scaling.reachable import first_steps
 from scalesearch.scaling.simplex import FAR, NAMES, Shares, from_unit_square, lattice
 from scalesearch.search.plan.grid import grid
 from scalesearch.study.sections import DesignSection, Study
 
-# Larger tolerances that are tried to reach a corner; the surface's covariate corrects for the macs.
-LOOSER = (0.03, 0.04, 0.05, 0.075, 0.1)
 # Number of candidates that pruning should leave: a quadratic surface has six terms, and the macs ratio is one more.
 UNPRUNED = 10
-# A candidate's shares are those of its real cost if ln(α·β²·γ²) ÷ ln(cost ratio) is 1; they mislead if it is not within
-# this distance of 1.
-MISLEADING = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +81,6 @@ class Plan:
         shares = np.array([trial.candidate.shares.values for trial in self.trials])
         nearest = np.linalg.norm(shares[:, None] - np.eye(3), axis=2).min(axis=0)
         return tuple(name for name, distance in zip(NAMES, nearest.tolist(), strict=True) if distance > FAR)
-
-    @property
-    def misleading(self) -> Mapping[str, Candidate]:
-        """The dimensions whose corner is near a candidate that α·β²·γ² says little about, with that candidate."""
-        found: dict[str, Candidate] = {}
-        for name, corner in zip(NAMES, np.eye(3).tolist(), strict=True):
-            candidates = [trial.candidate for trial in self.trials]
-            nearest = min(candidates, key=lambda one: math.dist(one.shares.values, corner), default=None)
-            if nearest is None or math.dist(nearest.shares.values, corner) > FAR:
-                continue
-            grown = math.log(nearest.coefficients.product) / math.log(nearest.cost_ratio)
-            if abs(grown - 1) > MISLEADING:
-                found[name] = nearest
-        return found
 
     @property
     def distinct(self) -> tuple[PlannedTrial, ...]:
@@ -163,40 +142,6 @@ def plan_of(study: Study, feasible: FeasibleSet, trials: tuple[PlannedTrial, ...
         computed=len(feasible.without_twins()),
         trials=trials,
     )
-
-
-def tolerance_for_corners(study: Study, plan: Plan) -> float | None:
-    """The least tolerance of `LOOSER` with which the design of `study` reaches all corners; None if none does.
-
-    The tolerance of `study` if its `plan` reaches them already. Corners of dimensions that cannot grow do not count.
-    """
-    stuck = cannot_grow(study, plan).keys()
-    if not set(plan.unreached) - stuck:
-        return study.tolerance
-    for tolerance in (looser for looser in LOOSER if looser > study.tolerance):
-        if not set(make_plan(study.model_copy(update={"tolerance": tolerance})).unreached) - stuck:
-            return tolerance
-    return None
-
-
-def cannot_grow(study: Study, plan: Plan) -> Mapping[str, tuple[ArchitectureSpec, float] | None]:
-    """The dimensions of which even the least growth exceeds the budget by more than any tolerance of `LOOSER`.
-
-    With the network of that growth and its cost as a multiple of the baseline's; with None if nothing larger exists.
-    A nominal grid has none: it takes networks at whatever they cost.
-    """
-    if study.design.nominal:
-        return {}
-    spec, baseline_cost = plan.baseline.spec, study.cost.of(plan.baseline.spec)
-    highest = plan.budget * (1 + max(study.tolerance, *LOOSER))
-    found: dict[str, tuple[ArchitectureSpec, float] | None] = {}
-    for place, (name, step) in enumerate(zip(NAMES, first_steps(spec, plan.baseline.rounding), strict=True)):
-        ratio = math.inf if step is None else study.cost.of(step) / baseline_cost
-        # Rounding may narrow a stage that is off the divisor's grid, and so make room for growth.
-        grown = any(astuple(trial.candidate.coefficients)[place] > 1 for trial in plan.trials)
-        if ratio > highest and not grown:
-            found[name] = None if step is None else (step, ratio)
-    return found
 
 
 def planned_size(study: Study, plan: Plan) -> int:
