@@ -6,7 +6,7 @@ import dataclasses
 import importlib.metadata
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -110,11 +110,11 @@ class Outcome:
         }
         return rule_of(self.choice, self.study, provenance)
 
-    def family(self, phis: Sequence[float] = REPORTED_PHIS) -> Family:
-        """The baseline scaled up by the rule."""
+    def family(self, phis: Iterable[float] | float = REPORTED_PHIS) -> Family:
+        """The baseline scaled by the rule, to one φ or several."""
         return family(self.rule, phis)
 
-    def explain(self, phis: Sequence[float] = REPORTED_PHIS) -> Explanation:
+    def explain(self, phis: Iterable[float] | float = REPORTED_PHIS) -> Explanation:
         """The family's nominal and real cost, and the factors between them."""
         return explain(self.rule.baseline, self.rule.coefficients, phis)
 

@@ -113,6 +113,8 @@ def test_a_surface_that_explains_nothing_chooses_nothing() -> None:
     assert choice.surface.adjusted_r2 <= 0
     best = candidates_table(records, 2.0, "val_loss").iloc[0]
     assert choice.shares.values == (best["depth_share"], best["width_share"], best["resolution_share"])
+    depth, width, resolution = choice.shares.values
+    assert repr(choice) == f"<Choice: depth {depth:.2f}, width {width:.2f}, resolution {resolution:.2f}>"
     assert "explains nothing (adjusted R² -0." in choice.basis
     assert not choice.signal.resolved
 
