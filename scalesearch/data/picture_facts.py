@@ -13,7 +13,7 @@ from typing import NamedTuple
 from PIL import Image, UnidentifiedImageError
 
 from scalesearch.data.images import DataError
-from scalesearch.runtime.text import first_line, short
+from scalesearch.runtime.text import short
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 """The formats that are read, by Pillow's names. Others need programs (EPS) or are no photographs."""
@@ -105,10 +105,9 @@ def orientation(picture: Image.Image) -> int:
 
 def broken(name: str, error: Exception) -> DataError:
     """The error for a picture that cannot be decoded."""
-    told = isinstance(error, (OSError, SyntaxError))  # the others come from Pillow's inside
-    return DataError(
-        f"{name}: cannot be decoded ({first_line(error) if told else 'its content is broken or cut short'})"
-    )
+    # Other errors come from inside Pillow, as do causes.
+    lines = str(error).splitlines() if isinstance(error, (OSError, SyntaxError)) else []
+    return DataError(f"{name}: cannot be decoded ({lines[0] if lines else 'its content is broken or cut short'})")
 
 
 @contextlib.contextmanager

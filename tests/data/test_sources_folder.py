@@ -149,7 +149,7 @@ def test_colour_depth_and_alpha_are_told(pets: Path) -> None:
 BROKEN = [
     (lambda whole: b"", r"must be a JPEG, .* or PPM picture, but it is empty"),
     (lambda whole: b"<!DOCTYPE html><html>", r"but it starts with b'<!DOCTYPE html>"),
-    (lambda whole: whole[:-20], r"cannot be decoded \(its content is broken or cut short\)"),
+    (lambda whole: whole[:-20], r"cannot be decoded \(image file is truncated"),
     (lambda whole: whole[:20], r"cannot be decoded \("),
     (lambda whole: whole[:16] + b"\x7f\xff\xff\xff\x00\x00\x40\x00" + whole[24:], "cannot be decoded"),
     (lambda whole: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n", "but it starts with b'%!PS-Adobe"),
