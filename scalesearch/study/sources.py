@@ -4,6 +4,7 @@ from __future__ import annotations
 
 SOURCES = {
     "mnist-sample": "",
+    "folder": "DIR",
     "idx": "DIR",
     "npz": "FILE",
 }

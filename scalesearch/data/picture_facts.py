@@ -1,0 +1,126 @@
+"""What must be known of a picture before it is decoded: its size, its mode and a digest, from the bytes of its file."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import warnings
+from collections.abc import Iterator
+from io import BytesIO
+from typing import NamedTuple
+
+from PIL import Image, UnidentifiedImageError
+
+from scalesearch.data.images import DataError
+from scalesearch.runtime.text import short
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+"""The formats that are read, by Pillow's names. Others need programs (EPS) or are no photographs."""
+
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"GIF8")
+"""How files of these formats begin."""
+
+GREY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
+"""Pillow's modes without colour."""
+
+DEEP_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
+"""Pillow's modes of more than 8 bits for each value."""
+
+_SIDEWAYS = (5, 6, 7, 8)
+"""EXIF orientations that exchange height and width."""
+
+
+class PictureFacts(NamedTuple):
+    """Height and width in pixels (upright), Pillow's mode, whether it has alpha, and a digest of the file."""
+
+    height: int
+    width: int
+    mode: str
+    transparent: bool
+    digest: bytes
+
+
+def open_picture(content: bytes, name: str) -> Image.Image:
+    """A picture from the bytes of its file, not decoded yet. Its `filename` is `name`, for messages.
+
+    Raises:
+        DataError: the bytes are no picture, or one of more pixels than `PIL.Image.MAX_IMAGE_PIXELS`.
+    """
+    try:
+        picture = Image.open(BytesIO(content), formats=FORMATS)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        pixels = re.search(r"\d+", str(error))
+        raise _too_large(name, int(pixels[0]) if pixels else 0) from None
+    except UnidentifiedImageError:
+        if content.startswith(_MAGIC):
+            raise DataError(f"{name}: cannot be decoded (its header is broken)") from None
+        begins = f"it starts with {short(content[:16])}" if content else "it is empty"
+        raise DataError(f"{name}: must be a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture, but {begins}") from None
+    except Exception as error:  # Pillow's readers raise whatever a broken file leads them to
+        raise broken(name, error) from None
+    if Image.MAX_IMAGE_PIXELS is not None and picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
+        raise _too_large(name, picture.width * picture.height)
+    picture.filename = name
+    return picture
+
+
+def facts_of(content: bytes, name: str, *, decode: bool) -> PictureFacts:
+    """The facts of a picture, from the bytes of its file.
+
+    Args:
+        content: the bytes.
+        name: the file, for messages.
+        decode: decode it to the end, in whatever way is fastest, to see whether that is possible.
+
+    Raises:
+        DataError: it is no picture, has too many pixels, or cannot be decoded.
+    """
+    picture = open_picture(content, name)
+    width, height = picture.size
+    if orientation(picture) in _SIDEWAYS:
+        width, height = height, width
+    mode, transparent = picture.mode, picture.has_transparency_data
+    if decode:
+        try:
+            picture.draft(None, (1, 1))
+            picture.load()
+        except Exception as error:  # as above
+            raise broken(name, error) from None
+    return PictureFacts(height, width, mode, transparent, hashlib.blake2b(content, digest_size=16).digest())
+
+
+def orientation(picture: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8. 1 is upright, as is a picture that gives none or whose EXIF data are broken."""
+    if picture.format == "TIFF":  # Pillow turns it when it is decoded, and gives its upright size before
+        return 1
+    if picture.format == "PNG" and "exif" not in picture.info:
+        return 1  # `getexif` would decode all of it, since EXIF data may come last
+    try:
+        value = picture.getexif().get(0x0112, 1)
+    except Exception:  # Pillow raises whatever broken EXIF data lead it to
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def broken(name: str, error: Exception) -> DataError:
+    """The error for a picture that cannot be decoded."""
+    # Other errors come from inside Pillow, as do causes.
+    lines = str(error).splitlines() if isinstance(error, (OSError, SyntaxError)) else []
+    return DataError(f"{name}: cannot be decoded ({lines[0] if lines else 'its content is broken or cut short'})")
+
+
+@contextlib.contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Within the context Pillow does not warn of what it can read nevertheless; too many pixels are an error at once.
+
+    Enter it in the main thread: warnings are filtered for all threads.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def _too_large(name: str, pixels: int) -> DataError:
+    return DataError(f"{name}: must have at most {Image.MAX_IMAGE_PIXELS:,} pixels, but has {pixels:,}")
