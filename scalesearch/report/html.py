@@ -195,7 +195,7 @@ def _provenance(outcome: Outcome, rule: ScalingRule | None) -> Any:
     settings = {
         "data": study.data.model_dump(mode="json"),
         "training": study.training.model_dump(mode="json"),
-        "rounding": dataclasses.asdict(study.resolved_baseline().rounding),
+        "rounding": study.resolved_baseline().rounding.to_json(),
     }
     return results.facts("What it was made with", {**made, **settings})
 

@@ -4,37 +4,53 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from scalesearch.scaling.stage import StageSpec, require_choice, require_odd, require_whole
 
-Activation = Literal["swish", "relu", "relu6"]
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Activation = Literal["swish", "relu", "relu6", "hard_swish", "gelu"]
+Norm = Literal["batch", "layer", "none"]
 
 ACTIVATIONS: tuple[str, ...] = get_args(Activation)
+NORMS: tuple[str, ...] = get_args(Norm)
 
 
 @dataclass(frozen=True, slots=True)
 class StemSpec:
-    """The first convolution, and the 3×3 max pool behind it when `pool_stride` is above 1 (ResNet)."""
+    """The first convolution, and the 3×3 max pool behind it when `pool_stride` is above 1 (ResNet).
+
+    An even kernel must equal the stride: it cuts the image into patches (ConvNeXt). `norm` is what follows the
+    convolution: `batch`, batch normalisation and the activation; `layer`, a bias and layer normalisation; `none`,
+    nothing, for blocks that begin with a normalisation.
+    """
 
     width: int
     kernel_size: int
     stride: int
     pool_stride: int = 1
+    norm: Norm = "batch"
 
     def __post_init__(self) -> None:
         require_whole("width", self.width, 1)
-        require_odd("kernel_size", self.kernel_size)
         require_whole("stride", self.stride, 1)
+        require_whole("kernel_size", self.kernel_size, 1)
+        if self.kernel_size != self.stride:
+            require_odd("kernel_size", self.kernel_size)
         require_whole("pool_stride", self.pool_stride, 1)
+        require_choice("norm", self.norm, NORMS)
 
 
 @dataclass(frozen=True, slots=True)
 class ArchitectureSpec:
     """A convolutional network: stem, stages, an optional 1×1 head convolution, pooling, classifier.
 
-    Every convolution is followed by batch normalisation and has SAME padding, so a stride s turns
-    a map of size n into one of size ⌈n/s⌉. `head_width` 0 means that the classifier follows the last stage.
+    Every convolution has SAME padding, so a stride s turns a map of size n into one of size ⌈n/s⌉, and is followed by
+    batch normalisation unless its kind of block says otherwise. `head_width` 0 means that the pooling follows the last
+    stage. `final_norm` normalises what is left: `batch` (with the activation) before the pooling, `layer` behind it.
+    `hidden_width` above 0 is a fully connected layer with the activation before the classifier, which is never scaled.
     """
 
     resolution: int
@@ -44,6 +60,8 @@ class ArchitectureSpec:
     stages: tuple[StageSpec, ...]
     head_width: int
     activation: Activation = "swish"
+    final_norm: Norm = "none"
+    hidden_width: int = 0
 
     def __post_init__(self) -> None:
         for name in ("resolution", "in_channels", "num_classes"):
@@ -52,6 +70,8 @@ class ArchitectureSpec:
             raise ValueError("`stages` must hold at least one stage, but got none")
         require_whole("head_width", self.head_width, 0)
         require_choice("activation", self.activation, ACTIVATIONS)
+        require_choice("final_norm", self.final_norm, NORMS)
+        require_whole("hidden_width", self.hidden_width, 0)
 
     @property
     def depths(self) -> tuple[int, ...]:
@@ -73,11 +93,15 @@ class ArchitectureSpec:
         return dataclasses.replace(self, resolution=resolution, stem=stem, stages=stages, head_width=widths[-1])
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON object of the contract; `activation` and `stem.pool_stride` appear unless they are the default."""
-        document = dataclasses.asdict(self)
-        document["stages"] = [dataclasses.asdict(stage) for stage in self.stages]
-        if self.activation == "swish":
-            del document["activation"]
-        if self.stem.pool_stride == 1:
-            del document["stem"]["pool_stride"]
-        return document
+        """The JSON object of the contract; keys that have a default appear if they differ from it, except in stages."""
+        stages = [dataclasses.asdict(stage) for stage in self.stages]
+        return {**without_defaults(self), "stem": without_defaults(self.stem), "stages": stages}
+
+
+def without_defaults(value: DataclassInstance) -> dict[str, Any]:
+    """The fields of a dataclass that have no default or differ from it, as a dict."""
+    return {
+        field.name: getattr(value, field.name)
+        for field in dataclasses.fields(value)
+        if getattr(value, field.name) != field.default
+    }

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.errors import InputError
+from scalesearch.scaling.architecture import ArchitectureSpec, without_defaults
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.stage import require_choice, require_whole
 
 DepthRounding = Literal["ceil", "round", "balanced"]
 StemRounding = Literal["scaled", "fixed"]
 HeadRounding = Literal["scaled", "fixed", "grows"]
+EndRounding = Literal["scaled", "fixed"]
 
 # Absorbs what floating point adds to a product that is a whole number (1.1 · 10 = 11.000000000000002).
 _SLACK = 1e-9
@@ -27,6 +29,8 @@ class Rounding:
     Depths: `ceil` and `round` treat each stage alone; `balanced` rounds the total number of blocks and
     spreads it over the stages by largest remainder. Resolutions are multiples of `resolution_step`.
     `stem` and `head` say whether their widths are scaled; a head that `grows` is scaled above 1 only.
+    `first_last_depth` and `first_last_width` say whether the first and the last stage are scaled (EfficientNet-Lite
+    keeps their depths: tensorflow/tpu efficientnet_model.py, fix_head_stem).
     """
 
     width_divisor: int
@@ -34,21 +38,54 @@ class Rounding:
     resolution_step: int
     stem: StemRounding
     head: HeadRounding
+    first_last_depth: EndRounding = "scaled"
+    first_last_width: EndRounding = "scaled"
 
     def __post_init__(self) -> None:
         for name in ("width_divisor", "resolution_step"):
             require_whole(name, getattr(self, name), 1)
         for name, allowed in (("depth", DepthRounding), ("stem", StemRounding), ("head", HeadRounding)):
             require_choice(name, getattr(self, name), get_args(allowed))
+        for name in ("first_last_depth", "first_last_width"):
+            require_choice(name, getattr(self, name), get_args(EndRounding))
+
+    @property
+    def deepened(self) -> slice:
+        """The stages whose depths are scaled."""
+        return _scaled_stages(self.first_last_depth)
+
+    @property
+    def widened(self) -> slice:
+        """The stages whose widths are scaled."""
+        return _scaled_stages(self.first_last_width)
+
+    def check(self, spec: ArchitectureSpec) -> None:
+        """Raises `InputError` if nothing of `spec` is left to scale."""
+        for name in ("first_last_depth", "first_last_width"):
+            if getattr(self, name) == "fixed" and len(spec.stages) < 3:
+                raise InputError(
+                    f'`{name}` = "fixed" needs a baseline of at least 3 stages, but got {len(spec.stages)}'
+                )
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object of the contract; what the first and the last stage do appears unless they are scaled."""
+        return without_defaults(self)
+
+
+def _scaled_stages(ends: EndRounding) -> slice:
+    return slice(1, -1) if ends == "fixed" else slice(None)
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """A named network at φ = 0 and the rounding that scales it."""
+    """A named network at φ = 0 and the rounding that scales it. Raises `InputError` if it leaves nothing to scale."""
 
     name: str
     spec: ArchitectureSpec
     rounding: Rounding
+
+    def __post_init__(self) -> None:
+        self.rounding.check(self.spec)
 
 
 def round_width(width: float, divisor: int) -> int:
@@ -71,8 +108,15 @@ def round_resolution(resolution: int, gamma: float, step: int) -> int:
     return rounded if gamma > 1 else min(rounded, resolution)
 
 
-def round_depths(depths: tuple[int, ...], alpha: float, policy: DepthRounding) -> tuple[int, ...]:
-    """Blocks of each stage after `depths` are multiplied by `alpha`, at least one per stage."""
+def round_depths(
+    depths: tuple[int, ...], alpha: float, policy: DepthRounding, ends: EndRounding = "scaled"
+) -> tuple[int, ...]:
+    """Blocks of each stage after `depths` are multiplied by `alpha`, at least one per stage.
+
+    With fixed `ends` the first and the last depth stay, and `policy` sees those between alone.
+    """
+    if ends == "fixed":
+        return (depths[0], *round_depths(depths[1:-1], alpha, policy), depths[-1])
     if policy == "balanced":
         return spread_depth(depths, math.floor(alpha * sum(depths) + 0.5 + _SLACK))
     shift = 0.5 + _SLACK if policy == "round" else 1 - _SLACK
@@ -103,7 +147,7 @@ def spread_depth(depths: tuple[int, ...], total: int) -> tuple[int, ...]:
 def scale(baseline: ArchitectureSpec, coefficients: Coefficients, rounding: Rounding) -> ArchitectureSpec:
     """`baseline` with depth ×α, width ×β and resolution ×γ, rounded to whole numbers by `rounding`."""
     return baseline.with_sizes(
-        round_depths(baseline.depths, coefficients.alpha, rounding.depth),
+        round_depths(baseline.depths, coefficients.alpha, rounding.depth, rounding.first_last_depth),
         round_widths(baseline.widths, coefficients.beta, rounding),
         round_resolution(baseline.resolution, coefficients.gamma, rounding.resolution_step),
     )
@@ -122,9 +166,11 @@ def round_widths(widths: tuple[int, ...], beta: float, rounding: Rounding) -> tu
         rounded = round_width(beta * width, rounding.width_divisor)
         return rounded if beta > 1 else min(rounded, width)
 
+    inner = rounding.widened
+    stages[inner] = map(grown, stages[inner])
     scaled_head = head and (rounding.head == "scaled" or (rounding.head == "grows" and beta > 1))
     return (
         grown(stem) if rounding.stem == "scaled" else stem,
-        *map(grown, stages),
+        *stages,
         grown(head) if scaled_head else head,
     )

@@ -117,7 +117,8 @@ def _costs_by_rounding(baseline: Baseline, member: FamilyMember) -> FloatArray:
     head = baseline.rounding.head if baseline.rounding.head != "grows" else "scaled" if beta > 1 else "fixed"
     exact = dataclasses.replace(baseline.rounding, width_divisor=1, head=head)
     widths = np.array([*(round_widths(spec.widths, times, exact) for times in (1, 2, 3)), member.spec.widths])
-    depths = np.array([np.multiply(spec.depths, member.coefficients.alpha), member.spec.depths])
+    depths = np.array([spec.depths, member.spec.depths], float)
+    depths[0, baseline.rounding.deepened] *= member.coefficients.alpha
     area = areas(spec, np.array([spec.resolution, member.spec.resolution])).astype(float)
     area[:-1, 0] *= member.coefficients.gamma**2  # the last level is the pooled vector
     macs = count(MACS.table(tabulate(spec, widths)), depths, area)

@@ -61,6 +61,7 @@ class FeasibleSet:
     """
 
     baseline: ArchitectureSpec
+    rounding: Rounding
     cost: Cost
     baseline_cost: int
     depths: IntArray
@@ -93,7 +94,7 @@ class FeasibleSet:
         )
         alpha, beta, gamma = self.nominal
         nominal = Coefficients(float(alpha[d]), float(beta[w]), float(gamma[r]))
-        return candidate_of(self.baseline, self.baseline_cost, spec, nominal, self.cost)
+        return candidate_of(self.baseline, self.rounding, self.baseline_cost, spec, nominal, self.cost)
 
     def log_distances(self, target: Shares, budget: float) -> FloatArray:
         """Distance (N,) of each network from `target` in the logarithm of cost.
@@ -109,21 +110,27 @@ class FeasibleSet:
 
 
 def candidate_of(
-    baseline: ArchitectureSpec, baseline_cost: int, spec: ArchitectureSpec, nominal: Coefficients, cost: Cost
+    baseline: ArchitectureSpec,
+    rounding: Rounding,
+    baseline_cost: int,
+    spec: ArchitectureSpec,
+    nominal: Coefficients,
+    cost: Cost,
 ) -> Candidate:
     """The candidate for `spec`, with its realised coefficients and exact cost."""
     counted = complexity(spec)
-    return Candidate(spec, realised(baseline, spec), nominal, counted, cost.amount(counted) / baseline_cost)
+    return Candidate(spec, realised(baseline, spec, rounding), nominal, counted, cost.amount(counted) / baseline_cost)
 
 
-def realised(baseline: ArchitectureSpec, spec: ArchitectureSpec) -> Coefficients:
-    """Blocks ÷ baseline blocks, geometric mean of the stages' width ratios, resolution ÷ baseline resolution."""
-    ratios = [
-        stage.width / base.width if stage.width != base.width else 1.0
-        for stage, base in zip(spec.stages, baseline.stages, strict=True)
-    ]
+def realised(baseline: ArchitectureSpec, spec: ArchitectureSpec, rounding: Rounding) -> Coefficients:
+    """Blocks ÷ baseline blocks, geometric mean of the stages' width ratios, resolution ÷ baseline resolution.
+
+    Of the stages that `rounding` scales: what stays fixed says nothing about a multiplier.
+    """
+    pairs = list(zip(spec.widths[1:-1], baseline.widths[1:-1], strict=True))
+    ratios = [width / before if width != before else 1.0 for width, before in pairs[rounding.widened]]
     return Coefficients(
-        sum(spec.depths) / sum(baseline.depths),
+        sum(spec.depths[rounding.deepened]) / sum(baseline.depths[rounding.deepened]),
         math.prod(ratios) ** (1 / len(ratios)),
         spec.resolution / baseline.resolution,
     )
@@ -161,12 +168,14 @@ def feasible_set(
     axes = reachable(baseline, rounding, base * budget * (1 + tolerance), cost)
     combinations = math.prod(axes.shape)
     axes = axes.take(*_thinned(axes.shape, max_counted))
-    index, ratio, _ = _within(baseline, axes, base * budget, tolerance, cost, chunk)
+    index, ratio, _ = _within(baseline, rounding, axes, base * budget, tolerance, cost, chunk)
     if len(index) == 0:
         raise InfeasibleBudget(_advice(baseline, rounding, budget, tolerance, combinations, cost))
-    logs = np.stack([rows[column] for rows, column in zip(_growth(baseline, axes), index.T, strict=True)], axis=1)
+    growth = _growth(baseline, rounding, axes)
+    logs = np.stack([rows[column] for rows, column in zip(growth, index.T, strict=True)], axis=1)
     return FeasibleSet(
         baseline=baseline,
+        rounding=rounding,
         cost=cost,
         baseline_cost=base,
         depths=axes.depths,
@@ -181,11 +190,12 @@ def feasible_set(
     )
 
 
-def _growth(baseline: ArchitectureSpec, axes: Axes) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _growth(baseline: ArchitectureSpec, rounding: Rounding, axes: Axes) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Logarithms ln α (D), 2 ln β (W) and 2 ln γ (R) of the realised coefficients."""
-    width = 2 * np.log(axes.widths[:, 1:-1] / np.array(baseline.widths[1:-1])).mean(axis=1)
+    ratios, depths = axes.widths[:, 1:-1] / np.array(baseline.widths[1:-1]), rounding.deepened
+    width = 2 * np.log(ratios[:, rounding.widened]).mean(axis=1)
     return (
-        np.log(axes.depths.sum(axis=1) / sum(baseline.depths)),
+        np.log(axes.depths[:, depths].sum(axis=1) / sum(baseline.depths[depths])),
         np.where(np.abs(width) < 1e-12, 0.0, width),
         2 * np.log(axes.resolutions / baseline.resolution),
     )
@@ -205,7 +215,13 @@ def _thinned(shape: tuple[int, int, int], max_counted: int = MAX_COUNTED) -> tup
 
 
 def _within(
-    baseline: ArchitectureSpec, axes: Axes, target: float, tolerance: float, cost: Cost, chunk: int = CHUNK
+    baseline: ArchitectureSpec,
+    rounding: Rounding,
+    axes: Axes,
+    target: float,
+    tolerance: float,
+    cost: Cost,
+    chunk: int = CHUNK,
 ) -> tuple[NDArray[np.intp], FloatArray, float]:
     """Indices (N, 3) of the networks within the tolerance of `target`, their ratios to it, the nearest ratio.
 
@@ -219,7 +235,7 @@ def _within(
     for start in range(0, len(axes.depths), rows):
         ratio = count(table, axes.depths[start : start + rows], area) / target
         if start == 0:
-            ratio[0, _growth(baseline, axes)[1] == 0, 0] = math.inf
+            ratio[0, _growth(baseline, rounding, axes)[1] == 0, 0] = math.inf
         deviation = np.abs(ratio - 1)
         within = deviation <= tolerance
         indices.append(np.argwhere(within) + np.array([start, 0, 0]))
@@ -236,7 +252,8 @@ def _advice(
     """What to loosen, and by how much; the nearest network is looked for up to twice the budget."""
     base = cost.of(baseline)
     axes = reachable(baseline, rounding, 2 * base * budget, cost)
-    *_, nearest = _within(baseline, axes.take(*_thinned(axes.shape)), base * budget, tolerance, cost)
+    thinned = axes.take(*_thinned(axes.shape))
+    *_, nearest = _within(baseline, rounding, thinned, base * budget, tolerance, cost)
     needed = math.ceil(abs(nearest - 1) * 1e4 + 1e-6) / 1e4 if math.isfinite(nearest) else math.inf
     ways = [f"raise `tolerance` to {needed:g}"] if needed < 1 else ["raise `budget`"]
     ways += [

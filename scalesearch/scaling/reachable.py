@@ -61,8 +61,9 @@ class Axes:
 def reachable(baseline: ArchitectureSpec, rounding: Rounding, highest: float, cost: Cost = MACS) -> Axes:
     """Everything that is part of a network whose cost is at most `highest`, with no realised coefficient below 1.
 
-    Raises `InputError` if there is too much to list, before listing it.
+    Raises `InputError` if there is too much to list, before listing it, and if nothing is left to scale.
     """
+    rounding.check(baseline)
     one_depth = np.array([baseline.depths], np.int64)
     one_area = areas(baseline, np.array([baseline.resolution], np.int64))
 
@@ -76,12 +77,17 @@ def reachable(baseline: ArchitectureSpec, rounding: Rounding, highest: float, co
     lean[0] = True
     cheapest = table[affordable][lean]
 
-    # Every policy gives each stage at least ⌊α · depth⌋ blocks: a bound that grows with α, as `balanced` need not.
+    # Every policy gives each stage that it scales at least ⌊α · depth⌋ blocks: a bound that grows with α, as `balanced`
+    # need not.
     def least_blocks(alpha: float) -> float:
-        blocks = np.array([[max(1, math.floor(alpha * depth)) for depth in baseline.depths]], np.int64)
+        blocks = np.array([baseline.depths], np.int64)
+        deepened = blocks[:, rounding.deepened]
+        blocks[:, rounding.deepened] = np.maximum(1, np.floor(alpha * deepened))
         return float(count(cheapest, blocks, one_area).min())
 
-    alpha, depths = _depths(baseline, rounding, _first(least_blocks, highest))
+    alpha, inner = _depths(baseline.depths[rounding.deepened], rounding, _first(least_blocks, highest))
+    depths = np.repeat(one_depth, len(inner), axis=0)
+    depths[:, rounding.deepened] = inner
     affordable = count(cheapest, depths, one_area).min(axis=(1, 2)) <= highest
     alpha, depths = alpha[affordable], depths[affordable]
 
@@ -137,21 +143,21 @@ def _distinct(multipliers: list[float], rows: list[tuple[int, ...]]) -> tuple[Fl
     return np.array([first[row] for row in kept]), np.array(kept, np.int64)
 
 
-def _depths(baseline: ArchitectureSpec, rounding: Rounding, bound: float) -> tuple[FloatArray, IntArray]:
-    total = sum(baseline.depths)
+def _depths(baseline: tuple[int, ...], rounding: Rounding, bound: float) -> tuple[FloatArray, IntArray]:
+    total = sum(baseline)
     _refuse_long_list(bound * total, MOST_LISTED, "numbers of blocks", f"a baseline of {total:,} blocks", "")
     if rounding.depth == "balanced":
         totals = range(total, math.ceil(bound * total) + 1)
-        return _distinct([t / total for t in totals], [spread_depth(baseline.depths, t) for t in totals])
+        return _distinct([t / total for t in totals], [spread_depth(baseline, t) for t in totals])
     shift = 0.0 if rounding.depth == "ceil" else 0.5
     breakpoints = {
         (blocks + shift) / depth
-        for depth in set(baseline.depths)
+        for depth in set(baseline)
         for blocks in range(depth, math.ceil(bound * depth) + 2)
         if (blocks + shift) / depth > 1
     }
     multipliers = _midpoints(breakpoints)
-    return _distinct(multipliers, [round_depths(baseline.depths, m, rounding.depth) for m in multipliers])
+    return _distinct(multipliers, [round_depths(baseline, m, rounding.depth) for m in multipliers])
 
 
 def _widths(baseline: ArchitectureSpec, rounding: Rounding, bound: float) -> tuple[FloatArray, IntArray]:

@@ -89,6 +89,6 @@ class ScalingRule:
             "shares": dataclasses.asdict(self.shares),
             "tied": None if self.tied is None else list(self.tied),
             "baseline": {"name": self.baseline.name, "spec": self.baseline.spec.to_json()},
-            "rounding": dataclasses.asdict(self.rounding),
+            "rounding": self.rounding.to_json(),
         }
         return {key: values[key] for key in _KEYS}

@@ -33,6 +33,14 @@ def require_odd(name: str, value: object) -> None:
         raise InputError(f"`{name}` must be odd, but got {value!r}")
 
 
+def require_ratio(name: str, value: object) -> None:
+    """Raises `InputError` unless `value` is a number of at least 1 and at most `LARGEST_SIZE`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 1:
+        raise InputError(f"`{name}` must be a number of at least 1, but got {short(value)}")
+    if value > LARGEST_SIZE:
+        raise InputError(f"`{name}` must be at most {LARGEST_SIZE}, but got {short(value)}")
+
+
 def require_choice(name: str, value: object, allowed: Collection[str]) -> None:
     """Raises `InputError` unless `value` is one of `allowed`."""
     if not isinstance(value, str) or value not in allowed:
@@ -50,16 +58,16 @@ class StageSpec(ABC):
         block: the name of the kind.
         kernel_size: k of the block's k×k convolutions, odd.
         stride: stride of the first block.
-        expand_ratio: its meaning depends on the kind; 1 if the kind has no such ratio.
+        expand_ratio: its meaning depends on the kind, and so does whether it may be a fraction; 1 if there is none.
         width: output channels of each block.
         depth: number of blocks.
-        se_ratio: squeeze width ÷ block input width; 0 for no squeeze-excite.
+        se_ratio: squeeze width ÷ block input width, or as the kind says; 0 for no squeeze-excite.
     """
 
     block: str
     kernel_size: int
     stride: int
-    expand_ratio: int = 1
+    expand_ratio: int | float = 1
     width: int
     depth: int
     se_ratio: float = 0.0
@@ -67,8 +75,9 @@ class StageSpec(ABC):
     def __post_init__(self) -> None:
         require_choice("block", self.block, kinds())
         require_odd("kernel_size", self.kernel_size)
-        for name in ("stride", "expand_ratio", "width", "depth"):
+        for name in ("stride", "width", "depth"):
             require_whole(name, getattr(self, name), 1)
+        require_ratio("expand_ratio", self.expand_ratio)
         if isinstance(self.se_ratio, bool) or not isinstance(self.se_ratio, (int, float)):
             raise ValueError(f"`se_ratio` must be a number, but got {short(self.se_ratio)}")
         if not 0 <= self.se_ratio <= 1:
@@ -79,6 +88,11 @@ class StageSpec(ABC):
     def width_multiple(self) -> int:
         """What `width` must be a multiple of."""
         return 1
+
+    @property
+    def usual_divisor(self) -> int:
+        """The divisor of widths for a baseline of one's own: eight for each unit of `width_multiple`."""
+        return 8 * self.width_multiple
 
     @abstractmethod
     def check(self) -> None:

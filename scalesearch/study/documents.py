@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetPydanticSch
 from pydantic_core import CoreSchema, core_schema
 
 from scalesearch.errors import InputError
-from scalesearch.scaling.architecture import Activation, ArchitectureSpec, StemSpec
+from scalesearch.scaling.architecture import Activation, ArchitectureSpec, Norm, StemSpec
 from scalesearch.scaling.stage import StageSpec, kinds
 from scalesearch.study.faults import first_fault
 
@@ -63,6 +63,8 @@ class SpecDocument(Section):
     stages: Stages
     head_width: int
     activation: Activation = "swish"
+    final_norm: Norm = "none"
+    hidden_width: int = 0
 
     def spec(self) -> ArchitectureSpec:
         """The spec. Raises `ValueError` for an impossible one."""

@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 
 from scalesearch.baselines.published import NAMES, baseline
 from scalesearch.errors import InputError
-from scalesearch.scaling.architecture import Activation, ArchitectureSpec
-from scalesearch.scaling.compound import Baseline, DepthRounding, HeadRounding, Rounding, StemRounding
+from scalesearch.scaling.architecture import Activation, ArchitectureSpec, Norm
+from scalesearch.scaling.compound import Baseline, DepthRounding, EndRounding, HeadRounding, Rounding, StemRounding
 from scalesearch.scaling.cost.budgeted import MACS, Cost
 from scalesearch.scaling.feasible import MAX_BUDGET
 from scalesearch.study.documents import Section, Stages, Stem
@@ -50,6 +50,8 @@ class BaselineSection(Section):
     num_classes: Count | None = None
     head_width: Annotated[int, Field(ge=0)] | None = None
     activation: Activation | None = None
+    final_norm: Norm | None = None
+    hidden_width: Annotated[int, Field(ge=0)] | None = None
     stem: Stem | None = None
     stages: Stages | None = None
 
@@ -94,6 +96,8 @@ class RoundingSection(Section):
     resolution_step: Count | None = None
     stem: StemRounding | None = None
     head: HeadRounding | None = None
+    first_last_depth: EndRounding | None = None
+    first_last_width: EndRounding | None = None
 
 
 class DesignSection(Section):
@@ -244,7 +248,8 @@ class Study(Section):
         if self.baseline.stages is None:
             usual = baseline(self.baseline.name).rounding
         else:
-            divisor = 8 * max(stage.width_multiple for stage in spec.stages)
+            largest = max(stage.usual_divisor for stage in spec.stages)
+            divisor = math.lcm(largest, *(stage.width_multiple for stage in spec.stages))
             usual = Rounding(divisor, "balanced", 1, "scaled", "scaled" if spec.head_width else "fixed")
         rounding = Rounding(
             width_divisor=section.width_divisor or usual.width_divisor,
@@ -252,6 +257,8 @@ class Study(Section):
             resolution_step=section.resolution_step or usual.resolution_step,
             stem=section.stem or usual.stem,
             head=section.head or usual.head,
+            first_last_depth=section.first_last_depth or usual.first_last_depth,
+            first_last_width=section.first_last_width or usual.first_last_width,
         )
         return Baseline(self.baseline.name, spec, rounding)
 
@@ -278,6 +285,7 @@ class Study(Section):
             )
         if (len(self.phi) > 1 or self.rungs) and self.design.kind == "tpe":
             raise ValueError("`phi` and `rungs` train the same splits again, which needs a planned design, but got tpe")
+        self.resolved_baseline()  # the rounding checks that it leaves stages to scale
         return self
 
     def identity(self) -> dict[str, Any]:
@@ -296,6 +304,7 @@ _BEFORE = {
     "prune": False,
     "data.fit": "crop",
     "data.skip_broken": False,
+    "baseline.stem.norm": "batch",
     "data.channels_first": False,
 }
 """What studies older than these settings used: such a value is no part of an identity, so they can be resumed."""

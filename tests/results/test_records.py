@@ -22,6 +22,7 @@ from scalesearch.results.records import (
 )
 from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.coefficients import Coefficients
+from scalesearch.scaling.compound import Rounding
 from scalesearch.scaling.cost.budgeted import MACS
 from scalesearch.scaling.cost.count import complexity
 from scalesearch.scaling.feasible import Candidate, candidate_of
@@ -35,11 +36,12 @@ BASE = ArchitectureSpec(
     (make_stage("mbconv", kernel_size=3, stride=1, expand_ratio=1, width=8, depth=2, se_ratio=0.25),),
     0,
 )
+ROUNDING = Rounding(8, "balanced", 1, "scaled", "scaled")
 GROWN = BASE.with_sizes((3,), (8, 16, 0), 15)
 
 
 def _candidate() -> Candidate:
-    return candidate_of(BASE, complexity(BASE).macs, GROWN, Coefficients(1.5, 1.9, 1.25), MACS)
+    return candidate_of(BASE, ROUNDING, complexity(BASE).macs, GROWN, Coefficients(1.5, 1.9, 1.25), MACS)
 
 
 def _record(**changes: Any) -> TrialRecord:

@@ -164,7 +164,7 @@ def test_a_width_vector_that_one_multiplier_alone_reaches_is_found() -> None:
     base = _network((1, 1), (33, 20), 8)
     rounding = Rounding(8, "ceil", 8, "fixed", "fixed")
     only = base.with_sizes((1, 1), (8, 48, 24, 0), 8)
-    assert scale(base, dataclasses.replace(realised(base, base), beta=4 / 3), rounding) == only
+    assert scale(base, dataclasses.replace(realised(base, base, rounding), beta=4 / 3), rounding) == only
     budget = complexity(only).macs / complexity(base).macs
     assert only in _found(base, rounding, budget, 1e-6)
 
@@ -245,7 +245,7 @@ def test_resolutions_with_the_same_maps_are_one_network() -> None:
 def test_the_realised_width_is_the_geometric_mean_of_the_stages() -> None:
     base = _network((1, 2, 1), (8, 8, 8), 8, head=8)
     grown = base.with_sizes((2, 3, 1), (64, 16, 32, 8, 64), 12)
-    coefficients = realised(base, grown)
+    coefficients = realised(base, grown, Rounding(8, "round", 1, "scaled", "scaled"))
     assert (coefficients.alpha, coefficients.gamma) == (6 / 4, 12 / 8)
     assert coefficients.beta == pytest.approx(2, rel=1e-15)  # (2 · 4 · 1)^(1/3); neither stem nor head counts
 

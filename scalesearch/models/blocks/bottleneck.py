@@ -26,7 +26,7 @@ class Block(nnx.Module):
         operations: Operations,
         rng: np.random.Generator,
     ) -> None:
-        inner = stage.width // stage.expand_ratio
+        inner = stage.width // stage.width_multiple
         self.activation = activation
         self.reduce = ConvNorm(1, width_in, inner, 1, activation, operations=operations, rng=rng)
         self.middle = ConvNorm(stage.kernel_size, inner, inner, stride, activation, operations=operations, rng=rng)

@@ -9,8 +9,7 @@ from jaxtyping import Array, Float
 from scalesearch.models.layers import ConvNorm, DepthwiseNorm, SqueezeExcite
 from scalesearch.models.ops.base import Maps, Operations
 from scalesearch.scaling.architecture import Activation
-from scalesearch.scaling.cost.mbconv import squeeze_width
-from scalesearch.scaling.stage import StageSpec
+from scalesearch.scaling.cost.mbconv import Stage
 
 
 class Block(nnx.Module):
@@ -18,7 +17,7 @@ class Block(nnx.Module):
 
     def __init__(
         self,
-        stage: StageSpec,
+        stage: Stage,
         width_in: int,
         stride: int,
         activation: Activation,
@@ -26,14 +25,13 @@ class Block(nnx.Module):
         operations: Operations,
         rng: np.random.Generator,
     ) -> None:
-        inner = width_in * stage.expand_ratio
+        inner, squeezed = (int(width(np.asarray(width_in))) for width in (stage.inner, stage.squeezed))
         self.expand = (
             ConvNorm(1, width_in, inner, 1, activation, operations=operations, rng=rng)
             if stage.expand_ratio != 1
             else None
         )
         self.depthwise = DepthwiseNorm(stage.kernel_size, inner, stride, activation, operations=operations, rng=rng)
-        squeezed = int(squeeze_width(np.asarray(width_in), stage.se_ratio))
         self.excite = (
             SqueezeExcite(inner, squeezed, activation, operations=operations, rng=rng) if stage.se_ratio else None
         )

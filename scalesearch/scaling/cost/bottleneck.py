@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scalesearch.scaling.cost.basic import with_shortcut
 from scalesearch.scaling.cost.tally import INPUT, OUTPUT, IntArray, Tally
-from scalesearch.scaling.stage import StageSpec
+from scalesearch.scaling.stage import StageSpec, require_whole
 
 
 class Stage(StageSpec):
@@ -13,11 +13,12 @@ class Stage(StageSpec):
     @property
     def width_multiple(self) -> int:
         """The inner width is a whole number."""
-        return self.expand_ratio
+        return int(self.expand_ratio)
 
     def check(self) -> None:
         """Raises `ValueError` for a squeeze-excite ratio, and for a width that is no multiple of the expand ratio."""
         self._refuse("se_ratio")
+        require_whole("expand_ratio", self.expand_ratio, 1)
         if self.width % self.expand_ratio:
             raise ValueError(
                 f"`width` must be a multiple of `expand_ratio` in a `bottleneck` block, "
@@ -26,7 +27,7 @@ class Stage(StageSpec):
 
     def tally(self, width_in: IntArray, width: IntArray, stride: int) -> Tally:
         """The reduction runs on the input map, all else on the output map."""
-        inner = width // self.expand_ratio
+        inner = width // self.width_multiple
         tally = Tally.empty(width).add(INPUT, 1, width_in, inner)
         tally = tally.add(OUTPUT, self.kernel_size, inner, inner)
         return with_shortcut(tally.add(OUTPUT, 1, inner, width), width_in, width, stride)

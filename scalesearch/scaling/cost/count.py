@@ -48,8 +48,9 @@ def tabulate(spec: ArchitectureSpec, widths: IntArray) -> Tables:
         params[:, row, 0] += tally.params
 
     stem, *stage_widths, head = widths.T
-    empty = Tally.empty(stem)
-    put(0, empty.add(OUTPUT, spec.stem.kernel_size, np.full_like(stem, spec.in_channels), stem), 0, 0)
+    empty, norm = Tally.empty(stem), spec.stem.norm
+    channels, kernel_size = np.full_like(stem, spec.in_channels), spec.stem.kernel_size
+    put(0, empty.add(OUTPUT, kernel_size, channels, stem, normalised=norm != "none", biased=norm == "layer"), 0, 0)
     width_in = stem
     for index, (stage, width) in enumerate(zip(spec.stages, stage_widths, strict=True)):
         put(0, stage.tally(width_in, width, stage.stride), index + 1, index + 2)
@@ -58,6 +59,12 @@ def tabulate(spec: ArchitectureSpec, widths: IntArray) -> Tables:
     if spec.head_width:
         put(0, empty.add(OUTPUT, 1, width_in, head), n + 1, n + 1)
         width_in = head
+    if spec.final_norm != "none":
+        put(0, empty.add_params(2 * width_in), n + 1, n + 1)
+    if spec.hidden_width:
+        hidden = np.full_like(stem, spec.hidden_width)
+        put(0, empty.add(POOLED, 1, width_in, hidden, normalised=False), n + 1, n + 1)
+        width_in = hidden
     classes = np.full_like(stem, spec.num_classes)
     put(0, empty.add(POOLED, 1, width_in, classes, normalised=False), n + 1, n + 1)
     return Tables(macs, params, acts)

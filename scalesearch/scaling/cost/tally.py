@@ -44,8 +44,9 @@ class Tally(NamedTuple):
         *,
         groups: IntArray | int = 1,
         normalised: bool = True,
+        biased: bool | None = None,
     ) -> Tally:
-        """With one convolution more, followed by batch normalisation or, without it, with a bias.
+        """With one convolution more, followed by a normalisation or, without it, with a bias.
 
         Args:
             where: `INPUT`, `OUTPUT` or `POOLED`.
@@ -53,14 +54,20 @@ class Tally(NamedTuple):
             width_in: input channels.
             width_out: output channels.
             groups: groups of channels; as many as there are channels make a depthwise convolution.
-            normalised: whether batch normalisation follows.
+            normalised: whether a normalisation follows, which has two parameters a channel.
+            biased: whether the convolution has a bias; by default if no normalisation follows.
         """
         weights = kernel_size**2 * (width_in // groups) * width_out
         macs, channels = list(self.macs), list(self.channels)
         macs[where] = macs[where] + weights
         channels[where] = channels[where] + width_out
-        params = self.params + weights + (2 if normalised else 1) * width_out
+        vectors = 2 * normalised + ((not normalised) if biased is None else biased)
+        params = self.params + weights + vectors * width_out
         return Tally((macs[0], macs[1], macs[2]), (channels[0], channels[1], channels[2]), params)
+
+    def add_params(self, count: IntArray) -> Tally:
+        """With `count` parameters more that cost no multiply-adds: of a normalisation on its own, of a layer scale."""
+        return self._replace(params=self.params + count)
 
     def where(self, condition: NDArray[np.bool_], otherwise: Tally) -> Tally:
         """This tally where `condition` holds, and `otherwise` elsewhere."""

@@ -169,7 +169,7 @@ def _rounded(
 ) -> PlannedTrial | None:
     """The network of a grid point at its real cost; None if rounding makes it no larger than the baseline."""
     spec = scale(baseline.spec, point, baseline.rounding)
-    candidate = candidate_of(baseline.spec, baseline_cost, spec, point, cost)
+    candidate = candidate_of(baseline.spec, baseline.rounding, baseline_cost, spec, point, cost)
     grown = astuple(candidate.coefficients)
     if min(grown) < 1 - 1e-9 or max(grown) < 1 + 1e-9:
         return None

@@ -43,8 +43,7 @@ def fingerprint(study: Study, data_digest: str) -> dict[str, Any]:
     settings = {key: value for key, value in study.identity().items() if not key.startswith(("baseline.", "rounding."))}
     settings["data.source"] = study.data.source.partition(":")[0]
     baseline = study.resolved_baseline()
-    for name in ("width_divisor", "depth", "resolution_step", "stem", "head"):
-        settings[f"rounding.{name}"] = getattr(baseline.rounding, name)
+    settings |= {f"rounding.{name}": value for name, value in baseline.rounding.to_json().items()}
     spec = baseline.spec.to_json()
     settings |= {f"baseline.{key}": json.dumps(value) for key, value in spec.items()}
     return {**settings, "data.digest": data_digest}
