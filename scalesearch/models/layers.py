@@ -1,7 +1,8 @@
-"""Layers with parameters: normalised convolution, squeeze-excite, classifier."""
+"""Layers with parameters: convolutions, normalisations, squeeze-excite, classifier."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,16 +10,27 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from scalesearch.models.ops.activation import ActivationOrNone
-from scalesearch.models.ops.base import Maps, Operations
+from scalesearch.models.ops.base import Gate, Maps, Operations
 from scalesearch.scaling.architecture import Activation
 
 
 def _convolution_kernel(
-    rng: np.random.Generator, kernel_size: int, width_in: int, width_out: int, fan_out: int
+    rng: np.random.Generator, kernel_size: int, width_in: int, width_out: int, fan_out: float
 ) -> np.ndarray:
     """Normal with variance 2 / fan_out, as in the released EfficientNet (`conv_kernel_initializer`)."""
     shape = (kernel_size, kernel_size, width_in, width_out)
     return rng.standard_normal(shape, np.float32) * np.float32((2 / fan_out) ** 0.5)
+
+
+def convolve(
+    operations: Operations, x: Maps, kernel: Float[Array, "k k g d"], stride: int
+) -> Float[Array, "n ho wo d"]:
+    """The convolution that the shapes ask for: in patches for an even kernel, in groups for fewer channels than x's."""
+    if kernel.shape[0] % 2 == 0:
+        return operations.patches(x, kernel)
+    if kernel.shape[2] != x.shape[3]:
+        return operations.grouped(x, kernel, stride)
+    return operations.convolve(x, kernel, stride)
 
 
 class BatchNorm(nnx.Module):
@@ -46,7 +58,7 @@ class BatchNorm(nnx.Module):
 
 
 class ConvNorm(nnx.Module):
-    """Convolution without bias, then `BatchNorm` with its activation."""
+    """Convolution without bias, in groups of `group_width` channels, then `BatchNorm` with its activation."""
 
     def __init__(
         self,
@@ -58,15 +70,16 @@ class ConvNorm(nnx.Module):
         *,
         operations: Operations,
         rng: np.random.Generator,
+        group_width: int | None = None,
     ) -> None:
         self.stride, self.operations = stride, operations
         fan_out = kernel_size**2 * width_out
-        self.kernel = nnx.Param(_convolution_kernel(rng, kernel_size, width_in, width_out, fan_out))
+        self.kernel = nnx.Param(_convolution_kernel(rng, kernel_size, group_width or width_in, width_out, fan_out))
         self.norm = BatchNorm(width_out, activation, operations=operations)
 
     def __call__(self, x: Maps, *, train: bool) -> Float[Array, "n ho wo d"]:
         """Activated maps; ho = ⌈h / stride⌉, wo likewise."""
-        return self.norm(self.operations.convolve(x, self.kernel[...].astype(x.dtype), self.stride), train=train)
+        return self.norm(convolve(self.operations, x, self.kernel[...].astype(x.dtype), self.stride), train=train)
 
 
 def shortcut(
@@ -102,6 +115,51 @@ class DepthwiseNorm(nnx.Module):
         return self.norm(self.operations.depthwise(x, kernel, self.stride), train=train)
 
 
+class Convolution(nnx.Module):
+    """Convolution without normalisation, depthwise or not; with a bias it begins as in the released ConvNeXt.
+
+    That is: deviation 0.02, and a bias of zero.
+    """
+
+    def __init__(
+        self,
+        kernel_size: int,
+        width_in: int,
+        width_out: int,
+        stride: int = 1,
+        *,
+        biased: bool = False,
+        depthwise: bool = False,
+        operations: Operations,
+        rng: np.random.Generator,
+    ) -> None:
+        self.stride, self.depthwise, self.operations = stride, depthwise, operations
+        fan_out = 2 / 0.02**2 if biased else kernel_size**2 * width_out
+        kernel = _convolution_kernel(rng, kernel_size, 1 if depthwise else width_in, width_out, fan_out)
+        self.kernel = nnx.Param(kernel)
+        self.bias = nnx.Param(np.zeros(width_out, np.float32)) if biased else None
+
+    def __call__(self, x: Maps) -> Float[Array, "n ho wo d"]:
+        """Maps; ho = ⌈h / stride⌉, wo likewise."""
+        kernel = self.kernel[...].astype(x.dtype)
+        apply = self.operations.depthwise if self.depthwise else partial(convolve, self.operations)
+        y = apply(x, kernel, self.stride)
+        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+
+
+class LayerNorm(nnx.Module):
+    """Layer normalisation over the channels of each place."""
+
+    def __init__(self, width: int, *, operations: Operations) -> None:
+        self.operations = operations
+        self.scale = nnx.Param(np.ones(width, np.float32))
+        self.bias = nnx.Param(np.zeros(width, np.float32))
+
+    def __call__(self, x: Float[Array, "*places c"]) -> Float[Array, "*places c"]:
+        """Normalised maps, or vectors."""
+        return self.operations.layer_normalise(x, self.scale[...], self.bias[...])
+
+
 class Affine(nnx.Module):
     """x @ kernel + bias on vectors; the bias begins at zero."""
 
@@ -130,13 +188,20 @@ class SqueezeExcite(nnx.Module):
     """x · σ(expand(activation(reduce(mean of x over positions)))), arXiv:1709.01507."""
 
     def __init__(
-        self, width: int, squeezed: int, activation: Activation, *, operations: Operations, rng: np.random.Generator
+        self,
+        width: int,
+        squeezed: int,
+        activation: Activation,
+        *,
+        operations: Operations,
+        rng: np.random.Generator,
+        gate: Gate = "sigmoid",
     ) -> None:
-        self.activation, self.operations = activation, operations
+        self.activation, self.gate, self.operations = activation, gate, operations
         self.reduce = squeeze_layer(width, squeezed, rng=rng)
         self.expand = squeeze_layer(squeezed, width, rng=rng)
 
     def __call__(self, x: Maps) -> Maps:
         """The maps, each channel times its gate, a factor in (0, 1)."""
         reduce, expand = ((layer.kernel[...], layer.bias[...]) for layer in (self.reduce, self.expand))
-        return self.operations.excite(x, reduce, expand, self.activation)
+        return self.operations.excite(x, reduce, expand, self.activation, self.gate)

@@ -100,6 +100,8 @@ def _recomputed(run: Step) -> Step:
 def _unstacked(tree: Any, count: int, operations: Operations) -> list[Any]:
     """`count` trees of the entries at each place of the leading axis."""
     leaves, structure = jax.tree.flatten(tree)
+    if not leaves:  # of batch statistics, where a kind of block has none
+        return [tree] * count
     flat = operations.repack(leaves, [leaf.shape[1:] for leaf in leaves for _ in range(count)])
     return [jax.tree.unflatten(structure, flat[place::count]) for place in range(count)]
 
@@ -108,6 +110,8 @@ def _stacked(trees: list[Any], operations: Operations) -> Any:
     """One tree whose leaves are those of `trees`, stacked along a leading axis."""
     structure, flat = jax.tree.structure(trees[0]), zip(*map(jax.tree.leaves, trees), strict=True)
     each = list(flat)
+    if not each:
+        return trees[0]
     shapes = [(len(trees), *leaves[0].shape) for leaves in each]
     return jax.tree.unflatten(structure, operations.repack([leaf for leaves in each for leaf in leaves], shapes))
 

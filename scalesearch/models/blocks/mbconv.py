@@ -7,7 +7,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from scalesearch.models.layers import ConvNorm, DepthwiseNorm, SqueezeExcite
-from scalesearch.models.ops.base import Maps, Operations
+from scalesearch.models.ops.base import Gate, Maps, Operations
 from scalesearch.scaling.architecture import Activation
 from scalesearch.scaling.cost.mbconv import Stage
 
@@ -24,6 +24,8 @@ class Block(nnx.Module):
         *,
         operations: Operations,
         rng: np.random.Generator,
+        squeeze_activation: Activation | None = None,
+        gate: Gate = "sigmoid",
     ) -> None:
         inner, squeezed = (int(width(np.asarray(width_in))) for width in (stage.inner, stage.squeezed))
         self.expand = (
@@ -33,7 +35,9 @@ class Block(nnx.Module):
         )
         self.depthwise = DepthwiseNorm(stage.kernel_size, inner, stride, activation, operations=operations, rng=rng)
         self.excite = (
-            SqueezeExcite(inner, squeezed, activation, operations=operations, rng=rng) if stage.se_ratio else None
+            SqueezeExcite(inner, squeezed, squeeze_activation or activation, operations=operations, rng=rng, gate=gate)
+            if stage.se_ratio
+            else None
         )
         self.project = ConvNorm(1, inner, stage.width, 1, "none", operations=operations, rng=rng)
         self.skip, self.operations = stride == 1 and width_in == stage.width, operations

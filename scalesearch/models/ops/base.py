@@ -11,23 +11,27 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax
 from jax import lax
 from jax import numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from scalesearch.models.ops.activation import ActivationOrNone, activate
+from scalesearch.models.ops.activation import ActivationOrNone, activate, hard_sigmoid
 from scalesearch.scaling.architecture import Activation
 from scalesearch.study.sections import OperationsName, Precision
 
 Name = OperationsName
+Gate = Literal["sigmoid", "hard_sigmoid"]
 Maps = Float[Array, "n h w c"]
 PerChannel = Float[Array, "c"]
 
 EPSILON = 1e-3
 """Added to the variance, as in the released EfficientNet (`batch_norm_epsilon`)."""
+
+LAYER_EPSILON = 1e-6
+"""Added to the variance in layer normalisation, as in the released ConvNeXt."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,40 @@ class Operations(ABC):
         The first of several equal values, row by row, takes the whole gradient.
         """
 
+    # What follows is computed by XLA alone unless an implementation has something better for its backend.
+
+    def grouped(self, x: Maps, kernel: Float[Array, "k k g d"], stride: int) -> Float[Array, "n ho wo d"]:
+        """`convolve` in c / g groups: each of them turns g channels of x into an equal part of the d channels."""
+        padding = kernel.shape[0] // 2
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            (stride, stride),
+            ((padding, padding), (padding, padding)),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=x.shape[3] // kernel.shape[2],
+        )
+
+    @jax.named_scope("patches")
+    def patches(self, x: Maps, kernel: Float[Array, "k k c d"]) -> Float[Array, "n ho wo d"]:
+        """y[n,i,j,d] = Σ_{a,b,c} x[n, i·k + a, j·k + b, c] · kernel[a,b,c,d]; what is missing at the end is zero."""
+        n, h, w, c = x.shape
+        k, width = kernel.shape[0], kernel.shape[3]
+        rows, columns = -(-h // k), -(-w // k)
+        x = jnp.pad(x, ((0, 0), (0, rows * k - h), (0, columns * k - w), (0, 0)))
+        cut = x.reshape(n, rows, k, columns, k, c).transpose(0, 1, 3, 2, 4, 5)
+        return cut.reshape(n, rows, columns, -1) @ kernel.reshape(-1, width)
+
+    @jax.named_scope("layer normalisation")
+    def layer_normalise(
+        self, x: Float[Array, "*places c"], scale: PerChannel, bias: PerChannel
+    ) -> Float[Array, "*places c"]:
+        """Y = scale · (x − μ) / √(v + ε) + bias, μ and v over channels, in float32 (arXiv:1607.06450)."""
+        wide = x.astype(jnp.float32)
+        apart = wide - jnp.mean(wide, axis=-1, keepdims=True)
+        variance = jnp.mean(jnp.square(apart), axis=-1, keepdims=True)
+        return (apart * lax.rsqrt(variance + LAYER_EPSILON) * scale + bias).astype(x.dtype)
+
     def normalise_by(
         self,
         x: Maps,
@@ -116,14 +154,16 @@ class Operations(ABC):
         reduce: tuple[Float[Array, "c s"], Float[Array, " s"]],
         expand: tuple[Float[Array, "s c"], PerChannel],
         activation: Activation,
+        gate: Gate = "sigmoid",
     ) -> Maps:
         """X · σ(activation(x̄ @ W₁ + b₁) @ W₂ + b₂), x̄ the mean over positions (arXiv:1709.01507).
 
-        `reduce` is (W₁, b₁) and `expand` is (W₂, b₂). The gates are computed in float32.
+        `reduce` is (W₁, b₁) and `expand` is (W₂, b₂). The gates are computed in float32; `gate` is σ, or the hard σ of
+        arXiv:1905.02244.
         """
         with jax.named_scope("squeeze-excite"):
             squeezed = activate(jnp.mean(x, axis=(1, 2), dtype=jnp.float32) @ reduce[0] + reduce[1], activation)
-            gates = jax.nn.sigmoid(squeezed @ expand[0] + expand[1])
+            gates = (hard_sigmoid if gate == "hard_sigmoid" else jax.nn.sigmoid)(squeezed @ expand[0] + expand[1])
             return x * gates[:, None, None].astype(x.dtype)
 
     def add(self, x: Maps, branch: Callable[[Maps], Maps]) -> Maps:

@@ -22,11 +22,11 @@ class NativeOperations(Operations):
 
     def convolve(self, x: Maps, kernel: Float[Array, "k k c d"], stride: int) -> Float[Array, "n ho wo d"]:
         """XLA's convolution."""
-        return _convolve(x, kernel, stride, groups=1)
+        return self.grouped(x, kernel, stride)
 
     def depthwise(self, x: Maps, kernel: Float[Array, "k k 1 c"], stride: int) -> Float[Array, "n ho wo c"]:
         """XLA's convolution with a group for each channel."""
-        return _convolve(x, kernel, stride, groups=x.shape[3])
+        return self.grouped(x, kernel, stride)
 
     def normalise(
         self, x: Maps, scale: PerChannel, bias: PerChannel, activation: ActivationOrNone
@@ -43,15 +43,3 @@ class NativeOperations(Operations):
         window, strides, edges = (1, 3, 3, 1), (1, stride, stride, 1), ((0, 0), (1, 1), (1, 1), (0, 0))
         pooled: jax.Array = lax.reduce_window(x, -jnp.inf, lax.max, window, strides, edges)
         return pooled
-
-
-def _convolve(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Array:
-    padding = kernel.shape[0] // 2
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        (stride, stride),
-        ((padding, padding), (padding, padding)),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-    )

@@ -8,7 +8,7 @@
 
 namespace scalesearch {
 
-enum Activation : int64_t { kNone, kSwish, kRelu, kRelu6 };
+enum Activation : int64_t { kNone, kSwish, kRelu, kRelu6, kHardSwish };
 
 template <int Lanes>
 using Floats = typename Vector<Lanes>::type;
@@ -44,10 +44,11 @@ inline Floats<Lanes> activate(Floats<Lanes> z) {
   if constexpr (kind == kSwish) return z * sigmoid<Lanes>(z);
   if constexpr (kind == kRelu) return limit(z, 0.0f, INFINITY);
   if constexpr (kind == kRelu6) return limit(z, 0.0f, 6.0f);
+  if constexpr (kind == kHardSwish) return z * limit(z + 3.0f, 0.0f, 6.0f) * (1.0f / 6.0f);
   return z;
 }
 
-// g times the derivative, which is 0 at the kinks.
+// g times the derivative, which is 0 at the kinks, but for those of hard_swish, where it is that outside.
 template <int64_t kind, int Lanes>
 inline Floats<Lanes> pull(Floats<Lanes> z, Floats<Lanes> g) {
   if constexpr (kind == kSwish) {
@@ -57,6 +58,10 @@ inline Floats<Lanes> pull(Floats<Lanes> z, Floats<Lanes> g) {
   const Floats<Lanes> zero{};
   if constexpr (kind == kRelu) return z > zero ? g : zero;
   if constexpr (kind == kRelu6) return (z > zero) & (z < zero + 6.0f) ? g : zero;
+  if constexpr (kind == kHardSwish) {
+    const auto inside = g * (z * 2.0f + 3.0f) * (1.0f / 6.0f);
+    return z <= zero - 3.0f ? zero : z >= zero + 3.0f ? g : inside;
+  }
   return g;
 }
 
@@ -66,6 +71,7 @@ void with_activation(const Call& call, const Body& body) {
     case kSwish: return body.template operator()<kSwish>();
     case kRelu: return body.template operator()<kRelu>();
     case kRelu6: return body.template operator()<kRelu6>();
+    case kHardSwish: return body.template operator()<kHardSwish>();
     default: return body.template operator()<kNone>();
   }
 }

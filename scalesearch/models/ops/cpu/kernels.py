@@ -20,7 +20,9 @@ from scalesearch.models.ops.base import EPSILON, Maps, PerChannel
 from scalesearch.models.ops.shift.taps import output_size
 from scalesearch.scaling.architecture import Activation
 
-_ACTIVATIONS = ("none", "swish", "relu", "relu6")  # by their numbers in normalise.cc
+ACTIVATIONS: tuple[ActivationOrNone, ...] = ("none", "swish", "relu", "relu6", "hard_swish")
+"""Those that the kernels compute, by their numbers in activations.h."""
+
 _MILLIONTHS = round(EPSILON * 1e6)
 
 
@@ -100,7 +102,7 @@ def normalise(
 
 
 def _constants(activation: ActivationOrNone) -> dict[str, int]:
-    return {"activation": _ACTIVATIONS.index(activation), "epsilon_millionths": _MILLIONTHS}
+    return {"activation": ACTIVATIONS.index(activation), "epsilon_millionths": _MILLIONTHS}
 
 
 def _normalise_forward(x: Maps, scale: PerChannel, bias: PerChannel, activation: ActivationOrNone) -> Any:

@@ -10,7 +10,7 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from scalesearch.models.ops.activation import ActivationOrNone
-from scalesearch.models.ops.base import Maps, Name, PerChannel
+from scalesearch.models.ops.base import Gate, Maps, Name, PerChannel
 from scalesearch.models.ops.cpu import kernels, library
 from scalesearch.models.ops.shift.operations import ShiftOperations
 from scalesearch.scaling.architecture import Activation
@@ -18,7 +18,7 @@ from scalesearch.study.sections import Precision
 
 
 class CpuOperations(ShiftOperations):
-    """Kernels for float32 maps; maps of another type, 1×1 convolutions and the pool are those of `shift`.
+    """Kernels for float32 maps; all else is that of `shift`: other types, 1×1 and grouped convolutions, GELU, the pool.
 
     One more unrolled block compiles in 0.05 s, where a loop costs 2.9 s more than none and makes the step 1.5 times as
     long (2 CPU cores, benchmarks/compiling.py, 2026-11-25).
@@ -55,7 +55,7 @@ class CpuOperations(ShiftOperations):
         self, x: Maps, scale: PerChannel, bias: PerChannel, activation: ActivationOrNone
     ) -> tuple[Maps, PerChannel, PerChannel]:
         """Statistics, normalisation and activation in one kernel."""
-        apply = kernels.normalise if _served(x) else super().normalise
+        apply = kernels.normalise if _served(x, activation) else super().normalise
         return apply(x, scale, bias, activation)
 
     def normalise_by(
@@ -68,7 +68,7 @@ class CpuOperations(ShiftOperations):
         activation: ActivationOrNone,
     ) -> Maps:
         """Normalisation and activation in one kernel, which has no gradient."""
-        apply = kernels.normalise_by if _served(x) else super().normalise_by
+        apply = kernels.normalise_by if _served(x, activation) else super().normalise_by
         return apply(x, scale, bias, mean, variance, activation)
 
     def excite(
@@ -77,11 +77,12 @@ class CpuOperations(ShiftOperations):
         reduce: tuple[Float[Array, "c s"], Float[Array, " s"]],
         expand: tuple[Float[Array, "s c"], PerChannel],
         activation: Activation,
+        gate: Gate = "sigmoid",
     ) -> Maps:
-        """The whole squeeze-excite in one kernel."""
-        if _served(x):
+        """The whole squeeze-excite in one kernel, if its gate is a sigmoid."""
+        if _served(x, activation) and gate == "sigmoid":
             return kernels.excite(x, *reduce, *expand, activation)
-        return super().excite(x, reduce, expand, activation)
+        return super().excite(x, reduce, expand, activation, gate)
 
     def add(self, x: Maps, branch: Callable[[Maps], Maps]) -> Maps:
         """The sum in a kernel, like that of the two gradients of x."""
@@ -104,5 +105,5 @@ class CpuOperations(ShiftOperations):
         return kernels.repack(arrays, shapes)
 
 
-def _served(x: jax.Array) -> bool:
-    return bool(x.dtype == jnp.float32)
+def _served(x: jax.Array, activation: ActivationOrNone = "none") -> bool:
+    return bool(x.dtype == jnp.float32) and activation in kernels.ACTIVATIONS

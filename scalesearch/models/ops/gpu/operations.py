@@ -58,6 +58,7 @@ class GpuOperations(NativeOperations):
     def normalise(
         self, x: Maps, scale: PerChannel, bias: PerChannel, activation: ActivationOrNone
     ) -> tuple[Maps, PerChannel, PerChannel]:
-        """With the gradient's sums in Pallas, for maps that are not too large to be indexed."""
-        apply = normalise.normalise if program.countable(x) else normalise_by_sums
+        """With the gradient's sums in Pallas, for maps that are not too large to be indexed; GELU's by XLA."""
+        in_pallas = program.countable(x) and activation != "gelu"  # Triton need not have its error function
+        apply = normalise.normalise if in_pallas else normalise_by_sums
         return apply(x, scale, bias, activation)

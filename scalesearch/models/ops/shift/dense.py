@@ -55,6 +55,32 @@ def _backward(stride: int, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> 
     return _input_gradient(g, kernel, stride, (x.shape[1], x.shape[2])), kernel_gradient.reshape(kernel.shape)
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def grouped(x: Maps, kernel: Float[Array, "k k g d"], stride: int) -> Float[Array, "n ho wo d"]:
+    """Dense convolution in groups of g channels each; see `Operations.grouped`."""
+    return _grouped(x, kernel, stride)
+
+
+@jax.named_scope("grouped")
+def _grouped(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    k, _, channels, width = kernel.shape
+    groups = x.shape[3] // channels
+    patches = _patches(x, k, stride)
+    each = patches.reshape(*patches.shape[:3], k * k, groups, channels)
+    rows = kernel.reshape(k * k, channels, groups, width // groups)
+    return jnp.einsum("nhwkgc,kcgd->nhwgd", each, rows).reshape(*patches.shape[:3], width)
+
+
+def _grouped_backward(stride: int, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    # patches recomputed, as for `dense`; XLA drops the product of the forward pass, which nothing reads
+    _, pull = jax.vjp(lambda x, kernel: _grouped(x, kernel, stride), *saved)
+    slopes: tuple[jax.Array, jax.Array] = pull(g)
+    return slopes
+
+
+grouped.defvjp(lambda x, kernel, stride: (grouped(x, kernel, stride), (x, kernel)), _grouped_backward)
+
+
 def _input_gradient(g: jax.Array, kernel: jax.Array, stride: int, size: tuple[int, int]) -> jax.Array:
     low, high, phase_taps = gradient_phases(kernel.shape[0], stride)
     padded = pad_map(g, low, high)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from scalesearch.models.ops.activation import ActivationOrNone
 from scalesearch.models.ops.base import Maps, Name, Operations, PerChannel
-from scalesearch.models.ops.shift.dense import dense, pointwise
+from scalesearch.models.ops.shift.dense import dense, grouped, pointwise
 from scalesearch.models.ops.shift.depthwise import depthwise
 from scalesearch.models.ops.shift.normalise import normalise
 from scalesearch.models.ops.shift.taps import forward_taps, output_size, pad_map, take
@@ -27,6 +27,10 @@ class ShiftOperations(Operations):
     def depthwise(self, x: Maps, kernel: Float[Array, "k k 1 c"], stride: int) -> Float[Array, "n ho wo c"]:
         """A sum of shifted products."""
         return depthwise(x, kernel, stride)
+
+    def grouped(self, x: Maps, kernel: Float[Array, "k k g d"], stride: int) -> Float[Array, "n ho wo d"]:
+        """A matrix product for each group of the shifted slices."""
+        return grouped(x, kernel, stride)
 
     def normalise(
         self, x: Maps, scale: PerChannel, bias: PerChannel, activation: ActivationOrNone

@@ -1,0 +1,53 @@
+"""The block of RegNet and ResNeXt."""
+
+from __future__ import annotations
+
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from scalesearch.models.layers import ConvNorm, SqueezeExcite, shortcut
+from scalesearch.models.ops.activation import activate
+from scalesearch.models.ops.base import Maps, Operations
+from scalesearch.scaling.architecture import Activation
+from scalesearch.scaling.cost.grouped_bottleneck import Stage
+
+
+class Block(nnx.Module):
+    """Reduce 1×1, grouped k×k with the stride, squeeze-excite, expand 1×1, and a shortcut (arXiv:2003.13678)."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        width_in: int,
+        stride: int,
+        activation: Activation,
+        *,
+        operations: Operations,
+        rng: np.random.Generator,
+    ) -> None:
+        inner = stage.width // int(stage.expand_ratio)
+        self.activation = activation
+        self.reduce = ConvNorm(1, width_in, inner, 1, activation, operations=operations, rng=rng)
+        self.middle = ConvNorm(
+            stage.kernel_size,
+            inner,
+            inner,
+            stride,
+            activation,
+            operations=operations,
+            rng=rng,
+            group_width=stage.group_width,
+        )
+        squeezed = int(stage.squeezed(np.asarray(width_in)))
+        self.excite = (
+            SqueezeExcite(inner, squeezed, activation, operations=operations, rng=rng) if stage.se_ratio else None
+        )
+        self.expand = ConvNorm(1, inner, stage.width, 1, "none", operations=operations, rng=rng)
+        self.shortcut = shortcut(width_in, stage.width, stride, operations=operations, rng=rng)
+
+    def __call__(self, x: Maps, *, train: bool) -> Float[Array, "n ho wo d"]:
+        """Maps of the stage's width; ho = ⌈h / stride⌉, wo likewise."""
+        y = self.middle(self.reduce(x, train=train), train=train)
+        y = self.expand(y if self.excite is None else self.excite(y), train=train)
+        return activate(y + (x if self.shortcut is None else self.shortcut(x, train=train)), self.activation)
