@@ -30,7 +30,8 @@ class Block(nnx.Module):
 @pytest.mark.parametrize("kind", kinds())
 @pytest.mark.parametrize("stride", [1, 2])
 def test_every_kind_of_a_spec_has_a_block_of_its_shape(kind: str, stride: int) -> None:
-    stage = make_stage(kind, kernel_size=3, stride=stride, width=4, depth=1)
+    fields = {"group_width": 2} if kind == "grouped_bottleneck" else {}
+    stage = make_stage(kind, kernel_size=3, stride=stride, width=4, depth=1, **fields)
     block = blocks.block_of(kind)(stage, 6, stride, "relu", operations=named("shift"), rng=np.random.default_rng(0))
     y = jax.eval_shape(lambda x: block(x, train=False), jax.ShapeDtypeStruct((2, 5, 5, 6), np.float32))
     assert y.shape == (2, -(-5 // stride), -(-5 // stride), 4)

@@ -26,6 +26,8 @@ SHAPES = {
     "dense": (3, 3, C, D),
     "pointwise": (1, 1, C, D),
     "filters": (3, 3, 1, C),
+    "groups": (3, 3, 2, D),
+    "patches": (4, 4, C, D),
     "scale": (C,),
     "bias": (C,),
     "reduce": (C, S),
@@ -41,9 +43,16 @@ METHODS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "convolve 3×3": (lambda ops, x, kernel: ops.convolve(x, kernel, 2), ("x", "dense")),
     "convolve 1×1": (lambda ops, x, kernel: ops.convolve(x, kernel, 1), ("x", "pointwise")),
     "depthwise": (lambda ops, x, kernel: ops.depthwise(x, kernel, 1), ("x", "filters")),
+    "grouped": (lambda ops, x, kernel: ops.grouped(x, kernel, 2), ("x", "groups")),
+    "patches": (lambda ops, x, kernel: ops.patches(x, kernel), ("x", "patches")),
+    "layer normalise": (lambda ops, x, scale, bias: ops.layer_normalise(x, scale, bias), ("x", "scale", "bias")),
     "normalise": (lambda ops, x, scale, bias: ops.normalise(x, scale, bias, "swish")[0], ("x", "scale", "bias")),
     "excite": (
         lambda ops, x, *a: ops.excite(x, a[:2], a[2:], "swish"),
+        ("x", "reduce", "reduce_bias", "expand", "expand_bias"),
+    ),
+    "excite by a hard sigmoid": (
+        lambda ops, x, *a: ops.excite(x, a[:2], a[2:], "relu", "hard_sigmoid"),
         ("x", "reduce", "reduce_bias", "expand", "expand_bias"),
     ),
     "add": (lambda ops, x: ops.add(x, lambda x: x * x), ("x",)),
@@ -130,3 +139,20 @@ def test_operations_are_values(name: Any) -> None:
     assert repr(other) != repr(operations)
     assert [named(each) == operations for each in NAMES] == [each == name for each in NAMES]
     assert len({repr(named(each)) for each in NAMES}) == len(NAMES)
+
+
+def test_patches_and_groups_by_hand() -> None:
+    """Against sums in float64; what lies behind the edge counts as zero."""
+    x, patches, groups = (np.asarray(each, np.float64) for each in arrays(("x", "patches", "groups"), "float32"))
+    padded = np.pad(x, ((0, 0), (0, 2), (0, 3), (0, 0)))
+    cut = [[padded[:, i : i + 4, j : j + 4] for j in (0, 4)] for i in (0, 4)]
+    expected = np.array([[np.einsum("nabc,abcd->nd", part, patches) for part in row] for row in cut])
+    y = named("shift").patches(jnp.asarray(x, jnp.float32), jnp.asarray(patches, jnp.float32))
+    np.testing.assert_allclose(y, expected.transpose(2, 0, 1, 3), rtol=1e-4, atol=1e-4)
+    whole = np.zeros((3, 3, C, D))
+    for group in range(C // 2):
+        part = slice(group * D * 2 // C, (group + 1) * D * 2 // C)
+        whole[:, :, 2 * group : 2 * group + 2, part] = groups[:, :, :, part]
+    dense, grouped = named("native").convolve, named("native").grouped
+    x, whole, groups = (jnp.asarray(each, jnp.float32) for each in (x, whole, groups))
+    assert_close([grouped(x, groups, 1)], [dense(x, whole, 1)], 2e-5)

@@ -18,17 +18,25 @@ from scalesearch.models.ops.base import EPSILON
 from scalesearch.models.ops.select import named
 from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.cost.count import complexity
-from scalesearch.scaling.stage import make_stage
+from scalesearch.scaling.stage import kinds, make_stage
 
 
 def tiny(block: str, kernel_size: int = 3) -> ArchitectureSpec:
     """Two stages of `block` at 9 px: a strided and a repeated block, a skip and a shortcut."""
-    expand = {"mbconv": 3, "bottleneck": 2}.get(block, 1)
-    se_ratio = 0.25 if block == "mbconv" else 0.0
+    expands = {"mbconv": 3, "bottleneck": 2, "bneck": 2.3, "convnext": 1.5, "fused_mbconv": 2, "grouped_bottleneck": 1}
+    se_ratio = 0.25 if block in ("mbconv", "bneck", "grouped_bottleneck") else 0.0
+    fields = {"expand_ratio": expands.get(block, 1), "kernel_size": kernel_size}
+    fields |= {"group_width": 2} if block == "grouped_bottleneck" else {}
     stages = (
-        make_stage(block, kernel_size=kernel_size, stride=2, expand_ratio=expand, width=6, depth=2, se_ratio=se_ratio),  # type: ignore[arg-type]
-        make_stage(block, kernel_size=kernel_size, stride=1, expand_ratio=expand, width=8, depth=1),  # type: ignore[arg-type]
+        make_stage(block, stride=2, width=6, depth=2, se_ratio=se_ratio, **fields),
+        make_stage(block, stride=1, width=8, depth=1, **fields),
     )
+    if block == "convnext":
+        return ArchitectureSpec(9, 2, 5, StemSpec(4, 2, 2, norm="layer"), stages, 0, "gelu", final_norm="layer")
+    if block == "preactivation":
+        return ArchitectureSpec(9, 2, 5, StemSpec(4, 3, 1, norm="none"), stages, 0, "relu6", final_norm="batch")
+    if block == "bneck":
+        return ArchitectureSpec(9, 2, 5, StemSpec(4, 3, 1), stages, 10, "hard_swish", hidden_width=7)
     stem = StemSpec(4, 3, 1, pool_stride=2 if block == "bottleneck" else 1)
     head = 10 if block == "mbconv" else 0
     return ArchitectureSpec(9, 2, 5, stem, stages, head, "swish" if block == "mbconv" else "relu6")
@@ -74,11 +82,11 @@ def count(spec: ArchitectureSpec) -> int:
 @pytest.mark.parametrize("name", NAMES)
 def test_parameters_of_every_baseline_as_counted(name: str) -> None:
     spec = baseline(name).spec
-    expected = {"efficientnet-b0": 5_288_548, "resnet-50": 25_557_032}
+    expected = {"efficientnet-b0": 5_288_548, "resnet-50": 25_557_032, "convnext-t": 28_589_128}
     assert count(spec) == complexity(spec).params == expected.get(name, complexity(spec).params)
 
 
-@pytest.mark.parametrize("block", ["mbconv", "separable", "basic", "bottleneck"])
+@pytest.mark.parametrize("block", kinds())
 def test_parameters_of_every_block_as_counted(block: str) -> None:
     assert count(tiny(block, 5)) == complexity(tiny(block, 5)).params
 
@@ -89,7 +97,7 @@ def test_the_variables_are_parameters_and_batch_statistics_alone() -> None:
     assert call(merged, images(tiny("mbconv")), train=False).shape == (4, 5)
 
 
-@pytest.mark.parametrize("block", ["mbconv", "separable", "basic", "bottleneck"])
+@pytest.mark.parametrize("block", kinds())
 def test_all_operations_give_the_same_logits_gradients_and_statistics(block: str) -> None:
     spec = tiny(block)
     results = []

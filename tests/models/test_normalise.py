@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from jax import numpy as jnp
 from scalesearch.models.ops.base import EPSILON
 from scalesearch.models.ops.select import named
 
-ACTIVATIONS = ("swish", "relu", "relu6", "none")
+ACTIVATIONS = ("swish", "relu", "relu6", "hard_swish", "gelu", "none")
 # float32 rounds to 6e-8, sums of 4·5·6 terms and a division by the spread: 3e-5 of the largest entry is ample.
 TOLERANCE = 3e-5
 
@@ -22,6 +23,8 @@ def formula(x: Any, scale: Any, bias: Any, activation: str) -> Any:
     variance = ((x - mean) ** 2).mean((0, 1, 2))
     z = (x - mean) / jnp.sqrt(variance + EPSILON) * scale + bias
     choices = {"swish": z / (1 + jnp.exp(-z)), "relu": jnp.where(z > 0, z, 0), "none": z}
+    choices["hard_swish"] = jnp.where(z > 3, z, jnp.where(z > -3, z * (z + 3) / 6, 0))
+    choices["gelu"] = z * (1 + jax.lax.erf(z / 2**0.5)) / 2
     y = jnp.where(z > 6, 6.0, choices["relu"]) if activation == "relu6" else choices[activation]
     return y, mean, variance
 
@@ -125,8 +128,10 @@ def test_evaluation_by_given_statistics(activation: Any, name: Any) -> None:
     x, scale, bias, _ = example(0.3)
     mean, variance = np.array([0.1, -2, 3], np.float32), np.array([0.5, 2, 9], np.float32)
     z = (x.astype(np.float64) - mean) / np.sqrt(variance + EPSILON) * scale + bias
-    expected = {"swish": z / (1 + np.exp(-z)), "relu": z.clip(0), "relu6": z.clip(0, 6), "none": z}[activation]
-    close(named(name).normalise_by(jnp.asarray(x), scale, bias, mean, variance, activation), expected)
+    expected = {"swish": z / (1 + np.exp(-z)), "relu": z.clip(0), "relu6": z.clip(0, 6), "none": z}
+    expected["hard_swish"] = z * (z + 3).clip(0, 6) / 6
+    expected["gelu"] = z * (1 + np.vectorize(math.erf)(z / 2**0.5)) / 2
+    close(named(name).normalise_by(jnp.asarray(x), scale, bias, mean, variance, activation), expected[activation])
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

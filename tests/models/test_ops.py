@@ -218,7 +218,7 @@ def test_kernels_leave_maps_of_another_type_to_shift() -> None:
 SQUEEZED = [(4, 9, 8, 16, 4), (5, 3, 3, 27, 2), (40, 5, 5, 9, 3), (3, 1, 1, 2, 1), (33, 4, 4, 130, 33)]
 
 
-@pytest.mark.parametrize("activation", ["swish", "relu", "relu6"])
+@pytest.mark.parametrize("activation", ["swish", "relu", "relu6", "hard_swish"])
 @pytest.mark.parametrize(("n", "h", "w", "c", "s"), SQUEEZED)
 @pytest.mark.parametrize("name", ["kernels", "shift"])
 def test_squeeze_excite_and_its_gradients_against_float64(
@@ -230,7 +230,8 @@ def test_squeeze_excite_and_its_gradients_against_float64(
 
     def formula(x: Any, reduce: Any, reduce_bias: Any, expand: Any, expand_bias: Any) -> Any:
         z = x.mean((1, 2)) @ reduce + reduce_bias
-        squeezed = {"swish": z / (1 + jnp.exp(-z)), "relu": jnp.maximum(z, 0), "relu6": jnp.clip(z, 0, 6)}[activation]
+        choices = {"swish": z / (1 + jnp.exp(-z)), "relu": jnp.maximum(z, 0), "relu6": jnp.clip(z, 0, 6)}
+        squeezed = {**choices, "hard_swish": z * jnp.clip(z + 3, 0, 6) / 6}[activation]
         return x * (1 / (1 + jnp.exp(-(squeezed @ expand + expand_bias))))[:, None, None]
 
     def ours(x: Any, reduce: Any, reduce_bias: Any, expand: Any, expand_bias: Any) -> Any:

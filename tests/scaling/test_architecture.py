@@ -26,12 +26,16 @@ def test_json_has_the_shape_of_the_contract() -> None:
     }
     assert baseline("resnet-18").spec.to_json()["stem"]["pool_stride"] == 2
     assert baseline("resnet-18").spec.to_json()["activation"] == "relu"
+    convnext, large = baseline("convnext-t").spec.to_json(), baseline("mobilenet-v3-large").spec.to_json()
+    assert convnext["stem"] == {"width": 96, "kernel_size": 4, "stride": 4, "norm": "layer"}
+    assert (convnext["final_norm"], large["hidden_width"]) == ("layer", 1280)
+    assert (large["stages"][6]["expand_ratio"], large["stages"][6]["activation"]) == (2.3, "hard_swish")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"block": "conv"}, "`block` must be one of mbconv, separable, basic, bottleneck, but got 'conv'"),
+        ({"block": "conv"}, "`block` must be one of mbconv, separable, basic, bottleneck, .*, but got 'conv'"),
         ({"kernel_size": 2}, "`kernel_size` must be odd, but got 2"),
         ({"stride": 0}, "`stride` must be a whole number of at least 1, but got 0"),
         ({"depth": 1.0}, "`depth` must be a whole number of at least 1, but got 1.0"),
@@ -59,6 +63,8 @@ def test_an_impossible_stage_is_refused(changes: dict[str, Any], message: str) -
         ({"kernel_size": 4}, "`kernel_size` must be odd, but got 4"),
         ({"stride": -1}, "`stride` must be"),
         ({"pool_stride": 0}, "`pool_stride` must be"),
+        ({"kernel_size": 2, "stride": 4}, "`kernel_size` must be odd, but got 2"),
+        ({"norm": "group"}, "`norm` must be one of batch, layer, none, but got 'group'"),
     ],
 )
 def test_an_impossible_stem_is_refused(changes: dict[str, int], message: str) -> None:
@@ -77,5 +83,5 @@ def test_sizes_are_put_where_they_belong(name: str) -> None:
 
 
 def test_an_unknown_baseline_names_those_there_are() -> None:
-    with pytest.raises(ValueError, match=r"`baseline` must be one of efficientnet-b0, .*resnet-200, but got 'vgg'"):
+    with pytest.raises(ValueError, match=r"`baseline` must be one of efficientnet-b0, .*resnet-200, .*, but got 'vgg'"):
         baseline("vgg")

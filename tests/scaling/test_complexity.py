@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from scalesearch.baselines.published import NAMES, baseline
 from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.coefficients import Coefficients
-from scalesearch.scaling.compound import scale
+from scalesearch.scaling.compound import round_width, scale
 from scalesearch.scaling.cost.count import Complexity, areas, complexity, count, tabulate
-from scalesearch.scaling.stage import StageSpec, make_stage
+from scalesearch.scaling.stage import StageSpec, kinds, make_stage
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "efficientnet.json").read_text(encoding="utf-8"))
 
@@ -59,6 +59,22 @@ def test_published_macs() -> None:
     assert f"{macs['mobilenet-v2'] / 1e6:.0f}" == "301"
 
 
+PUBLISHED = json.loads((Path(__file__).parents[1] / "golden" / "baselines.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("model", PUBLISHED["models"], ids=lambda model: model["source"].partition(" (")[0])
+def test_counts_are_those_of_the_published_models(model: dict[str, Any]) -> None:
+    own = baseline(model["baseline"])
+    scaled = scale(own.spec, Coefficients(model.get("depth", 1), model.get("width", 1), 1), own.rounding)
+    cost = complexity(dataclasses.replace(scaled, resolution=model["resolution"]))
+    assert dataclasses.asdict(cost) == {key: model[key] for key in ("macs", "params", "activations")}
+
+
+def test_every_baseline_has_a_published_count() -> None:
+    counted = {model["baseline"] for model in PUBLISHED["models"]}
+    assert set(NAMES) == counted | PUBLISHED_PARAMS.keys()
+
+
 class PlainCount:
     """Counts a network layer by layer, each convolution by counting what one output position needs."""
 
@@ -80,15 +96,63 @@ class PlainCount:
         self.params += width_in * width + width
         self.activations += width
 
+    def bare(self, size: int, kernel: int, stride: int, width_in: int, width: int, bias: int = 0) -> int:
+        """A SAME convolution, with a bias or without, and nothing behind it."""
+        self.params += (bias - 2) * width
+        return self.conv(size, kernel, stride, width_in, width)
+
+    @staticmethod
+    def inner(width: int, ratio: float) -> int:
+        return round(width * ratio) if ratio % 1 == 0 else round_width(width * ratio, 8)
+
+    def squeeze_excite(self, width: int, squeezed: int) -> None:
+        self.biased(width, squeezed)
+        self.biased(squeezed, width)
+
     def mbconv(self, size: int, stage: StageSpec, stride: int, width_in: int) -> int:
-        inner = width_in * stage.expand_ratio
-        if inner != width_in:
+        inner = self.inner(width_in, stage.expand_ratio)
+        if stage.expand_ratio != 1:
             self.conv(size, 1, 1, width_in, inner)
         size = self.conv(size, stage.kernel_size, stride, inner, inner, groups=inner)
         if stage.se_ratio > 0:
-            squeezed = max(1, int(stage.se_ratio * width_in))
-            self.biased(inner, squeezed)
-            self.biased(squeezed, inner)
+            of_inner = round_width(stage.se_ratio * inner, 8)
+            self.squeeze_excite(inner, of_inner if stage.block == "bneck" else max(1, int(stage.se_ratio * width_in)))
+        return self.conv(size, 1, 1, inner, stage.width)
+
+    bneck = mbconv
+
+    def fused_mbconv(self, size: int, stage: StageSpec, stride: int, width_in: int) -> int:
+        if stage.expand_ratio == 1:
+            return self.conv(size, stage.kernel_size, stride, width_in, stage.width)
+        inner = self.inner(width_in, stage.expand_ratio)
+        size = self.conv(size, stage.kernel_size, stride, width_in, inner)
+        return self.conv(size, 1, 1, inner, stage.width)
+
+    def convnext(self, size: int, stage: StageSpec, stride: int, width_in: int) -> int:
+        if stride > 1 or width_in != stage.width:
+            self.params += 2 * width_in
+            size = self.bare(size, stride, stride, width_in, stage.width, bias=1)
+        inner = self.inner(stage.width, stage.expand_ratio)
+        self.conv(size, stage.kernel_size, 1, stage.width, stage.width, groups=stage.width)
+        self.params += stage.width + stage.width  # the bias in front of the normalisation, the layer scale
+        self.bare(size, 1, 1, stage.width, inner, bias=1)
+        return self.bare(size, 1, 1, inner, stage.width, bias=1)
+
+    def preactivation(self, size: int, stage: StageSpec, stride: int, width_in: int) -> int:
+        if stride > 1 or width_in != stage.width:
+            self.bare(size, 1, stride, width_in, stage.width)
+        self.params += 2 * width_in
+        size = self.conv(size, stage.kernel_size, stride, width_in, stage.width)
+        return self.bare(size, stage.kernel_size, 1, stage.width, stage.width)
+
+    def grouped_bottleneck(self, size: int, stage: Any, stride: int, width_in: int) -> int:
+        if stride > 1 or width_in != stage.width:
+            self.conv(size, 1, stride, width_in, stage.width)
+        inner = stage.width // stage.expand_ratio
+        self.conv(size, 1, 1, width_in, inner)
+        size = self.conv(size, stage.kernel_size, stride, inner, inner, groups=inner // stage.group_width)
+        if stage.se_ratio:
+            self.squeeze_excite(inner, max(1, round(stage.se_ratio * width_in)))
         return self.conv(size, 1, 1, inner, stage.width)
 
     def separable(self, size: int, stage: StageSpec, stride: int, width_in: int) -> int:
@@ -111,6 +175,7 @@ class PlainCount:
 
     def network(self, spec: ArchitectureSpec) -> Complexity:
         size = self.conv(spec.resolution, spec.stem.kernel_size, spec.stem.stride, spec.in_channels, spec.stem.width)
+        self.params += {"batch": 0, "layer": 1, "none": -2}[spec.stem.norm] * spec.stem.width
         size = len(range(0, size, spec.stem.pool_stride))
         width = spec.stem.width
         for stage in spec.stages:
@@ -120,27 +185,50 @@ class PlainCount:
         if spec.head_width:
             self.conv(size, 1, 1, width, spec.head_width)
             width = spec.head_width
+        self.params += 2 * width * (spec.final_norm != "none")
+        if spec.hidden_width:
+            self.biased(width, spec.hidden_width)
+            width = spec.hidden_width
         self.biased(width, spec.num_classes)
         return Complexity(self.macs, self.params, self.activations)
 
 
 @st.composite
 def stages(draw: st.DrawFn) -> StageSpec:
-    block = draw(st.sampled_from(["mbconv", "separable", "basic", "bottleneck"]))
-    expand = draw(st.integers(1, 6)) if block in ("mbconv", "bottleneck") else 1
+    block = draw(st.sampled_from(list(kinds())))
+    whole, fractions = st.integers(1, 6), st.sampled_from([1.5, 2.3, 3.67])
+    expand: float = 1
+    if block in ("bottleneck", "grouped_bottleneck"):
+        expand = draw(whole)
+    elif block in ("mbconv", "bneck", "fused_mbconv", "convnext"):
+        expand = draw(whole | fractions)
+    fields = {"group_width": draw(st.integers(1, 4))} if block == "grouped_bottleneck" else {}
+    multiple = fields.get("group_width", 1) * (expand if block.endswith("bottleneck") else 1)
     return make_stage(
         block=block,
         kernel_size=draw(st.sampled_from([1, 3, 5, 7])),
         stride=draw(st.integers(1, 3)),
         expand_ratio=expand,
-        width=draw(st.integers(1, 12)) * (expand if block == "bottleneck" else 1),
+        width=draw(st.integers(1, 12)) * multiple,
         depth=draw(st.integers(1, 4)),
-        se_ratio=draw(st.sampled_from([0.0, 0.05, 0.25, 1.0])) if block == "mbconv" else 0.0,
+        se_ratio=draw(st.sampled_from([0.0, 0.05, 0.25, 1.0])) if block in SQUEEZED else 0.0,
+        **fields,
     )
 
 
+SQUEEZED = ("mbconv", "bneck", "grouped_bottleneck")
+
+
 def specs() -> st.SearchStrategy[ArchitectureSpec]:
-    stems = st.builds(StemSpec, st.integers(1, 12), st.sampled_from([1, 3, 5, 7]), st.integers(1, 3), st.integers(1, 3))
+    sizes = st.tuples(st.sampled_from([1, 3, 5, 7]), st.integers(1, 3)) | st.sampled_from([(2, 2), (4, 4)])
+    norms = st.sampled_from(["batch", "layer", "none"])
+    stems = st.builds(
+        lambda width, size, pool, norm: StemSpec(width, *size, pool, norm),
+        st.integers(1, 12),
+        sizes,
+        st.integers(1, 3),
+        norms,
+    )
     return st.builds(
         ArchitectureSpec,
         resolution=st.integers(1, 65),
@@ -149,7 +237,9 @@ def specs() -> st.SearchStrategy[ArchitectureSpec]:
         stem=stems,
         stages=st.lists(stages(), min_size=1, max_size=5).map(tuple),
         head_width=st.integers(0, 20),
-        activation=st.sampled_from(["swish", "relu", "relu6"]),
+        activation=st.sampled_from(["swish", "relu", "relu6", "hard_swish", "gelu"]),
+        final_norm=norms,
+        hidden_width=st.integers(0, 9),
     )
 
 

@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scalesearch.baselines.published import NAMES, baseline
+from scalesearch.errors import InputError
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.compound import (
+    Baseline,
     Rounding,
     round_depths,
     round_resolution,
@@ -143,6 +145,21 @@ def test_stem_and_head_can_be_fixed() -> None:
     assert round_widths(own.spec.widths, 2.0, own.rounding) == (64, 32, 48, 80, 160, 224, 384, 640, 2560)
 
 
+def test_the_first_and_the_last_stage_can_be_fixed() -> None:
+    own = baseline("efficientnet-b0")
+    fixed = dataclasses.replace(own.rounding, depth="balanced", first_last_depth="fixed", first_last_width="fixed")
+    scaled = scale(own.spec, Coefficients(2, 2, 1), fixed)
+    assert scaled.depths == (1, 4, 4, 6, 6, 8, 1)
+    assert scaled.widths == (64, 16, 48, 80, 160, 224, 384, 320, 2560)
+    assert fixed.to_json()["first_last_depth"] == fixed.to_json()["first_last_width"] == "fixed"
+    assert "first_last_depth" not in own.rounding.to_json()
+    two = dataclasses.replace(own.spec, stages=own.spec.stages[:2])
+    with pytest.raises(
+        InputError, match='`first_last_depth` = "fixed" needs a baseline of at least 3 stages, but got 2'
+    ):
+        Baseline("two", two, fixed)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -151,6 +168,7 @@ def test_stem_and_head_can_be_fixed() -> None:
         ({"resolution_step": True}, "`resolution_step` must be a whole number of at least 1, but got True"),
         ({"depth": "floor"}, "`depth` must be one of ceil, round, balanced, but got 'floor'"),
         ({"stem": "grows"}, "`stem` must be one of scaled, fixed, but got 'grows'"),
+        ({"first_last_depth": "grows"}, "`first_last_depth` must be one of scaled, fixed, but got 'grows'"),
         ({"head": "none"}, "`head` must be one of scaled, fixed, grows, but got 'none'"),
     ],
 )

@@ -20,6 +20,7 @@ from scalesearch.scaling import feasible
 from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.compound import (
     DepthRounding,
+    EndRounding,
     HeadRounding,
     Rounding,
     StemRounding,
@@ -68,7 +69,11 @@ def _sweep(
         return dict.fromkeys(itertools.takewhile(affordable, map(scaled, multipliers())))
 
     sizes = base.depths, base.widths, base.resolution
-    depths = reached(lambda alpha: base.with_sizes(round_depths(sizes[0], alpha, rounding.depth), *sizes[1:]))
+    depths = reached(
+        lambda alpha: base.with_sizes(
+            round_depths(sizes[0], alpha, rounding.depth, rounding.first_last_depth), *sizes[1:]
+        )
+    )
     widths = reached(lambda beta: base.with_sizes(sizes[0], round_widths(sizes[1], beta, rounding), sizes[2]))
     resolutions = reached(
         lambda gamma: base.with_sizes(*sizes[:2], round_resolution(sizes[2], gamma, rounding.resolution_step))
@@ -122,6 +127,24 @@ def test_the_set_is_that_of_a_dense_sweep(
     found = _found(base, rounding, budget, 0.05)
     assert len(set(found)) == len(found)
     assert set(found) == _sweep(base, rounding, budget, 0.05, step=1 / 64)
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize(("depths", "widths"), [("fixed", "scaled"), ("scaled", "fixed"), ("fixed", "fixed")])
+def test_stages_that_stay_fixed_count_in_no_coefficient(
+    depth: DepthRounding, depths: EndRounding, widths: EndRounding
+) -> None:
+    base = _network((1, 2, 1), (8, 20, 8), 11, head=16)
+    rounding = Rounding(8, depth, 4, "scaled", "scaled", depths, widths)
+    found = _found(base, rounding, 2, 0.05)
+    assert set(found) == _sweep(base, rounding, 2, 0.05, step=1 / 64)
+    for spec in found:
+        grown = realised(base, spec, rounding)
+        if depths == "fixed":
+            assert (spec.depths[0], spec.depths[2], spec.depths[1] / 2) == (1, 1, grown.alpha)
+        if widths == "fixed":
+            assert (spec.widths[1], spec.widths[3]) == (8, 8)
+            assert grown.beta == pytest.approx(spec.widths[2] / 20)
 
 
 @settings(max_examples=20)

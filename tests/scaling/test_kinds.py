@@ -7,8 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from scalesearch.scaling.compound import round_width
+from scalesearch.scaling.cost.mbconv import in_eights
 from scalesearch.scaling.stage import kinds, make_stage
 
 ROOT = Path(__file__).parents[2]
@@ -95,7 +100,59 @@ def test_a_new_kind_is_one_module_with_its_fields_checks_and_cost(tmp_path: Path
     assert done.returncode == 0, done.stderr
 
 
+NAMES = (
+    "mbconv",
+    "separable",
+    "basic",
+    "bottleneck",
+    "bneck",
+    "convnext",
+    "fused_mbconv",
+    "grouped_bottleneck",
+    "preactivation",
+)
+
+
 def test_kinds_are_named_in_messages_in_one_order() -> None:
-    assert tuple(kinds()) == ("mbconv", "separable", "basic", "bottleneck")
-    with pytest.raises(ValueError, match="`block` must be one of mbconv, separable, basic, bottleneck, but got 'x'"):
+    assert tuple(kinds()) == NAMES
+    with pytest.raises(ValueError, match=f"`block` must be one of {', '.join(NAMES)}, but got 'x'"):
         make_stage("x", kernel_size=3, stride=1, width=8, depth=1)
+
+
+@pytest.mark.parametrize(
+    ("block", "fields", "message"),
+    [
+        (
+            "bneck",
+            {"activation": "mish"},
+            "`activation` must be one of swish, relu, relu6, hard_swish, gelu, but got 'mish'",
+        ),
+        ("bneck", {"expand_ratio": 0.5}, "`expand_ratio` must be a number of at least 1, but got 0.5"),
+        ("mbconv", {"expand_ratio": float("nan")}, "`expand_ratio` must be a number of at least 1, but got nan"),
+        ("bottleneck", {"expand_ratio": 2.5}, "`expand_ratio` must be a whole number of at least 1, but got 2.5"),
+        ("convnext", {"se_ratio": 0.25}, "`se_ratio` must be 0 in a `convnext` block, but got 0.25"),
+        ("fused_mbconv", {"se_ratio": 0.25}, "`se_ratio` must be 0 in a `fused_mbconv` block, but got 0.25"),
+        ("preactivation", {"expand_ratio": 2}, "`expand_ratio` must be 1 in a `preactivation` block, but got 2"),
+        ("grouped_bottleneck", {"group_width": 0}, "`group_width` must be a whole number of at least 1, but got 0"),
+        (
+            "grouped_bottleneck",
+            {"group_width": 3, "expand_ratio": 2},
+            "`width` must be a multiple .* but got width 8, expand_ratio 2 and group_width 3",
+        ),
+    ],
+)
+def test_an_impossible_stage_of_a_kind_is_refused(block: str, fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_stage(block, kernel_size=3, stride=1, width=8, depth=1, **fields)
+
+
+@given(st.integers(1, 3000), st.sampled_from([0.25, 1.5, 2.3, 2.5, 3.67, 4.5]))
+def test_widths_in_eights_are_rounded_as_widths_are(width: int, ratio: float) -> None:
+    assert in_eights(np.array([width * ratio])).tolist() == [round_width(width * ratio, 8)]
+
+
+def test_a_baseline_of_grouped_blocks_widens_by_whole_groups() -> None:
+    stages = [
+        make_stage("grouped_bottleneck", kernel_size=3, stride=1, width=48, depth=1, group_width=w) for w in (16, 24)
+    ]
+    assert [stage.usual_divisor for stage in stages] == [16, 24]

@@ -162,7 +162,9 @@ def test_identity_holds_what_changes_results(published: Study) -> None:
         ("training.epochs", 4),
         ("design.degree", 3),
         ("rounding.depth", "ceil"),
+        ("rounding.first_last_depth", "fixed"),
         ("baseline.resolution", 33),
+        ("baseline.hidden_width", 8),
     ):
         other = parse_study(_changed(published, key, value), "f").identity()
         assert {name for name in {*identity, *other} if identity.get(name) != other.get(name)} == {key}
@@ -202,6 +204,7 @@ def test_identity_holds_what_changes_results(published: Study) -> None:
         ),
         ("rounding.depth", "up", "`rounding.depth` must be 'ceil', 'round' or 'balanced', but got 'up'"),
         ("rounding.width_divisor", 0, "`rounding.width_divisor` must be at least 1, but got 0"),
+        ("rounding.first_last_depth", "no", "`rounding.first_last_depth` must be 'scaled' or 'fixed', but got 'no'"),
         ("design.kind", "x", "`design.kind` must be 'lattice', 'grid', 'qmc' or 'tpe', but got 'x'"),
         ("design.step", 0, "`design.step` must be at least 0.005, but got 0"),
         ("data.source", "cifar", "`data.source` must be mnist-sample, idx:DIR or npz:FILE, but got 'cifar'"),
@@ -255,7 +258,7 @@ def test_an_unknown_key_is_named_with_those_allowed_beside_it(own: Study, key: s
         (
             "stages.1.block",
             "conv",
-            "`baseline.stages[1].block` must be 'mbconv', 'separable', 'basic' or 'bottleneck', ",
+            "`baseline.stages[1].block` must be 'mbconv', 'separable', 'basic', 'bottleneck', ",
         ),
         ("stages.1.depth", 0, "`baseline.stages[1].depth` must be a whole number of at least 1, but got 0"),
         ("stages.1.depth", True, "`baseline.stages[1].depth` must be a whole number, but got True"),
