@@ -26,16 +26,16 @@ LARGEST_RATIO = 1040
 _CHUNK = 2**22
 
 
-def existing(source: str, argument: str, what: str, *, folder: bool) -> Path:
+def existing(source: str, argument: str, what: str, *, folder: bool | None = None) -> Path:
     """The path of a source's file or folder. Raises `DataError` if there is none.
 
     Args:
         source: the source, for messages.
         argument: the path; `~` is the user's own folder.
         what: what it must be, for messages.
-        folder: whether it must be a folder.
+        folder: whether it must be a folder; None for a folder or a file.
     """
-    noun = "folder" if folder else "file"
+    noun = "folder" if folder else "file or folder" if folder is None else "file"
     try:
         path = Path(argument).expanduser()
         mode = path.stat().st_mode
@@ -44,7 +44,7 @@ def existing(source: str, argument: str, what: str, *, folder: bool) -> Path:
     except (OSError, ValueError, RuntimeError) as error:  # also a name with a zero byte, and `~nobody`
         problem = f"it cannot be found ({getattr(error, 'strerror', None) or error})".replace(".)", ")")
     else:
-        if stat.S_ISDIR(mode) if folder else stat.S_ISREG(mode):
+        if (folder is not False and stat.S_ISDIR(mode)) or (not folder and stat.S_ISREG(mode)):
             return path
         problem = "it is a folder" if stat.S_ISDIR(mode) else "it is no folder" if folder else "it is no regular file"
     raise DataError(f"{source}: must be {what}, but {problem}")
