@@ -5,6 +5,8 @@ from __future__ import annotations
 SOURCES = {
     "mnist-sample": "",
     "folder": "DIR",
+    "cifar10": "DIR",
+    "cifar100": "DIR",
     "idx": "DIR",
     "npz": "FILE",
 }

