@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from scalesearch.data.cache import ImageCache, OnDone, recipe_of
 from scalesearch.data.images import Pictures, Split
-from scalesearch.data.pictures import at_resolution
-from scalesearch.data.resize import CHUNK_VALUES, resize
+from scalesearch.data.resize import resize
 from scalesearch.data.splits import native_resolution
+from scalesearch.data.statistics import channel_statistics, statistics_of
 
 PADDING_LABEL = -1
 
@@ -35,7 +36,15 @@ class EpochData:
     std: Float[Array, " c"]
 
 
-def prepare(train: Split, validation: Split, resolution: int, batch_size: int) -> EpochData:
+def prepare(
+    train: Split,
+    validation: Split,
+    resolution: int,
+    batch_size: int,
+    *,
+    cache: ImageCache | None = None,
+    on_images: OnDone = lambda resolution, done, total: None,
+) -> EpochData:
     """The data of one candidate on the default device. Warns if `resolution` is above the native one.
 
     Args:
@@ -43,6 +52,8 @@ def prepare(train: Split, validation: Split, resolution: int, batch_size: int) -
         validation: the images to evaluate on.
         resolution: height and width that the candidate takes.
         batch_size: the most images of a validation batch.
+        cache: where decoded pictures are kept; None for the user's.
+        on_images: called while pictures are decoded.
     """
     native = native_resolution(train.images)
     if resolution > native:
@@ -51,11 +62,16 @@ def prepare(train: Split, validation: Split, resolution: int, batch_size: int) -
             f"these are enlarged, which costs more and shows no more",
             stacklevel=2,
         )
-    train_images, val_images = (
-        at_resolution(split.images, resolution) if isinstance(split.images, Pictures) else split.images
-        for split in (train, validation)
-    )
-    mean, std = channel_statistics(train_images)
+    # Pictures are decoded at the resolution, whose statistics count; arrays are resized later.
+    cache = cache or ImageCache()
+    if isinstance(train.images, Pictures):
+        made = cache.images(recipe_of(train.images, resolution), on_images)
+        train_images, (mean, std) = made.pixels, statistics_of(made.counts)
+    else:
+        train_images, (mean, std) = train.images, channel_statistics(train.images)
+    val_images = validation.images
+    if isinstance(val_images, Pictures):
+        val_images = cache.images(recipe_of(val_images, resolution), on_images).pixels
 
     # Validation in whole batches: padding images have a label that is ignored.
     size = min(batch_size, len(validation))
@@ -73,28 +89,6 @@ def prepare(train: Split, validation: Split, resolution: int, batch_size: int) -
         mean=jnp.asarray(mean),
         std=jnp.asarray(std),
     )
-
-
-def channel_statistics(
-    images: UInt8[np.ndarray, "n h w c"], chunk_values: int = CHUNK_VALUES
-) -> tuple[Float[np.ndarray, " c"], Float[np.ndarray, " c"]]:
-    """Mean and standard deviation of each channel in grey levels, exact: from a histogram of the 256 levels.
-
-    A channel that never changes has deviation 1, so that it is standardised to 0. `chunk_values` are counted at a
-    time, which bounds memory.
-
-    >>> channel_statistics(np.full((2, 3, 3, 1), 7, np.uint8))
-    (array([7.], dtype=float32), array([1.], dtype=float32))
-    """
-    levels = np.arange(256, dtype=np.float64)
-    channels = images.shape[-1]
-    histograms = np.zeros((channels, 256), np.int64)
-    for part in np.array_split(images, -(-images.size // chunk_values)):  # `bincount` copies its input as int64
-        histograms += [np.bincount(part[..., c].reshape(-1), minlength=256) for c in range(channels)]
-    shares = histograms / histograms.sum(1, keepdims=True)
-    mean = shares @ levels
-    std = np.sqrt((shares * (levels - mean[:, None]) ** 2).sum(1))
-    return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
 
 
 def standardise(

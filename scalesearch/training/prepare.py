@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import UInt32
 
+from scalesearch.data.cache import OnDone
 from scalesearch.data.feed import EpochData, prepare
 from scalesearch.data.splits import Splits, check_fits
 from scalesearch.errors import InputError
@@ -61,6 +62,7 @@ def prepare_training(
     *,
     plans: Sequence[MemoryPlan] | None = None,
     compiler: Compiler = compile_program,
+    on_images: OnDone = lambda resolution, done, total: None,
 ) -> Prepared:
     """The data of `spec` and its functions, compiled for the first execution plan that fits into memory.
 
@@ -74,6 +76,7 @@ def prepare_training(
         seeds: the seeds that it trains for.
         plans: memory plans to try in this order; None for those of `memory_plans`.
         compiler: compiles the network.
+        on_images: called while pictures are decoded.
 
     Raises:
         InputError: network and data do not fit, or the machine cannot do what `runtime` asks for.
@@ -81,7 +84,7 @@ def prepare_training(
     check_fits(spec, splits, training.batch_size)
     start = time.perf_counter()
     with settings_of_jax():
-        data = prepare(splits.train, splits.validation, spec.resolution, training.batch_size)
+        data = prepare(splits.train, splits.validation, spec.resolution, training.batch_size, on_images=on_images)
         schedule = schedule_of(training, len(splits.train))
 
         # The first plan whose program fits. A compiler that counts memory itself may refuse a plan (GPU).
