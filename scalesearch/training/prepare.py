@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt32
 
 from scalesearch.data.cache import OnDone
-from scalesearch.data.feed import EpochData, prepare
+from scalesearch.data.feed import EpochData, Feed, prepare
 from scalesearch.data.splits import Splits, check_fits
 from scalesearch.errors import InputError
 from scalesearch.models.ops.select import select
@@ -47,7 +47,7 @@ class Prepared:
     groups: Groups
     smaller: tuple[ExecutionPlan, ...]
     program: Program
-    data: EpochData
+    data: Feed
     schedule: Schedule
     images_per_epoch: int
     seconds: float
@@ -84,11 +84,14 @@ def prepare_training(
     check_fits(spec, splits, training.batch_size)
     start = time.perf_counter()
     with settings_of_jax():
-        data = prepare(splits.train, splits.validation, spec.resolution, training.batch_size, on_images=on_images)
+        available = bytes_available(runtime)
+        data = prepare(
+            splits.train, splits.validation, spec.resolution, training.batch_size, memory=available, on_images=on_images
+        )
         schedule = schedule_of(training, len(splits.train))
 
         # The first plan whose program fits. A compiler that counts memory itself may refuse a plan (GPU).
-        available, refused = bytes_available(runtime), None
+        refused = None
         left = _execution_plans(seeds, runtime, plans or memory_plans(training.batch_size))
         while left:
             (groups, memory), *left = left
@@ -114,7 +117,7 @@ def prepare_training(
         if refused is not None:
             raise refused
 
-        if shardings is not None:
+        if shardings is not None and isinstance(data, EpochData):
             data = jax.device_put(data, shardings[1])
     if (parts := memory.micro_batches) > 1:
         warnings.warn(
@@ -166,7 +169,7 @@ def _compiled(
     spec: ArchitectureSpec,
     training: TrainingSection,
     runtime: RuntimeSection,
-    data: EpochData,
+    data: Feed,
     schedule: Schedule,
     groups: Groups,
     memory: MemoryPlan,
