@@ -43,9 +43,9 @@ from peer_torch import build, functional, nn, torch
 from turns import Runner, by_turns
 
 import scalesearch
-from scalesearch.data.feed import channel_statistics
 from scalesearch.data.sources import Split
 from scalesearch.data.splits import Splits, load_splits
+from scalesearch.data.statistics import channel_statistics
 from scalesearch.models.network import Network
 from scalesearch.models.ops.native import NativeOperations
 from scalesearch.scaling.architecture import ArchitectureSpec

@@ -16,11 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Print each finding and whether it is good. Exit code 4 if the storage is not, 1 if anything else is not."""
+    from scalesearch.data.cache import examine_images
     from scalesearch.report.terminal import console
     from scalesearch.runtime.doctor import examine_cache, examine_device, examine_machine
 
     device = examine_device()
-    findings = [device, *examine_machine(), examine_cache()]
+    findings = [device, *examine_machine(), examine_cache(), examine_images()]
     if device.good:
         from scalesearch.models.numerics import examine_kernels, examine_numerics
 

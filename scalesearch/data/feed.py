@@ -1,19 +1,24 @@
-"""The arrays on the device that epochs read their batches from: resized once, one byte per value."""
+"""What hands batches to the device: all images at once, resized once, one byte per value; or a stream of chunks."""
 
 from __future__ import annotations
 
+import hashlib
+import math
 import warnings
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from scalesearch.data.cache import ImageCache, OnDone, Recipe, recipe_of
 from scalesearch.data.images import Pictures, Split
-from scalesearch.data.pictures import at_resolution
-from scalesearch.data.resize import CHUNK_VALUES, resize
+from scalesearch.data.resize import resize, resize_in_parts
 from scalesearch.data.splits import native_resolution
+from scalesearch.data.statistics import channel_statistics, statistics_of
+from scalesearch.data.stream import CHUNK_BYTES, CHUNKS_AT_ONCE, ImageStream
 
 PADDING_LABEL = -1
 
@@ -35,14 +40,34 @@ class EpochData:
     std: Float[Array, " c"]
 
 
-def prepare(train: Split, validation: Split, resolution: int, batch_size: int) -> EpochData:
-    """The data of one candidate on the default device. Warns if `resolution` is above the native one.
+Feed: TypeAlias = EpochData | ImageStream
+"""What hands batches to the device. Which of the two changes no result."""
+
+MEMORY_SHARE = 0.25
+"""The share of a device's memory up to which all images lie on it. The data of three networks may: one that trains, and
+two that are prepared meanwhile."""
+
+
+def prepare(
+    train: Split,
+    validation: Split,
+    resolution: int,
+    batch_size: int,
+    *,
+    memory: float = math.inf,
+    cache: ImageCache | None = None,
+    on_images: OnDone = lambda resolution, done, total: None,
+) -> Feed:
+    """The data of one candidate, on the default device if they fit. Warns if `resolution` is above the native one.
 
     Args:
         train: the images to train on, whose statistics standardise all images.
         validation: the images to evaluate on.
         resolution: height and width that the candidate takes.
         batch_size: the most images of a validation batch.
+        memory: bytes of the device. Images that take more than a share of them stay on the host.
+        cache: where images are kept that were decoded, or resized to be streamed; None for the user's.
+        on_images: called while these are made.
     """
     native = native_resolution(train.images)
     if resolution > native:
@@ -51,50 +76,55 @@ def prepare(train: Split, validation: Split, resolution: int, batch_size: int) -
             f"these are enlarged, which costs more and shows no more",
             stacklevel=2,
         )
-    train_images, val_images = (
-        at_resolution(split.images, resolution) if isinstance(split.images, Pictures) else split.images
-        for split in (train, validation)
-    )
-    mean, std = channel_statistics(train_images)
+    cache = cache or ImageCache()
+    channels = train.images.channels if isinstance(train.images, Pictures) else train.images.shape[-1]
+    streams = (len(train) + len(validation)) * resolution**2 * channels > MEMORY_SHARE * memory
+
+    # Pictures are decoded at the resolution, and have its statistics; arrays have those of their native resolution.
+    if isinstance(train.images, Pictures):
+        made = cache.images(recipe_of(train.images, resolution), on_images)
+        train_images, (mean, std) = made.pixels, statistics_of(made.counts)
+    else:
+        train_images, (mean, std) = train.images, channel_statistics(train.images)
+    val_images = validation.images
+    if isinstance(val_images, Pictures):
+        val_images = cache.images(recipe_of(val_images, resolution), on_images).pixels
 
     # Validation in whole batches: padding images have a label that is ignored.
     size = min(batch_size, len(validation))
     batches = -(-len(validation) // size)
     missing = batches * size - len(validation)
+    val_labels = np.pad(validation.labels.astype(np.int32), (0, missing), constant_values=PADDING_LABEL)
+    val_labels = val_labels.reshape(batches, size)
+
+    if streams:
+        train_images, val_images = (
+            images if images.shape[1] == resolution else cache.images(_resizing(images, resolution), on_images).pixels
+            for images in (train_images, val_images)
+        )
+        chunk_bytes = int(min(CHUNK_BYTES, MEMORY_SHARE * memory / CHUNKS_AT_ONCE))
+        return ImageStream(train_images, train.labels, val_images, val_labels, mean, std, chunk_bytes)
     if missing:
         val_images = np.pad(val_images, ((0, missing), (0, 0), (0, 0), (0, 0)))
-    val_labels = np.pad(validation.labels.astype(np.int32), (0, missing), constant_values=PADDING_LABEL)
-
     return EpochData(
         images=resize(train_images, resolution),
         labels=jnp.asarray(train.labels),
         val_images=resize(val_images, resolution, (batches, size)),
-        val_labels=jnp.asarray(val_labels.reshape(batches, size)),
+        val_labels=jnp.asarray(val_labels),
         mean=jnp.asarray(mean),
         std=jnp.asarray(std),
     )
 
 
-def channel_statistics(
-    images: UInt8[np.ndarray, "n h w c"], chunk_values: int = CHUNK_VALUES
-) -> tuple[Float[np.ndarray, " c"], Float[np.ndarray, " c"]]:
-    """Mean and standard deviation of each channel in grey levels, exact: from a histogram of the 256 levels.
-
-    A channel that never changes has deviation 1, so that it is standardised to 0. `chunk_values` are counted at a
-    time, which bounds memory.
-
-    >>> channel_statistics(np.full((2, 3, 3, 1), 7, np.uint8))
-    (array([7.], dtype=float32), array([1.], dtype=float32))
-    """
-    levels = np.arange(256, dtype=np.float64)
-    channels = images.shape[-1]
-    histograms = np.zeros((channels, 256), np.int64)
-    for part in np.array_split(images, -(-images.size // chunk_values)):  # `bincount` copies its input as int64
-        histograms += [np.bincount(part[..., c].reshape(-1), minlength=256) for c in range(channels)]
-    shares = histograms / histograms.sum(1, keepdims=True)
-    mean = shares @ levels
-    std = np.sqrt((shares * (levels - mean[:, None]) ** 2).sum(1))
-    return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
+def _resizing(images: UInt8[np.ndarray, "n h w c"], resolution: int) -> Recipe:
+    """How an array of images becomes one of another resolution."""
+    digest = hashlib.sha256(f"1 array {images.shape} {resolution} ".encode())
+    digest.update(np.ascontiguousarray(images).data)
+    return Recipe(
+        digest.hexdigest()[:32],
+        (len(images), resolution, resolution, images.shape[-1]),
+        lambda start: resize_in_parts(images, resolution, start),
+    )
 
 
 def standardise(

@@ -72,6 +72,11 @@ class Split:
         return Split(self.images[index], self.labels[index])
 
 
+def pictures_in(*splits: Split) -> tuple[Pictures, ...]:
+    """The pictures of those splits that are not arrays."""
+    return tuple(split.images for split in splits if isinstance(split.images, Pictures))
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """All images of a source: those to train on, and a validation and a test set if it has them.

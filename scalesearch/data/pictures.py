@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from scalesearch.data.images import DataError, Fit, Pictures
+from scalesearch.data.images import DataError, Fit
 from scalesearch.data.picture_facts import DEEP_MODES, broken, orientation
 
 _UPRIGHT = {
@@ -24,14 +24,6 @@ _UPRIGHT = {
 
 _DRAFT = 2
 """A JPEG decoder may shrink a picture to so many times the pixels that are needed: the filter does the rest."""
-
-
-def at_resolution(pictures: Pictures, resolution: int) -> UInt8[np.ndarray, "n r r c"]:
-    """All pictures as square images of `resolution` pixels."""
-    images = np.empty((len(pictures), resolution, resolution, pictures.channels), np.uint8)
-    for place in range(len(pictures)):
-        images[place] = decoded(pictures.open(place), pictures.channels, resolution, pictures.fit)
-    return images
 
 
 def decoded(picture: Image.Image, channels: int, resolution: int, fit: Fit) -> UInt8[np.ndarray, "r r c"]:

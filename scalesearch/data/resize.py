@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
 from functools import partial
 from typing import Any
 
@@ -49,6 +50,16 @@ def resize(
     return (_resize_on_host if on_host else _resize_on_device)(images, weights, chunk, size)
 
 
+def resize_in_parts(
+    images: UInt8[np.ndarray, "n h w c"], resolution: int, start: int = 0, *, chunk_values: int = CHUNK_VALUES
+) -> Generator[UInt8[np.ndarray, "m r r c"], None, None]:
+    """The images from place `start` on, resampled by numpy as `resize` does on a CPU, part after part."""
+    _, native, _, channels = images.shape
+    weights, chunk = _triangles(native, resolution), max(1, chunk_values // (max(native, resolution) ** 2 * channels))
+    for first in range(start, len(images), chunk):
+        yield _resample(np, images[first : first + chunk], weights)
+
+
 def _triangles(native: int, resolution: int) -> Float[np.ndarray, "r h"]:
     """The weight of each pixel in each new one."""
     scale = native / resolution
@@ -68,7 +79,7 @@ def _resample(xp: Any, images: Any, weights: Any) -> Any:
 def _resize_on_host(
     images: UInt8[np.ndarray, "n h w c"], weights: Float[np.ndarray, "r h"], chunk: int, size: tuple[int, ...]
 ) -> UInt8[Array, "*shape r r c"]:
-    resized = _aligned(size)
+    resized = aligned(size)
     rows = resized.reshape(-1, *size[-3:])
     for start in range(0, len(images), chunk):
         rows[start : start + chunk] = _resample(np, images[start : start + chunk], weights)
@@ -76,7 +87,7 @@ def _resize_on_host(
     return placed
 
 
-def _aligned(shape: tuple[int, ...]) -> UInt8[np.ndarray, ...]:
+def aligned(shape: tuple[int, ...]) -> UInt8[np.ndarray, ...]:
     """Memory aligned like XLA's, so that XLA takes it over on a CPU without a copy."""
     buffer = np.empty(math.prod(shape) + _ALIGNMENT, np.uint8)
     start = -buffer.ctypes.data % _ALIGNMENT

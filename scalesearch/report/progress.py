@@ -16,12 +16,13 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from scalesearch.report.layout import fit, render
+from scalesearch.report.preparing import Preparation
 from scalesearch.report.views.results import leaders
 from scalesearch.report.views.table import Table, duration, network, trial_result
 from scalesearch.results.records import FAILED, PRUNED, TrialRecord, merged_records
 from scalesearch.runtime.text import plural
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.search.events import EpochEnded, Event, SearchStarted, TrialsEnded, Waiting
+from scalesearch.search.events import EpochEnded, Event, Preparing, SearchStarted, TrialsEnded, Waiting
 
 LEADERS = 5
 _REFRESHES = 4  # per second
@@ -45,6 +46,7 @@ class Progress:
         self._console = console or Console(stderr=True, highlight=False)
         self._clock = clock
         self._search: _Search | None = None
+        self._preparation: Preparation | None = None
         self._live: Live | _Cell | None = None
         if self._console.is_jupyter:
             self._live = _Cell(clock)
@@ -65,6 +67,8 @@ class Progress:
         match event:
             case SearchStarted():
                 self._search = _Search(event, self._clock)
+            case Preparing():
+                self._prepare(event)
             case str():
                 self._print(event)
             case TrialsEnded(records=records) if self._search is not None:
@@ -79,18 +83,30 @@ class Progress:
                 self._search.waiting = event.running
             case _:
                 pass
-        if self._live is not None and self._search is not None:
+        if self._live is not None and (self._search is not None or self._preparation is not None):
             self._live.start()
             self._live.update(self.picture())
 
     def picture(self) -> RenderableType:
-        """The bar, the leaders, and how many trials were pruned or failed."""
-        return "" if self._search is None else self._search.render(self._console.width)
+        """The bars, the leaders, and how many trials were pruned or failed."""
+        preparing = [] if self._preparation is None else [self._preparation.render()]
+        searching = [] if self._search is None else [self._search.render(self._console.width)]
+        return Group(*preparing, *searching)
 
     @property
     def seconds_left(self) -> float | None:
         """Predicted time until the searches end; None while it is not known."""
         return None if self._search is None else self._search.seconds_left()
+
+    def _prepare(self, event: Preparing) -> None:
+        """Draws how far images are prepared; off a terminal in lines."""
+        if self._preparation is None:
+            self._preparation = Preparation(event, self._clock)
+        self._preparation.update(event)
+        if self._live is None and (line := self._preparation.line()):
+            self._print(line)
+        if self._preparation.is_done:
+            self._preparation = None
 
     def _print(self, text: str) -> None:
         self._console.print(text, soft_wrap=True, markup=False)

@@ -1,4 +1,4 @@
-"""The folder of compiled programs: private to the user, one for each release of jaxlib.
+"""The user's cache folder: compiled programs, in a folder for each release of jaxlib, and decoded images.
 
 `SCALESEARCH_CACHE_DIR` takes the place of the user's cache folder (`XDG_CACHE_HOME` on Linux).
 """
@@ -20,13 +20,20 @@ _log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    """The folder for this release of jaxlib, which may not exist yet."""
+    """The folder of compiled programs for this release of jaxlib, which may not exist yet."""
+    return _base() / f"{_PREFIX}{version('jaxlib')}"
+
+
+def image_folder() -> Path:
+    """The folder of decoded images, which may not exist yet."""
+    return _base() / "images"
+
+
+def _base() -> Path:
     override = os.environ.get("SCALESEARCH_CACHE_DIR")
     if override:
-        base = Path(override).expanduser().absolute()
-    else:
-        base = platformdirs.user_cache_path("scalesearch", appauthor=False)
-    return base / f"{_PREFIX}{version('jaxlib')}"
+        return Path(override).expanduser().absolute()
+    return platformdirs.user_cache_path("scalesearch", appauthor=False)
 
 
 def folder_in_use() -> Path | None:

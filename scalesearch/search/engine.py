@@ -14,12 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scalesearch.data.images import Pictures, pictures_in
 from scalesearch.data.resolve import resolve
 from scalesearch.data.usual import usual_study
 from scalesearch.errors import InputError
 from scalesearch.runtime import interrupts
 from scalesearch.runtime.folders import locked_folder
-from scalesearch.search.events import OnEvent, Planned, SearchEnded, SearchStarted, TrialsEnded
+from scalesearch.search.events import (
+    OnEvent,
+    Planned,
+    PreparationReports,
+    SearchEnded,
+    SearchStarted,
+    TrialsEnded,
+)
 from scalesearch.search.plan.design import Plan, make_plan, planned_size
 from scalesearch.search.plan.parts import Part, parts_of
 from scalesearch.search.plan.timing import predicted_seconds
@@ -76,9 +84,9 @@ def search(
         with locked_folder(folder), interrupts.deferred(STOPPING):
             _check_study_file(folder, study, storage)
             on_event(Planned(parts, splits))
-            digest = splits.digest
+            digest, pictures = splits.digest, pictures_in(splits.train, splits.validation)
             del splits
-            _train(study, digest, parts, folder, storage, deadline, on_event)
+            _train(study, digest, pictures, parts, folder, storage, deadline, on_event)
             from scalesearch.results.load import load  # pandas and scipy, which training does not need
             from scalesearch.results.save import finish
 
@@ -155,9 +163,18 @@ class StoredSearch:
 
 
 def train_missing(
-    search: StoredSearch, url: str, deadline: float, on_event: OnEvent, later_seconds: float = 0.0
+    search: StoredSearch,
+    url: str,
+    deadline: float,
+    on_event: OnEvent,
+    later_seconds: float = 0.0,
+    pictures: Sequence[Pictures] = (),
 ) -> None:
-    """Trains the trials that `search` lacks, in worker processes."""
+    """Trains the trials that `search` lacks, in worker processes.
+
+    `pictures` are those of the data, if they are not arrays: they are decoded once for each resolution of the plan.
+    """
+    from scalesearch.data.cache import ImageCache, recipe_of
     from scalesearch.search.queue import optuna_study as queue
     from scalesearch.search.queue.looks import Watcher
 
@@ -170,6 +187,9 @@ def train_missing(
         on_event(SearchEnded(0, states["failed"]))
         return
 
+    resolutions = sorted({trial.candidate.spec.resolution for trial in search.plan.distinct})
+    recipes = [recipe_of(each, resolution) for resolution in resolutions for each in pictures]
+    prepared = ImageCache().build(recipes, PreparationReports(on_event))  # kept as long as the workers run
     on_event(
         SearchStarted(
             study=search.study,
@@ -188,6 +208,7 @@ def train_missing(
             new, states = watcher.look()
             if new or trial_ended:
                 on_event(TrialsEnded(new, search.total(states)))
+    del prepared
     new, states = watcher.look()
     if new:
         on_event(TrialsEnded(new, search.total(states)))
@@ -240,6 +261,7 @@ def _check_study_file(folder: Path, study: Study, storage: str | None) -> None:
 def _train(
     study: Study,
     data_digest: str,
+    pictures: Sequence[Pictures],
     parts: Sequence[tuple[Part, Plan]],
     folder: Path,
     storage: str | None,
@@ -272,7 +294,7 @@ def _train(
     try:
         for place, search in enumerate(searches):
             later = sum(following.predicted_seconds or 0.0 for following in searches[place + 1 :])
-            train_missing(search, url, deadline, on_event, later)
+            train_missing(search, url, deadline, on_event, later, pictures)
     except BaseException:
         with contextlib.suppress(Exception):  # the storage may be what failed
             copy()

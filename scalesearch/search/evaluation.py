@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import jax
 
+from scalesearch.data.cache import OnDone
 from scalesearch.data.splits import Splits
 from scalesearch.results.records import Failure, FailureKind, TrialRecord
 from scalesearch.runtime.cache import folder_in_use
@@ -33,16 +34,23 @@ class TrainingEvaluation:
         study: the study, whose `training` and `runtime` sections say how.
         splits: its data.
         on_epoch: called with the report of each epoch.
+        on_images: called while the images of a network are decoded that nobody has prepared.
 
     Raises:
         InputError: the study asks for what this machine cannot do.
     """
 
-    def __init__(self, study: Study, splits: Splits, on_epoch: Callable[[EpochReport], None]) -> None:
+    def __init__(
+        self,
+        study: Study,
+        splits: Splits,
+        on_epoch: Callable[[EpochReport], None],
+        on_images: OnDone = lambda resolution, done, total: None,
+    ) -> None:
         check_runtime(study.training, study.runtime)  # before a trial is claimed
         if (folder := folder_in_use()) is not None:
             use_program_cache(folder)
-        self._study, self._splits, self._on_epoch = study, splits, on_epoch
+        self._study, self._splits, self._on_epoch, self._on_images = study, splits, on_epoch, on_images
         installed = [(name, importlib.metadata.version(name)) for name in _PACKAGES]
         self._versions = (("python", platform.python_version()), *installed)
         enabled = Prefetcher.is_enabled(study.runtime.compile_ahead, len(usable_cores()))
@@ -67,7 +75,7 @@ class TrainingEvaluation:
 
         try:
             prepared = (self._prefetcher and self._prefetcher.take(candidate.spec, seeds)) or prepare_training(
-                *arguments
+                *arguments, on_images=self._on_images
             )
             release()  # what tracing and compiling left, before the training needs memory
             result = train(*arguments, after_epoch, prepared)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +20,15 @@ class Planned:
 
     parts: tuple[tuple[Part, Plan], ...]
     splits: Splits
+
+
+@dataclass(frozen=True, slots=True)
+class Preparing:
+    """Images are decoded and resized: those of `resolution` now, `done` of `total` at all resolutions together."""
+
+    resolution: int
+    done: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +85,23 @@ class SearchEnded:
     failed: int
 
 
-Event = Planned | SearchStarted | EpochEnded | TrialsEnded | Waiting | SearchEnded | str
+Event = Planned | Preparing | SearchStarted | EpochEnded | TrialsEnded | Waiting | SearchEnded | str
 """What is reported; a string is a sentence for the user."""
 
 OnEvent = Callable[[Event], object]
+
+REPORT_SECONDS = 0.2
+
+
+class PreparationReports:
+    """Passes on how far a preparation of images is, a few times a second, and its end."""
+
+    def __init__(self, on_event: Callable[[Preparing], object]) -> None:
+        self._on_event, self._reported = on_event, -math.inf
+
+    def __call__(self, resolution: int, done: int, total: int) -> None:
+        """Called after each part."""
+        now = time.monotonic()
+        if done == total or now - self._reported >= REPORT_SECONDS:
+            self._reported = now
+            self._on_event(Preparing(resolution, done, total))

@@ -14,7 +14,7 @@ from scalesearch.runtime import interrupts
 from scalesearch.runtime.cores import usable_cores
 from scalesearch.runtime.workers import Workers
 from scalesearch.search import worker
-from scalesearch.search.events import EpochEnded, OnEvent, Waiting
+from scalesearch.search.events import EpochEnded, OnEvent, Preparing, Waiting
 from scalesearch.study.sections import Study
 
 _log = logging.getLogger(__name__)
@@ -69,6 +69,8 @@ def watch(
                 trial_ended = True
                 on_event(EpochEnded(index, 0.0))
                 on_trial(message)
+            elif "preparing" in message:
+                on_event(Preparing(*message["preparing"]))
             elif "waiting" in message:
                 on_event(Waiting(message["waiting"]))
             elif "note" in message:

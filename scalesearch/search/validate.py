@@ -9,6 +9,7 @@ from pathlib import Path
 
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.validation import Validation, save_validation, validation_table, verdict
+from scalesearch.data.images import pictures_in
 from scalesearch.data.splits import check_fits, load_splits
 from scalesearch.errors import InputError, StudyMismatch
 from scalesearch.results.load import Run, load
@@ -102,7 +103,7 @@ def _validate(run: Run, phi: float, seeds: int, test: str | None, storage: str |
     url = storage or sqlite_url(run.folder)
     optuna_study = queue.open_study(open_storage(url), study, splits.test_digest, evaluates="test")
     search = StoredSearch(study, plan, optuna_study, metric=metric_of(study.metric).on_test)
-    train_missing(search, url, math.inf, on_event)
+    train_missing(search, url, math.inf, on_event, pictures=pictures_in(splits.train, splits.test))
 
     # The comparison.
     records, _, day = queue.snapshot(optuna_study)

@@ -25,6 +25,7 @@ from scalesearch.runtime.text import first_line
 if TYPE_CHECKING:
     from scalesearch.data.splits import Splits
     from scalesearch.results.records import TrialRecord
+    from scalesearch.search.events import Preparing
     from scalesearch.study.sections import Study
     from scalesearch.training.loop import EpochReport
 
@@ -73,6 +74,7 @@ def train_study(
     # What trains: imports jax.
     from scalesearch.runtime.jax_settings import check_jax
     from scalesearch.search.evaluation import TrainingEvaluation
+    from scalesearch.search.events import PreparationReports
 
     done = 0.0
 
@@ -86,8 +88,11 @@ def train_study(
         done = 0.0
         workers.report({"trial": number, "record": record_to_json(record)})
 
+    def on_images(event: Preparing) -> None:
+        workers.report({"preparing": [event.resolution, event.done, event.total]})
+
     check_jax()
-    evaluate = TrainingEvaluation(study, splits, on_epoch)
+    evaluate = TrainingEvaluation(study, splits, on_epoch, PreparationReports(on_images))
     work(
         optuna_study,
         study,

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt32
 
-from scalesearch.data.feed import EpochData, standardise
+from scalesearch.data.feed import EpochData, Feed, standardise
+from scalesearch.data.stream import CHUNKS_AT_ONCE, ImageStream
 from scalesearch.models.network import Network
 from scalesearch.models.ops.base import Operations
 from scalesearch.models.ops.native import NativeOperations
@@ -21,6 +22,7 @@ from scalesearch.runtime.programs import compile_in_background
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.study.sections import TrainingSection
 from scalesearch.training.augment import augment
+from scalesearch.training.chunks import chunk_functions, in_chunks
 from scalesearch.training.draws import EpochDraws, draws_of_epoch, init_generator
 from scalesearch.training.memory import PLAIN, MemoryPlan, bytes_needed
 from scalesearch.training.optimizer import build_optimizer
@@ -54,7 +56,7 @@ def compile_program(
     spec: ArchitectureSpec,
     operations: Operations,
     training: TrainingSection,
-    data: EpochData,
+    data: Feed,
     schedule: Schedule,
     seeds: UInt32[np.ndarray, "*s"],
     plan: MemoryPlan = PLAIN,
@@ -89,17 +91,28 @@ def compile_program(
     draws = draws_of_epoch(seeds, 0, images=len(data.labels), batch_size=training.batch_size)
 
     # Its functions, the one that takes longest first.
-    epoch, judge = jitted_functions(network, training, plan, shardings, together=seeds.ndim > 0)
+    if isinstance(data, ImageStream):
+        layout = layout_of(network)
+        step = partial(train_epoch, training=training, layout=layout, micro_batches=plan.micro_batches)
+        chunk = chunk_functions(step, layout, plan.micro_batches, data, state, draws, schedule, shardings)
+        epoch, epoch_arguments = chunk.epoch, chunk.epoch_arguments
+        judge, judge_arguments = chunk.evaluate, chunk.evaluate_arguments
+    else:
+        epoch, judge = jitted_functions(network, training, plan, shardings, together=seeds.ndim > 0)
+        epoch_arguments, judge_arguments = (state, data, draws, schedule), (state, data)
     updates = sum(vector.size for vector in weights.params) * draws.order.shape[-2] * training.epochs
     quick_epoch, quick_evaluate = quick or compiles_quickly(operations, updates)
     futures = [
-        compile_in_background(epoch, (state, data, draws, schedule), quick=quick_epoch),
-        compile_in_background(judge, (state, data), quick=quick_evaluate),
+        compile_in_background(epoch, epoch_arguments, quick=quick_epoch),
+        compile_in_background(judge, judge_arguments, quick=quick_evaluate),
         compiled_init,
     ]
     wait(futures)
     compiled_epoch, compiled_judge, _ = (future.result() for future in futures)
     needed = max(map(bytes_needed, (compiled_epoch, compiled_judge)))
+    if isinstance(data, ImageStream):
+        waiting = (CHUNKS_AT_ONCE - 1) * data.chunk_bytes
+        return Program(init, *in_chunks(compiled_epoch, compiled_judge, shardings), needed + waiting)
     return Program(init, compiled_epoch, compiled_judge, needed)
 
 

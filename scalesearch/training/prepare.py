@@ -13,7 +13,8 @@ import jax
 import numpy as np
 from jaxtyping import UInt32
 
-from scalesearch.data.feed import EpochData, prepare
+from scalesearch.data.cache import OnDone
+from scalesearch.data.feed import EpochData, Feed, prepare
 from scalesearch.data.splits import Splits, check_fits
 from scalesearch.errors import InputError
 from scalesearch.models.ops.select import select
@@ -46,7 +47,7 @@ class Prepared:
     groups: Groups
     smaller: tuple[ExecutionPlan, ...]
     program: Program
-    data: EpochData
+    data: Feed
     schedule: Schedule
     images_per_epoch: int
     seconds: float
@@ -61,6 +62,7 @@ def prepare_training(
     *,
     plans: Sequence[MemoryPlan] | None = None,
     compiler: Compiler = compile_program,
+    on_images: OnDone = lambda resolution, done, total: None,
 ) -> Prepared:
     """The data of `spec` and its functions, compiled for the first execution plan that fits into memory.
 
@@ -74,6 +76,7 @@ def prepare_training(
         seeds: the seeds that it trains for.
         plans: memory plans to try in this order; None for those of `memory_plans`.
         compiler: compiles the network.
+        on_images: called while pictures are decoded.
 
     Raises:
         InputError: network and data do not fit, or the machine cannot do what `runtime` asks for.
@@ -81,11 +84,14 @@ def prepare_training(
     check_fits(spec, splits, training.batch_size)
     start = time.perf_counter()
     with settings_of_jax():
-        data = prepare(splits.train, splits.validation, spec.resolution, training.batch_size)
+        available = bytes_available(runtime)
+        data = prepare(
+            splits.train, splits.validation, spec.resolution, training.batch_size, memory=available, on_images=on_images
+        )
         schedule = schedule_of(training, len(splits.train))
 
         # The first plan whose program fits. A compiler that counts memory itself may refuse a plan (GPU).
-        available, refused = bytes_available(runtime), None
+        refused = None
         left = _execution_plans(seeds, runtime, plans or memory_plans(training.batch_size))
         while left:
             (groups, memory), *left = left
@@ -111,7 +117,7 @@ def prepare_training(
         if refused is not None:
             raise refused
 
-        if shardings is not None:
+        if shardings is not None and isinstance(data, EpochData):
             data = jax.device_put(data, shardings[1])
     if (parts := memory.micro_batches) > 1:
         warnings.warn(
@@ -163,7 +169,7 @@ def _compiled(
     spec: ArchitectureSpec,
     training: TrainingSection,
     runtime: RuntimeSection,
-    data: EpochData,
+    data: Feed,
     schedule: Schedule,
     groups: Groups,
     memory: MemoryPlan,

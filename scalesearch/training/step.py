@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,10 @@ from scalesearch.training.state import Layout, TrainState, Weights, evaluated_we
 STATISTICS_DECAY = 0.9
 """The decay of the running batch statistics. EfficientNet's 0.99 looks back over hundreds of steps, which a short
 schedule does not have."""
+
+
+Totals: TypeAlias = tuple[Float[Array, ""], Int[Array, ""]]
+"""The sum of losses, and how many images are classified right."""
 
 
 def train_step(
@@ -95,12 +99,17 @@ def evaluate(
 
     Padding images, whose label is negative, count nowhere. `micro_batches` cut each validation batch if they divide it.
     """
+    loss, right = add_batches((jnp.float32(0), jnp.int32(0)), state, data, layout, micro_batches)
+    count = (data.val_labels >= 0).sum()
+    return loss / count, right / count
+
+
+def add_batches(totals: Totals, state: TrainState, data: EpochData, layout: Layout, micro_batches: int) -> Totals:
+    """`totals` and the sums over the validation batches of `data`, which may be a part of all."""
     weights = evaluated_weights(state)
     params, stats = layout.params.unpack(weights.params), layout.stats.unpack(weights.stats)
 
-    def batch(
-        totals: tuple[Float[Array, ""], Int[Array, ""]], part: tuple[Array, Array]
-    ) -> tuple[tuple[Float[Array, ""], Int[Array, ""]], None]:
+    def batch(totals: Totals, part: tuple[Array, Array]) -> tuple[Totals, None]:
         images, labels = part
         network = nnx.merge(layout.graphdef, params, stats)
         logits = network(standardise(images, data.mean, data.std), train=False)
@@ -112,6 +121,5 @@ def evaluate(
     size = data.val_labels.shape[1]
     size = size // micro_batches if size % micro_batches == 0 else size
     parts = data.val_images.reshape(-1, size, *data.val_images.shape[2:]), data.val_labels.reshape(-1, size)
-    (loss, right), _ = jax.lax.scan(batch, (jnp.float32(0), jnp.int32(0)), parts)
-    count = (data.val_labels >= 0).sum()
-    return loss / count, right / count
+    totals, _ = jax.lax.scan(batch, totals, parts)
+    return totals

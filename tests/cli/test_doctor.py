@@ -12,7 +12,7 @@ import pytest
 from scalesearch.search.queue.storage import sqlite_url
 from tests.cli.tiny import ROOT, environment, scalesearch
 
-TOPICS = ["device", "cores", "python", "versions", "compilation cache", "kernels", "numerics", "storage"]
+TOPICS = ["device", "cores", "python", "versions", "compilation cache", "image cache", "kernels", "numerics", "storage"]
 
 
 @pytest.mark.slow

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scalesearch.data.feed import channel_statistics, prepare, standardise
+from scalesearch.data.feed import prepare, standardise
 from scalesearch.data.sources import Split
+from scalesearch.data.statistics import channel_statistics
 
 RNG = np.random.default_rng(0)
 

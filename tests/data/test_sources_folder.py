@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scalesearch.data.pictures import at_resolution
+from scalesearch.data.decoding import decode_in_parts
 from scalesearch.data.sources import DataError, Pictures, Source, read_source
 from scalesearch.study.sections import DataSection
 
@@ -25,7 +25,7 @@ def write(path: Path, level: int = 0, size: tuple[int, int] = (6, 4), mode: str 
 def levels(pictures: Any) -> list[int]:
     """The grey level of each picture of one colour."""
     assert isinstance(pictures, Pictures)
-    return at_resolution(pictures, 1)[:, 0, 0, 0].tolist()
+    return np.concatenate([*decode_in_parts(pictures, 1)])[:, 0, 0, 0].tolist()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from rich.console import Console
 from scalesearch.report.progress import Progress
 from scalesearch.report.views.table import duration, quantity
 from scalesearch.results.records import Failure, TrialRecord
-from scalesearch.search.events import EpochEnded, Event, SearchEnded, SearchStarted, TrialsEnded, Waiting
+from scalesearch.search.events import EpochEnded, Event, Preparing, SearchEnded, SearchStarted, TrialsEnded, Waiting
 from tests.planted import PlantedSurface, planted_records, planted_study
 
 RECORDS = planted_records(PlantedSurface(), seeds=(0, 1))
@@ -153,3 +153,30 @@ def test_on_a_terminal_a_bar_with_the_time_left_and_the_leaders(width: int) -> N
 def test_words_for_counts_and_times() -> None:
     assert [quantity(value) for value in (0, 999, 1000, 385_814_296, 1.2e9)] == ["0", "999", "1 k", "385.8 M", "1.2 G"]
     assert [duration(value) for value in (0, 42.4, 89, 300, 5400)] == ["0 s", "42 s", "89 s", "5 min", "1.5 h"]
+
+
+def test_images_in_preparation_are_a_bar_on_a_terminal_above_the_search() -> None:
+    first, half = Preparing(32, 0, 2000), Preparing(64, 1000, 2000)
+    (line,) = drawn(first, width=80)
+    assert line.startswith("preparing images at 32 px: 0 of 2,000")
+    assert line.rstrip().endswith("time left not known yet")
+    lines = drawn(first, started(), half, width=80)
+    assert "at 64 px: 1,000 of 2,000" in lines[0]
+    assert "trial 1 of 15" in lines[1]
+    assert drawn(half, Preparing(64, 2000, 2000), width=80) == []
+
+
+def test_images_in_preparation_are_a_few_lines_of_a_log() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Progress(Console(file=stream, width=80), clock) as progress:
+        for resolution, seconds in [(32, 0), (32, 20), (32, 60), (64, 70), (64, 80)]:
+            clock.now = 1000.0 + seconds
+            progress(Preparing(resolution, 10 * seconds, 1000))
+        clock.now += 20
+        progress(Preparing(64, 1000, 1000))
+    assert stream.getvalue().splitlines() == [
+        "preparing images at 32 px: 0 of 1,000; time left not known yet",
+        "preparing images at 32 px: 600 of 1,000; 40 s left",
+        "preparing images at 64 px: 700 of 1,000; 30 s left",
+        "1,000 images are prepared, after 2 min",
+    ]

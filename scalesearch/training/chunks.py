@@ -1,0 +1,204 @@
+"""A network's training and evaluation on a stream: a compiled function that is called chunk after chunk.
+
+A chunk's steps are those of `train_epoch`, one at a time, and its sums those of `evaluate`, so that a stream gives the
+results of data that lie on the device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from scalesearch.data.feed import EpochData
+from scalesearch.data.stream import Chunk, ImageStream
+from scalesearch.runtime import interrupts
+from scalesearch.training.draws import EpochDraws
+from scalesearch.training.parallel.data import Shardings
+from scalesearch.training.schedule import Schedule
+from scalesearch.training.state import Layout, TrainState
+from scalesearch.training.step import Totals, add_batches
+
+_POLL_SECONDS = 0.002
+
+Statistics = tuple[Float[Array, " c"], Float[Array, " c"]]
+"""Mean and deviation of each channel."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ChunkFunctions:
+    """The jitted functions of a chunk, and the shapes of what they take, for compiling them ahead."""
+
+    epoch: Any
+    evaluate: Any
+    epoch_arguments: tuple[Any, ...]
+    evaluate_arguments: tuple[Any, ...]
+
+
+def chunk_functions(
+    train_epoch: Callable[..., tuple[TrainState, Float[Array, ""]]],
+    layout: Layout,
+    micro_batches: int,
+    stream: ImageStream,
+    state: TrainState,
+    draws: EpochDraws,
+    schedule: Schedule,
+    shardings: Shardings | None,
+) -> ChunkFunctions:
+    """The functions of a chunk of `stream`.
+
+    Args:
+        train_epoch: trains on the steps of an epoch, `(state, data, draws, schedule)`.
+        layout: how weights become a network.
+        micro_batches: cuts batches, see `training.memory`.
+        stream: the data.
+        state: the state, for its shapes.
+        draws: the draws of an epoch; with a leading axis for several seeds.
+        schedule: the schedule.
+        shardings: where arguments lie on several devices.
+    """
+    seeds, steps = draws.order.shape[:-2], stream.steps_per_chunk(draws.order.shape)
+    epoch: Any = partial(train_chunk, train_epoch=train_epoch)
+    judge: Any = partial(evaluate_chunk, layout=layout, micro_batches=micro_batches)
+    if seeds:
+        epoch = jax.vmap(epoch, in_axes=(0, 0, 0, None, 0, None, None, None))
+        judge = jax.vmap(judge, in_axes=(0, 0, None, None, None))
+    array: Any = jax.ShapeDtypeStruct
+    image = stream.images.shape[1:]
+
+    def chunk(*shape: int) -> Chunk:
+        return Chunk(array((*shape, *image), np.uint8), array(shape, np.int32))
+
+    number, statistics = array((), np.int32), (stream.mean, stream.std)
+    losses = array(draws.order.shape[:-1], np.float32)
+    totals = (array(seeds, np.float32), array(seeds, np.int32))
+    part = jax.tree.map(lambda each: each[_steps(draws, 0, steps)], draws)
+    batch = draws.order.shape[-1]
+    epoch_arguments = (state, losses, chunk(*seeds, steps, batch), statistics, part, schedule, number, number)
+    evaluated = chunk(stream.batches_per_chunk, stream.val_labels.shape[1])
+    evaluate_arguments = (state, totals, evaluated, statistics, number)
+    if shardings is None:
+        return ChunkFunctions(
+            jax.jit(epoch, donate_argnums=(0, 1)), jax.jit(judge), epoch_arguments, evaluate_arguments
+        )
+    whole, data, spread = shardings
+    inputs = (whole, whole, spread.order, whole, spread, whole, whole, whole)
+    return ChunkFunctions(
+        jax.jit(epoch, donate_argnums=(0, 1), in_shardings=inputs, out_shardings=whole),
+        jax.jit(judge, in_shardings=(whole, whole, data.val_images, whole, whole), out_shardings=whole),
+        epoch_arguments,
+        evaluate_arguments,
+    )
+
+
+def train_chunk(
+    state: TrainState,
+    losses: Float[Array, " steps"],
+    chunk: Chunk,
+    statistics: Statistics,
+    draws: EpochDraws,
+    schedule: Schedule,
+    first: Int[Array, ""],
+    count: Int[Array, ""],
+    *,
+    train_epoch: Callable[..., tuple[TrainState, Float[Array, ""]]],
+) -> tuple[TrainState, Float[Array, " steps"], Float[Array, ""]]:
+    """Steps `first` … `first + count − 1` of an epoch: the state, the epoch's losses so far, and their mean."""
+
+    def step(
+        place: Int[Array, ""], carry: tuple[TrainState, Float[Array, " steps"]]
+    ) -> tuple[TrainState, Float[Array, " steps"]]:
+        state, losses = carry
+        images, labels = chunk.images[place], chunk.labels[place]
+        data = EpochData(images, labels, images, labels, *statistics)
+        drawn = jax.tree.map(lambda each: jax.lax.dynamic_slice_in_dim(each, place, 1), draws)
+        drawn = dataclasses.replace(drawn, order=jnp.arange(len(labels))[None])
+        state, loss = train_epoch(state, data, drawn, schedule)
+        return state, losses.at[first + place].set(loss)
+
+    state, losses = jax.lax.fori_loop(0, count, step, (state, losses))
+    return state, losses, losses.mean()
+
+
+def evaluate_chunk(
+    state: TrainState,
+    totals: Totals,
+    chunk: Chunk,
+    statistics: Statistics,
+    count: Int[Array, ""],
+    *,
+    layout: Layout,
+    micro_batches: int,
+) -> tuple[Totals, tuple[Float[Array, ""], Float[Array, ""]]]:
+    """The sums over the validation batches so far, and their means over `count` images."""
+    data = EpochData(chunk.images[0], chunk.labels[0], chunk.images, chunk.labels, *statistics)
+    totals = add_batches(totals, state, data, layout, micro_batches)
+    return totals, (totals[0] / count, totals[1] / count)
+
+
+def in_chunks(
+    epoch: Callable[..., Any], judge: Callable[..., Any], shardings: Shardings | None
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """`Program.epoch` and `Program.evaluate` of a stream, by the compiled functions of a chunk.
+
+    The device computes a chunk while the next one waits on it and others are gathered. An interrupt is seen between
+    chunks.
+    """
+
+    def whole_epoch(
+        state: TrainState, data: ImageStream, draws: EpochDraws, schedule: Schedule
+    ) -> tuple[TrainState, Float[Array, "*s"]]:
+        steps, count = data.steps_per_chunk(draws.order.shape), draws.order.shape[-2]
+        chunks = -(-count // steps)
+        axis, missing = draws.order.ndim - 2, chunks * steps - count
+        padded = jax.tree.map(
+            lambda each: np.pad(each, [(0, missing if place == axis else 0) for place in range(each.ndim)]), draws
+        )
+        losses: Any = np.zeros(draws.order.shape[:-1], np.float32)
+        means: list[Array] = []
+        sharding = None if shardings is None else shardings[2].order
+        with contextlib.closing(data.train_chunks(draws.order, sharding)) as stream:
+            for place, chunk in enumerate(stream):
+                first = place * steps
+                part = jax.tree.map(lambda each, first=first: each[_steps(draws, first, steps)], padded)
+                numbers = np.int32(first), np.int32(min(steps, count - first))
+                state, losses, mean = epoch(state, losses, chunk, (data.mean, data.std), part, schedule, *numbers)
+                means.append(mean)
+                _wait_but_for_the_last(means)
+        return state, means[-1]
+
+    def whole_evaluation(state: TrainState, data: ImageStream) -> tuple[Float[Array, "*s"], Float[Array, "*s"]]:
+        count = np.int32((data.val_labels >= 0).sum())
+        seeds = state.step.shape
+        totals: Any = (np.zeros(seeds, np.float32), np.zeros(seeds, np.int32))
+        means: list[tuple[Array, Array]] = []
+        sharding = None if shardings is None else shardings[1].val_images
+        with contextlib.closing(data.val_chunks(sharding)) as stream:
+            for chunk in stream:
+                totals, mean = judge(state, totals, chunk, (data.mean, data.std), count)
+                means.append(mean)
+                _wait_but_for_the_last([loss for loss, _ in means])
+        return means[-1]
+
+    return whole_epoch, whole_evaluation
+
+
+def _steps(draws: EpochDraws, first: int, steps: int) -> tuple[slice, ...]:
+    """The index of some steps in the arrays of draws, which may begin with an axis of seeds."""
+    return (*(slice(None),) * (draws.order.ndim - 2), slice(first, first + steps))
+
+
+def _wait_but_for_the_last(results: list[Array]) -> None:
+    """Waits for the chunk before the last one that was handed out, so that only two are on the device."""
+    interrupts.check()
+    while len(results) > 1 and not results[-2].is_ready():  # type: ignore[attr-defined]  # a jax.Array's
+        time.sleep(_POLL_SECONDS)
+        interrupts.check()
