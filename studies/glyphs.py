@@ -72,21 +72,21 @@ def main() -> None:
     held_out = max(1, round(TEST_FAMILIES * len(names)))
     sets = {"train": (names[held_out:], arguments.train), "test": (names[:held_out], arguments.test)}
     for name, (chosen, _) in sets.items():
-        fonts = sum(len(families[family]) for family in chosen)
-        print(f"{name}: {fonts} fonts of {len(chosen)} families: {', '.join(sorted(chosen))}", file=sys.stderr)
+        number = sum(len(families[family]) for family in chosen)
+        print(f"{name}: {number} fonts of {len(chosen)} families: {', '.join(sorted(chosen))}", file=sys.stderr)
 
     settings = Settings(arguments.out, tuple(arguments.sizes), arguments.format, arguments.seed)
     jobs = []
-    for name, (chosen, count) in sets.items():
+    for name, (chosen, pictures) in sets.items():
         fonts = [families[family] for family in sorted(chosen)]
         for letter in arguments.letters:
             (arguments.out / name / letter).mkdir(parents=True, exist_ok=True)
-            for first in range(0, count, BATCH):
-                jobs.append((settings, name, letter, first, min(BATCH, count - first), fonts))
+            for first in range(0, pictures, BATCH):
+                jobs.append((settings, name, letter, first, min(BATCH, pictures - first), fonts))
     total, done = sum(job[4] for job in jobs), 0
     with ProcessPoolExecutor(arguments.workers) as pool:
-        for count in pool.map(render_batch, jobs):
-            done += count
+        for rendered in pool.map(render_batch, jobs):
+            done += rendered
             print(f"\r{done:,} of {total:,} pictures", end="", file=sys.stderr)
     print(file=sys.stderr)
 

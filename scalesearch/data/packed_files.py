@@ -37,8 +37,8 @@ def read_archive(where: str, path: Path, names: Collection[str], largest: int = 
     """The files of these names in a tar archive, packed by gzip or not, in whatever folder.
 
     Raises:
-        DataError: it is no such archive, cut short, larger than `largest` bytes, or holds links, devices or paths that lead
-            out of its folder.
+        DataError: it is no such archive, cut short, larger than `largest` bytes, or holds links, devices or paths that
+            lead out of its folder.
     """
     files: dict[str, bytes] = {}
     with unpacked(where, path) as (stream, _, _):

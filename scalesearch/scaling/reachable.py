@@ -85,9 +85,7 @@ def reachable(baseline: ArchitectureSpec, rounding: Rounding, highest: float, co
         blocks[:, rounding.deepened] = np.maximum(1, np.floor(alpha * deepened))
         return float(count(cheapest, blocks, one_area).min())
 
-    alpha, inner = _depths(baseline.depths[rounding.deepened], rounding, _first(least_blocks, highest))
-    depths = np.repeat(one_depth, len(inner), axis=0)
-    depths[:, rounding.deepened] = inner
+    alpha, depths = _depths(baseline, rounding, _first(least_blocks, highest))
     affordable = count(cheapest, depths, one_area).min(axis=(1, 2)) <= highest
     alpha, depths = alpha[affordable], depths[affordable]
 
@@ -143,7 +141,15 @@ def _distinct(multipliers: list[float], rows: list[tuple[int, ...]]) -> tuple[Fl
     return np.array([first[row] for row in kept]), np.array(kept, np.int64)
 
 
-def _depths(baseline: tuple[int, ...], rounding: Rounding, bound: float) -> tuple[FloatArray, IntArray]:
+def _depths(baseline: ArchitectureSpec, rounding: Rounding, bound: float) -> tuple[FloatArray, IntArray]:
+    """Multipliers (D,) and the blocks of every stage (D, n) that each gives; stages of fixed depth keep theirs."""
+    alpha, deepened = _deepened(baseline.depths[rounding.deepened], rounding, bound)
+    depths = np.repeat(np.array([baseline.depths], np.int64), len(deepened), axis=0)
+    depths[:, rounding.deepened] = deepened
+    return alpha, depths
+
+
+def _deepened(baseline: tuple[int, ...], rounding: Rounding, bound: float) -> tuple[FloatArray, IntArray]:
     total = sum(baseline)
     _refuse_long_list(bound * total, MOST_LISTED, "numbers of blocks", f"a baseline of {total:,} blocks", "")
     if rounding.depth == "balanced":
