@@ -1,0 +1,163 @@
+"""Tables of encoded pictures and their labels as a source: each picture is looked at once, by all cores."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from io import BytesIO
+from typing import NamedTuple, Self
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from PIL import Image
+
+from scalesearch.data.images import DataError, Fit, Pictures, Source, Split
+from scalesearch.runtime.cores import usable_cores
+from scalesearch.runtime.text import first_line, plural, short
+from scalesearch.study.sections import DataSection
+
+_GREY = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F"})
+_ORIENTATION, _LYING = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that exchange height and width
+_CHUNK = 64
+_NAMED = 3
+
+
+class Row(NamedTuple):
+    """The bytes of an image file and its label: a whole number or text; None if the row has none."""
+
+    content: bytes
+    label: int | str | None
+
+
+class Rows(ABC):
+    """The rows of a split. Read from several threads."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def row(self, place: int) -> Row:
+        """One row. Raises `DataError` if it cannot be read, `OSError` if it names an image file that cannot."""
+
+    @abstractmethod
+    def name(self, place: int) -> str:
+        """Where the row is, for messages."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded(Pictures):
+    """Pictures in rows of a table."""
+
+    rows: Rows
+    places: Int[np.ndarray, " n"]
+    channels: int
+    fit: Fit
+    sizes: Int[np.ndarray, "n 2"]
+    hashes: UInt8[np.ndarray, "n 16"]
+
+    def __getitem__(self, index: Int[np.ndarray, " m"]) -> Self:
+        return replace(self, places=self.places[index], sizes=self.sizes[index], hashes=self.hashes[index])
+
+    def open(self, place: int) -> Image.Image:
+        row = int(self.places[place])
+        image = Image.open(BytesIO(self.rows.row(row).content))
+        image.filename = self.rows.name(row)  # as Pillow notes the path of a file: for messages
+        return image
+
+
+def read_rows(
+    where: str, rows: Mapping[str, Rows], classes: tuple[str, ...], notes: tuple[str, ...], section: DataSection
+) -> Source:
+    """The pictures and labels of each split. A validation or test set without labels is left out.
+
+    Args:
+        where: the source, for messages.
+        rows: the splits by name: `train`, and `validation` and `test` if there are.
+        classes: the name of each class, if labels are their places; else empty.
+        notes: what was left out before.
+        section: says how pictures are made square, and whether broken ones are skipped.
+
+    Raises:
+        DataError: a picture is broken, or a label is missing or names no class.
+    """
+    seen = {role: _Seen(where, split, section.skip_broken) for role, split in rows.items()}
+    channels = 1 if all(split.grey.all() for split in seen.values()) else 3
+    splits: dict[str, Split | None] = {"train": None, "validation": None, "test": None}
+    for role, split in seen.items():
+        if split.broken:
+            skipped = f"{plural(len(split.broken), 'broken picture')} of the split {role} left out"
+            notes += (f"{skipped}: {'; '.join(split.broken[:_NAMED])}{'; …' * (len(split.broken) > _NAMED)}",)
+        if role != "train" and len(split) and all(label in (None, -1) for label in split.labels):
+            notes += (f"the {role} set has no labels, and is left out",)
+            continue
+        labels = _labels(where, split, classes)
+        pictures = Encoded(split.rows, split.places, channels, section.fit, split.sizes, split.hashes)
+        splits[role] = Split(pictures, labels)
+    assert splits["train"] is not None
+    return Source(splits["train"], splits["validation"], splits["test"], classes, notes)
+
+
+class _Seen:
+    """What a look at each picture of a split found. Broken ones are an error, or noted if `skip_broken`."""
+
+    def __init__(self, where: str, rows: Rows, skip_broken: bool) -> None:
+        self.where, self.rows, self._decode = where, rows, skip_broken
+        count = len(rows)
+        self.sizes, self.hashes = np.zeros((count, 2), np.int32), np.zeros((count, 16), np.uint8)
+        self.grey = np.zeros(count, bool)
+        self.labels: list[int | str | None] = [None] * count
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with ThreadPoolExecutor(len(usable_cores())) as pool:
+                found = list(pool.map(self._look, range(0, count, _CHUNK)))
+        broken = dict(pair for part in found for pair in part)
+        self.broken = [f"{rows.name(place)} ({reason})" for place, reason in broken.items()]
+        if broken and not skip_broken:
+            raise DataError(
+                f"{where}: {self.broken[0]}: must be a picture; `skip_broken = true` leaves out "
+                f"{plural(len(broken), 'broken picture')}"
+            )
+        kept = np.setdiff1d(np.arange(count), np.array(list(broken), np.int64))
+        self.places, self.sizes, self.hashes, self.grey = kept, self.sizes[kept], self.hashes[kept], self.grey[kept]
+        self.labels = [self.labels[place] for place in kept]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def _look(self, start: int) -> list[tuple[int, str]]:
+        """Look at a few pictures: those that are broken, and why."""
+        broken = []
+        for place in range(start, min(start + _CHUNK, len(self.rows))):
+            try:
+                content, self.labels[place] = self.rows.row(place)
+                self.hashes[place] = np.frombuffer(hashlib.blake2b(content, digest_size=16).digest(), np.uint8)
+                with Image.open(BytesIO(content)) as image:
+                    lying = image.getexif().get(_ORIENTATION) in _LYING
+                    self.sizes[place] = image.size if lying else image.size[::-1]
+                    self.grey[place] = image.mode in _GREY
+                    if self._decode:
+                        image.load()
+            except DataError:
+                raise
+            except Exception as error:  # decoders raise errors of many kinds for broken files
+                broken.append((place, first_line(error)))
+        return broken
+
+
+def _labels(where: str, seen: _Seen, classes: tuple[str, ...]) -> np.ndarray:
+    """The labels of a split as an array of whole numbers or strings, each of them a class if there are names."""
+    for place, label in zip(seen.places.tolist(), seen.labels, strict=True):
+        if label is None:
+            raise DataError(f"{where}: {seen.rows.name(place)}: must have a label")
+        if classes and not (isinstance(label, int) and 0 <= label < len(classes)):
+            raise DataError(
+                f"{where}: {seen.rows.name(place)}: the label must be 0 to {len(classes) - 1:,}, but is {short(label)}"
+            )
+    kinds = {type(label) for label in seen.labels}
+    if len(kinds) > 1:
+        raise DataError(f"{where}: labels must be all whole numbers or all text")
+    return np.array(seen.labels, dtype=str if kinds == {str} else np.int64)
