@@ -16,8 +16,9 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 
 from scalesearch.data.images import DataError, Fit, Pictures, Source, Split
+from scalesearch.data.tables import Label, any_labels, checked_labels, unlabelled
 from scalesearch.runtime.cores import usable_cores
-from scalesearch.runtime.text import first_line, plural, short
+from scalesearch.runtime.text import first_line, plural
 from scalesearch.study.sections import DataSection
 
 _GREY = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F"})
@@ -27,10 +28,10 @@ _NAMED = 3
 
 
 class Row(NamedTuple):
-    """The bytes of an image file and its label: a whole number or text; None if the row has none."""
+    """The bytes of an image file, and its label."""
 
     content: bytes
-    label: int | str | None
+    label: Label
 
 
 class Rows(ABC):
@@ -63,10 +64,14 @@ class Encoded(Pictures):
         return replace(self, places=self.places[index], sizes=self.sizes[index], hashes=self.hashes[index])
 
     def open(self, place: int) -> Image.Image:
-        row = int(self.places[place])
-        image = Image.open(BytesIO(self.rows.row(row).content))
-        image.filename = self.rows.name(row)  # as Pillow notes the path of a file: for messages
+        """One picture. It has the name of its place as `filename`, as Pillow notes the path of a file."""
+        image = Image.open(BytesIO(self.rows.row(int(self.places[place])).content))
+        image.filename = self.name(place)
         return image
+
+    def name(self, place: int) -> str:
+        """Where a picture is, for messages."""
+        return self.rows.name(int(self.places[place]))
 
 
 def read_rows(
@@ -91,12 +96,11 @@ def read_rows(
         if split.broken:
             skipped = f"{plural(len(split.broken), 'broken picture')} of the split {role} left out"
             notes += (f"{skipped}: {'; '.join(split.broken[:_NAMED])}{'; …' * (len(split.broken) > _NAMED)}",)
-        if role != "train" and len(split) and all(label in (None, -1) for label in split.labels):
-            notes += (f"the {role} set has no labels, and is left out",)
+        if role != "train" and not any_labels(split.labels):
+            notes += (unlabelled(role),)
             continue
-        labels = _labels(where, split, classes)
         pictures = Encoded(split.rows, split.places, channels, section.fit, split.sizes, split.hashes)
-        splits[role] = Split(pictures, labels)
+        splits[role] = Split(pictures, checked_labels(where, pictures.name, split.labels, classes))
     assert splits["train"] is not None
     return Source(splits["train"], splits["validation"], splits["test"], classes, notes)
 
@@ -109,7 +113,7 @@ class _Seen:
         count = len(rows)
         self.sizes, self.hashes = np.zeros((count, 2), np.int32), np.zeros((count, 16), np.uint8)
         self.grey = np.zeros(count, bool)
-        self.labels: list[int | str | None] = [None] * count
+        self.labels: list[Label] = [None] * count
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with ThreadPoolExecutor(len(usable_cores())) as pool:
@@ -146,18 +150,3 @@ class _Seen:
             except Exception as error:  # decoders raise errors of many kinds for broken files
                 broken.append((place, first_line(error)))
         return broken
-
-
-def _labels(where: str, seen: _Seen, classes: tuple[str, ...]) -> np.ndarray:
-    """The labels of a split as an array of whole numbers or strings, each of them a class if there are names."""
-    for place, label in zip(seen.places.tolist(), seen.labels, strict=True):
-        if label is None:
-            raise DataError(f"{where}: {seen.rows.name(place)}: must have a label")
-        if classes and not (isinstance(label, int) and 0 <= label < len(classes)):
-            raise DataError(
-                f"{where}: {seen.rows.name(place)}: the label must be 0 to {len(classes) - 1:,}, but is {short(label)}"
-            )
-    kinds = {type(label) for label in seen.labels}
-    if len(kinds) > 1:
-        raise DataError(f"{where}: labels must be all whole numbers or all text")
-    return np.array(seen.labels, dtype=str if kinds == {str} else np.int64)

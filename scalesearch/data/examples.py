@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-# https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/example/feature.proto: message, field, number, type
+# Message, field, number and type (github.com/tensorflow/tensorflow, tensorflow/core/example/feature.proto).
 _FIELDS = (
     ("BytesList", "value", 1, "bytes"),
     ("FloatList", "value", 1, "float"),

@@ -73,7 +73,7 @@ class TFRecords(Records):
         super().__init__(where, paths, lengths)
 
     def _count(self, path: Path) -> int:
-        """Note where each record begins and ends. Only lengths are read, and checked: not more is taken than there is."""
+        """Note where each record begins and ends. Only lengths are read, and each is checked."""
         size, position = path.stat().st_size, 0
         spans: list[tuple[int, int]] = []
         with path.open("rb") as stream:

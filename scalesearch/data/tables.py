@@ -1,14 +1,19 @@
-"""Data sets of named splits, whose rows have named columns: which split is which, and which column holds what."""
+"""Data sets of named splits, whose rows have named columns: which split is which, and which column is what."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+from jaxtyping import Shaped
 
 from scalesearch.data.images import DataError
-from scalesearch.runtime.text import enumerated
+from scalesearch.runtime.text import enumerated, short
 
 T = TypeVar("T")
+Label: TypeAlias = int | str | None
+"""A label as a row holds it; None if it has none."""
 
 USUAL_IMAGES = ("image", "img")
 USUAL_LABELS = ("label", "labels", "fine_label")
@@ -78,3 +83,38 @@ def chosen_column(
         f"{where}: no column of {what} is found: set `{key}` to one of {', '.join(usable)} (found by itself: "
         f"{', '.join(usual)})"
     )
+
+
+def any_labels(labels: Sequence[Label]) -> bool:
+    """Whether a split has labels: a test set whose labels are kept secret has none, or −1 in each row."""
+    return not labels or any(label not in (None, -1) for label in labels)
+
+
+def unlabelled(role: str) -> str:
+    """The note on a split without labels."""
+    return f"the {role} set has no labels, and is left out"
+
+
+def checked_labels(
+    where: str, name: Callable[[int], str], labels: Sequence[Label], classes: Sequence[str]
+) -> Shaped[np.ndarray, " n"]:
+    """Labels as an array of whole numbers or strings. If classes are named, each label must be the place of a name.
+
+    Args:
+        where: the source, for messages.
+        name: where a row is, for messages.
+        labels: the label of each row.
+        classes: the names of the classes, or none.
+
+    Raises:
+        DataError: a label is missing, of another type than others, or names no class.
+    """
+    for place, label in enumerate(labels):
+        if label is None:
+            raise DataError(f"{where}: {name(place)}: must have a label")
+        if type(label) is not type(labels[0]):
+            raise DataError(f"{where}: labels must be all whole numbers or all text, but got {labels[0]!r}, {label!r}")
+        if classes and not (isinstance(label, int) and 0 <= label < len(classes)):
+            allowed = f"0 to {len(classes) - 1:,}"
+            raise DataError(f"{where}: {name(place)}: the label must be {allowed}, but is {short(label)}")
+    return np.array(labels, dtype=str if isinstance(labels[0], str) else np.int64) if labels else np.empty(0, np.int64)

@@ -148,7 +148,8 @@ def located_source(source: Any, folders: Sequence[Path]) -> Any:
     what = SOURCES.get(kind)
     if not what or not rest or rest.startswith("~") or Path(rest).is_absolute():
         return source
-    folder = next((folder for folder in folders if (folder / rest).exists()), None)
+    path = rest if what in ("DIR", "FILE") else rest.partition(":")[0]
+    folder = next((folder for folder in folders if (folder / path).exists()), None)
     if folder is None:
         if what not in ("DIR", "FILE"):
             return source  # a name

@@ -9,6 +9,8 @@ SOURCES = {
     "cifar100": "DIR",
     "idx": "DIR",
     "npz": "FILE",
+    "hf": "DIR_OR_NAME[:CONFIG]",
+    "tfds": "DIR_OR_NAME",
 }
 """By kind, what follows it and a colon: nothing, or a place. DIR and FILE are paths; `DIR_OR_NAME` may be one."""
 

@@ -112,14 +112,14 @@ def _features(where: str, content: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _columns(where: str, info: Mapping[str, Any], features: Mapping[str, Any], section: DataSection) -> tuple[str, str]:
     """The features that hold the images and the labels: named by the study, by `supervisedKeys`, or found."""
-    supervised = (None, None)
+    first = second = None
     match info:
-        case {"supervisedKeys": {"tuple": {"items": [{"featureKey": str(first)}, {"featureKey": str(second)}]}}}:
-            supervised = (first, second)
+        case {"supervisedKeys": {"tuple": {"items": [{"featureKey": str(one)}, {"featureKey": str(two)}]}}}:
+            first, second = one, two
     images = [name for name, value in features.items() if _is_image(value)]
     classes = [name for name, value in features.items() if "classLabel" in value]
     others = [name for name, value in features.items() if "text" in value or _is_whole_number(value)]
-    first, second = (name if name in [*images, *classes] else None for name in supervised)
+    first, second = first if first in images else None, second if second in [*classes, *others] else None
     image = chosen_column(where, "image_column", section.image_column or first, images, (), USUAL_IMAGES)
     label = chosen_column(where, "label_column", section.label_column or second, classes, others, USUAL_LABELS)
     return image, label
@@ -178,7 +178,9 @@ def _records(where: str, folder: Path, info: Mapping[str, Any], split: Mapping[s
             "NUM_SHARDS": f"{len(lengths):05d}",
             "SHARD_X_OF_Y": f"{index:05d}-of-{len(lengths):05d}",
         }
-        name = re.sub(r"\{([A-Z_]+)\}", lambda match, parts=parts: str(parts.get(match[1], match[0])), template)
+        name = template
+        for part, value in parts.items():
+            name = name.replace(f"{{{part}}}", str(value))
         if Path(name).name != name:
             raise DataError(f"{where}: {_INFO}: the files must be in this folder, but got {short(name)}")
         paths.append(folder / name)

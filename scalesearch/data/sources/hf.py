@@ -1,0 +1,222 @@
+"""Data sets of HuggingFace: saved to disk, in Parquet files, as folders of pictures, or from the hub."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from scalesearch.data.columns import array_of, is_array, is_encoded, is_label, labels_of
+from scalesearch.data.encoded import Row, Rows, read_rows
+from scalesearch.data.images import DataError, Source, Split, checked_split
+from scalesearch.data.tables import (
+    USUAL_IMAGES,
+    USUAL_LABELS,
+    Label,
+    any_labels,
+    checked_labels,
+    chosen_column,
+    splits_by_role,
+    unlabelled,
+)
+from scalesearch.runtime.text import enumerated, first_line
+from scalesearch.study.sections import DataSection
+
+_SAVED = ("dataset_dict.json", "state.json")  # of a DatasetDict and a Dataset, by `save_to_disk`
+_PARQUET = b"PAR1"
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_LARGEST_FILE = 2**30
+
+
+def read(source: str, argument: str, section: DataSection) -> Source:
+    """The splits of a data set, read by the library `datasets`.
+
+    Parquet files and folders of pictures pass through that library's cache of Arrow files (HF_HOME). A name is looked
+    up on the hub if there is no such file or folder. No code of a data set is executed.
+
+    Raises:
+        DataError: the library or the data set is not there, a file is broken, or no column holds images or labels.
+    """
+    where, splits = _load(source, argument)
+    roles, notes = splits_by_role(where, splits)
+    image, label, classes = _columns(where, roles, section)
+    images, labels = {}, {}
+    for role, split in roles.items():
+        for name in (image, label):
+            try:
+                split.data.column(name).validate(full=True)  # broken offsets would be followed out of the file
+            except pa.ArrowInvalid as error:
+                raise DataError(f"{where}: split {role}: the column {name} is broken ({first_line(error)})") from None
+        images[role], labels[role] = split.data.column(image), labels_of(split.data.column(label))
+    if is_array(images["train"].type):
+        return _source_of_arrays(where, images, labels, classes, notes)
+    rows = {role: _Pictures(role, images[role], labels[role]) for role in roles}
+    return read_rows(where, rows, classes, notes, section)
+
+
+class _Pictures(Rows):
+    """A column of encoded pictures, or of paths to them."""
+
+    def __init__(self, role: str, column: pa.ChunkedArray, labels: list[Label]) -> None:
+        self._role, self._column, self._labels = role, column, labels
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def row(self, place: int) -> Row:
+        value = self._column[place].as_py()
+        content, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
+        if content is None:
+            if path is None:
+                raise OSError("holds no picture")
+            file = Path(path)
+            if not file.is_file() or file.stat().st_size > _LARGEST_FILE:
+                raise OSError(f"there must be a file {path} of at most {_LARGEST_FILE:,} bytes")
+            content = file.read_bytes()
+        return Row(content, self._labels[place])
+
+    def name(self, place: int) -> str:
+        return f"row {place} of the split {self._role}"
+
+
+def _source_of_arrays(
+    where: str,
+    images: Mapping[str, pa.ChunkedArray],
+    labels: Mapping[str, list[Label]],
+    classes: tuple[str, ...],
+    notes: tuple[str, ...],
+) -> Source:
+    """The source, if images are arrays of grey levels in columns."""
+    splits: dict[str, Split | None] = {"train": None, "validation": None, "test": None}
+    for role, column in images.items():
+        if role != "train" and not any_labels(labels[role]):
+            notes += (unlabelled(role),)
+            continue
+        place = f"{where}: split {role}"
+        numbers = checked_labels(where, f"row {{}} of the split {role}".format, labels[role], classes)
+        splits[role] = checked_split(place, array_of(place, column), numbers)
+    assert splits["train"] is not None
+    return Source(splits["train"], splits["validation"], splits["test"], classes, notes)
+
+
+def _columns(where: str, splits: Mapping[str, Any], section: DataSection) -> tuple[str, str, tuple[str, ...]]:
+    """The columns of images and of labels, and the names of the classes: the same in all splits."""
+    import datasets
+
+    features = splits["train"].features
+    types = {name: splits["train"].data.schema.field(name).type for name in features}
+    image = chosen_column(
+        where,
+        "image_column",
+        section.image_column,
+        [name for name, feature in features.items() if isinstance(feature, datasets.Image)],
+        [name for name, kind in types.items() if is_encoded(kind) or is_array(kind)],
+        USUAL_IMAGES,
+    )
+    label = chosen_column(
+        where,
+        "label_column",
+        section.label_column,
+        [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)],
+        [name for name, kind in types.items() if is_label(kind) and name != image],
+        USUAL_LABELS,
+    )
+    for role, split in splits.items():
+        if any(split.features.get(name) != features[name] for name in (image, label)):
+            raise DataError(f"{where}: the columns {image} and {label} of the split {role} must be those of train")
+    names = features[label].names if isinstance(features[label], datasets.ClassLabel) else ()
+    return image, label, tuple(names or ())
+
+
+def _load(source: str, argument: str) -> tuple[str, Mapping[str, Any]]:
+    """Where the data set is, for messages, and its splits."""
+    place, config = Path(argument).expanduser(), ""
+    if not place.exists() and ":" in argument:
+        name, _, config = argument.rpartition(":")
+        place = Path(name).expanduser()
+    if place.is_dir() and config:
+        if not (place / config).is_dir():
+            folders = sorted(path.name for path in place.iterdir() if path.is_dir())[:6]
+            raise DataError(f"{source}: {place} must have a folder {config}, but has {enumerated(folders or ['none'])}")
+        place /= config
+    if not place.exists() and not _HUB_NAME.fullmatch(argument.rpartition(":")[0] if config else argument):
+        raise DataError(f"{source}: must be a folder, a Parquet file or a name on the hub, but there is no {place}")
+    with _quiet_library(source) as datasets:
+        if not place.exists():
+            name = argument.rpartition(":")[0] if config else argument
+            return source, _called(
+                f"{source}: must be a folder, a Parquet file or a name on the hub; there is no folder {place}, and",
+                lambda: datasets.load_dataset(name, config or None),
+            )
+        where = f"{source}: {place}"
+        if any((place / name).is_file() for name in _SAVED):
+            saved = _called(f"{where}: cannot be read:", lambda: datasets.load_from_disk(str(place)))
+            return where, saved if isinstance(saved, datasets.DatasetDict) else {"train": saved}
+        files = [place] if place.is_file() else sorted([*place.glob("*.parquet"), *place.glob("*/*.parquet")])
+        for file in files:
+            _check_parquet(f"{source}: {file}", file)
+        if place.is_file():
+            call = partial(datasets.load_dataset, "parquet", data_files={"train": [str(place)]})
+        else:
+            call = partial(datasets.load_dataset, "parquet" if files else "imagefolder", data_dir=str(place))
+        failed = f"{where}: cannot be read:"
+        if not files:
+            failed = (
+                f"{where}: must hold a saved data set ({' or '.join(_SAVED)}), Parquet files, or pictures in a folder "
+                f"for each class, but"
+            )
+        return where, _called(failed, call)
+
+
+def _check_parquet(where: str, path: Path) -> None:
+    """Raises `DataError` if a file does not begin and end as Parquet files do."""
+    try:
+        with path.open("rb") as stream:
+            first = stream.read(4)
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, size - 8))
+            footer = stream.read(8)
+    except OSError as error:
+        raise DataError(f"{where}: cannot be read ({error.strerror or error})") from None
+    if first != _PARQUET:
+        raise DataError(f"{where}: must be a Parquet file, but it starts with {first.hex(' ') or 'nothing'}")
+    if footer[4:] != _PARQUET or int.from_bytes(footer[:4], "little") > size - 12:
+        raise DataError(f"{where}: must be a whole Parquet file, but its end is missing or broken")
+
+
+def _called(failed: str, call: Callable[[], Any]) -> Any:
+    """What the library returns. Its errors are of many types: each becomes one line."""
+    try:
+        return call()
+    except Exception as error:
+        raise DataError(f"{failed} {first_line(error)}") from None
+
+
+@contextmanager
+def _quiet_library(source: str) -> Iterator[Any]:
+    """The library without progress bars, log messages and telemetry, if it is installed."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
+    try:
+        import datasets
+        import huggingface_hub
+    except ImportError:
+        raise DataError(f'{source}: needs the package datasets: pip install "scalesearch[huggingface]"') from None
+    loggers = (datasets.logging, huggingface_hub.logging)
+    levels, bars = [logger.get_verbosity() for logger in loggers], datasets.is_progress_bar_enabled()
+    for logger in loggers:
+        logger.set_verbosity_error()
+    datasets.disable_progress_bars()
+    try:
+        yield datasets
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.set_verbosity(level)
+        if bars:
+            datasets.enable_progress_bars()
