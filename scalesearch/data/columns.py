@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Shaped
 
 from scalesearch.data.images import DataError
 from scalesearch.data.tables import Label
@@ -40,7 +39,7 @@ def labels_of(column: pa.ChunkedArray) -> list[Label]:
     return labels
 
 
-def array_of(where: str, column: pa.ChunkedArray) -> Shaped[np.ndarray, "..."]:
+def array_of(where: str, column: pa.ChunkedArray) -> np.ndarray:
     """Nested lists as one array. Raises `DataError` if they are not all of one shape."""
     parts = []
     shape: tuple[int, ...] | None = None

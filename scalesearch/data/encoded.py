@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from io import BytesIO
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -16,13 +13,12 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 
 from scalesearch.data.images import DataError, Fit, Pictures, Source, Split
+from scalesearch.data.picture_facts import GREY_MODES, facts_of, open_picture
 from scalesearch.data.tables import Label, any_labels, checked_labels, unlabelled
 from scalesearch.runtime.cores import usable_cores
-from scalesearch.runtime.text import first_line, plural
+from scalesearch.runtime.text import plural
 from scalesearch.study.sections import DataSection
 
-_GREY = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F"})
-_ORIENTATION, _LYING = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that exchange height and width
 _CHUNK = 64
 _NAMED = 3
 
@@ -42,7 +38,7 @@ class Rows(ABC):
 
     @abstractmethod
     def row(self, place: int) -> Row:
-        """One row. Raises `DataError` if it cannot be read, `OSError` if it names an image file that cannot."""
+        """One row. Raises `DataError` if it cannot be read, `OSError` if its picture cannot."""
 
     @abstractmethod
     def name(self, place: int) -> str:
@@ -64,10 +60,8 @@ class Encoded(Pictures):
         return replace(self, places=self.places[index], sizes=self.sizes[index], hashes=self.hashes[index])
 
     def open(self, place: int) -> Image.Image:
-        """One picture. It has the name of its place as `filename`, as Pillow notes the path of a file."""
-        image = Image.open(BytesIO(self.rows.row(int(self.places[place])).content))
-        image.filename = self.name(place)
-        return image
+        """One picture."""
+        return open_picture(self.rows.row(int(self.places[place])).content, self.name(place))
 
     def name(self, place: int) -> str:
         """Where a picture is, for messages."""
@@ -94,8 +88,8 @@ def read_rows(
     splits: dict[str, Split | None] = {"train": None, "validation": None, "test": None}
     for role, split in seen.items():
         if split.broken:
-            skipped = f"{plural(len(split.broken), 'broken picture')} of the split {role} left out"
-            notes += (f"{skipped}: {'; '.join(split.broken[:_NAMED])}{'; …' * (len(split.broken) > _NAMED)}",)
+            shown = "; ".join(split.broken[:_NAMED]) + "; …" * (len(split.broken) > _NAMED)
+            notes += (f"{plural(len(split.broken), 'broken picture')} left out of {role}: {shown}",)
         if role != "train" and not any_labels(split.labels):
             notes += (unlabelled(role),)
             continue
@@ -114,17 +108,13 @@ class _Seen:
         self.sizes, self.hashes = np.zeros((count, 2), np.int32), np.zeros((count, 16), np.uint8)
         self.grey = np.zeros(count, bool)
         self.labels: list[Label] = [None] * count
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with ThreadPoolExecutor(len(usable_cores())) as pool:
-                found = list(pool.map(self._look, range(0, count, _CHUNK)))
+        with ThreadPoolExecutor(len(usable_cores())) as pool:
+            found = list(pool.map(self._look, range(0, count, _CHUNK)))
         broken = dict(pair for part in found for pair in part)
-        self.broken = [f"{rows.name(place)} ({reason})" for place, reason in broken.items()]
+        self.broken = list(broken.values())
         if broken and not skip_broken:
-            raise DataError(
-                f"{where}: {self.broken[0]}: must be a picture; `skip_broken = true` leaves out "
-                f"{plural(len(broken), 'broken picture')}"
-            )
+            pictures = plural(len(broken), "broken picture")
+            raise DataError(f"{where}: {self.broken[0]} (`skip_broken = true` leaves out {pictures})")
         kept = np.setdiff1d(np.arange(count), np.array(list(broken), np.int64))
         self.places, self.sizes, self.hashes, self.grey = kept, self.sizes[kept], self.hashes[kept], self.grey[kept]
         self.labels = [self.labels[place] for place in kept]
@@ -136,17 +126,18 @@ class _Seen:
         """Look at a few pictures: those that are broken, and why."""
         broken = []
         for place in range(start, min(start + _CHUNK, len(self.rows))):
+            name = self.rows.name(place)
             try:
                 content, self.labels[place] = self.rows.row(place)
-                self.hashes[place] = np.frombuffer(hashlib.blake2b(content, digest_size=16).digest(), np.uint8)
-                with Image.open(BytesIO(content)) as image:
-                    lying = image.getexif().get(_ORIENTATION) in _LYING
-                    self.sizes[place] = image.size if lying else image.size[::-1]
-                    self.grey[place] = image.mode in _GREY
-                    if self._decode:
-                        image.load()
-            except DataError:
-                raise
-            except Exception as error:  # decoders raise errors of many kinds for broken files
-                broken.append((place, first_line(error)))
+            except OSError as error:
+                broken.append((place, f"{name}: {error}"))
+                continue
+            try:
+                facts = facts_of(content, name, decode=self._decode)
+            except DataError as error:
+                broken.append((place, str(error)))
+                continue
+            self.sizes[place] = facts.height, facts.width
+            self.hashes[place] = np.frombuffer(facts.digest, np.uint8)
+            self.grey[place] = facts.mode in GREY_MODES
         return broken

@@ -118,9 +118,12 @@ class ArrayRecords(Records):
 
         def opened(path: Path) -> Any:
             try:
-                return ArrayRecordReader(str(path), options="readahead_buffer_size:0", file_reader_buffer_size=32768)
+                reader = ArrayRecordReader(str(path), options="readahead_buffer_size:0", file_reader_buffer_size=32768)
+                if not reader.ok():
+                    reader.close()  # raises the reason
             except RuntimeError as error:
                 raise DataError(f"{where}: {path}: must be an ArrayRecord file, but {error}") from None
+            return reader
 
         self._opened = lru_cache(_OPEN_FILES)(opened)
         super().__init__(where, paths, lengths)
