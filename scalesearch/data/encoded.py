@@ -1,54 +1,39 @@
-"""Tables of encoded pictures and their labels as a source: each picture is looked at once, by all cores."""
+"""Tables of encoded pictures and their labels as a source."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Self
+from functools import partial
+from typing import Self
 
 import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
 from scalesearch.data.images import DataError, Fit, Pictures, Source, Split
-from scalesearch.data.picture_facts import GREY_MODES, facts_of, open_picture
-from scalesearch.data.tables import Label, any_labels, checked_labels, unlabelled
-from scalesearch.runtime.cores import usable_cores
+from scalesearch.data.picture_facts import open_picture
+from scalesearch.data.row_facts import RowFacts, Rows, facts_of_rows
+from scalesearch.data.tables import any_labels, checked_labels, unlabelled
 from scalesearch.runtime.text import plural
 from scalesearch.study.sections import DataSection
 
-_CHUNK = 64
-_NAMED = 3
-
-
-class Row(NamedTuple):
-    """The bytes of an image file, and its label."""
-
-    content: bytes
-    label: Label
-
-
-class Rows(ABC):
-    """The rows of a split. Read from several threads."""
-
-    @abstractmethod
-    def __len__(self) -> int: ...
-
-    @abstractmethod
-    def row(self, place: int) -> Row:
-        """One row. Raises `DataError` if it cannot be read, `OSError` if its picture cannot."""
-
-    @abstractmethod
-    def name(self, place: int) -> str:
-        """Where the row is, for messages."""
+_DECODED_BYTES = 2**30
+"""Files of no more bytes are decoded once at the start, so that a broken picture is found before anything else."""
+_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded(Pictures):
-    """Pictures in rows of a table."""
+    """Pictures in rows of a table.
 
+    Attributes:
+        where: the source, for messages.
+        rows: the table.
+        places: the row of each picture.
+    """
+
+    where: str
     rows: Rows
     places: Int[np.ndarray, " n"]
     channels: int
@@ -60,12 +45,9 @@ class Encoded(Pictures):
         return replace(self, places=self.places[index], sizes=self.sizes[index], hashes=self.hashes[index])
 
     def open(self, place: int) -> Image.Image:
-        """One picture."""
-        return open_picture(self.rows.row(int(self.places[place])).content, self.name(place))
-
-    def name(self, place: int) -> str:
-        """Where a picture is, for messages."""
-        return self.rows.name(int(self.places[place]))
+        """One picture, whose `filename` is where it is."""
+        row = int(self.places[place])
+        return open_picture(self.rows.row(row).content, f"{self.where}: {self.rows.name(row)}")
 
 
 def read_rows(
@@ -83,61 +65,62 @@ def read_rows(
     Raises:
         DataError: a picture is broken, or a label is missing or names no class.
     """
-    seen = {role: _Seen(where, split, section.skip_broken) for role, split in rows.items()}
-    channels = 1 if all(split.grey.all() for split in seen.values()) else 3
+    facts = {
+        role: facts_of_rows(where, split, decode=section.skip_broken or _is_small(split))
+        for role, split in rows.items()
+    }
+    notes += _broken(where, facts, section.skip_broken)
+    kept = {
+        role: np.setdiff1d(np.arange(len(seen.sizes)), np.array([*seen.broken], np.int64))
+        for role, seen in facts.items()
+    }
+    kinds = np.concatenate([seen.kinds[kept[role]] for role, seen in facts.items()])
+    notes += _conversions(kinds)
+    channels = 1 if kinds[:, 0].all() else 3
     splits: dict[str, Split | None] = {"train": None, "validation": None, "test": None}
-    for role, split in seen.items():
-        if split.broken:
-            shown = "; ".join(split.broken[:_NAMED]) + "; …" * (len(split.broken) > _NAMED)
-            notes += (f"{plural(len(split.broken), 'broken picture')} left out of {role}: {shown}",)
-        if role != "train" and not any_labels(split.labels):
+    for role, seen in facts.items():
+        places = kept[role]
+        labels = [seen.labels[place] for place in places.tolist()]
+        if role != "train" and not any_labels(labels):
             notes += (unlabelled(role),)
             continue
-        pictures = Encoded(split.rows, split.places, channels, section.fit, split.sizes, split.hashes)
-        splits[role] = Split(pictures, checked_labels(where, pictures.name, split.labels, classes))
-    assert splits["train"] is not None
+        numbers = checked_labels(where, partial(_name, rows[role], places), labels, classes)
+        sizes, digests = seen.sizes[places], seen.digests[places]
+        splits[role] = Split(Encoded(where, rows[role], places, channels, section.fit, sizes, digests), numbers)
+    if splits["train"] is None or not len(splits["train"]):
+        raise DataError(f"{where}: must have pictures to train on, but the split train has none")
     return Source(splits["train"], splits["validation"], splits["test"], classes, notes)
 
 
-class _Seen:
-    """What a look at each picture of a split found. Broken ones are an error, or noted if `skip_broken`."""
+def _name(rows: Rows, places: Int[np.ndarray, " n"], place: int) -> str:
+    return rows.name(int(places[place]))
 
-    def __init__(self, where: str, rows: Rows, skip_broken: bool) -> None:
-        self.where, self.rows, self._decode = where, rows, skip_broken
-        count = len(rows)
-        self.sizes, self.hashes = np.zeros((count, 2), np.int32), np.zeros((count, 16), np.uint8)
-        self.grey = np.zeros(count, bool)
-        self.labels: list[Label] = [None] * count
-        with ThreadPoolExecutor(len(usable_cores())) as pool:
-            found = list(pool.map(self._look, range(0, count, _CHUNK)))
-        broken = dict(pair for part in found for pair in part)
-        self.broken = list(broken.values())
-        if broken and not skip_broken:
-            pictures = plural(len(broken), "broken picture")
-            raise DataError(f"{where}: {self.broken[0]} (`skip_broken = true` leaves out {pictures})")
-        kept = np.setdiff1d(np.arange(count), np.array(list(broken), np.int64))
-        self.places, self.sizes, self.hashes, self.grey = kept, self.sizes[kept], self.hashes[kept], self.grey[kept]
-        self.labels = [self.labels[place] for place in kept]
 
-    def __len__(self) -> int:
-        return len(self.places)
+def _is_small(rows: Rows) -> bool:
+    files = rows.files()
+    return files is not None and sum(path.stat().st_size for path in files) <= _DECODED_BYTES
 
-    def _look(self, start: int) -> list[tuple[int, str]]:
-        """Look at a few pictures: those that are broken, and why."""
-        broken = []
-        for place in range(start, min(start + _CHUNK, len(self.rows))):
-            name = self.rows.name(place)
-            try:
-                content, self.labels[place] = self.rows.row(place)
-            except OSError as error:
-                broken.append((place, f"{name}: {error}"))
-                continue
-            try:
-                facts = facts_of(content, name, decode=self._decode)
-            except DataError as error:
-                broken.append((place, str(error)))
-                continue
-            self.sizes[place] = facts.height, facts.width
-            self.hashes[place] = np.frombuffer(facts.digest, np.uint8)
-            self.grey[place] = facts.mode in GREY_MODES
-        return broken
+
+def _broken(where: str, facts: Mapping[str, RowFacts], skip: bool) -> tuple[str, ...]:
+    """A note on the broken pictures that are left out. Raises `DataError` if none may be."""
+    broken = [seen.broken[place].removeprefix(f"{where}: ") for seen in facts.values() for place in sorted(seen.broken)]
+    if not broken:
+        return ()
+    if not skip:
+        others = f"; nor can {plural(len(broken) - 1, 'other')}" if len(broken) > 1 else ""
+        raise DataError(f"{where}: {broken[0]}{others}; `skip_broken = true` in [data] leaves out broken pictures")
+    more = f" and {len(broken) - _NAMED:,} more" if len(broken) > _NAMED else ""
+    return (f"{plural(len(broken), 'broken picture')} left out: {'; '.join(broken[:_NAMED])}{more}",)
+
+
+def _conversions(kinds: np.ndarray) -> tuple[str, ...]:
+    """Notes on what becomes of the values of pictures that are not all alike."""
+    notes = []
+    grey, deep, transparent = kinds.sum(0).tolist()
+    if 0 < grey < len(kinds):
+        notes.append(f"{plural(grey, 'picture')} of {len(kinds):,} are grey, and get three equal channels")
+    if deep:
+        notes.append(f"{plural(deep, 'picture')} have more than 8 bits a value, and are read with 8")
+    if transparent:
+        notes.append(f"{plural(transparent, 'picture')} have an alpha channel: transparent parts are shown on white")
+    return tuple(notes)

@@ -27,10 +27,13 @@ class Records(ABC):
         where: the source, for messages.
         paths: the files in their order.
         lengths: how many records each of them must hold.
+
+    Attributes:
+        paths: the files.
     """
 
     def __init__(self, where: str, paths: Sequence[Path], lengths: Sequence[int]) -> None:
-        self._where, self._paths = where, tuple(paths)
+        self._where, self.paths = where, tuple(paths)
         for path, length in zip(paths, lengths, strict=True):
             try:
                 held = self._count(path)
@@ -46,12 +49,12 @@ class Records(ABC):
     def record(self, place: int) -> bytes:
         """The content of one record. Raises `DataError` if it cannot be read."""
         shard, index = self._locate(place)
-        return self._read(self._paths[shard], index)
+        return self._read(self.paths[shard], index)
 
     def name(self, place: int) -> str:
         """The file and the number in it, for messages."""
         shard, index = self._locate(place)
-        return f"{self._paths[shard]}: record {index}"
+        return f"{self.paths[shard]}: record {index}"
 
     def _locate(self, place: int) -> tuple[int, int]:
         shard = int(np.searchsorted(self._ends, place, side="right"))

@@ -17,6 +17,7 @@ Label: TypeAlias = int | str | None
 
 USUAL_IMAGES = ("image", "img")
 USUAL_LABELS = ("label", "labels", "fine_label")
+_LONGEST_LABEL = 200
 _ROLES = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
@@ -110,6 +111,8 @@ def checked_labels(
         DataError: a label is missing, of another type than others, or names no class.
     """
     for place, label in enumerate(labels):
+        if isinstance(label, str) and len(label) > _LONGEST_LABEL:
+            raise DataError(f"{where}: {name(place)}: the label must have at most {_LONGEST_LABEL} characters")
         if label is None:
             raise DataError(f"{where}: {name(place)}: must have a label")
         if type(label) is not type(labels[0]):

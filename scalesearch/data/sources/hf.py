@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from scalesearch.data.columns import array_of, is_array, is_encoded, is_label, labels_of
-from scalesearch.data.encoded import Row, Rows, read_rows
+from scalesearch.data.encoded import read_rows
 from scalesearch.data.images import DataError, Source, Split, checked_split
+from scalesearch.data.picture_index import read_picture
+from scalesearch.data.row_facts import Row, Rows
 from scalesearch.data.tables import (
     USUAL_IMAGES,
     USUAL_LABELS,
@@ -31,7 +34,6 @@ from scalesearch.study.sections import DataSection
 _SAVED = ("dataset_dict.json", "state.json")  # of a DatasetDict and a Dataset, by `save_to_disk`
 _PARQUET = b"PAR1"
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_LARGEST_FILE = 2**30
 
 
 def read(source: str, argument: str, section: DataSection) -> Source:
@@ -43,7 +45,7 @@ def read(source: str, argument: str, section: DataSection) -> Source:
     Raises:
         DataError: the library or the data set is not there, a file is broken, or no column holds images or labels.
     """
-    where, splits = _load(source, argument)
+    where, splits = source, _load(source, argument)
     roles, notes = splits_by_role(where, splits)
     image, label, classes = _columns(where, roles, section)
     images, labels = {}, {}
@@ -56,15 +58,16 @@ def read(source: str, argument: str, section: DataSection) -> Source:
         images[role], labels[role] = split.data.column(image), labels_of(split.data.column(label))
     if is_array(images["train"].type):
         return _source_of_arrays(where, images, labels, classes, notes)
-    rows = {role: _Pictures(role, images[role], labels[role]) for role in roles}
+    rows = {role: _Pictures(role, split, (image, label), labels[role]) for role, split in roles.items()}
     return read_rows(where, rows, classes, notes, section)
 
 
 class _Pictures(Rows):
     """A column of encoded pictures, or of paths to them."""
 
-    def __init__(self, role: str, column: pa.ChunkedArray, labels: list[Label]) -> None:
-        self._role, self._column, self._labels = role, column, labels
+    def __init__(self, role: str, split: Any, columns: tuple[str, str], labels: list[Label]) -> None:
+        self._role, self._split, self._columns, self._labels = role, split, columns, labels
+        self._column = split.data.column(columns[0])
 
     def __len__(self) -> int:
         return len(self._column)
@@ -74,15 +77,22 @@ class _Pictures(Rows):
         content, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
         if content is None:
             if path is None:
-                raise OSError("holds no picture")
-            file = Path(path)
-            if not file.is_file() or file.stat().st_size > _LARGEST_FILE:
-                raise OSError(f"there must be a file {path} of at most {_LARGEST_FILE:,} bytes")
-            content = file.read_bytes()
+                raise DataError(f"{self.name(place)}: holds no picture")
+            content = read_picture(Path(), path, f"{self.name(place)}: {path}")
         return Row(content, self._labels[place])
 
     def name(self, place: int) -> str:
-        return f"row {place} of the split {self._role}"
+        return f"split {self._role}: row {place}"
+
+    def files(self) -> Sequence[Path] | None:
+        """The Arrow files, if they hold the pictures themselves."""
+        kind = self._column.type
+        content = pc.struct_field(self._column, "bytes") if pa.types.is_struct(kind) else self._column
+        files = [Path(file["filename"]) for file in self._split.cache_files]
+        return files if files and not content.null_count else None
+
+    def columns(self) -> tuple[str, str]:
+        return self._columns
 
 
 def _source_of_arrays(
@@ -99,7 +109,7 @@ def _source_of_arrays(
             notes += (unlabelled(role),)
             continue
         place = f"{where}: split {role}"
-        numbers = checked_labels(where, f"row {{}} of the split {role}".format, labels[role], classes)
+        numbers = checked_labels(where, f"split {role}: row {{}}".format, labels[role], classes)
         splits[role] = checked_split(place, array_of(place, column), numbers)
     assert splits["train"] is not None
     return Source(splits["train"], splits["validation"], splits["test"], classes, notes)
@@ -134,8 +144,8 @@ def _columns(where: str, splits: Mapping[str, Any], section: DataSection) -> tup
     return image, label, tuple(names or ())
 
 
-def _load(source: str, argument: str) -> tuple[str, Mapping[str, Any]]:
-    """Where the data set is, for messages, and its splits."""
+def _load(source: str, argument: str) -> Mapping[str, Any]:
+    """The splits of the data set."""
     place, config = Path(argument).expanduser(), ""
     if not place.exists() and ":" in argument:
         name, _, config = argument.rpartition(":")
@@ -150,14 +160,11 @@ def _load(source: str, argument: str) -> tuple[str, Mapping[str, Any]]:
     with _quiet_library(source) as datasets:
         if not place.exists():
             name = argument.rpartition(":")[0] if config else argument
-            return source, _called(
-                f"{source}: must be a folder, a Parquet file or a name on the hub; there is no folder {place}, and",
-                lambda: datasets.load_dataset(name, config or None),
-            )
-        where = f"{source}: {place}"
+            failed = f"{source}: must be a folder, a Parquet file or a name on the hub; there is no folder {place}, and"
+            return _splits_of(failed, partial(datasets.load_dataset, name, config or None))
+        failed = f"{source}: {place} cannot be read:"
         if any((place / name).is_file() for name in _SAVED):
-            saved = _called(f"{where}: cannot be read:", lambda: datasets.load_from_disk(str(place)))
-            return where, saved if isinstance(saved, datasets.DatasetDict) else {"train": saved}
+            return _splits_of(failed, partial(datasets.load_from_disk, str(place)))
         files = [place] if place.is_file() else sorted([*place.glob("*.parquet"), *place.glob("*/*.parquet")])
         for file in files:
             _check_parquet(f"{source}: {file}", file)
@@ -165,13 +172,12 @@ def _load(source: str, argument: str) -> tuple[str, Mapping[str, Any]]:
             call = partial(datasets.load_dataset, "parquet", data_files={"train": [str(place)]})
         else:
             call = partial(datasets.load_dataset, "parquet" if files else "imagefolder", data_dir=str(place))
-        failed = f"{where}: cannot be read:"
         if not files:
             failed = (
-                f"{where}: must hold a saved data set ({' or '.join(_SAVED)}), Parquet files, or pictures in a folder "
-                f"for each class, but"
+                f"{source}: {place} must hold a saved data set ({' or '.join(_SAVED)}), Parquet files, or pictures in "
+                "a folder for each class, but"
             )
-        return where, _called(failed, call)
+        return _splits_of(failed, call)
 
 
 def _check_parquet(where: str, path: Path) -> None:
@@ -190,12 +196,13 @@ def _check_parquet(where: str, path: Path) -> None:
         raise DataError(f"{where}: must be a whole Parquet file, but its end is missing or broken")
 
 
-def _called(failed: str, call: Callable[[], Any]) -> Any:
-    """What the library returns. Its errors are of many types: each becomes one line."""
+def _splits_of(failed: str, call: Callable[[], Any]) -> Mapping[str, Any]:
+    """The splits that the library returns: a dict of them, or one data set to train on."""
     try:
-        return call()
-    except Exception as error:
+        loaded = call()
+    except Exception as error:  # of many types, from many libraries
         raise DataError(f"{failed} {first_line(error)}") from None
+    return loaded if isinstance(loaded, dict) else {"train": loaded}
 
 
 @contextmanager

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scalesearch.data.encoded import Row, Rows, read_rows
+from scalesearch.data.encoded import read_rows
 from scalesearch.data.examples import parse_example
 from scalesearch.data.images import DataError, Source
 from scalesearch.data.records import ArrayRecords, Records, TFRecords
+from scalesearch.data.row_facts import Row, Rows
 from scalesearch.data.tables import USUAL_IMAGES, USUAL_LABELS, chosen_column, splits_by_role
 from scalesearch.runtime.text import enumerated, short
 from scalesearch.study.sections import DataSection
@@ -32,20 +33,21 @@ def read(source: str, argument: str, section: DataSection) -> Source:
         DataError: there is no such folder, a file is broken, or no feature is an image or a label.
     """
     folder = _folder(source, argument)
-    where = f"{source}: {folder}"
-    info, features = _read_json(where, folder / _INFO), _features(where, _read_json(where, folder / _FEATURES))
-    image, label = _columns(where, info, features, section)
+    where = f"{source}: {folder / _INFO}"
+    info = _read_json(source, folder / _INFO)
+    features = _features(source, folder / _FEATURES)
+    image, label = _columns(source, info, features, section)
     roles, notes = splits_by_role(where, _splits(where, info))
-    records = {role: _records(where, folder, info, split) for role, split in roles.items()}
-    rows = {role: _Examples(where, held, image, label) for role, held in records.items()}
-    return read_rows(where, rows, _classes(where, folder, features[label], label), notes, section)
+    records = {role: _records(source, folder, info, split) for role, split in roles.items()}
+    rows = {role: _Examples(held, image, label) for role, held in records.items()}
+    return read_rows(source, rows, _classes(source, folder, features[label], label), notes, section)
 
 
 class _Examples(Rows):
     """The image and the label of each record. A label is a whole number or text."""
 
-    def __init__(self, where: str, records: Records, image: str, label: str) -> None:
-        self._where, self._records, self._image, self._label = where, records, image, label
+    def __init__(self, records: Records, image: str, label: str) -> None:
+        self._records, self._image, self._label = records, image, label
 
     def __len__(self) -> int:
         return len(self._records)
@@ -59,10 +61,16 @@ class _Examples(Rows):
             return Row(content, label.decode() if isinstance(label, bytes) else label)
         except (KeyError, ValueError) as error:
             reason = f"has no feature {error}" if isinstance(error, KeyError) else error
-            raise DataError(f"{self._where}: {self.name(place)}: {reason}") from None
+            raise DataError(f"{self.name(place)}: {reason}") from None
 
     def name(self, place: int) -> str:
         return self._records.name(place)
+
+    def files(self) -> Sequence[Path]:
+        return self._records.paths
+
+    def columns(self) -> tuple[str, str]:
+        return self._image, self._label
 
 
 def _folder(source: str, argument: str) -> Path:
@@ -91,23 +99,24 @@ def _read_json(where: str, path: Path) -> Mapping[str, Any]:
     """The content of a JSON file of usual size."""
     try:
         if path.stat().st_size > _LARGEST_JSON:
-            raise DataError(f"{where}: {path.name}: must be at most {_LARGEST_JSON:,} bytes long")
+            raise DataError(f"{where}: {path}: must be at most {_LARGEST_JSON:,} bytes long")
         content = json.loads(path.read_bytes())
     except OSError as error:
-        raise DataError(f"{where}: {path.name}: cannot be read ({error.strerror or error})") from None
+        raise DataError(f"{where}: {path}: cannot be read ({error.strerror or error})") from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: {path.name}: not valid JSON ({error})") from None
+        raise DataError(f"{where}: {path}: not valid JSON ({error})") from None
     if not isinstance(content, dict):
-        raise DataError(f"{where}: {path.name}: must be an object, but got {short(content)}")
+        raise DataError(f"{where}: {path}: must be an object, but got {short(content)}")
     return content
 
 
-def _features(where: str, content: Mapping[str, Any]) -> Mapping[str, Any]:
+def _features(where: str, path: Path) -> Mapping[str, Any]:
     """The named features of the records, as TFDS 4.3 and later writes them."""
+    content = _read_json(where, path)
     match content:
         case {"featuresDict": {"features": dict(features)}}:
             return {name: value for name, value in features.items() if isinstance(value, dict)}
-    raise DataError(f"{where}: {_FEATURES}: must list features by name (featuresDict), but got {short(content)}")
+    raise DataError(f"{where}: {path}: must list features by name (featuresDict), but got {short(content)}")
 
 
 def _columns(where: str, info: Mapping[str, Any], features: Mapping[str, Any], section: DataSection) -> tuple[str, str]:
@@ -145,29 +154,30 @@ def _splits(where: str, info: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]
     """What dataset_info.json says of each split, by name."""
     splits = info.get("splits")
     if not isinstance(splits, list) or not splits:
-        raise DataError(f"{where}: {_INFO}: must list the splits of the data set, but got {short(splits)}")
+        raise DataError(f"{where}: must list the splits of the data set, but got {short(splits)}")
     named: dict[str, Mapping[str, Any]] = {}
     for split in splits:
         match split:
             case {"name": str(name), "shardLengths": list(_)}:
                 named[name] = split
             case _:
-                raise DataError(f"{where}: {_INFO}: a split must have a name and shardLengths, but got {short(split)}")
+                raise DataError(f"{where}: a split must have a name and shardLengths, but got {short(split)}")
     return named
 
 
-def _records(where: str, folder: Path, info: Mapping[str, Any], split: Mapping[str, Any]) -> Records:
+def _records(source: str, folder: Path, info: Mapping[str, Any], split: Mapping[str, Any]) -> Records:
     """The records of a split, whose files are named by a template."""
+    where = f"{source}: {folder / _INFO}"
     kind = info.get("fileFormat", "tfrecord")
     if kind not in _FORMATS:
-        raise DataError(f"{where}: {_INFO}: fileFormat must be {enumerated(list(_FORMATS))}, but got {short(kind)}")
+        raise DataError(f"{where}: fileFormat must be {enumerated(list(_FORMATS))}, but got {short(kind)}")
     try:
         lengths = [int(length) for length in split["shardLengths"]]
     except (TypeError, ValueError):
         lengths = [-1]
     template = split.get("filepathTemplate") or _TEMPLATE
     if not isinstance(template, str) or min(lengths, default=0) < 0:
-        raise DataError(f"{where}: {_INFO}: a split must name its files and their lengths, but got {short(split)}")
+        raise DataError(f"{where}: a split must name its files and their lengths, but got {short(split)}")
     paths = []
     for index in range(len(lengths)):
         parts = {
@@ -182,9 +192,9 @@ def _records(where: str, folder: Path, info: Mapping[str, Any], split: Mapping[s
         for part, value in parts.items():
             name = name.replace(f"{{{part}}}", str(value))
         if Path(name).name != name:
-            raise DataError(f"{where}: {_INFO}: the files must be in this folder, but got {short(name)}")
+            raise DataError(f"{where}: the files must be in this folder, but got {short(name)}")
         paths.append(folder / name)
-    return _FORMATS[kind](where, paths, lengths)
+    return _FORMATS[kind](source, paths, lengths)
 
 
 def _classes(where: str, folder: Path, feature: Mapping[str, Any], label: str) -> tuple[str, ...]:
@@ -196,8 +206,10 @@ def _classes(where: str, folder: Path, feature: Mapping[str, Any], label: str) -
         try:
             return tuple(path.read_text(encoding="utf-8").splitlines())
         except (OSError, ValueError) as error:
-            raise DataError(f"{where}: {path.name}: cannot be read ({error})") from None
+            raise DataError(f"{where}: {path}: cannot be read ({error})") from None
     match feature["classLabel"]:
         case {"numClasses": str() | int() as count} if str(count).isdecimal() and int(count) <= _MOST_CLASSES:
             return tuple(map(str, range(int(count))))
-    raise DataError(f"{where}: {_FEATURES}: must give the number of classes, but got {short(feature['classLabel'])}")
+    raise DataError(
+        f"{where}: {folder / _FEATURES}: must give the number of classes, but got {short(feature['classLabel'])}"
+    )
