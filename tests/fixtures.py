@@ -1,4 +1,4 @@
-"""Fixtures that `conftest.py` shares: a private PostgreSQL server, storages, a cache of compiled programs."""
+"""Fixtures that `conftest.py` shares: a PostgreSQL server, storages, a cache of compiled programs, `datasets`."""
 
 from __future__ import annotations
 
@@ -44,6 +44,18 @@ def hasty_sqlite() -> Iterator[None]:
     sqlalchemy.event.listen(sqlalchemy.Engine, "connect", hurry)
     yield
     sqlalchemy.event.remove(sqlalchemy.Engine, "connect", hurry)
+
+
+@pytest.fixture(scope="session")
+def hugging_face(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The library `datasets`, offline and with a cache of its own: it reads these settings when it is imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hugging_face")))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        import datasets
+
+        datasets.disable_progress_bars()
+        yield datasets
 
 
 def without_the_dashboard(patch: pytest.MonkeyPatch) -> None:
