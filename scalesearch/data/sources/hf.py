@@ -33,6 +33,7 @@ from scalesearch.study.sections import DataSection
 
 _SAVED = ("dataset_dict.json", "state.json")  # of a DatasetDict and a Dataset, by `save_to_disk`
 _PARQUET = b"PAR1"
+_LONGEST_REASON = 500
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -146,20 +147,19 @@ def _columns(where: str, splits: Mapping[str, Any], section: DataSection) -> tup
 
 def _load(source: str, argument: str) -> Mapping[str, Any]:
     """The splits of the data set."""
-    place, config = Path(argument).expanduser(), ""
-    if not place.exists() and ":" in argument:
+    name, config = argument, ""
+    if ":" in argument and not Path(argument).expanduser().exists():
         name, _, config = argument.rpartition(":")
-        place = Path(name).expanduser()
+    place = Path(name).expanduser()
     if place.is_dir() and config:
         if not (place / config).is_dir():
             folders = sorted(path.name for path in place.iterdir() if path.is_dir())[:6]
             raise DataError(f"{source}: {place} must have a folder {config}, but has {enumerated(folders or ['none'])}")
         place /= config
-    if not place.exists() and not _HUB_NAME.fullmatch(argument.rpartition(":")[0] if config else argument):
+    if not place.exists() and not _HUB_NAME.fullmatch(name):
         raise DataError(f"{source}: must be a folder, a Parquet file or a name on the hub, but there is no {place}")
     with _quiet_library(source) as datasets:
         if not place.exists():
-            name = argument.rpartition(":")[0] if config else argument
             failed = f"{source}: must be a folder, a Parquet file or a name on the hub; there is no folder {place}, and"
             return _splits_of(failed, partial(datasets.load_dataset, name, config or None))
         failed = f"{source}: {place} cannot be read:"
@@ -201,7 +201,8 @@ def _splits_of(failed: str, call: Callable[[], Any]) -> Mapping[str, Any]:
     try:
         loaded = call()
     except Exception as error:  # of many types, from many libraries
-        raise DataError(f"{failed} {first_line(error)}") from None
+        reason = first_line(error) if error.__cause__ else " ".join(str(error).split())[:_LONGEST_REASON]
+        raise DataError(f"{failed} {reason}") from None
     return loaded if isinstance(loaded, dict) else {"train": loaded}
 
 
