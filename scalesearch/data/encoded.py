@@ -13,14 +13,13 @@ from PIL import Image
 
 from scalesearch.data.images import DataError, Fit, Pictures, Source, Split
 from scalesearch.data.picture_facts import open_picture
-from scalesearch.data.row_facts import RowFacts, Rows, facts_of_rows
+from scalesearch.data.picture_notes import broken_notes, conversion_notes
+from scalesearch.data.row_facts import Rows, facts_of_rows
 from scalesearch.data.tables import any_labels, checked_labels, unlabelled
-from scalesearch.runtime.text import plural
 from scalesearch.study.sections import DataSection
 
 _DECODED_BYTES = 2**30
 """Files of no more bytes are decoded once at the start, so that a broken picture is found before anything else."""
-_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,13 +68,15 @@ def read_rows(
         role: facts_of_rows(where, split, decode=section.skip_broken or _is_small(split))
         for role, split in rows.items()
     }
-    notes += _broken(where, facts, section.skip_broken)
+    broken = [seen.broken[place].removeprefix(f"{where}: ") for seen in facts.values() for place in sorted(seen.broken)]
+    notes += broken_notes(where, broken, section.skip_broken)
     kept = {
         role: np.setdiff1d(np.arange(len(seen.sizes)), np.array([*seen.broken], np.int64))
         for role, seen in facts.items()
     }
     kinds = np.concatenate([seen.kinds[kept[role]] for role, seen in facts.items()])
-    notes += _conversions(kinds)
+    grey, deep, transparent = kinds.sum(0).tolist()
+    notes += conversion_notes(len(kinds), grey, deep, transparent)
     channels = 1 if kinds[:, 0].all() else 3
     splits: dict[str, Split | None] = {"train": None, "validation": None, "test": None}
     for role, seen in facts.items():
@@ -99,28 +100,3 @@ def _name(rows: Rows, places: Int[np.ndarray, " n"], place: int) -> str:
 def _is_small(rows: Rows) -> bool:
     files = rows.files()
     return files is not None and sum(path.stat().st_size for path in files) <= _DECODED_BYTES
-
-
-def _broken(where: str, facts: Mapping[str, RowFacts], skip: bool) -> tuple[str, ...]:
-    """A note on the broken pictures that are left out. Raises `DataError` if none may be."""
-    broken = [seen.broken[place].removeprefix(f"{where}: ") for seen in facts.values() for place in sorted(seen.broken)]
-    if not broken:
-        return ()
-    if not skip:
-        others = f"; nor can {plural(len(broken) - 1, 'other')}" if len(broken) > 1 else ""
-        raise DataError(f"{where}: {broken[0]}{others}; `skip_broken = true` in [data] leaves out broken pictures")
-    more = f" and {len(broken) - _NAMED:,} more" if len(broken) > _NAMED else ""
-    return (f"{plural(len(broken), 'broken picture')} left out: {'; '.join(broken[:_NAMED])}{more}",)
-
-
-def _conversions(kinds: np.ndarray) -> tuple[str, ...]:
-    """Notes on what becomes of the values of pictures that are not all alike."""
-    notes = []
-    grey, deep, transparent = kinds.sum(0).tolist()
-    if 0 < grey < len(kinds):
-        notes.append(f"{plural(grey, 'picture')} of {len(kinds):,} are grey, and get three equal channels")
-    if deep:
-        notes.append(f"{plural(deep, 'picture')} have more than 8 bits a value, and are read with 8")
-    if transparent:
-        notes.append(f"{plural(transparent, 'picture')} have an alpha channel: transparent parts are shown on white")
-    return tuple(notes)

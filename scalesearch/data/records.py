@@ -147,7 +147,7 @@ def masked_crc32c(content: bytes) -> int:
     """The checksum of TFRecord files: CRC-32C (RFC 3720), rotated, plus a constant.
 
     >>> hex(masked_crc32c(b"123456789"))  # CRC-32C: 0xe3069283
-    '0xc78ac9c5'
+    '0xc78ab0e5'
     """
     crc = 0xFFFFFFFF
     for byte in content:

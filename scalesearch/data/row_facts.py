@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import logging
 import time
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
-from PIL import Image
 
 from scalesearch.data.images import DataError
-from scalesearch.data.picture_facts import DEEP_MODES, GREY_MODES, facts_of
+from scalesearch.data.picture_facts import DEEP_MODES, GREY_MODES, facts_of, quiet_pillow
 from scalesearch.data.tables import Label
 from scalesearch.runtime import interrupts
 from scalesearch.runtime.cache import cache_folder, make_private
@@ -120,10 +118,7 @@ def _gathered(where: str, rows: Rows, decode: bool) -> RowFacts:
             facts.labels[place] = label
 
     said = time.monotonic()
-    with warnings.catch_warnings(), ThreadPoolExecutor(len(usable_cores())) as pool:
-        # Pillow warns of what it can read nevertheless. Too many pixels are an error, in its threads as well.
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with quiet_pillow(), ThreadPoolExecutor(len(usable_cores())) as pool:
         step = _CHUNK * _CHUNKS_AT_ONCE
         for start in range(0, count, step):
             interrupts.check()

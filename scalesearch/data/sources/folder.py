@@ -15,6 +15,7 @@ from scalesearch.data.images import DataError, Fit, Pictures, Source, Split
 from scalesearch.data.picture_facts import DEEP_MODES, GREY_MODES, PictureFacts, open_picture
 from scalesearch.data.picture_index import facts_of_files, read_picture
 from scalesearch.data.picture_listing import Listing, PictureFile, listed, printable
+from scalesearch.data.picture_notes import broken_notes, conversion_notes
 from scalesearch.runtime.text import plural
 from scalesearch.study.sections import DataSection
 
@@ -27,8 +28,6 @@ _ROLES = {
 
 _DECODED_BYTES = 2**30
 """A folder of no more bytes is decoded once at the start, so that a broken picture is found before anything else."""
-
-_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,8 +87,7 @@ def read(source: str, argument: str, section: DataSection) -> Source:
     decode = section.skip_broken or sum(file.size for file in files) <= _DECODED_BYTES
     facts = facts_of_files(source, folder, files, decode=decode)
     broken = [str(problem).removeprefix(f"{source}: ") for problem in facts if isinstance(problem, DataError)]
-    if broken:
-        notes.append(_broken(source, broken, section.skip_broken))
+    notes += broken_notes(source, broken, section.skip_broken)
 
     # The sets, without pictures that are broken.
     whole = [place for place, found in enumerate(facts) if isinstance(found, PictureFacts)]
@@ -180,15 +178,6 @@ def _lacking(listing: Listing, folders: Mapping[str, Path]) -> str:
     return f"but has {plural(pictures, 'picture')} and no sub-folder" if pictures else "but is empty"
 
 
-def _broken(source: str, problems: Sequence[str], skipped: bool) -> str:
-    """A note on broken pictures, or the error."""
-    if not skipped:
-        others = f" (and {plural(len(problems) - 1, 'other')})" if len(problems) > 1 else ""
-        raise DataError(f"{source}: {problems[0]}{others}; to leave out broken pictures, set `skip_broken` in [data]")
-    more = "; …" if len(problems) > _NAMED else ""
-    return f"{plural(len(problems), 'broken picture')} left out: {'; '.join(problems[:_NAMED])}{more}"
-
-
 def _pictures(
     where: str, folder: Path, files: Sequence[PictureFile], facts: Sequence[PictureFacts], section: DataSection
 ) -> PictureFiles:
@@ -204,14 +193,11 @@ def _pictures(
     )
 
 
-def _conversions(facts: Sequence[PictureFacts]) -> list[str]:
+def _conversions(facts: Sequence[PictureFacts]) -> tuple[str, ...]:
     """Notes on what becomes of the values of pictures."""
-    grey = sum(found.mode in GREY_MODES for found in facts)
-    deep = sum(found.mode in DEEP_MODES for found in facts)
-    transparent = sum(found.transparent for found in facts)
-    notes = (
-        (grey % len(facts) if facts else 0, "without colour", "read as red, green and blue, like the others"),
-        (deep, "of more than 8 bits a value", "read with 8 bits"),
-        (transparent, "with an alpha channel", "shown on white"),
+    return conversion_notes(
+        pictures=len(facts),
+        grey=sum(found.mode in GREY_MODES for found in facts),
+        deep=sum(found.mode in DEEP_MODES for found in facts),
+        transparent=sum(found.transparent for found in facts),
     )
-    return [f"{plural(count, 'picture')} {what}: {then}" for count, what, then in notes if count]

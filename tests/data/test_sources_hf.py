@@ -168,7 +168,9 @@ def test_missing_labels_and_broken_pictures_name_their_row(tmp_path: Path, huggi
     paths = [str(beside), "/absent.png", *[None] * 4]
     pictures = [{"bytes": content, "path": path} for content, path in zip(contents, paths, strict=True)]
     place = write("pictures.parquet", pictures, LABELS)
-    with pytest.raises(DataError, match=r"split train: row 1: /absent\.png: cannot be read .*; nor can 1 other"):
+    with pytest.raises(
+        DataError, match=r"split train: row 1: /absent\.png: cannot be read .* \(and 1 other\); to leave out"
+    ):
         read(place)
     source = read(place, skip_broken=True)
     assert source.train.labels.tolist() == [1, 0, 1]  # of 2, 0 and 2

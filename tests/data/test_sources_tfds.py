@@ -107,7 +107,8 @@ def test_a_broken_picture_is_named_and_left_out_only_if_the_study_says_so(tmp_pa
     folder = write_tfds(tmp_path / "1.0.0", {"train": [[ROWS[0], {**ROWS[0], "image": b"<html>"}, cut, *ROWS[2:]]]})
     name = folder / "tiny-train.tfrecord-00000-of-00001"
     with pytest.raises(
-        DataError, match=rf"{name}: record 1: must be a JPEG.*b'<html>'; nor can 1 other; `skip_broken = "
+        DataError,
+        match=rf"{name}: record 1: must be a JPEG.*b'<html>' .and 1 other.; to leave out broken pictures, set `skip",
     ):
         read(folder)
     source = read(folder, skip_broken=True)
