@@ -103,9 +103,12 @@ class TFRecords(Records):
 
     def _read(self, path: Path, index: int) -> bytes:
         start, length = self._spans[path][index].tolist()
-        with path.open("rb") as stream:
-            stream.seek(start)
-            return stream.read(length)
+        try:
+            with path.open("rb") as stream:
+                stream.seek(start)
+                return stream.read(length)
+        except OSError as error:
+            raise DataError(f"{self._where}: {path}: cannot be read ({error.strerror or error})") from None
 
 
 class ArrayRecords(Records):

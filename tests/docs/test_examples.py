@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import scalesearch
+from scalesearch.study.load import shipped_studies
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = REPOSITORY / "scalesearch"
@@ -50,7 +51,7 @@ def test_the_readme_is_short() -> None:
     assert len((REPOSITORY / "README.md").read_text(encoding="utf-8").split()) <= 700
 
 
-@pytest.mark.parametrize("study", ["mnist_sample", "fashion_mnist", "efficientnet_b0"])
+@pytest.mark.parametrize("study", shipped_studies())
 def test_study_files_say_what_they_are_for(study: str) -> None:
     text = (REPOSITORY / "studies" / f"{study}.toml").read_text(encoding="utf-8")
     tomllib.loads(text)

@@ -207,9 +207,9 @@ def test_identity_holds_what_changes_results(published: Study) -> None:
         ("rounding.first_last_depth", "no", "`rounding.first_last_depth` must be 'scaled' or 'fixed', but got 'no'"),
         ("design.kind", "x", "`design.kind` must be 'lattice', 'grid', 'qmc' or 'tpe', but got 'x'"),
         ("design.step", 0, "`design.step` must be at least 0.005, but got 0"),
-        ("data.source", "cifar", "`data.source` must be mnist-sample, idx:DIR or npz:FILE, but got 'cifar'"),
-        ("data.source", "idx:", "`data.source` must be mnist-sample, idx:DIR or npz:FILE, but got 'idx:'"),
-        ("data.source", "mnist-sample:x", "`data.source` must be mnist-sample, idx:DIR or npz:FILE, but got"),
+        ("data.source", "cifar", "`data.source` must be mnist-sample, folder:DIR, "),
+        ("data.source", "idx:", "`data.source` must be mnist-sample, folder:DIR, "),
+        ("data.source", "mnist-sample:x", "`data.source` must be mnist-sample, folder:DIR, "),
         ("data.validation", "many", "`data.validation` must be a whole number, but got 'many'"),
         ("training.epochs", ..., "missing key `training.epochs`"),
         ("training.learning_rate", 0, "`training.learning_rate` must be greater than 0, but got 0"),
@@ -357,7 +357,7 @@ def test_a_shipped_study_is_found_by_its_name_and_an_unknown_name_gets_a_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert shipped_studies() == ("efficientnet_b0", "fashion_mnist", "mnist_sample")
+    assert {"efficientnet_b0", "fashion_mnist", "mnist_sample"} <= set(shipped_studies())
     for name in shipped_studies():
         assert load_study(name).name == name
     assert load_study("mnist_sample") == load_study(default_study_path())
