@@ -54,7 +54,6 @@ def hugging_face(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         patch.setenv("HF_HUB_OFFLINE", "1")
         import datasets
 
-        datasets.disable_progress_bars()
         yield datasets
 
 

@@ -80,7 +80,9 @@ def image_folder(library: Any, folder: Path) -> Path:
 def test_each_kind_of_a_data_set_gives_the_same_pictures(
     tmp_path: Path, hugging_face: Any, write: Callable[[Any, Path], Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    source = read(write(hugging_face, tmp_path / "set"))
+    place = write(hugging_face, tmp_path / "set")
+    capfd.readouterr()  # its progress bars
+    source = read(place)
     assert source.classes == tuple(NAMES)
     assert not source.notes
     pictures = source.train.images
@@ -127,6 +129,7 @@ def test_columns_are_found_or_given(tmp_path: Path, hugging_face: Any) -> None:
     renamed.save_to_disk(tmp_path / "two")
     with pytest.raises(DataError, match="several columns of images, photo and mask: set `image_column` to one of them"):
         read(tmp_path / "two")
+    assert read(tmp_path / "two", image_column="mask").classes == tuple(NAMES)  # x, by its type
     renamed.remove_columns(["mask", "x"]).save_to_disk(tmp_path / "three")
     with pytest.raises(DataError, match="no column of labels is found: set `label_column` to one of digit"):
         read(tmp_path / "three")
