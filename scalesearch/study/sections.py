@@ -67,7 +67,7 @@ class BaselineSection(Section):
             for key in ("resolution", "head_width"):
                 if getattr(self, key) is None:
                     raise ValueError(f"a baseline of your own needs `{key}`")
-        self._spec(in_channels=1, num_classes=1)  # the spec checks itself: here, so that its message names the file too
+        self.whole_spec()  # the spec checks itself: here, so that its message names the file too
         return self
 
     def spec(self) -> ArchitectureSpec:
@@ -75,14 +75,14 @@ class BaselineSection(Section):
         for key in ("in_channels", "num_classes"):
             if self.stages is not None and getattr(self, key) is None:
                 raise InputError(f"`baseline.{key}` follows the data; set it to count the network without them")
-        return self._spec()
+        return self.whole_spec()
 
-    def _spec(self, **open_values: int) -> ArchitectureSpec:
-        """The network; `open_values` stand in for what a baseline of one's own leaves to the data."""
+    def whole_spec(self) -> ArchitectureSpec:
+        """The network at φ = 0, with one channel and one class if a baseline of one's own leaves them to the data."""
         values = {key: value for key, value in self if key != "name" and value is not None}
         if self.stages is None:
             return dataclasses.replace(baseline(self.name).spec, **values)
-        return ArchitectureSpec(**{**open_values, **values})
+        return ArchitectureSpec(**{"in_channels": 1, "num_classes": 1, **values})
 
 
 class RoundingSection(Section):
@@ -244,7 +244,10 @@ class Study(Section):
 
     def resolved_baseline(self) -> Baseline:
         """The baseline with the rounding of this study: the baseline's, unless the study changes it."""
-        spec, section = self.baseline.spec(), self.rounding
+        return self._rounded(self.baseline.spec())
+
+    def _rounded(self, spec: ArchitectureSpec) -> Baseline:
+        section = self.rounding
         if self.baseline.stages is None:
             usual = baseline(self.baseline.name).rounding
         else:
@@ -285,7 +288,7 @@ class Study(Section):
             )
         if (len(self.phi) > 1 or self.rungs) and self.design.kind == "tpe":
             raise ValueError("`phi` and `rungs` train the same splits again, which needs a planned design, but got tpe")
-        self.resolved_baseline()  # the rounding checks that it leaves stages to scale
+        self._rounded(self.baseline.whole_spec())  # the rounding checks that it leaves stages to scale
         return self
 
     def identity(self) -> dict[str, Any]:
