@@ -40,7 +40,7 @@ def labels_of(column: pa.ChunkedArray) -> list[Label]:
 
 
 def array_of(where: str, column: pa.ChunkedArray) -> np.ndarray:
-    """Nested lists as one array: uint8 if all values are 0 to 255. Raises `DataError` if shapes differ."""
+    """Nested lists as one array. Raises `DataError` if their shapes differ."""
     parts = []
     shape: tuple[int, ...] | None = None
     for chunk in column.chunks:
@@ -56,9 +56,7 @@ def array_of(where: str, column: pa.ChunkedArray) -> np.ndarray:
             raise DataError(f"{where}: all images must have one shape and no gaps, but got {shape} and {tuple(sides)}")
         shape = tuple(sides)
         parts.append(values.to_numpy().reshape(rows, *shape))
-    images = np.concatenate(parts) if parts else np.empty((0, 1, 1), np.uint8)
-    small = images.dtype.kind in "iu" and images.size and images.min() >= 0 and images.max() <= 255
-    return images.astype(np.uint8) if small else images
+    return np.concatenate(parts) if parts else np.empty((0, 1, 1), np.uint8)
 
 
 def _stored(kind: pa.DataType) -> pa.DataType:

@@ -101,38 +101,6 @@ class Source:
         return tuple(split for split in (self.train, self.validation, self.test) if split is not None)
 
 
-def checked_split(where: str, images: np.ndarray, labels: np.ndarray) -> Split:
-    """Images and labels as a split: square uint8 images with channels, labels of whole numbers or strings.
-
-    Args:
-        where: the source and the file, for messages.
-        images: uint8, (N, H, W) or (N, H, W, C), H = W.
-        labels: whole numbers or strings, (N,) or (N, 1).
-
-    Raises:
-        DataError: images or labels are something else, or their numbers differ.
-    """
-    if images.dtype != np.uint8 or images.ndim not in (3, 4):
-        raise DataError(
-            f"{where}: images must be uint8 of shape (N, H, W) or (N, H, W, C), but got {images.dtype} {images.shape}"
-        )
-    if images.ndim == 3:
-        images = images[..., None]
-    if min(images.shape) < 1:
-        raise DataError(f"{where}: must hold images, but their shape is {images.shape}")
-    if images.shape[1] != images.shape[2]:
-        raise DataError(f"{where}: images must be square, but got {images.shape[1]}×{images.shape[2]}")
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1 or labels.dtype.kind not in "iuU":
-        raise DataError(
-            f"{where}: labels must be whole numbers of shape (N,) or (N, 1), but got {labels.dtype} {labels.shape}"
-        )
-    if len(images) != len(labels):
-        raise DataError(f"{where}: every image needs a label, but there are {len(images):,} and {len(labels):,}")
-    return Split(images, labels)
-
-
 def read_bytes(where: str, path: Path) -> bytes:
     """The content of a file, unpacked if its name ends in .gz. Raises `DataError` if it cannot be read."""
     try:

@@ -13,9 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scalesearch.data.arrays import Arrays, source_of_arrays
 from scalesearch.data.columns import array_of, is_array, is_encoded, is_label, labels_of
 from scalesearch.data.encoded import read_rows
-from scalesearch.data.images import DataError, Source, Split, checked_split
+from scalesearch.data.images import DataError, Source
 from scalesearch.data.picture_index import read_picture
 from scalesearch.data.row_facts import Row, Rows
 from scalesearch.data.tables import (
@@ -58,7 +59,7 @@ def read(source: str, argument: str, section: DataSection) -> Source:
                 raise DataError(f"{where}: split {role}: the column {name} is broken ({first_line(error)})") from None
         images[role], labels[role] = split.data.column(image), labels_of(split.data.column(label))
     if is_array(images["train"].type):
-        return _source_of_arrays(where, images, labels, classes, notes)
+        return _source_of_arrays(where, images, labels, classes, notes, section)
     rows = {role: _Pictures(role, split, (image, label), labels[role]) for role, split in roles.items()}
     return read_rows(where, rows, classes, notes, section)
 
@@ -102,18 +103,18 @@ def _source_of_arrays(
     labels: Mapping[str, list[Label]],
     classes: tuple[str, ...],
     notes: tuple[str, ...],
+    section: DataSection,
 ) -> Source:
-    """The source, if images are arrays of grey levels in columns."""
-    splits: dict[str, Split | None] = {"train": None, "validation": None, "test": None}
+    """The source, if images are arrays in columns."""
+    sets = {}
     for role, column in images.items():
         if role != "train" and not any_labels(labels[role]):
             notes += (unlabelled(role),)
             continue
         place = f"{where}: split {role}"
         numbers = checked_labels(where, f"split {role}: row {{}}".format, labels[role], classes)
-        splits[role] = checked_split(place, array_of(place, column), numbers)
-    assert splits["train"] is not None
-    return Source(splits["train"], splits["validation"], splits["test"], classes, notes)
+        sets[role] = Arrays(array_of(place, column), numbers, place, place)
+    return source_of_arrays(sets, section, classes, notes)
 
 
 def _columns(where: str, splits: Mapping[str, Any], section: DataSection) -> tuple[str, str, tuple[str, ...]]:
