@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,9 +85,7 @@ def reachable(baseline: ArchitectureSpec, rounding: Rounding, highest: float, co
         blocks[:, rounding.deepened] = np.maximum(1, np.floor(alpha * deepened))
         return float(count(cheapest, blocks, one_area).min())
 
-    alpha, inner = _depths(baseline.depths[rounding.deepened], rounding, _first(least_blocks, highest))
-    depths = np.repeat(one_depth, len(inner), axis=0)
-    depths[:, rounding.deepened] = inner
+    alpha, depths = _depths(baseline.depths, rounding, _first(least_blocks, highest))
     affordable = count(cheapest, depths, one_area).min(axis=(1, 2)) <= highest
     alpha, depths = alpha[affordable], depths[affordable]
 
@@ -108,7 +106,7 @@ def first_steps(
 
     A resolution whose maps are those of the baseline in every layer is not growth.
     """
-    depths, widths = _depths(baseline, rounding, 1.25)[1], _widths(baseline, rounding, 1)[1]
+    depths, widths = _depths(baseline.depths, rounding, 1.25)[1], _widths(baseline, rounding, 1)[1]
     resolutions = _resolutions(baseline, rounding, 2)
     area = areas(baseline, resolutions)
     wider = widths[np.log(widths[:, 1:-1] / np.array(baseline.widths[1:-1])).mean(axis=1) > 1e-12]
@@ -144,6 +142,11 @@ def _distinct(multipliers: list[float], rows: list[tuple[int, ...]]) -> tuple[Fl
 
 
 def _depths(baseline: tuple[int, ...], rounding: Rounding, bound: float) -> tuple[FloatArray, IntArray]:
+    if rounding.first_last_depth == "fixed":
+        alpha, inner = _depths(baseline[1:-1], replace(rounding, first_last_depth="scaled"), bound)
+        depths = np.tile(np.array(baseline, np.int64), (len(inner), 1))
+        depths[:, 1:-1] = inner
+        return alpha, depths
     total = sum(baseline)
     _refuse_long_list(bound * total, MOST_LISTED, "numbers of blocks", f"a baseline of {total:,} blocks", "")
     if rounding.depth == "balanced":
@@ -175,7 +178,10 @@ def _widths(baseline: ArchitectureSpec, rounding: Rounding, bound: float) -> tup
     multipliers = [*_midpoints(breakpoints), *sorted(breakpoints)]
     beta, widths = _distinct(multipliers, [round_widths(baseline.widths, m, rounding) for m in multipliers])
     grown = np.log(widths[:, 1:-1] / np.array(baseline.widths[1:-1])).mean(axis=1) >= -1e-12
-    return beta[grown], widths[grown]
+    # A divisor that does not fit the stages (whole groups, say) leaves only the widths that happen to.
+    multiples = np.array([stage.width_multiple for stage in baseline.stages])
+    kept = grown & (widths[:, 1:-1] % multiples == 0).all(axis=1)
+    return beta[kept], widths[kept]
 
 
 def _resolutions(baseline: ArchitectureSpec, rounding: Rounding, bound: float) -> IntArray:
