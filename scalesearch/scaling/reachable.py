@@ -178,10 +178,7 @@ def _widths(baseline: ArchitectureSpec, rounding: Rounding, bound: float) -> tup
     multipliers = [*_midpoints(breakpoints), *sorted(breakpoints)]
     beta, widths = _distinct(multipliers, [round_widths(baseline.widths, m, rounding) for m in multipliers])
     grown = np.log(widths[:, 1:-1] / np.array(baseline.widths[1:-1])).mean(axis=1) >= -1e-12
-    # A divisor that does not fit the stages (whole groups, say) leaves only the widths that happen to.
-    multiples = np.array([stage.width_multiple for stage in baseline.stages])
-    kept = grown & (widths[:, 1:-1] % multiples == 0).all(axis=1)
-    return beta[kept], widths[kept]
+    return beta[grown], widths[grown]
 
 
 def _resolutions(baseline: ArchitectureSpec, rounding: Rounding, bound: float) -> IntArray:
