@@ -203,16 +203,16 @@ def _resnet(name: str) -> Baseline:
 
 _BASELINES: dict[str, Callable[[], Baseline]] = {
     "efficientnet-b0": _efficientnet_b0,
-    "mobilenet-v1": _mobilenet_v1,
-    "mobilenet-v2": _mobilenet_v2,
-    **{name: partial(_resnet, name) for name in _RESNET_DEPTHS},
     "efficientnet-lite0": _efficientnet_lite0,
     "efficientnet-v2-s": _efficientnet_v2_s,
+    "mobilenet-v1": _mobilenet_v1,
+    "mobilenet-v2": _mobilenet_v2,
     "mobilenet-v3-large": _mobilenet_v3_large,
     "mobilenet-v3-small": _mobilenet_v3_small,
-    "convnext-t": _convnext_t,
+    **{name: partial(_resnet, name) for name in _RESNET_DEPTHS},
     "wide-resnet-28-10": _wide_resnet_28_10,
     **{name: partial(_regnet, name) for name in _REGNETS},
+    "convnext-t": _convnext_t,
 }
 
 NAMES: tuple[str, ...] = tuple(_BASELINES)

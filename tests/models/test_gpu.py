@@ -91,7 +91,7 @@ def test_each_output_of_a_tile_meets_each_of_its_taps_once(kernel_size: int, str
     assert columns == sorted(columns)
 
 
-@pytest.mark.parametrize("activation", ["swish", "relu", "relu6", "none"])
+@pytest.mark.parametrize("activation", ["swish", "relu", "relu6", "hard_swish", "none"])
 @pytest.mark.parametrize("shape", [(3, 7, 7, 40), (2, 5, 5, 3)], ids=str)
 def test_normalisation_and_its_gradient_are_those_of_native(shape: tuple[int, ...], activation: Any) -> None:
     rng = np.random.default_rng(shape[3])

@@ -74,8 +74,15 @@ def images(spec: ArchitectureSpec, n: int = 4) -> jax.Array:
     return jax.random.normal(jax.random.key(7), (n, spec.resolution, spec.resolution, spec.in_channels)) + 0.5
 
 
+class Zeros(np.random.Generator):
+    """Draws nothing, which for a network of 70 million parameters takes a second."""
+
+    def standard_normal(self, size: Any, dtype: Any) -> Any:
+        return np.zeros(size, dtype)
+
+
 def count(spec: ArchitectureSpec) -> int:
-    network = Network(spec, operations=named("shift"), dropout=0.0, rng=np.random.default_rng(0))
+    network = Network(spec, operations=named("shift"), dropout=0.0, rng=Zeros(np.random.PCG64()))
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(nnx.state(network, nnx.Param)))
 
 

@@ -12,8 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scalesearch.scaling.compound import round_width
+from scalesearch.errors import InputError
+from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
+from scalesearch.scaling.compound import Rounding, round_width
 from scalesearch.scaling.cost.mbconv import in_eights
+from scalesearch.scaling.feasible import feasible_set
 from scalesearch.scaling.stage import kinds, make_stage
 
 ROOT = Path(__file__).parents[2]
@@ -149,6 +152,13 @@ def test_an_impossible_stage_of_a_kind_is_refused(block: str, fields: dict[str, 
 @given(st.integers(1, 3000), st.sampled_from([0.25, 1.5, 2.3, 2.5, 3.67, 4.5]))
 def test_widths_in_eights_are_rounded_as_widths_are(width: int, ratio: float) -> None:
     assert in_eights(np.array([width * ratio])).tolist() == [round_width(width * ratio, 8)]
+
+
+def test_a_divisor_that_does_not_fit_the_groups_is_bad_input() -> None:
+    stage = make_stage("grouped_bottleneck", kernel_size=3, stride=1, width=16, depth=1, group_width=8)
+    spec = ArchitectureSpec(8, 1, 3, StemSpec(4, 3, 1), (stage, stage), 0)
+    with pytest.raises(InputError, match="`width` must be a multiple .* but got width 20, .* group_width 8"):
+        feasible_set(spec, Rounding(4, "balanced", 1, "fixed", "fixed"), 3, 0.3)
 
 
 def test_a_baseline_of_grouped_blocks_widens_by_whole_groups() -> None:

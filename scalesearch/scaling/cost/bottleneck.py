@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scalesearch.errors import InputError
 from scalesearch.scaling.cost.basic import with_shortcut
 from scalesearch.scaling.cost.tally import INPUT, OUTPUT, IntArray, Tally
 from scalesearch.scaling.stage import StageSpec, require_whole
@@ -16,11 +17,11 @@ class Stage(StageSpec):
         return int(self.expand_ratio)
 
     def check(self) -> None:
-        """Raises `ValueError` for a squeeze-excite ratio, and for a width that is no multiple of the expand ratio."""
+        """Raises `InputError` for a squeeze-excite ratio, and for a width that is no multiple of the expand ratio."""
         self._refuse("se_ratio")
         require_whole("expand_ratio", self.expand_ratio, 1)
         if self.width % self.expand_ratio:
-            raise ValueError(
+            raise InputError(
                 f"`width` must be a multiple of `expand_ratio` in a `bottleneck` block, "
                 f"but got width {self.width} and expand_ratio {self.expand_ratio}"
             )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scalesearch.errors import InputError
 from scalesearch.scaling.cost.basic import with_shortcut
 from scalesearch.scaling.cost.mbconv import with_squeeze_excite
 from scalesearch.scaling.cost.tally import INPUT, OUTPUT, IntArray, Tally
@@ -34,11 +35,11 @@ class Stage(StageSpec):
         return int(self.expand_ratio) * math.lcm(8, self.group_width)
 
     def check(self) -> None:
-        """Raises `ValueError` for a width that is no multiple of `expand_ratio` · `group_width`."""
+        """Raises `InputError` for a width that is no multiple of `expand_ratio` · `group_width`."""
         require_whole("expand_ratio", self.expand_ratio, 1)
         require_whole("group_width", self.group_width, 1)
         if self.width % self.width_multiple:
-            raise ValueError(
+            raise InputError(
                 f"`width` must be a multiple of `expand_ratio` · `group_width` in a `grouped_bottleneck` block, "
                 f"but got width {self.width}, expand_ratio {self.expand_ratio} and group_width {self.group_width}"
             )
