@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from scalesearch.runtime.text import short
-from scalesearch.scaling.stage import StageSpec, kinds
+from scalesearch.scaling.stage import StageSpec, kind_of
 
 # What a value must be, by pydantic's type of error. Braces name entries of the error's context; `table` is what the
 # document's language calls an object.
@@ -89,7 +89,7 @@ def _place(location: tuple[int | str, ...], model: type) -> tuple[str, type]:
         if isinstance(part, int):
             key += f"[{part}]"
         elif inner is StageSpec:  # the location goes on with the kind of the stage
-            inner = kinds()[part]
+            inner = kind_of(part)
         elif inner is None:  # the name of a type in a union
             break
         else:
