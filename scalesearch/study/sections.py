@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -80,14 +81,13 @@ class BaselineSection(Section):
                     raise ValueError(f"a baseline of your own needs `{key}`")
         # The spec and the user's code check themselves: here, so that their messages name the file too.
         self._spec(in_channels=1, num_classes=1)
-        modules.files_of(self.own_code)
+        self.own_files()
         return self
 
-    @property
-    def own_code(self) -> dict[str, str]:
-        """The names of code of the user's own that it stands on, as `modules.files_of` takes them."""
+    def own_files(self) -> dict[str, Path]:
+        """The files of the user's own code that it stands on, by module. Raises `InputError` as `modules.files_of`."""
         named = {self.name: "`name`"} if self.stages is None and modules.is_own(self.name) else {}
-        return {**own_code(self._spec(in_channels=1, num_classes=1)), **named}
+        return modules.files_of({**own_code(self._spec(in_channels=1, num_classes=1)), **named})
 
     def spec(self) -> ArchitectureSpec:
         """The network at φ = 0. Raises `InputError` if its channels or classes follow data that were not looked at."""
