@@ -4,6 +4,8 @@ This file says what the network costs and how it is described. `my_blocks.py` bu
 count never import flax.
 """
 
+import dataclasses
+
 from scalesearch.baselines.protocol import (
     OUTPUT,
     POOLED,
@@ -59,3 +61,10 @@ class TinyNet:
         head_width=0,
     )
     rounding = Rounding(width_divisor=2, depth="balanced", resolution_step=1, stem="scaled", head="fixed")
+
+
+class LinenNet:
+    """The same network as a Linen module, which `my_blocks.py` wraps: its costs and sizes are those of `TinyNet`."""
+
+    spec = dataclasses.replace(TinyNet.spec, module="my_blocks:LinenNet")
+    rounding = TinyNet.rounding

@@ -52,7 +52,8 @@ class Layout(NamedTuple):
 
     def network(self, params: Any, stats: Any) -> Any:
         """The network with these variables."""
-        return nnx.merge(self.graphdef, params, stats, self.streams)
+        # copied: flax's own modules change variables in place, which those of an outer trace do not allow
+        return nnx.merge(self.graphdef, params, stats, self.streams, copy=True)
 
 
 def layout_of(network: Network | OwnNetwork) -> Layout:

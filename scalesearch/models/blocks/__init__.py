@@ -62,9 +62,14 @@ def _own_block(kind: str) -> Callable[..., BlockModule]:
 
     def block(*arguments: Any, **named: Any) -> BlockModule:
         module = build(*arguments, **named)
-        for _, part in nnx.iter_modules(module):
+        for _, part in nnx.iter_graph(module):
             if isinstance(part, nnx.BatchNorm):
                 part.momentum = 0.0  # statistics of the batch, as our own: the step averages them
+            if isinstance(part, nnx.Variable) and not isinstance(part, nnx.Param | nnx.BatchStat):
+                raise InputError(
+                    f"{name}: the variables of a block must be nnx.Param and nnx.BatchStat, but got "
+                    f"{type(part).__name__}; dropout needs a network of your own (`module`)"
+                )
         return module
 
     return block
