@@ -70,7 +70,9 @@ def check_own(spec: ArchitectureSpec) -> None:
     if built.variables:
         raise InputError(f"{where}: variables must be float32 nnx.Param and nnx.BatchStat, but got {built.variables}")
     if built.logits != (1, spec.num_classes):
-        raise InputError(f"{where}: logits of one image must be of shape (1, {spec.num_classes}), but got {built.logits}")
+        raise InputError(
+            f"{where}: logits of one image must be of shape (1, {spec.num_classes}), but got {built.logits}"
+        )
     for name in ("params", "macs"):
         expected, found = getattr(counted, name), getattr(built, name)
         if expected != found:
@@ -92,10 +94,14 @@ def _macs(program: Jaxpr) -> int:
         kind = equation.primitive.name
         if kind == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
-            total += math.prod(equation.outvars[0].aval.shape) * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+            total += math.prod(equation.outvars[0].aval.shape) * math.prod(
+                equation.invars[0].aval.shape[axis] for axis in contracted
+            )
         elif kind == "conv_general_dilated":
             _, *inner = equation.params["dimension_numbers"].rhs_spec  # output features, input features, places
-            total += math.prod(equation.outvars[0].aval.shape) * math.prod(equation.invars[1].aval.shape[axis] for axis in inner)
+            total += math.prod(equation.outvars[0].aval.shape) * math.prod(
+                equation.invars[1].aval.shape[axis] for axis in inner
+            )
         else:
             parts = [_macs(part) for value in equation.params.values() for part in _programs(value)]
             total += max(parts, default=0) if kind == "cond" else sum(parts) * equation.params.get("length", 1)

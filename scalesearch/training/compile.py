@@ -202,7 +202,6 @@ def train_epoch(
     micro_batches: int,
 ) -> tuple[TrainState, Float[Array, ""]]:
     """A step for each set of draws: the state after the last one and the mean of their losses."""
-
     draws_in_step = bool(training.dropout or jax.tree.leaves(layout.streams))
 
     def step(state: TrainState, drawn: Any) -> tuple[TrainState, Float[Array, ""]]:
