@@ -65,17 +65,12 @@ def find_baseline(name: str) -> Baseline:
     if not modules.is_own(name):
         return published.baseline(name)
     own = modules.load(name, "`name`")
-    parts = {"spec": getattr(own, "spec", None), "rounding": getattr(own, "rounding", None)}
-    if isinstance(parts["spec"], ArchitectureSpec) and parts["rounding"] is None:
-        parts["rounding"] = usual_rounding(parts["spec"])
-    for key, kind in (("spec", ArchitectureSpec), ("rounding", Rounding)):
-        if not isinstance(parts[key], kind):
-            raise InputError(f"`name` names {name}, whose `{key}` must be {_named(kind)}, but is {short(parts[key])}")
-    return Baseline(name, **parts)
-
-
-def _named(kind: type) -> str:
-    return f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"
+    spec, rounding = getattr(own, "spec", None), getattr(own, "rounding", None)
+    if not isinstance(spec, ArchitectureSpec):
+        raise InputError(f"`name` names {name}, whose `spec` must be an ArchitectureSpec, but is {short(spec)}")
+    if not isinstance(rounding, Rounding | None):
+        raise InputError(f"`name` names {name}, whose `rounding` must be a Rounding, but is {short(rounding)}")
+    return Baseline(name, spec, rounding or usual_rounding(spec))
 
 
 def usual_rounding(spec: ArchitectureSpec) -> Rounding:

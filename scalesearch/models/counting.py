@@ -44,7 +44,8 @@ def count_built(spec: ArchitectureSpec) -> Built:
         return build_network(spec, operations=NativeOperations(), dropout=0.0, rng=np.random.default_rng(0))
 
     graphdef, state = nnx.split(nnx.eval_shape(build))
-    images = jax.ShapeDtypeStruct((1, spec.resolution, spec.resolution, spec.in_channels), jnp.float32)
+    structure: Any = jax.ShapeDtypeStruct
+    images = structure((1, spec.resolution, spec.resolution, spec.in_channels), jnp.float32)
     program, logits = jax.make_jaxpr(
         lambda state, images: nnx.merge(graphdef, state)(images, train=False), return_shape=True
     )(state, images)
@@ -69,10 +70,8 @@ def check_own(spec: ArchitectureSpec) -> None:
     where = f"{who} at depths {spec.depths}, widths {spec.widths}, {spec.resolution} px"
     if built.variables:
         raise InputError(f"{where}: variables must be float32 nnx.Param and nnx.BatchStat, but got {built.variables}")
-    if built.logits != (1, spec.num_classes):
-        raise InputError(
-            f"{where}: logits of one image must be of shape (1, {spec.num_classes}), but got {built.logits}"
-        )
+    if built.logits != (logits := (1, spec.num_classes)):
+        raise InputError(f"{where}: logits of one image must be of shape {logits}, but got {built.logits}")
     for name in ("params", "macs"):
         expected, found = getattr(counted, name), getattr(built, name)
         if expected != found:
@@ -91,20 +90,20 @@ def _macs(program: Jaxpr) -> int:
     """Multiply-adds of the products and convolutions of `program`, padding included."""
     total = 0
     for equation in program.eqns:
-        kind = equation.primitive.name
-        if kind == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            total += math.prod(equation.outvars[0].aval.shape) * math.prod(
-                equation.invars[0].aval.shape[axis] for axis in contracted
-            )
-        elif kind == "conv_general_dilated":
-            _, *inner = equation.params["dimension_numbers"].rhs_spec  # output features, input features, places
-            total += math.prod(equation.outvars[0].aval.shape) * math.prod(
-                equation.invars[1].aval.shape[axis] for axis in inner
-            )
+        kind, parameters = equation.primitive.name, equation.params
+        shapes: list[tuple[int, ...]] = [getattr(each.aval, "shape", ()) for each in equation.invars]
+        if kind in ("dot_general", "conv_general_dilated"):
+            if kind == "dot_general":
+                (summed, _), _ = parameters["dimension_numbers"]
+                terms = [shapes[0][axis] for axis in summed]
+            else:
+                _, *summed = parameters["dimension_numbers"].rhs_spec  # output features, input features, places
+                terms = [shapes[1][axis] for axis in summed]
+            (result,) = equation.outvars
+            total += math.prod(getattr(result.aval, "shape", ())) * math.prod(terms)
         else:
-            parts = [_macs(part) for value in equation.params.values() for part in _programs(value)]
-            total += max(parts, default=0) if kind == "cond" else sum(parts) * equation.params.get("length", 1)
+            parts = [_macs(part) for value in parameters.values() for part in _programs(value)]
+            total += max(parts, default=0) if kind == "cond" else sum(parts) * parameters.get("length", 1)
     return total
 
 

@@ -38,7 +38,7 @@ class TrainingEvaluation:
         on_images: called while the images of a network are decoded that nobody has prepared.
 
     Raises:
-        InputError: the study asks for what this machine cannot do, or a network of the user's own is not what it counts.
+        InputError: the study asks for what this machine cannot do, or counts the user's own network wrong.
     """
 
     def __init__(

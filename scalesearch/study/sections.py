@@ -264,10 +264,7 @@ class Study(Section):
     def resolved_baseline(self) -> Baseline:
         """The baseline with the rounding of this study: the baseline's, unless the study changes it."""
         spec, section = self.baseline.spec(), self.rounding
-        if self.baseline.stages is None:
-            usual = find_baseline(self.baseline.name).rounding
-        else:
-            usual = usual_rounding(spec)
+        usual = usual_rounding(spec) if self.baseline.stages else find_baseline(self.baseline.name).rounding
         rounding = Rounding(
             width_divisor=section.width_divisor or usual.width_divisor,
             depth=section.depth or (usual.depth if self.design.nominal else "balanced"),

@@ -58,7 +58,8 @@ class Layout(NamedTuple):
 
 def layout_of(network: Network | OwnNetwork) -> Layout:
     """The layout of the variables of `network`."""
-    graphdef, *states, streams = nnx.split(network, nnx.Param, nnx.BatchStat, ...)
+    split: Any = nnx.split(network, nnx.Param, nnx.BatchStat, ...)
+    graphdef, *states, streams = split
     params, stats = (Packing(state, network.operations) for state in states)
     return Layout(graphdef, params, stats, streams, network.operations, isinstance(network, OwnNetwork))
 

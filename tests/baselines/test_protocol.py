@@ -34,7 +34,8 @@ class NoSpec:
     pass
 
 class NoRounding:
-    spec = ArchitectureSpec(8, 1, 10, StemSpec(4, 3, 1), (make_stage("separable", kernel_size=3, stride=1, width=8, depth=1),), 0)
+    stages = (make_stage("separable", kernel_size=3, stride=1, width=8, depth=1),)
+    spec = ArchitectureSpec(8, 1, 10, StemSpec(4, 3, 1), stages, 0)
     rounding = "ceil"
 
 class Usual:
@@ -94,7 +95,8 @@ def test_a_study_names_it_alone_or_changes_its_input(tmp_path: Path) -> None:
     # its own stages in TOML, of a kind in Python
     stages = 'stages = [{ block = "my_nets:Gated", kernel_size = 3, stride = 1, width = 8, depth = 2, se_ratio = 0.5 }]'
     stem = "stem = { width = 8, kernel_size = 3, stride = 1 }"
-    toml = f'[baseline]\nname = "mine"\nresolution = 8\nin_channels = 1\nnum_classes = 10\nhead_width = 0\n{stem}\n{stages}\n'
+    sizes = "resolution = 8\nin_channels = 1\nnum_classes = 10\nhead_width = 0"
+    toml = f'[baseline]\nname = "mine"\n{sizes}\n{stem}\n{stages}\n'
     assert resolved("", toml).spec.stages[0] == make_stage(
         "my_nets:Gated", kernel_size=3, stride=1, width=8, depth=2, se_ratio=0.5
     )

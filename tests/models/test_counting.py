@@ -94,7 +94,7 @@ def test_a_count_that_differs_from_what_is_built_is_refused(wrong: str) -> None:
         check_own(make(se_ratio=0.5))
     with pytest.raises(InputError, match=rf"^{where}: `tally` counts 7,816 macs, but the flax module has 3,928$"):
         check_own(make(stride=2))
-    with pytest.raises(InputError, match="must be nnx.Param and nnx.BatchStat, but got RngKey; dropout needs"):
+    with pytest.raises(InputError, match="must be nnx.Param and nnx.BatchStat, but got RngCount; dropout needs"):
         check_own(make(expand_ratio=2))
     module = f"{wrong}:Logits"
     with pytest.raises(InputError, match=r"^wrong_blocks:Logits at .*: logits of one image must be of shape \(1, 10\)"):
