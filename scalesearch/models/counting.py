@@ -69,7 +69,8 @@ def check_own(spec: ArchitectureSpec) -> None:
     who = spec.module or enumerated(sorted({stage.block for stage in spec.stages if stage.block_module}))
     where = f"{who} at depths {spec.depths}, widths {spec.widths}, {spec.resolution} px"
     if built.variables:
-        raise InputError(f"{where}: variables must be float32 nnx.Param and nnx.BatchStat, but got {built.variables}")
+        foreign = enumerated(built.variables)
+        raise InputError(f"{where}: variables must be float32 nnx.Param and nnx.BatchStat, but got {foreign}")
     if built.logits != (logits := (1, spec.num_classes)):
         raise InputError(f"{where}: logits of one image must be of shape {logits}, but got {built.logits}")
     for name in ("params", "macs"):
