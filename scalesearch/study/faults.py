@@ -104,7 +104,7 @@ def _fields(section: type) -> Mapping[str, Any]:
     if issubclass(section, BaseModel):
         return {name: field.annotation for name, field in section.model_fields.items()}
     hints = get_type_hints(section)
-    return {name: hints[name] for name in section.__dataclass_fields__}  # type: ignore[attr-defined]  # a dataclass
+    return {field.name: hints[field.name] for field in dataclasses.fields(section)}  # type: ignore[arg-type]  # a dataclass
 
 
 def _section_of(annotation: Any) -> type | None:
