@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+from pathlib import Path
 
-from scalesearch.baselines.published import NAMES, baseline
+from scalesearch.baselines.protocol import find_baseline
+from scalesearch.baselines.published import NAMES
 from scalesearch.cli.arguments import add_json, multiplier
 from scalesearch.cli.output import print_json
 from scalesearch.cli.study_flags import add_rounding, add_study
 from scalesearch.errors import InputError
+from scalesearch.runtime.modules import look_in
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.compound import Baseline, Rounding, round_resolution, scale
@@ -24,7 +27,7 @@ _SMALLEST_PIXELS = 8
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The baseline, its multipliers and their rounding."""
-    parser.add_argument("--baseline", metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("--baseline", metavar="NAME", help=f"{', '.join(NAMES)}, or MODULE:NAME of your own")
     add_study(parser, "count the baseline of this study instead")
     parser.add_argument("--depth", type=multiplier, default=1.0, metavar="D", help="depth multiplier (default 1)")
     parser.add_argument("--width", type=multiplier, default=1.0, metavar="W", help="width multiplier (default 1)")
@@ -58,10 +61,11 @@ def _baseline(name: str | None, study: str | None) -> Baseline:
         raise InputError("count needs --baseline NAME or --study FILE, one of the two")
     if study is not None:
         return load_study(study).resolved_baseline()
+    look_in(Path.cwd())
     try:
-        return baseline(str(name))
+        return find_baseline(str(name))
     except ValueError as error:
-        raise InputError(str(error).replace("`baseline`", "--baseline")) from None
+        raise InputError(str(error).replace("`baseline`", "--baseline").replace("`name`", "--baseline")) from None
 
 
 def _check_countable(spec: ArchitectureSpec, depth: float, width: float, resolution: float) -> None:

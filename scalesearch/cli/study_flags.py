@@ -44,7 +44,7 @@ def add_study_flags(parser: argparse.ArgumentParser) -> None:
     add_study(parser, f"study file, or a shipped study: {', '.join(shipped_studies())} (default: {DEFAULT_STUDY})")
     data = "images instead of the study's; without --study, a usual study of them (folder:DIR, npz:FILE, …)"
     flag("--data", metavar="SOURCE", help=data)
-    flag("--baseline", metavar="NAME", help=f"instead of the study's: {', '.join(NAMES)}")
+    flag("--baseline", metavar="NAME", help=f"instead of the study's: {', '.join(NAMES)}, or MODULE:NAME")
     flag("--tolerance", type=fraction, metavar="T", help="allowed deviation from B (0.02 is 2 %%)")
     flag("--seeds", type=count, metavar="N", help="trainings of each candidate")
     race = "train further seeds only where they matter, and new candidates; stop when resolved"

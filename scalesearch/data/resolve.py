@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 
-from scalesearch.baselines.published import baseline
+from scalesearch.baselines.protocol import find_baseline
 from scalesearch.data.checks import check_signal
 from scalesearch.data.splits import Splits, check_fits, load_splits
 from scalesearch.errors import InputError
@@ -38,7 +38,7 @@ def follow_data(study: Study, splits: Splits) -> Study:
         if getattr(section, key) is None:
             changes[key] = value
     if section.stages is None:
-        spec = baseline(section.name).spec
+        spec = find_baseline(section.name).spec
         changes = {key: value for key, value in changes.items() if getattr(spec, key) != value}
         if section.resolution is None:
             largest = largest_resolution(study.budget, max(study.phi), splits.native_resolution)

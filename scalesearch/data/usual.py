@@ -13,6 +13,7 @@ from scalesearch.data.resolve import largest_resolution
 from scalesearch.data.sources import read_source
 from scalesearch.data.splits import split_source
 from scalesearch.runtime.cores import usable_cores
+from scalesearch.runtime.modules import look_in
 from scalesearch.runtime.text import plural
 from scalesearch.study.load import study_of_document
 from scalesearch.study.sections import DataSection, Study
@@ -38,6 +39,7 @@ def usual_study(source: str, overrides: Mapping[str, Any]) -> Study:
         InputError: the source cannot be read, or an override is wrong.
     """
     where, folders = f"--data {source}", (Path.cwd(),)
+    look_in(*folders)
     document = _document(source, {}, 1, 1, 1)
     section = study_of_document(document, {}, folders, where).data
     given = {key.removeprefix("data."): value for key, value in overrides.items() if key.startswith("data.")}

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from scalesearch.errors import InputError
+from scalesearch.runtime.modules import look_in
 from scalesearch.runtime.text import first_line
 from scalesearch.scaling.compound import Baseline, Rounding
 from scalesearch.scaling.rule import SCHEMA_VERSION, ScalingRule
@@ -81,6 +82,7 @@ def read_rule(path: Path) -> ScalingRule:
         raise InputError(f"{path}: not valid JSON (nested too deeply)") from None
     except ValueError as error:  # also text that is not UTF-8, and numbers of thousands of digits
         raise InputError(f"{path}: not valid JSON ({first_line(error)})") from None
+    look_in(path.parent, Path.cwd())  # for a baseline with blocks of the user's own
     return parse_rule(document, str(path))
 
 

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from flax import nnx
 from jax import lax
+from jax import numpy as jnp
 from jaxtyping import Array, Float
 
 from scalesearch.models.blocks import block_of
@@ -119,4 +120,9 @@ def _stacked(trees: list[Any], operations: Operations) -> Any:
 def _stack(blocks: list[Any]) -> Any:
     """One module whose variables are those of the equal `blocks`, stacked."""
     graphdef, *_ = nnx.split(blocks[0])
-    return nnx.merge(graphdef, jax.tree.map(lambda *leaves: np.stack(leaves), *map(nnx.state, blocks)))
+    return nnx.merge(graphdef, jax.tree.map(_stacked_leaves, *map(nnx.state, blocks)))
+
+
+def _stacked_leaves(*leaves: Any) -> Any:
+    """On the host; but layers of flax, in blocks of the user's own, begin on the device or as traced shapes."""
+    return jnp.stack(leaves) if isinstance(leaves[0], jax.Array) else np.stack(leaves)

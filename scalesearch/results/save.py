@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
 
 def save_study(folder: Path, study: Study) -> None:
-    """Writes the effective study, flags included, as study.toml."""
+    """Writes the effective study, flags included, as study.toml; beside it, copies of the user's own modules."""
     write_text(folder / "study.toml", study_text(study))
+    for module, path in study.baseline.own_files().items():
+        if "." not in module:  # a package is found where it is installed
+            write_text(folder / path.name, path.read_text(encoding="utf-8"))
 
 
 def study_text(study: Study) -> str:

@@ -51,6 +51,7 @@ class ArchitectureSpec:
     batch normalisation unless its kind of block says otherwise. `head_width` 0 means that the pooling follows the last
     stage. `final_norm` normalises what is left: `batch` (with the activation) before the pooling, `layer` behind it.
     `hidden_width` above 0 is a fully connected layer with the activation before the classifier, which is never scaled.
+    `module` names a flax module of the user's own, "module:Class", that is built instead (`baselines.protocol`).
     """
 
     resolution: int
@@ -62,6 +63,7 @@ class ArchitectureSpec:
     activation: Activation = "swish"
     final_norm: Norm = "none"
     hidden_width: int = 0
+    module: str = ""
 
     def __post_init__(self) -> None:
         for name in ("resolution", "in_channels", "num_classes"):

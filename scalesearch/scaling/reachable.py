@@ -106,7 +106,7 @@ def first_steps(
 
     A resolution whose maps are those of the baseline in every layer is not growth.
     """
-    depths, widths = _depths(baseline.depths, rounding, 1.25)[1], _widths(baseline, rounding, 1)[1]
+    depths, widths = _depths(baseline, rounding, 1.25)[1], _widths(baseline, rounding, 1)[1]
     resolutions = _resolutions(baseline, rounding, 2)
     area = areas(baseline, resolutions)
     wider = widths[np.log(widths[:, 1:-1] / np.array(baseline.widths[1:-1])).mean(axis=1) > 1e-12]

@@ -8,9 +8,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 from scalesearch.errors import InputError
+from scalesearch.runtime import modules
 from scalesearch.runtime.text import short
 from scalesearch.scaling.cost.tally import IntArray, Tally
 
@@ -52,7 +53,8 @@ class StageSpec(ABC):
     """`depth` blocks of one kind; the first has `stride` and the width of the stage before.
 
     A kind is a subclass called `Stage` in a module of `scaling.cost` that has the kind's name. It may add fields. A
-    new kind needs that module and one of the same name in `models.blocks`; nothing else has to be edited.
+    new kind needs that module and one of the same name in `models.blocks`; nothing else has to be edited. A kind of the
+    user's own is a subclass in a module of theirs: `block` is then "module:Class" (`baselines.protocol`).
 
     Attributes:
         block: the name of the kind.
@@ -62,7 +64,10 @@ class StageSpec(ABC):
         width: output channels of each block.
         depth: number of blocks.
         se_ratio: squeeze width ÷ block input width, or as the kind says; 0 for no squeeze-excite.
+        block_module: for a kind of the user's own, "module:Class" of its block, as in `models.blocks.BlockModule`.
     """
+
+    block_module: ClassVar[str] = ""
 
     block: str
     kernel_size: int
@@ -73,7 +78,8 @@ class StageSpec(ABC):
     se_ratio: float = 0.0
 
     def __post_init__(self) -> None:
-        require_choice("block", self.block, kinds())
+        if self.block != _own_name(type(self)):
+            require_choice("block", self.block, kinds())
         require_odd("kernel_size", self.kernel_size)
         for name in ("stride", "width", "depth"):
             require_whole(name, getattr(self, name), 1)
@@ -102,7 +108,7 @@ class StageSpec(ABC):
     def tally(self, width_in: IntArray, width: IntArray, stride: int) -> Tally:
         """The cost of one block that turns `width_in` channels into `width` at `stride`."""
 
-    def _refuse(self, *names: str) -> None:
+    def refuse(self, *names: str) -> None:
         """Raises `ValueError` if one of these fields, which the kind does not use, is not at its default."""
         for name in names:
             default = StageSpec.__dataclass_fields__[name].default
@@ -130,11 +136,32 @@ _ORDER = ("mbconv", "separable", "basic", "bottleneck")
 """The first names in messages; further kinds follow in alphabetical order."""
 
 
+def kind_of(block: str) -> type[StageSpec]:
+    """The class of a kind: one of `kinds`, or the user's own subclass of `StageSpec` that "module:Class" names.
+
+    Raises `InputError` if there is none, or if it cannot be used.
+    """
+    if not modules.is_own(block):
+        require_choice("block", block, kinds())
+        return kinds()[block]
+    kind = modules.load(block, "`block`")
+    if not (isinstance(kind, type) and issubclass(kind, StageSpec)):
+        raise InputError(f"`block` names {block}, which must be a subclass of StageSpec, but is {short(kind)}")
+    if missing := ", ".join(sorted(kind.__abstractmethods__)):
+        raise InputError(f"`block` names {block}, which must have the methods of a StageSpec, but lacks {missing}")
+    if block != _own_name(kind):
+        raise InputError(f"`block` must be {_own_name(kind)}, where the class is defined, but got {block}")
+    return kind
+
+
+def _own_name(kind: type[StageSpec]) -> str:
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
 def make_stage(block: str, **fields: Any) -> StageSpec:
     """The stage of the kind `block`. Raises `ValueError` for an unknown kind and for fields that it does not allow.
 
     >>> make_stage("separable", kernel_size=3, stride=1, width=16, depth=2).width
     16
     """
-    require_choice("block", block, kinds())
-    return kinds()[block](block=block, **fields)
+    return kind_of(block)(block=block, **fields)

@@ -10,6 +10,7 @@ import jax
 
 from scalesearch.data.cache import OnDone
 from scalesearch.data.splits import Splits
+from scalesearch.models.counting import check_own
 from scalesearch.results.records import Failure, FailureKind, TrialRecord
 from scalesearch.runtime.cache import folder_in_use
 from scalesearch.runtime.cores import usable_cores
@@ -37,7 +38,7 @@ class TrainingEvaluation:
         on_images: called while the images of a network are decoded that nobody has prepared.
 
     Raises:
-        InputError: the study asks for what this machine cannot do.
+        InputError: the study asks for what this machine cannot do, or counts the user's own network wrong.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class TrainingEvaluation:
         on_images: OnDone = lambda resolution, done, total: None,
     ) -> None:
         check_runtime(study.training, study.runtime)  # before a trial is claimed
+        check_own(study.resolved_baseline().spec)
         if (folder := folder_in_use()) is not None:
             use_program_cache(folder)
         self._study, self._splits, self._on_epoch, self._on_images = study, splits, on_epoch, on_images
@@ -73,6 +75,7 @@ class TrainingEvaluation:
             self._on_epoch(report)
             return watch(report)
 
+        check_own(candidate.spec)
         try:
             prepared = (self._prefetcher and self._prefetcher.take(candidate.spec, seeds)) or prepare_training(
                 *arguments, on_images=self._on_images

@@ -12,6 +12,7 @@ from typing import Any
 from scalesearch.errors import InputError, ScalesearchError, StorageError, StudyMismatch
 from scalesearch.runtime import interrupts
 from scalesearch.runtime.cores import usable_cores
+from scalesearch.runtime.modules import folders_of
 from scalesearch.runtime.workers import Workers
 from scalesearch.search import worker
 from scalesearch.search.events import EpochEnded, OnEvent, Preparing, Waiting
@@ -41,7 +42,10 @@ def instructions_for(study: Study, url: str, deadline: float) -> list[Instructio
     if count > 1:
         parts = [cores[place::count] or [cores[place % len(cores)]] for place in range(count)]
     left = None if math.isinf(deadline) else max(deadline - time.monotonic(), 1.0)
-    return [{"storage": url, "study_name": study.name, "cores": part, "seconds": left} for part in parts]
+    common: dict[str, Any] = {"storage": url, "study_name": study.name, "seconds": left}
+    if files := study.baseline.own_files():
+        common["folders"] = folders_of(files)
+    return [{**common, "cores": part} for part in parts]
 
 
 def start_workers(instructions: Sequence[Instruction]) -> Workers:

@@ -15,11 +15,13 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scalesearch.errors import ScalesearchError, StudyMismatch
 from scalesearch.runtime import allocator, interrupts, workers
 from scalesearch.runtime.cores import use_cores
+from scalesearch.runtime.modules import look_in
 from scalesearch.runtime.text import first_line
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ def train_study(
     source: str | None = None,
     cores: Sequence[int] = (),
     seconds: float | None = None,
+    folders: Sequence[str] = (),
 ) -> None:
     """Trains trials of the stored study until none is left, and reports each epoch, trial and note.
 
@@ -48,6 +51,7 @@ def train_study(
         source: where this machine holds the data; None for where the study says.
         cores: processor cores to keep to; empty for all.
         seconds: start no trial that would end later than this many seconds from now; None for no limit.
+        folders: where modules of the user's own are found, before the current folder.
     """
     deadline = time.monotonic() + (math.inf if seconds is None else seconds)
     if cores:
@@ -62,8 +66,10 @@ def train_study(
     from scalesearch.search.queue.storage import open_storage
     from scalesearch.search.queue.work import work
 
+    look_in(*map(Path, folders), Path.cwd())
     optuna_study = queue.join_study(open_storage(storage), study_name)
     study = queue.study_of(optuna_study)
+    queue.check_code(optuna_study, study)
     if source is not None:
         study = study.model_copy(update={"data": study.data.model_copy(update={"source": source})})
     evaluates = queue.evaluates_of(optuna_study)

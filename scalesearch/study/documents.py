@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetPydanticSchema, Strict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetPydanticSchema,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic_core import CoreSchema, core_schema
 
 from scalesearch.errors import InputError
+from scalesearch.runtime.modules import is_own
 from scalesearch.scaling.architecture import Activation, ArchitectureSpec, Norm, StemSpec
-from scalesearch.scaling.stage import StageSpec, kinds
+from scalesearch.scaling.stage import StageSpec, kind_of, kinds
 from scalesearch.study.faults import first_fault
 
 
@@ -32,10 +42,27 @@ def _from_object(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
 
 
 def _stage(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-    """A stage has the fields of the kind that its `block` names."""
+    """A stage has the fields of the kind that its `block` names, one of ours or of the user's own."""
     del source
-    choices = {name: handler.generate_schema(Annotated[kind, FROM_OBJECT]) for name, kind in kinds().items()}
-    return core_schema.tagged_union_schema(choices, discriminator="block")
+
+    def read_stage(value: Any, ours: Callable[[Any], Any]) -> Any:
+        block = value.get("block") if isinstance(value, Mapping) else getattr(value, "block", None)
+        if not (isinstance(block, str) and is_own(block)):
+            return ours(value)
+        schema = GetPydanticSchema(lambda _, inner: _one_of({block: kind_of(block)}, inner))
+        return TypeAdapter(Annotated[Any, schema], config=Section.model_config).validate_python(value)
+
+    def write_stage(value: Any, ours: Callable[[Any], Any]) -> Any:
+        return dataclasses.asdict(value) if is_own(value.block) else ours(value)
+
+    written = core_schema.wrap_serializer_function_ser_schema(write_stage)
+    return core_schema.no_info_wrap_validator_function(read_stage, _one_of(kinds(), handler), serialization=written)
+
+
+def _one_of(choices: Mapping[str, type[StageSpec]], handler: GetCoreSchemaHandler) -> CoreSchema:
+    """The kind among `choices` that `block` names."""
+    schemas = {name: handler.generate_schema(Annotated[kind, FROM_OBJECT]) for name, kind in choices.items()}
+    return core_schema.tagged_union_schema(schemas, discriminator="block")
 
 
 def _spec(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -65,6 +92,7 @@ class SpecDocument(Section):
     activation: Activation = "swish"
     final_norm: Norm = "none"
     hidden_width: int = 0
+    module: str = ""
 
     def spec(self) -> ArchitectureSpec:
         """The spec. Raises `ValueError` for an impossible one."""

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from scalesearch.runtime.text import short
-from scalesearch.scaling.stage import StageSpec, kinds
+from scalesearch.scaling.stage import StageSpec, kind_of
 
 # What a value must be, by pydantic's type of error. Braces name entries of the error's context; `table` is what the
 # document's language calls an object.
@@ -89,7 +89,7 @@ def _place(location: tuple[int | str, ...], model: type) -> tuple[str, type]:
         if isinstance(part, int):
             key += f"[{part}]"
         elif inner is StageSpec:  # the location goes on with the kind of the stage
-            inner = kinds()[part]
+            inner = kind_of(part)
         elif inner is None:  # the name of a type in a union
             break
         else:
@@ -104,7 +104,7 @@ def _fields(section: type) -> Mapping[str, Any]:
     if issubclass(section, BaseModel):
         return {name: field.annotation for name, field in section.model_fields.items()}
     hints = get_type_hints(section)
-    return {name: hints[name] for name in section.__dataclass_fields__}  # type: ignore[attr-defined]  # a dataclass
+    return {field.name: hints[field.name] for field in dataclasses.fields(section)}  # type: ignore[arg-type]  # a dataclass
 
 
 def _section_of(annotation: Any) -> type | None:

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from scalesearch.errors import InputError
+from scalesearch.runtime.modules import look_in
 from scalesearch.study.faults import first_fault
 from scalesearch.study.sections import DESIGNS_OF, DesignSection, Study, TrainingSection
 from scalesearch.study.sources import SOURCES
@@ -56,7 +57,7 @@ def load_study(source: str | Path, overrides: Mapping[str, Any] | None = None) -
     """The study of a TOML file, or a shipped study by its name.
 
     A path to data is relative to the folder of the file, or to the current folder if the study is a shipped one or the
-    data are only there.
+    data are only there. Modules of the user's own are found in the same folders.
 
     Args:
         source: path of a study file, or one of `shipped_studies()`.
@@ -79,6 +80,7 @@ def load_study(source: str | Path, overrides: Mapping[str, Any] | None = None) -
         raise StudyFileError(f"{path}: not valid TOML ({error})") from None
 
     _note_unused(document.get("design"), path)
+    look_in(*folders)
     changes = overrides or {}
     folders = (Path.cwd(),) if "data.source" in changes else folders
     _log.info("study file %s", path)
@@ -99,6 +101,8 @@ def study_of_document(
     Raises:
         StudyFileError: an unknown key or a wrong value.
     """
+    if isinstance(document.get("baseline"), str):
+        document["baseline"] = {"name": document["baseline"]}
     training = document.get("training")
     epochs_before = training.get("epochs") if isinstance(training, dict) else None
     for key, value in overrides.items():

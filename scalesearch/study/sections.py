@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from scalesearch.baselines.published import NAMES, baseline
+from scalesearch.baselines.protocol import find_baseline, own_code, usual_rounding
+from scalesearch.baselines.published import NAMES
 from scalesearch.errors import InputError
+from scalesearch.runtime import modules
 from scalesearch.scaling.architecture import Activation, ArchitectureSpec, Norm
 from scalesearch.scaling.compound import Baseline, DepthRounding, EndRounding, HeadRounding, Rounding, StemRounding
 from scalesearch.scaling.cost.budgeted import MACS, Cost
@@ -41,6 +44,8 @@ Count = Annotated[int, Field(ge=1, le=100_000_000)]
 class BaselineSection(Section):
     """A published baseline by `name`, its input changed or not; or, with `stem` and `stages`, one of your own.
 
+    A name of the form "module:name" is a baseline of your own in Python (`baselines.protocol`). `module` names a flax
+    module that is built instead of the stem and stages. A text alone is the name.
     Channels and classes follow the data unless they are set, as does the resolution of a published baseline.
     """
 
@@ -54,21 +59,35 @@ class BaselineSection(Section):
     hidden_width: Annotated[int, Field(ge=0)] | None = None
     stem: Stem | None = None
     stages: Stages | None = None
+    module: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, section: Any) -> Any:
+        return {"name": section} if isinstance(section, str) else section
 
     @model_validator(mode="after")
     def _whole_or_published(self) -> Self:
         if (self.stem is None) != (self.stages is None):
             raise ValueError("a baseline of your own needs both `stem` and `stages`")
-        if self.stages is None and self.name not in NAMES:
+        if self.stages is None and self.name not in NAMES and not modules.is_own(self.name):
             raise ValueError(
-                f"`name` must be one of {', '.join(NAMES)} unless `stem` and `stages` define it, but got {self.name!r}"
+                f"`name` must be one of {', '.join(NAMES)} unless `stem` and `stages` define it, or MODULE:NAME of "
+                f"your own, but got {self.name!r}"
             )
         if self.stages is not None:
             for key in ("resolution", "head_width"):
                 if getattr(self, key) is None:
                     raise ValueError(f"a baseline of your own needs `{key}`")
-        self.whole_spec()  # the spec checks itself: here, so that its message names the file too
+        # The spec and the user's code check themselves: here, so that their messages name the file too.
+        self.whole_spec()
+        self.own_files()
         return self
+
+    def own_files(self) -> dict[str, Path]:
+        """The files of the user's own code that it stands on, by module. Raises `InputError` as `modules.files_of`."""
+        named = {self.name: "`name`"} if self.stages is None and modules.is_own(self.name) else {}
+        return modules.files_of({**own_code(self.whole_spec()), **named})
 
     def spec(self) -> ArchitectureSpec:
         """The network at φ = 0. Raises `InputError` if its channels or classes follow data that were not looked at."""
@@ -81,7 +100,7 @@ class BaselineSection(Section):
         """The network at φ = 0, with one channel and one class if a baseline of one's own leaves them to the data."""
         values = {key: value for key, value in self if key != "name" and value is not None}
         if self.stages is None:
-            return dataclasses.replace(baseline(self.name).spec, **values)
+            return dataclasses.replace(find_baseline(self.name).spec, **values)
         return ArchitectureSpec(**{"in_channels": 1, "num_classes": 1, **values})
 
 
@@ -248,12 +267,7 @@ class Study(Section):
 
     def _rounded(self, spec: ArchitectureSpec) -> Baseline:
         section = self.rounding
-        if self.baseline.stages is None:
-            usual = baseline(self.baseline.name).rounding
-        else:
-            largest = max(stage.usual_divisor for stage in spec.stages)
-            divisor = math.lcm(largest, *(stage.width_multiple for stage in spec.stages))
-            usual = Rounding(divisor, "balanced", 1, "scaled", "scaled" if spec.head_width else "fixed")
+        usual = usual_rounding(spec) if self.baseline.stages else find_baseline(self.baseline.name).rounding
         rounding = Rounding(
             width_divisor=section.width_divisor or usual.width_divisor,
             depth=section.depth or (usual.depth if self.design.nominal else "balanced"),

@@ -18,6 +18,7 @@ from scalesearch.data.stream import CHUNKS_AT_ONCE, ImageStream
 from scalesearch.models.network import Network
 from scalesearch.models.ops.base import Operations
 from scalesearch.models.ops.native import NativeOperations
+from scalesearch.models.own import OwnNetwork, build_network
 from scalesearch.runtime.programs import compile_in_background
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.study.sections import TrainingSection
@@ -78,7 +79,7 @@ def compile_program(
         quick: whether to prefer a short compilation to fast code, for the epoch and for evaluation; None chooses.
     """
     # The network, and the shapes of its state.
-    network = Network(
+    network = build_network(
         spec,
         operations=operations,
         dropout=training.dropout,
@@ -126,7 +127,7 @@ def compiles_quickly(operations: Operations, updates: float) -> tuple[bool, bool
 
 
 def jitted_functions(
-    network: Network,
+    network: Network | OwnNetwork,
     training: TrainingSection,
     plan: MemoryPlan = PLAIN,
     shardings: Shardings | None = None,
@@ -166,7 +167,8 @@ def init_function(
     def begin(weights: Weights) -> TrainState:
         weights = jax.tree.map(jnp.copy, weights)  # the epoch consumes its state, which must not be numpy's memory
         blank = jax.tree.map(jnp.zeros_like, weights)
-        start = Weights(weights.params, blank.stats)
+        # Statistics that the step averages forget their start; those that a network of the user's own averages do not.
+        start = weights if spec.module else Weights(weights.params, blank.stats)
         return TrainState(jnp.int32(0), start, optimizer.init(weights.params), blank if training.ema_decay else None)
 
     function = jax.vmap(begin) if shape else begin
@@ -179,7 +181,7 @@ def init_function(
         # Initial values do not depend on the operations.
         generators = map(init_generator, np.atleast_1d(seeds).tolist())
         networks = (
-            Network(spec, operations=NativeOperations(), dropout=training.dropout, rng=generator)
+            build_network(spec, operations=NativeOperations(), dropout=training.dropout, rng=generator)
             for generator in generators
         )
         weights = jax.tree.map(lambda *each: np.stack(each) if shape else each[0], *map(weights_of, networks))
@@ -200,6 +202,7 @@ def train_epoch(
     micro_batches: int,
 ) -> tuple[TrainState, Float[Array, ""]]:
     """A step for each set of draws: the state after the last one and the mean of their losses."""
+    draws_in_step = bool(training.dropout or jax.tree.leaves(layout.streams))
 
     def step(state: TrainState, drawn: Any) -> tuple[TrainState, Float[Array, ""]]:
         with jax.named_scope("augmentation"):
@@ -211,7 +214,7 @@ def train_epoch(
             state,
             images,
             data.labels[drawn.order],
-            jax.random.wrap_key_data(drawn.dropout, impl="threefry2x32") if training.dropout else None,
+            jax.random.wrap_key_data(drawn.dropout, impl="threefry2x32") if draws_in_step else None,
             learning_rate(schedule, state.step),
             training,
             layout,

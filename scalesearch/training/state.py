@@ -11,6 +11,7 @@ from jaxtyping import Array, Int
 
 from scalesearch.models.network import Network
 from scalesearch.models.ops.base import Operations
+from scalesearch.models.own import OwnNetwork
 from scalesearch.training.packing import Packed, Packing, pack_on_host
 
 
@@ -37,22 +38,33 @@ class TrainState:
 
 
 class Layout(NamedTuple):
-    """How weights become a network: its static graph, the packing of its two kinds of variables, its operations."""
+    """How weights become a network: its static graph, the packing of its two kinds of variables, its operations.
+
+    A network of the user's own may hold `streams` of random numbers, and it `averages` its statistics by itself.
+    """
 
     graphdef: nnx.GraphDef[Any]
     params: Packing
     stats: Packing
+    streams: Any
     operations: Operations
+    averages: bool
+
+    def network(self, params: Any, stats: Any) -> Any:
+        """The network with these variables."""
+        # copied: flax's own modules change variables in place, which those of an outer trace do not allow
+        return nnx.merge(self.graphdef, params, stats, self.streams, copy=True)
 
 
-def layout_of(network: Network) -> Layout:
+def layout_of(network: Network | OwnNetwork) -> Layout:
     """The layout of the variables of `network`."""
-    graphdef, *states = nnx.split(network, nnx.Param, nnx.BatchStat)
+    split: Any = nnx.split(network, nnx.Param, nnx.BatchStat, ...)
+    graphdef, *states, streams = split
     params, stats = (Packing(state, network.operations) for state in states)
-    return Layout(graphdef, params, stats, network.operations)
+    return Layout(graphdef, params, stats, streams, network.operations, isinstance(network, OwnNetwork))
 
 
-def weights_of(network: Network) -> Weights:
+def weights_of(network: Network | OwnNetwork) -> Weights:
     """The initial values of `network`, packed, in the host's memory."""
     return Weights(*(pack_on_host(nnx.state(network, kind)) for kind in (nnx.Param, nnx.BatchStat)))
 

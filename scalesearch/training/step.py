@@ -53,7 +53,7 @@ def train_step(
     params = layout.params.unpack(state.weights.params)
 
     def loss_of(params: Any, images: Array, labels: Array, key: Any) -> tuple[Float[Array, ""], Any]:
-        network = nnx.merge(layout.graphdef, params, stats)
+        network = layout.network(params, stats)
         logits = network(images, train=True, dropout_key=key)
         losses = layout.operations.loss(logits, labels, training.label_smoothing)
         return losses.mean(), nnx.state(network, nnx.BatchStat)
@@ -86,7 +86,8 @@ def train_step(
     # it after 60 steps, and maps of a fresh network vary far less than that: this average forgets its start at once.
     steps = state.step + 1
     with jax.named_scope("average"):
-        running = update_average(state.weights.stats, batch_stats, steps, STATISTICS_DECAY)
+        averaged = update_average(state.weights.stats, batch_stats, steps, STATISTICS_DECAY)
+        running = batch_stats if layout.averages else averaged
         weights = Weights(new_params, running)
         average = None if state.average is None else update_average(state.average, weights, steps, training.ema_decay)
     return TrainState(steps, weights, optimizer_state, average), loss
@@ -111,7 +112,7 @@ def add_batches(totals: Totals, state: TrainState, data: EpochData, layout: Layo
 
     def batch(totals: Totals, part: tuple[Array, Array]) -> tuple[Totals, None]:
         images, labels = part
-        network = nnx.merge(layout.graphdef, params, stats)
+        network = layout.network(params, stats)
         logits = network(standardise(images, data.mean, data.std), train=False)
         real = labels >= 0
         loss = jnp.where(real, layout.operations.loss(logits, jnp.maximum(labels, 0), 0.0), 0).sum()

@@ -18,7 +18,7 @@ class Stage(StageSpec):
 
     def check(self) -> None:
         """Raises `InputError` for a squeeze-excite ratio, and for a width that is no multiple of the expand ratio."""
-        self._refuse("se_ratio")
+        self.refuse("se_ratio")
         require_whole("expand_ratio", self.expand_ratio, 1)
         if self.width % self.expand_ratio:
             raise InputError(

@@ -18,7 +18,7 @@ class Stage(StageSpec):
 
     def check(self) -> None:
         """Raises `ValueError` for a squeeze-excite ratio."""
-        self._refuse("se_ratio")
+        self.refuse("se_ratio")
 
     def tally(self, width_in: IntArray, width: IntArray, stride: int) -> Tally:
         """Everything runs on the output map; every convolution has a bias."""

@@ -12,7 +12,7 @@ class Stage(StageSpec):
 
     def check(self) -> None:
         """Raises `ValueError` for a squeeze-excite ratio."""
-        self._refuse("se_ratio")
+        self.refuse("se_ratio")
 
     def inner(self, width_in: IntArray) -> IntArray:
         """Inner width of a block with `width_in` channels: see `mbconv.expanded`."""

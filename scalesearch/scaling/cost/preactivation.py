@@ -13,7 +13,7 @@ class Stage(StageSpec):
 
     def check(self) -> None:
         """Raises `ValueError` for an expand or squeeze-excite ratio."""
-        self._refuse("se_ratio", "expand_ratio")
+        self.refuse("se_ratio", "expand_ratio")
 
     def tally(self, width_in: IntArray, width: IntArray, stride: int) -> Tally:
         """Both convolutions run on the output map, and so does the shortcut's projection, which is not normalised."""

@@ -10,9 +10,12 @@ from typing import Any, Literal
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage
+from optuna.trial import TrialState
 
 from scalesearch.errors import StorageError, StudyMismatch
 from scalesearch.results.records import TrialRecord
+from scalesearch.runtime.modules import digest_of
+from scalesearch.runtime.text import enumerated
 from scalesearch.scaling.feasible import Candidate, feasible_set
 from scalesearch.search.plan.design import Plan, PlannedTrial, plan_of
 from scalesearch.search.queue.storage import hidden, storage_errors, study_names
@@ -35,17 +38,25 @@ from scalesearch.study.sections import Study
 Evaluates = Literal["validation", "test"]
 """The split that judges the trainings of a study. Only those that validate a rule are judged by the test split."""
 
+_CODE = "baseline.code"
+"""The key of a fingerprint that holds the digest of the user's own code, if there is any."""
+
 _STUDY, _FINGERPRINT, _DATA, _EVALUATES = "study", "fingerprint", "data_digest", "evaluates"
 
 
 def fingerprint(study: Study, data_digest: str) -> dict[str, Any]:
-    """All that changes results, flat: the study's settings, the baseline and rounding they resolve to, the data."""
+    """All that changes results, flat: the study's settings, the baseline and rounding they resolve to, the data.
+
+    Also a digest of the user's own code, where the baseline has any.
+    """
     settings = {key: value for key, value in study.identity().items() if not key.startswith(("baseline.", "rounding."))}
     settings["data.source"] = study.data.source.partition(":")[0]
     baseline = study.resolved_baseline()
     settings |= {f"rounding.{name}": value for name, value in baseline.rounding.to_json().items()}
     spec = baseline.spec.to_json()
     settings |= {f"baseline.{key}": json.dumps(value) for key, value in spec.items()}
+    if files := study.baseline.own_files():
+        settings[_CODE] = digest_of(files.values())
     return {**settings, "data.digest": data_digest}
 
 
@@ -88,6 +99,10 @@ def open_study(
     optuna_study = join_study(storage, study.name)
     before = fingerprint_of(optuna_study)
     changed = [key for key in sorted({*before, *wanted}) if before.get(key) != wanted.get(key)]
+    if _CODE in changed and all(key.startswith("baseline.") for key in changed) and not _has_trained(optuna_study):
+        # A first attempt found the user's own code wrong, and now it is another one.
+        optuna.delete_study(study_name=study.name, storage=storage)
+        return open_study(storage, study, data_digest, evaluates=evaluates)
     if changed:
         differences = (f"`{key}` was {_short(before.get(key))}, now {_short(wanted.get(key))}" for key in changed)
         raise StudyMismatch(
@@ -102,6 +117,21 @@ def open_study(
             )
         optuna_study.set_user_attr(_EVALUATES, evaluates)  # an earlier version, which did not store it, made the study
     return optuna_study
+
+
+def _has_trained(optuna_study: optuna.Study) -> bool:
+    """Whether a trial runs, or has left a record."""
+    trials = optuna_study.get_trials(deepcopy=False)
+    return any(trial.state == TrialState.RUNNING or has_record(trial) for trial in trials)
+
+
+@storage_errors()
+def check_code(optuna_study: optuna.Study, study: Study) -> None:
+    """Raises `StudyMismatch` if the user's own code on this machine is not that with which the study was made."""
+    files = study.baseline.own_files()
+    if files and digest_of(files.values()) != fingerprint_of(optuna_study).get(_CODE):
+        names = enumerated(sorted(map(str, files.values())))
+        raise StudyMismatch(f"{names}: this code is not that with which the study {study.name!r} was made")
 
 
 @storage_errors()
