@@ -49,10 +49,10 @@ def keys_of(schema: dict[str, Any], definition: dict[str, Any], prefix: str = ""
     keys: set[str] = set()
     for key, field in definition["properties"].items():
         text = str(field)
-        inner = re.search(r"#/\$defs/(\w+)", text)
-        if inner:
-            keys |= keys_of(schema, schema["$defs"][inner.group(1)], f"{prefix}{key}{'[]' * ('items' in text)}.")
-        else:
+        inner = re.findall(r"'\$ref': '#/\$defs/(\w+)'", text)  # several for a stage: one a kind of block
+        for section in inner:
+            keys |= keys_of(schema, schema["$defs"][section], f"{prefix}{key}{'[]' * ('items' in text)}.")
+        if not inner:
             keys.add(prefix + key)
     return keys
 
