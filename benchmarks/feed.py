@@ -1,11 +1,11 @@
 """How long steps wait for images: small colour pictures by the hundred thousand, and full-size JPEGs.
 
-    feed.py [--quick] [--folder DIR] [--images 100000] [--photos 1500] [--turns 3] [--threads 2]
+    feed.py [--quick] [--folder DIR] [--images 100000] [--photos 1500] [--turns 5] [--steps 100] [--threads 2]
 
 Makes both folders (kept if `--folder` names a place), reads them, decodes them for one resolution (images/s), and
-trains a small network on them from the cache, streamed in chunks as if the device had no memory for them, and in turn
-with all images on the device. `waiting` is the share of a streamed epoch in which the loop waited for a chunk, whether
-or not the device was busy meanwhile; `slower` is how much longer a streamed epoch takes than one on the device. One
+trains a small network on them from the cache, streamed in chunks as if the device had no memory for them, in turn with
+as many steps on images that lie on the device. `waiting` is the share of the streamed steps' time in which the loop
+waited for a chunk, whether or not the device was busy meanwhile; `slower` is how much longer streamed steps take. One
 JSON line each.
 """
 
@@ -37,7 +37,8 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="where pictures and cache are kept; a temporary folder if none")
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--photos", type=int, default=1_500)
-    parser.add_argument("--turns", type=int, default=3, help="epochs timed each way")
+    parser.add_argument("--turns", type=int, default=5, help="turns timed each way")
+    parser.add_argument("--steps", type=int, default=100, help="most steps of a turn")
     parser.add_argument("--threads", type=int, default=2, help="processor cores")
     parser.add_argument("--quick", action="store_true", help="a few pictures, one turn, no aim")
     arguments = parser.parse_args()
@@ -53,7 +54,7 @@ def main() -> int:
     late = False
     with folder_for(arguments.folder) as folder:
         for case in cases:
-            found = measure(folder, arguments.turns, arguments.threads, **case)
+            found = measure(folder, arguments.turns, arguments.steps, arguments.threads, **case)
             print(json.dumps(found), flush=True)
             late |= not arguments.quick and max(found["waiting"], found["slower"]) > AIM
     return int(late)
@@ -71,7 +72,15 @@ def folder_for(folder: Path | None) -> Iterator[Path]:
 
 
 def measure(
-    folder: Path, turns: int, threads: int, name: str, count: int, size: tuple[int, int], resolution: int, batch: int
+    folder: Path,
+    turns: int,
+    steps: int,
+    threads: int,
+    name: str,
+    count: int,
+    size: tuple[int, int],
+    resolution: int,
+    batch: int,
 ) -> dict[str, Any]:
     """The figures of one folder of pictures."""
     made = seconds(lambda: make_pictures(folder / name, count, size, threads))
@@ -83,6 +92,7 @@ def measure(
     from scalesearch.data.feed import prepare
     from scalesearch.data.images import pictures_in
     from scalesearch.data.splits import load_splits
+    from scalesearch.data.stream import CHUNK_BYTES
     from scalesearch.models.ops.select import select
     from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
     from scalesearch.scaling.cost.count import complexity
@@ -106,28 +116,32 @@ def measure(
     training = TrainingSection(epochs=turns + 1, batch_size=batch, learning_rate=1e-3, shift=0.05, flip=True)
     schedule, seed = schedule_of(training, len(splits.train)), np.array(0, np.uint32)
     operations = select("auto", jax.default_backend(), precision="float32", sharded=False)
+    steps = min(steps, len(splits.train) // batch)
+    some = splits.train.take(np.arange(steps * batch))  # as many as a turn takes: they set the shapes
+    stream = prepare(splits.train, splits.validation, resolution, batch, memory=0, cache=cache)
+    stream = timed(stream.with_chunks_of(CHUNK_BYTES))
     ways: dict[str, tuple[Any, Any]] = {}
     states: dict[str, Any] = {}
     for way, memory in (("streamed", 0.0), ("on_device", float("inf"))):
-        data = prepare(splits.train, splits.validation, resolution, batch, memory=memory, cache=cache)
+        data = prepare(some, splits.validation, resolution, batch, memory=memory, cache=cache)
         if way == "streamed":
-            data = timed(data.with_chunks_of(2**26))
+            data = data.with_chunks_of(CHUNK_BYTES)
         program = compile_program(spec, operations, training, data, schedule, seed)
-        ways[way], states[way] = (program, data), program.init(seed)
+        ways[way], states[way] = (program, stream if way == "streamed" else data), program.init(seed)
 
     # By turns, so that a machine whose speed changes does so for both; the first turn is not counted.
     times: dict[str, list[float]] = {way: [] for way in ways}
     blocked = []
     for turn in range(turns + 1):
-        draws = draws_of_epoch(seed, turn, images=len(splits.train), batch_size=batch)
         for way, (program, data) in ways.items():
+            draws = draws_of_epoch(seed, turn, images=len(data.labels), batch_size=batch)
+            draws = jax.tree.map(lambda each: each[:steps], draws)
             start = time.perf_counter()
             states[way], loss = program.epoch(states[way], data, draws, schedule)
             loss.block_until_ready()
             times[way].append(time.perf_counter() - start)
             if way == "streamed":
                 blocked.append(data.waited.pop())
-    steps = draws.order.shape[0]
     streamed, on_device = (statistics.median(times[way][1:]) for way in ("streamed", "on_device"))
     waiting = [wait / time for wait, time in zip(blocked, times["streamed"], strict=True)][1:]
     ratios = [one / other for one, other in zip(times["streamed"][1:], times["on_device"][1:], strict=True)]

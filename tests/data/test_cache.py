@@ -91,13 +91,14 @@ def test_nobody_else_can_read_them(tmp_path: Path) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
 
 
+def broken(start: int, error: type[BaseException] = KeyboardInterrupt) -> Generator[np.ndarray, None, None]:
+    yield PIXELS[start : start + 2]
+    raise error
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, DataError])
 def test_an_interrupted_preparation_goes_on_where_it_stopped(tmp_path: Path, error: type[BaseException]) -> None:
     starts = []
-
-    def broken(start: int) -> Generator[np.ndarray, None, None]:
-        yield PIXELS[start : start + 2]
-        raise error
 
     def rest(start: int) -> Generator[np.ndarray, None, None]:
         starts.append(start)
@@ -106,7 +107,7 @@ def test_an_interrupted_preparation_goes_on_where_it_stopped(tmp_path: Path, err
     cache = ImageCache(tmp_path)
     for _ in range(2):
         with pytest.raises(error):
-            cache.images(recipe(parts=broken))
+            cache.images(recipe(parts=lambda start: broken(start, error)))
     with next(tmp_path.glob("*.part")).open("ab") as stream:
         stream.write(b"half an image, when the power failed")
     made = cache.images(recipe(parts=rest))
@@ -119,7 +120,11 @@ def test_an_interrupted_preparation_goes_on_where_it_stopped(tmp_path: Path, err
 def test_a_damaged_set_is_made_again(tmp_path: Path, suffix: str) -> None:
     ImageCache(tmp_path).images(recipe())
     (tmp_path / f"some.{suffix}").write_bytes(b"{}")
-    np.testing.assert_array_equal(ImageCache(tmp_path).images(recipe()).pixels, PIXELS)
+    with pytest.raises(KeyboardInterrupt):
+        ImageCache(tmp_path).images(recipe(parts=broken))
+    made = ImageCache(tmp_path).images(recipe())
+    np.testing.assert_array_equal(made.pixels, PIXELS)
+    np.testing.assert_array_equal(made.counts, level_counts(PIXELS))
 
 
 def test_who_comes_second_waits_for_the_first(tmp_path: Path) -> None:
