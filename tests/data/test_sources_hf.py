@@ -226,7 +226,7 @@ def test_broken_files(
 
 def test_what_is_no_data_set(tmp_path: Path, hugging_face: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "note.txt").write_text("nothing")
-    with pytest.raises(DataError, match=r"must hold a saved data set .*, Parquet files, or pictures in a folder for"):
+    with pytest.raises(DataError, match=r"must hold a saved data set .*, Parquet files, or pictures in .* holds none"):
         read(tmp_path)
     with pytest.raises(
         DataError, match="must be a folder, a Parquet file or a name on the hub, but there is no /absent"

@@ -18,6 +18,7 @@ from scalesearch.data.columns import array_of, is_array, is_encoded, is_label, l
 from scalesearch.data.encoded import read_rows
 from scalesearch.data.images import DataError, Source
 from scalesearch.data.picture_index import read_picture
+from scalesearch.data.picture_listing import SUFFIXES
 from scalesearch.data.row_facts import Row, Rows
 from scalesearch.data.tables import (
     USUAL_IMAGES,
@@ -170,15 +171,20 @@ def _load(source: str, argument: str) -> Mapping[str, Any]:
         for file in files:
             _check_parquet(f"{source}: {file}", file)
         if place.is_file():
-            call = partial(datasets.load_dataset, "parquet", data_files={"train": [str(place)]})
-        else:
-            call = partial(datasets.load_dataset, "parquet" if files else "imagefolder", data_dir=str(place))
-        if not files:
-            failed = (
+            return _splits_of(failed, partial(datasets.load_dataset, "parquet", data_files={"train": [str(place)]}))
+        if not files and not _has_pictures(place):
+            raise DataError(
                 f"{source}: {place} must hold a saved data set ({' or '.join(_SAVED)}), Parquet files, or pictures in "
-                "a folder for each class, but"
+                "a folder for each class, but holds none of them"
             )
-        return _splits_of(failed, call)
+        kind = "parquet" if files else "imagefolder"
+        return _splits_of(failed, partial(datasets.load_dataset, kind, data_dir=str(place)))
+
+
+def _has_pictures(folder: Path) -> bool:
+    """Whether there are pictures in a folder or its sub-folders, those of classes below those of splits."""
+    patterns = ("*.*", "*/*.*", "*/*/*.*")
+    return any(path.suffix[1:].lower() in SUFFIXES for pattern in patterns for path in folder.glob(pattern))
 
 
 def _check_parquet(where: str, path: Path) -> None:
