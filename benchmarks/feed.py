@@ -134,7 +134,7 @@ def measure(
     blocked = []
     for turn in range(turns + 1):
         for way, (program, data) in ways.items():
-            draws = draws_of_epoch(seed, turn, images=len(data.labels), batch_size=batch)
+            draws = draws_of_epoch(seed, turn, training, images=len(data.labels))
             draws = jax.tree.map(lambda each: each[:steps], draws)
             start = time.perf_counter()
             states[way], loss = program.epoch(states[way], data, draws, schedule)

@@ -130,7 +130,7 @@ def described(name: str) -> jax.Device:
 def compiled(spec: ArchitectureSpec, device: jax.Device, seeds: int, precision: Any, fusion: bool) -> dict[str, Any]:
     """The epoch of one network."""
     batch = STUDY.training.batch_size
-    training = STUDY.training.model_copy(update={"precision": precision})
+    training = STUDY.training.model_copy(update={"precision": precision, "batch_size": batch})
     shape = (STEPS * batch, spec.resolution, spec.resolution, spec.in_channels)
     split = Split(np.zeros(shape, np.uint8), np.zeros(shape[0], np.int32))
     data = prepare(split, Split(split.images[:batch], split.labels[:batch]), spec.resolution, batch)
@@ -140,7 +140,7 @@ def compiled(spec: ArchitectureSpec, device: jax.Device, seeds: int, precision: 
     _, begin, state = init_function(spec, training, weights_of(network), seed.shape)
     wait([begin])  # compiled here in a thread
     epoch, _ = jitted_functions(network, training, together=seeds > 1)
-    draws = draws_of_epoch(seed, 0, images=len(split), batch_size=batch)
+    draws = draws_of_epoch(seed, 0, training, images=len(split))
     takes = (state, data, draws, schedule_of(training, len(split)))
     there = jax.sharding.SingleDeviceSharding(device)
     placed = jax.tree.map(lambda each: jax.ShapeDtypeStruct(np.shape(each), each.dtype, sharding=there), takes)

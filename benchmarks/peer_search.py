@@ -144,7 +144,7 @@ def train(spec: ArchitectureSpec, splits: Splits, training: TrainingSection, see
     losses, step = [], 0
     for epoch in range(training.epochs):
         network.train()
-        draws = draws_of_epoch(np.array(seed, np.uint32), epoch, images=len(images), batch_size=training.batch_size)
+        draws = draws_of_epoch(np.array(seed, np.uint32), epoch, training, images=len(images))
         for rows, offsets, mirrored in zip(draws.order, draws.offsets, draws.mirrored, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = rate(training, warmup, total, step)

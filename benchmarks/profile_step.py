@@ -114,7 +114,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     operations = select("auto", jax.default_backend(), precision=arguments.precision)
     program = compile_program(spec, operations, training, data, schedule, seed)
     state = program.init(seed)
-    draws = draws_of_epoch(seed, 0, images=shape[0], batch_size=batch)
+    draws = draws_of_epoch(seed, 0, training, images=shape[0])
 
     def epoch() -> None:
         nonlocal state

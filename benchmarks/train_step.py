@@ -1,7 +1,7 @@
 """Training images per second of one network on random images: one JSON line, as the PyTorch peer prints it.
 
     train_step.py SPEC.json [--batch 128] [--steps 20] [--threads 2] [--convolutions auto|kernels|pallas|shift|native]
-                  [--precision float32|bfloat16] [--remat] [--seeds 1] [--max-unrolled N]
+                  [--precision float32|bfloat16] [--remat] [--seeds 1] [--max-unrolled N] [--augment '{"crop": 0.25}']
 
 AdamW (1e-3, weight decay 0.01) and label smoothing 0.1, as the peer. The time is that of whole epochs of `--steps`
 steps (the median of several), the first left out; `losses` are their means. SPEC.json is an architecture spec, or any
@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="networks that train side by side; images are of all")
     parser.add_argument("--remat", action="store_true", help="blocks are computed again for the gradient")
     parser.add_argument("--max-unrolled", type=int, help="equal blocks of a stage that are unrolled")
+    parser.add_argument("--augment", type=json.loads, default={}, help="keys of [training] that augment, as JSON")
     parser.add_argument("--quick", action="store_true", help="the default study's baseline, a few steps")
     arguments = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
@@ -72,6 +73,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
         weight_decay=0.01,
         label_smoothing=0.1,
         precision=arguments.precision,
+        **arguments.augment,
     )
     random = np.random.default_rng(0)
 
@@ -93,7 +95,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     compile_seconds = time.perf_counter() - start
     state, times, losses = program.init(seed), [], []
     for epoch in range(arguments.epochs + 1):
-        draws = draws_of_epoch(seed, epoch, images=len(train), batch_size=arguments.batch)
+        draws = draws_of_epoch(seed, epoch, training, images=len(train))
         start = time.perf_counter()
         state, loss = program.epoch(state, data, draws, schedule)
         loss.block_until_ready()

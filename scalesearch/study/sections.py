@@ -180,9 +180,13 @@ class TrainingSection(Section):
 
     Learning rate: linear warm-up over `warmup_epochs`, then a cosine to `final_learning_rate_fraction`.
     `weight_decay` skips normalisation and biases; it is decoupled except for `rmsprop`, where it is the paper's
-    L2 loss. `ema_decay` 0 evaluates the raw weights. `shift` is the largest translation in augmentation as a
-    fraction of the image; `flip` mirrors half of the images. `dropout` acts before the classifier. `precision` is
-    that of maps and products: parameters, batch statistics and loss are float32.
+    L2 loss. `ema_decay` 0 evaluates the raw weights. `dropout` acts before the classifier. `precision` is that of maps
+    and products: parameters, batch statistics and loss are float32.
+
+    Augmentation: `shift` is the largest translation as a fraction of the image; `flip` mirrors half of the images;
+    `crop` is the smallest area of a random resized crop (1: no crop); `color_jitter` is how much brightness, contrast
+    and saturation change at most; `rand_augment` is how many operations of RandAugment act on an image; `mixup` and
+    `cutmix` are the α of their Beta(α, α).
     """
 
     epochs: Count
@@ -198,6 +202,12 @@ class TrainingSection(Section):
     dropout: Fraction = 0.0
     shift: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     flip: bool = False
+    crop: Annotated[float, Field(ge=0.01, le=1)] = 1.0
+    color_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
+    rand_augment: Annotated[int, Field(ge=0, le=10)] = 0
+    rand_augment_magnitude: Annotated[float, Field(ge=0, le=10)] = 9.0
+    mixup: Annotated[float, Field(ge=0, le=100)] = 0.0
+    cutmix: Annotated[float, Field(ge=0, le=100)] = 0.0
     precision: Precision = "float32"
 
     @model_validator(mode="before")
@@ -212,6 +222,15 @@ class TrainingSection(Section):
     def _warm_up_fits(self) -> Self:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"`warmup_epochs` must be below `epochs` ({self.epochs}), but got {self.warmup_epochs:g}")
+        return self
+
+    @model_validator(mode="after")
+    def _magnitude_of_something(self) -> Self:
+        default = type(self).model_fields["rand_augment_magnitude"].default
+        if not self.rand_augment and self.rand_augment_magnitude != default:
+            raise ValueError(
+                f"`rand_augment_magnitude` needs `rand_augment` of at least 1, but got {self.rand_augment}"
+            )
         return self
 
 
@@ -323,6 +342,12 @@ _BEFORE = {
     "data.skip_broken": False,
     "baseline.stem.norm": "batch",
     "data.channels_first": False,
+    "training.crop": 1.0,
+    "training.color_jitter": 0.0,
+    "training.rand_augment": 0,
+    "training.rand_augment_magnitude": 9.0,
+    "training.mixup": 0.0,
+    "training.cutmix": 0.0,
 }
 """What studies older than these settings used: such a value is no part of an identity, so they can be resumed."""
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt32
 
-from scalesearch.data.feed import EpochData, Feed, standardise
+from scalesearch.data.feed import EpochData, Feed
 from scalesearch.data.stream import CHUNKS_AT_ONCE, ImageStream
 from scalesearch.models.network import Network
 from scalesearch.models.ops.base import Operations
@@ -22,7 +22,7 @@ from scalesearch.models.own import OwnNetwork, build_network
 from scalesearch.runtime.programs import compile_in_background
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.study.sections import TrainingSection
-from scalesearch.training.augment import augment
+from scalesearch.training.batch import batch_of
 from scalesearch.training.chunks import chunk_functions, in_chunks
 from scalesearch.training.draws import EpochDraws, draws_of_epoch, init_generator
 from scalesearch.training.memory import PLAIN, MemoryPlan, bytes_needed
@@ -89,7 +89,7 @@ def compile_program(
     )
     weights = weights_of(network)
     init, compiled_init, state = init_function(spec, training, weights, seeds.shape)
-    draws = draws_of_epoch(seeds, 0, images=len(data.labels), batch_size=training.batch_size)
+    draws = draws_of_epoch(seeds, 0, training, images=len(data.labels))
 
     # Its functions, the one that takes longest first.
     if isinstance(data, ImageStream):
@@ -206,14 +206,11 @@ def train_epoch(
 
     def step(state: TrainState, drawn: Any) -> tuple[TrainState, Float[Array, ""]]:
         with jax.named_scope("augmentation"):
-            images = augment(
-                data.images[drawn.order], drawn.offsets, drawn.mirrored, shift=training.shift, flip=training.flip
-            )
-            images = standardise(images, data.mean, data.std)
+            images, labels = batch_of(data, drawn, training)
         return train_step(
             state,
             images,
-            data.labels[drawn.order],
+            labels,
             jax.random.wrap_key_data(drawn.dropout, impl="threefry2x32") if draws_in_step else None,
             learning_rate(schedule, state.step),
             training,

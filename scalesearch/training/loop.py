@@ -163,7 +163,7 @@ def _train_group(
     curves: list[np.ndarray] = []  # for each epoch (3, seeds): training loss, validation loss, accuracy
 
     def draw(epoch: int) -> EpochDraws:
-        return draws_of_epoch(group, epoch, images=len(data.labels), batch_size=training.batch_size)
+        return draws_of_epoch(group, epoch, training, images=len(data.labels))
 
     draws = draw(0)
     for epoch in range(training.epochs):

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, Key
 from scalesearch.data.feed import EpochData, standardise
 from scalesearch.study.sections import TrainingSection
 from scalesearch.training.average import update_average
+from scalesearch.training.mix import Labels, label_loss
 from scalesearch.training.optimizer import build_optimizer
 from scalesearch.training.packing import Packed
 from scalesearch.training.state import Layout, TrainState, Weights, evaluated_weights
@@ -29,7 +30,7 @@ Totals: TypeAlias = tuple[Float[Array, ""], Int[Array, ""]]
 def train_step(
     state: TrainState,
     images: Float[Array, "n h w c"],
-    labels: Int[Array, " n"],
+    labels: Labels,
     dropout_key: Key[Array, ""] | None,
     rate: Float[Array, ""],
     training: TrainingSection,
@@ -41,7 +42,7 @@ def train_step(
     Args:
         state: weights, optimiser and moving average before the step.
         images: the batch, standardised.
-        labels: the class of each image.
+        labels: the class of each image, or the two of a mixture.
         dropout_key: for dropout; None if the network has none.
         rate: the learning rate.
         training: the optimiser, label smoothing, and the decay of the moving average.
@@ -52,10 +53,10 @@ def train_step(
     stats = layout.stats.unpack(state.weights.stats)
     params = layout.params.unpack(state.weights.params)
 
-    def loss_of(params: Any, images: Array, labels: Array, key: Any) -> tuple[Float[Array, ""], Any]:
+    def loss_of(params: Any, images: Array, labels: Labels, key: Any) -> tuple[Float[Array, ""], Any]:
         network = layout.network(params, stats)
         logits = network(images, train=True, dropout_key=key)
-        losses = layout.operations.loss(logits, labels, training.label_smoothing)
+        losses = label_loss(layout.operations, logits, labels, training.label_smoothing)
         return losses.mean(), nnx.state(network, nnx.BatchStat)
 
     def gradient(images: Any, labels: Any, key: Any) -> tuple[Float[Array, ""], Packed, Packed]:
@@ -68,7 +69,7 @@ def train_step(
         loss, batch_stats, gradients = gradient(images, labels, dropout_key)
     else:
         keys = None if dropout_key is None else jax.random.split(dropout_key, micro_batches)
-        parts = [each.reshape(micro_batches, -1, *each.shape[1:]) for each in (images, labels)]
+        parts = jax.tree.map(lambda each: each.reshape(micro_batches, -1, *each.shape[1:]), (images, labels))
         zeros = jax.tree.map(jnp.zeros_like, (jnp.float32(0), state.weights.stats, state.weights.params))
         sums, _ = jax.lax.scan(
             lambda sums, part: (jax.tree.map(jnp.add, sums, gradient(*part)), None), zeros, (*parts, keys)

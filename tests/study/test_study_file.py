@@ -151,7 +151,10 @@ def test_identity_holds_what_changes_results(published: Study) -> None:
     assert identity["budget"] == 2.0
     assert identity["training.epochs"] == 3
     assert identity["data.source"] == "mnist-sample"
-    for key, value in (("name", "other"), ("runtime.convolutions", "native")):
+    off = {"crop": 1, "color_jitter": 0.0, "rand_augment": 0, "rand_augment_magnitude": 9.0, "mixup": 0, "cutmix": 0}
+    assert not {f"training.{key}" for key in off} & {*identity}  # of studies older than these settings too
+    unchanged = ((f"training.{key}", value) for key, value in off.items())
+    for key, value in (("name", "other"), ("runtime.convolutions", "native"), *unchanged):
         assert parse_study(_changed(published, key, value), "f").identity() == identity
     for key, value in (
         ("budget", 3),
@@ -160,6 +163,9 @@ def test_identity_holds_what_changes_results(published: Study) -> None:
         ("metric", "val_accuracy"),
         ("data.split_seed", 1),
         ("training.epochs", 4),
+        ("training.crop", 0.5),
+        ("training.rand_augment", 2),
+        ("training.cutmix", 1.0),
         ("design.degree", 3),
         ("rounding.depth", "ceil"),
         ("rounding.first_last_depth", "fixed"),
@@ -215,6 +221,13 @@ def test_identity_holds_what_changes_results(published: Study) -> None:
         ("training.learning_rate", 0, "`training.learning_rate` must be greater than 0, but got 0"),
         ("training.ema_decay", 1, "`training.ema_decay` must be less than 1, but got 1"),
         ("training.flip", 1, "`training.flip` must be true or false, but got 1"),
+        ("training.crop", 0, "`training.crop` must be at least 0.01, but got 0"),
+        ("training.mixup", -1, "`training.mixup` must be at least 0, but got -1"),
+        (
+            "training.rand_augment_magnitude",
+            5,
+            "`training.rand_augment_magnitude` needs `rand_augment` of at least 1, but got 0",
+        ),
         ("training.warmup_epochs", 3, "`training.warmup_epochs` must be below `epochs` (3), but got 3"),
         (
             "runtime.seeds_together",

@@ -32,7 +32,18 @@ SPEC = ArchitectureSpec(
     8, 3, 3, StemSpec(4, 3, 2), (make_stage("basic", kernel_size=3, stride=1, width=4, depth=1),), 0, "relu"
 )
 TRAINING = TrainingSection(
-    epochs=2, batch_size=4, learning_rate=0.01, warmup_epochs=0.5, shift=0.1, flip=True, dropout=0.1, ema_decay=0.9
+    epochs=2,
+    batch_size=4,
+    learning_rate=0.01,
+    warmup_epochs=0.5,
+    shift=0.1,
+    flip=True,
+    crop=0.4,
+    rand_augment=1,
+    mixup=0.4,
+    cutmix=1.0,
+    dropout=0.1,
+    ema_decay=0.9,
 )
 RUNTIME = RuntimeSection(seeds_together=False)
 TOGETHER = RuntimeSection(seeds_together=True)
@@ -90,7 +101,7 @@ def test_an_interrupt_ends_an_epoch_between_chunks_and_no_thread_goes_on() -> No
 
     whole_epoch, _ = in_chunks(epoch, epoch, None)
     stream = stream_of(SPLITS).with_chunks_of(1)
-    draws = draws_of_epoch(np.uint32(0), 0, images=45, batch_size=4)
+    draws = draws_of_epoch(np.uint32(0), 0, TRAINING, images=45)
     list(stream.train_chunks(draws.order[:1]))  # Grain starts what it keeps
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt), interrupts.deferred(""):

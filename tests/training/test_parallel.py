@@ -43,9 +43,12 @@ hits.clear()
 again = [run(splits, spec=SMALL, **settings) for settings in several]
 assert list(map(curves, again)) == list(map(curves, results))  # by kept programs
 assert sum(hits) >= 9  # epoch, evaluation and start of each
-for parallel in (True, False):  # batches in parts
+augmented = TRAINING.model_copy(
+    update=dict(flip=True, crop=0.4, color_jitter=0.4, rand_augment=2, mixup=0.4, cutmix=1.0)
+)
+for parallel in (True, False):  # batches in parts, with every augmentation
     runtime = RuntimeSection(convolutions="shift", data_parallel=parallel)
-    arguments = (SMALL, splits, TRAINING, runtime, (0, 1))
+    arguments = (SMALL, splits, augmented, runtime, (0, 1))
     prepared = prepare_training(*arguments, plans=(MemoryPlan(remat=True, micro_batches=2),))
     results.append(train(*arguments, lambda report: None, prepared))
 print(json.dumps(list(map(curves, results))))

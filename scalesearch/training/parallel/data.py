@@ -53,5 +53,6 @@ def shardings_of(setting: bool | Literal["auto"], batch_size: int, evaluated: in
     validation = spread(None, AXIS) if evaluated % len(devices) == 0 else whole
     batch = (None,) * (1 + vector)
     spread_draws = spread(*batch, AXIS)
-    draws = EpochDraws(order=spread_draws, offsets=spread_draws, mirrored=spread_draws, dropout=whole)
+    drawn: Any = dict.fromkeys(("order", "offsets", "mirrored", "transforms"), spread_draws)
+    draws = EpochDraws(**drawn, dropout=whole)
     return whole, EpochData(whole, whole, validation, validation, whole, whole), draws
