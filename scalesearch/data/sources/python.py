@@ -18,7 +18,7 @@ from scalesearch.errors import InputError
 from scalesearch.runtime import modules
 from scalesearch.runtime.text import first_line, short
 from scalesearch.study.sections import DataSection
-from scalesearch.study.sources import FUNCTION
+from scalesearch.study.sources import FUNCTION, known_sources
 
 _ROLES = {"train": "train", "training": "train", "validation": "validation", "val": "validation", "test": "test"}
 _CLASSES = "classes"
@@ -61,7 +61,8 @@ def _called(source: str, argument: str) -> Any:
         try:
             function = modules.load(name, "`data.source`")
         except InputError as error:
-            raise DataError(str(error)) from None
+            others = "" if slash else f"; other sources are {known_sources()}"
+            raise DataError(f"{error}{others}") from None
         if not callable(function):
             raise DataError(f"{source}: must be a function, but got {short(function)}")
         try:
