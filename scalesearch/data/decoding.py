@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from scalesearch.data.images import Pictures
+from scalesearch.data.picture_facts import quiet_pillow
 from scalesearch.data.pictures import decoded
 from scalesearch.runtime import interrupts
 from scalesearch.runtime.cores import usable_cores
@@ -42,7 +43,7 @@ def decode_in_parts(
 
     threads = len(usable_cores())
     waiting: deque[Future[UInt8[np.ndarray, "m r r c"]]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
+    with quiet_pillow(), ThreadPoolExecutor(threads) as pool:
         try:
             for first in range(start, len(pictures), _CHUNK):
                 waiting.append(pool.submit(decode, first))

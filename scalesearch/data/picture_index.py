@@ -18,7 +18,7 @@ from scalesearch.data.images import DataError
 from scalesearch.data.picture_facts import PictureFacts, facts_of, quiet_pillow
 from scalesearch.data.picture_listing import PictureFile, printable
 from scalesearch.runtime import interrupts
-from scalesearch.runtime.cache import cache_folder, make_private
+from scalesearch.runtime.cache import index_folder, make_private
 from scalesearch.runtime.cores import usable_cores
 from scalesearch.runtime.files import write_whole
 
@@ -113,7 +113,7 @@ def _gathered(
 def _index_file(folder: Path) -> Path:
     """Where the facts of a folder are kept."""
     key = hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:32]
-    return cache_folder().parent / "folders" / f"{key}.npz"
+    return index_folder() / f"{key}.npz"
 
 
 def _load(folder: Path) -> dict[str, _Entry]:

@@ -29,6 +29,11 @@ def image_folder() -> Path:
     return _base() / "images"
 
 
+def index_folder() -> Path:
+    """The folder of what is known of the pictures in users' folders, which may not exist yet."""
+    return _base() / "folders"
+
+
 def _base() -> Path:
     override = os.environ.get("SCALESEARCH_CACHE_DIR")
     if override:

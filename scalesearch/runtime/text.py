@@ -37,12 +37,12 @@ def percent(fraction: float, digits: int = 3) -> str:
 
 
 def short(value: object, longest: int = 80) -> str:
-    """A value as Python writes it, cut after `longest` characters.
+    """A value as Python writes it, in one line, cut after `longest` characters.
 
     >>> short("text"), short([1, 2, 3], longest=5)
     ("'text'", '[1, 2…')
     """
-    text = repr(value)
+    text = " ".join(line.strip() for line in repr(value).splitlines())
     return text if len(text) <= longest else f"{text[:longest]}…"
 
 

@@ -16,7 +16,7 @@ from scalesearch.errors import InputError
 from scalesearch.runtime.modules import look_in
 from scalesearch.study.faults import first_fault
 from scalesearch.study.sections import DESIGNS_OF, DesignSection, Study, TrainingSection
-from scalesearch.study.sources import SOURCES
+from scalesearch.study.sources import SOURCES, parse_source
 
 DEFAULT_STUDY = "mnist_sample"
 _log = logging.getLogger(__name__)
@@ -147,11 +147,25 @@ def _locate_data(document: dict[str, Any], folders: Sequence[Path]) -> None:
 
 
 def located_source(source: Any, folders: Sequence[Path]) -> Any:
-    """`source` with a relative path made absolute: in the first of `folders` that holds it, else in the first."""
-    kind, _, rest = source.partition(":") if isinstance(source, str) else ("", "", "")
-    what = SOURCES.get(kind)
-    if not what or not rest or rest.startswith("~") or Path(rest).is_absolute():
+    """`source` with a relative path made absolute: in the first of `folders` that holds it, else in the first.
+
+    A function of the user's own gets the folder of its module before its name, if one of `folders` holds it.
+    """
+    try:
+        kind, rest = parse_source(source)
+    except (AttributeError, ValueError):  # said when the study is validated
         return source
+    what = SOURCES[kind]
+    if not what or rest.startswith("~") or Path(rest).is_absolute():
+        return source
+    if kind == "python":
+        top = re.split(r"[.:]", rest)[0]
+        holders = [
+            folder
+            for folder in folders
+            if any((folder / name).is_file() for name in (f"{top}.py", f"{top}/__init__.py"))
+        ]
+        return f"{kind}:{holders[0] / rest if holders else rest}"
     path = rest if what in ("DIR", "FILE") else rest.partition(":")[0]
     folder = next((folder for folder in folders if (folder / path).exists()), None)
     if folder is None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from io import BytesIO
 from typing import Any
 
@@ -156,6 +157,13 @@ def test_a_picture_cut_short_is_named_when_it_is_decoded() -> None:
             decoded(open_picture(content[: len(content) // 2], "folder:x: a/b.jpg"), 3, 8, "crop")
         with pytest.raises(DataError, match=r"^b\.jpg: \w"):
             facts_of(content[: len(content) // 2], "b.jpg", decode=True)
+
+
+def test_too_many_pixels_are_refused_whatever_is_done_with_warnings() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(DataError, match="^x: must have at most 89,478,485 pixels, but has 100,000,000$"):
+            open_picture(b"P6 10000 10000 255\n", "x")
 
 
 def test_broken_exif_data_are_ignored() -> None:

@@ -117,7 +117,7 @@ def test_idx_folder_that_lacks_something(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["mnist", "idx:", "npz", "cifar:/data", "mnist-sample:", "mnist-sample:5"])
 def test_unknown_source(source: str) -> None:
-    message = f"^`source` must be mnist-sample, folder:DIR, .* or tfds:DIR_OR_NAME.*, but got '{source}'$"
+    message = f"^`source` must be mnist-sample, folder:DIR, .* or python:MODULE:FUNCTION, but got '{source}'$"
     with pytest.raises(ValueError, match=message):
         parse_source(source)
 

@@ -197,10 +197,11 @@ def encrypted() -> bytes:
     return bytes(content)
 
 
-def flipped() -> bytes:
-    """One bit of the data is another."""
-    content = bytearray(zipped(header((5, 4, 4)) + bytes(80), method=zipfile.ZIP_STORED))
-    content[content.index(b"}") + 100] ^= 1
+def flipped(method: int) -> bytes:
+    """One bit of the data, or of the sum of all bytes, is another."""
+    content = bytearray(zipped(header((5, 4, 4)) + bytes(80), method=method))
+    place = content.index(b"}") + 100 if method == zipfile.ZIP_STORED else content.index(b"PK\1\2") + 16
+    content[place] ^= 1
     return bytes(content)
 
 
@@ -223,7 +224,8 @@ def flipped() -> bytes:
         (lambda: zipped(b"\x93NUMPY\2\0" + struct.pack("<I", 2**32 - 1) + bytes(10**6)), "most 10,000 bytes"),
         (lambda: zipped(header((5, 4, 4)) + bytes(80), method=zipfile.ZIP_LZMA), "must be stored or deflated"),
         (encrypted, "images: must not be encrypted"),
-        (flipped, "cannot be read .*CRC"),
+        (lambda: flipped(zipfile.ZIP_STORED), "cannot be read .*CRC"),
+        (lambda: flipped(zipfile.ZIP_DEFLATED), "cannot be read .*CRC"),
     ],
 )  # fmt: skip
 def test_broken_archives(tmp_path: Path, content: Callable[[], bytes], message: str) -> None:

@@ -120,7 +120,6 @@ class _Member:
         with self._archive.open(self._info) as stream:
             stream.read(self._start)
             values = read_array(self._where, cast("BinaryIO", stream), self._dtype, math.prod(self._shape))
-            stream.read(1)  # checks the sum of all bytes
         return values.reshape(self._shape, order="F" if self._fortran else "C")
 
 
