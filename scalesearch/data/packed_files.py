@@ -55,6 +55,8 @@ def read_archive(where: str, path: Path, names: Collection[str], largest: int = 
                     content = archive.extractfile(member) if inside.name in names and member.isreg() else None
                     if content is not None:
                         files[inside.name] = content.read()
+        except DataError:
+            raise
         except (tarfile.TarError, ValueError) as error:
             raise DataError(f"{where}: must be a whole tar archive, but cannot be read ({error})") from None
     return files

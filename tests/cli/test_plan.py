@@ -181,7 +181,7 @@ def test_grid_without_points(capsys: pytest.CaptureFixture[str]) -> None:
         ("budget = 2.0", "budget = 1.0", "`budget` must be greater than 1, but got 1.0"),
         ("budget = 2.0", "budget = nan", "`budget` must be a finite number, but got nan"),
         ("tolerance = 0.05", "tolerance = 0", "`tolerance` must be greater than 0, but got 0"),
-        ('source = "mnist-sample"', 'source = "cifar"', "mnist-sample, idx:DIR or npz:FILE, but got 'cifar'"),
+        ('source = "mnist-sample"', 'source = "cifar"', "MODULE:FUNCTION, but got 'cifar'"),
         ("[training]", "[training", "not valid TOML"),
         ('name = "mnist_sample"', 'name = "a/../b"', "`name` must match"),
     ],
