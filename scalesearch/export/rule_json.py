@@ -99,7 +99,7 @@ def _check_learned(folder: Path) -> None:
         answer = standing["answer"] if standing["state"] == NOTHING_LEARNED else ""
     except (OSError, ValueError, LookupError, TypeError):
         return  # not a run folder, or another tool's file
-    if answer:
+    if answer and isinstance(answer, str):
         raise InputError(f"{folder}: {answer[0].lower()}{answer[1:]}")
 
 
