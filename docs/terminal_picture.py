@@ -1,6 +1,6 @@
 """Draw `terminal.svg`: the terminal while a search runs, from the real output of the program.
 
-    python docs/terminal_picture.py --when "trial (9|10) of 15" -- scalesearch run --budget 2 --out /tmp/picture
+    python docs/terminal_picture.py --when "trial (9|10) of 16" -- scalesearch run --budget 2 --out /tmp/picture
 
 The command runs in a pseudo-terminal. The last screen that matches the expression of `--when` becomes the picture;
 without it, the last screen of all. An SVG inside `<img>` cannot load a font from the net, so the file carries the

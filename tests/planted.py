@@ -26,9 +26,10 @@ from scalesearch.scaling.rule import ScalingRule
 from scalesearch.scaling.simplex import Shares, lattice
 from scalesearch.scaling.stage import make_stage
 from scalesearch.search.plan.design import make_plan
+from scalesearch.search.plan.reference import reference_plan, reference_study
 from scalesearch.search.queue import optuna_study as studies
 from scalesearch.search.queue.storage import open_storage, sqlite_url
-from scalesearch.search.queue.work import work
+from scalesearch.search.queue.work import Evaluate, work
 from scalesearch.study.load import parse_study
 from scalesearch.study.sections import Study
 
@@ -243,13 +244,33 @@ def planted_rule() -> ScalingRule:
     )
 
 
-def planted_run(folder: Path, surface: PlantedSurface = PlantedSurface(), *, most: int = 15, **options: Any) -> Run:
-    """A run of the planted study; an interrupt ends it after `most` trials."""
+def planted_reference(
+    surface: Planted = PlantedSurface(), *, seeds: tuple[int, ...] = (0, 1), **options: Any
+) -> TrialRecord:
+    """The baseline's record: its loss is that of equal shares at a ratio of 1."""
+    (trial,) = reference_plan(reference_study(planted_study())).trials
+    return planted_evaluate(surface, **options)(trial.candidate, seeds)
+
+
+def planted_run(
+    folder: Path,
+    surface: PlantedSurface = PlantedSurface(),
+    *,
+    most: int = 15,
+    reference: Evaluate | None = None,
+    **options: Any,
+) -> Run:
+    """A run of the planted study; an interrupt ends it after `most` trials. `reference` evaluates its baseline."""
     study = planted_study()
     plan = make_plan(study)
     optuna_study = studies.open_study(open_storage(sqlite_url(folder)), study, "digest")
     save_study(folder, study)
     studies.enqueue_missing(optuna_study, plan.distinct)
+    if reference is not None:
+        own = reference_study(study)
+        stored = studies.open_study(open_storage(sqlite_url(folder)), own, "digest")
+        studies.enqueue_missing(stored, reference_plan(own).distinct)
+        work(stored, own, reference_plan(own), reference)
     planted = planted_evaluate(surface, **options)
     trials_left = iter(range(most))
 

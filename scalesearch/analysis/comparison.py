@@ -7,6 +7,7 @@ all candidates is not noise in their comparison.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +72,11 @@ class TwoWay:
             return None
         centres = np.bincount(levels, self.means) / np.bincount(levels)
         return math.sqrt(float(((self.means - centres[levels]) ** 2).sum()) / df)
+
+    @property
+    def all_equal(self) -> bool:
+        """Whether all candidates of a level have the same result, but for rounding."""
+        return self.spread is not None and self.spread <= _rounding(self.means)
 
     @property
     def noise_variance(self) -> float | None:
@@ -154,11 +160,28 @@ def compare(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
     return pd.DataFrame({"chance": chance, "tied": tied}, index=pd.Index(model.candidates, name="candidate"))
 
 
+def is_beaten(model: TwoWay, number: int, metric: str) -> bool | None:
+    """Whether a candidate of the same level is better than candidate `number` beyond seed noise; None if unknown."""
+    if model.error_variance is None:
+        return None
+    level = model.phi == model.phi[model.candidates.index(number)]
+    place = [each for each, same in zip(model.candidates, level.tolist(), strict=True) if same].index(number)
+    losses = model.means[level] * (-1 if metric_of(metric).maximise else 1)
+    error, rounding = math.sqrt(model.error_variance), _rounding(losses)
+    if error <= rounding:
+        return bool(losses[place] > losses.min() + rounding)
+    return not _tied(losses, error, model.counts[level], model.error_df, (place,))[place]
+
+
+def _rounding(losses: FloatArray) -> float:
+    return _ROUNDING * float(np.abs(losses).max())
+
+
 def _compare_level(
     losses: FloatArray, error: float, counts: FloatArray, df: int
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
     """Chances and the tied set (K,) of the candidates of a level; `error` is the standard deviation of a run."""
-    rounding = _ROUNDING * float(np.abs(losses).max())
+    rounding = _rounding(losses)
     if error <= rounding:
         best = losses <= losses.min() + rounding
         return best / best.sum(), best
@@ -176,8 +199,12 @@ def _chances(losses: FloatArray, errors: FloatArray, df: int) -> FloatArray:
     return chance
 
 
-def _tied(losses: FloatArray, error: float, counts: FloatArray, df: int) -> NDArray[np.bool_]:
+def _tied(
+    losses: FloatArray, error: float, counts: FloatArray, df: int, asked: Sequence[int] | None = None
+) -> NDArray[np.bool_]:
     """Which candidates (K,) may be the best: they include the truly best with confidence `LEVEL`.
+
+    Only the places `asked` for are judged, by default all.
 
     Multiple comparisons with the best: a candidate is excluded if it is too far behind any other.
     Source: Hsu, "Multiple Comparisons", 1996, §4.1.
@@ -186,10 +213,11 @@ def _tied(losses: FloatArray, error: float, counts: FloatArray, df: int) -> NDAr
         return np.ones(len(losses), bool)
     tied = np.zeros(len(losses), bool)
     sizes, members = np.unique(counts, return_counts=True)
-    for size in sizes.tolist():
+    wanted = np.arange(len(losses)) if asked is None else np.array(asked)
+    for size in np.unique(counts[wanted]).tolist():
         others = members - (sizes == size)
         bound = critical_value(size, sizes, others, df) * error
-        for place in np.flatnonzero(counts == size).tolist():
+        for place in wanted[counts[wanted] == size].tolist():
             behind = (losses[place] - losses) / np.sqrt(1 / size + 1 / counts)
             tied[place] = behind.max() <= bound
     return tied

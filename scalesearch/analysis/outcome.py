@@ -15,10 +15,12 @@ import pandas as pd
 
 from scalesearch.analysis.choice import Choice, choose, rule_of
 from scalesearch.analysis.schedule import schedule_table, warning
+from scalesearch.analysis.standing import Standing, standing_of
 from scalesearch.analysis.surfaces.base import Surface
 from scalesearch.analysis.surfaces.polynomial import fit_polynomial
-from scalesearch.analysis.tables import candidates_table, trials_table
-from scalesearch.results.records import DONE, TrialRecord
+from scalesearch.analysis.tables import SHARE_COLUMNS, candidates_table, trials_table
+from scalesearch.errors import InputError
+from scalesearch.results.records import DONE, NOTHING_LEARNED, TrialRecord
 from scalesearch.scaling.explain import Explanation, explain
 from scalesearch.scaling.family import REPORTED_PHIS, Family, family
 from scalesearch.scaling.feasible import Candidate, feasible_set
@@ -27,6 +29,10 @@ from scalesearch.study.sections import Study
 
 # Packages whose versions can change what the same records say.
 _ANALYSIS_PACKAGES = ("scalesearch", "numpy", "pandas", "scikit-learn", "scipy", "statsmodels")
+
+
+class NothingLearned(InputError):
+    """There is no rule, because no candidate is better than guessing; the message says what to change."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ class Outcome:
         states: number of trials that are waiting, running, complete, pruned and failed.
         fingerprint: everything in the study that changes results; it goes into the rule's provenance.
         date: when the last trial ended (ISO); None before the first.
+        reference: the trial of the baseline itself, at φ = 0; None before it ended, and in runs of older versions.
     """
 
     study: Study
@@ -48,11 +55,23 @@ class Outcome:
     states: Mapping[str, int]
     fingerprint: Mapping[str, Any] = field(repr=False)
     date: str | None
+    reference: TrialRecord | None = field(default=None, kw_only=True, repr=False)
 
     @property
     def has_result(self) -> bool:
-        """Whether a candidate finished, so that something can be chosen."""
+        """Whether a candidate finished."""
         return any(record.failure is None for record in self.records)
+
+    @property
+    def has_rule(self) -> bool:
+        """Whether something can be chosen: a candidate finished, and one is better than guessing."""
+        return self.has_result and self.standing.state != NOTHING_LEARNED
+
+    @cached_property
+    def standing(self) -> Standing:
+        """The candidates against guessing and the baseline. Raises `InsufficientTrials` if no candidate finished."""
+        classes = self.study.resolved_baseline().spec.num_classes
+        return standing_of(self.records, self.trials, self.reference, self.study.metric, classes)
 
     @property
     def trials_left(self) -> int:
@@ -68,6 +87,13 @@ class Outcome:
     def candidates(self) -> pd.DataFrame:
         """One row for each candidate, best first; columns are `analysis.tables.CANDIDATE_COLUMNS`."""
         return candidates_table(self.records, self.study.budget, self.study.metric, self.trials)
+
+    @cached_property
+    def baseline(self) -> pd.DataFrame:
+        """The reference in a row like those of `candidates`; no row without it. It has no shares and no chance."""
+        reference = () if self.reference is None else (self.reference,)
+        shares = dict.fromkeys(SHARE_COLUMNS, math.nan)
+        return candidates_table(reference, self.study.budget, self.study.metric).assign(**shares, chance=math.nan)
 
     @cached_property
     def choice(self) -> Choice:
@@ -92,7 +118,12 @@ class Outcome:
 
     @cached_property
     def rule(self) -> ScalingRule:
-        """The rule that the trials so far give; once all are done, the rule of coefficients.json."""
+        """The rule that the trials so far give; once all are done, the rule of coefficients.json.
+
+        Raises `NothingLearned` if no candidate is better than guessing, `InsufficientTrials` if none finished.
+        """
+        if self.standing.state == NOTHING_LEARNED:
+            raise NothingLearned(self.standing.answer)
         devices = sorted({record.device for record in self.records if record.failure is None})
         provenance = {
             "date": self.date,
@@ -107,6 +138,7 @@ class Outcome:
             "schedule": json.loads(self.schedule.to_json(orient="records")),
             "signal": dataclasses.asdict(self.choice.signal),
             "chances": _chances(self.candidates),
+            **({} if self.reference is None else {"standing": self.standing.to_json()}),
         }
         return rule_of(self.choice, self.study, provenance)
 

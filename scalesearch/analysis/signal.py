@@ -112,6 +112,11 @@ def _verdict(model: TwoWay, label: str, surface: Surface | None, region: Region 
         return f"Not resolved: one seed per candidate cannot show the seed noise. {spread}. Run at least two seeds."
 
     # The candidates against seed noise.
+    if model.all_equal:
+        return (
+            f"Not resolved: all {len(model.means)} candidates have the same {label}, {model.means[0]:.4g}. Take "
+            "another metric, more validation images, or a task that is neither too easy nor too hard."
+        )
     f = "" if model.f is None else f"F = {model.f:.3g}, "
     facts = f"{spread}, against a seed noise of {math.sqrt(model.noise_variance):.3g} ({f}p = {model.p:.2g})"
     if model.p >= SIGNIFICANT:

@@ -33,7 +33,7 @@ RESUMABLE: Collection[str] = ("run", "validate")
 """Commands that resume after an interrupt."""
 
 _EPILOG = """exit codes: 0 done, 1 unexpected error, 2 bad input, 3 study mismatch, 4 storage,
-            5 finished with failed trials, 130 interrupted
+            5 finished with failed trials or without a rule, 130 interrupted
 
 completion: eval "$(scalesearch completion bash)" in ~/.bashrc, or the same with zsh in ~/.zshrc"""
 

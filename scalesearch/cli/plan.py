@@ -12,6 +12,7 @@ from scalesearch.cli.study_flags import add_study_flags, study_from
 from scalesearch.results.records import candidate_to_json
 from scalesearch.search.plan.design import Plan, make_plan, planned_size
 from scalesearch.search.plan.parts import parts_of
+from scalesearch.search.plan.reference import reference_seconds
 from scalesearch.search.plan.timing import predicted_seconds
 from scalesearch.study.sections import Study
 
@@ -35,7 +36,8 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.json:
         (first, plan), *others = parts
         more = [{"phi": part.phi, "rung": part.rung, **plan_to_json(part.study, plan)} for part, plan in others]
-        print_json({**plan_to_json(first.study, plan), **({"parts": more} if more else {})})
+        document = plan_to_json(first.study, plan, reference_seconds(first.study))
+        print_json({**document, **({"parts": more} if more else {})})
     else:
         from scalesearch.report import terminal
 
@@ -43,8 +45,8 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def plan_to_json(study: Study, plan: Plan) -> dict[str, Any]:
-    """The plan of one search in the JSON of the command."""
+def plan_to_json(study: Study, plan: Plan, more_seconds: float | None = 0.0) -> dict[str, Any]:
+    """The plan of one search in the JSON of the command; `more_seconds` are those of its reference."""
     seconds = predicted_seconds(study, [trial.candidate for trial in plan.distinct])
     return {
         "budget": plan.budget,
@@ -59,6 +61,6 @@ def plan_to_json(study: Study, plan: Plan) -> dict[str, Any]:
         "feasible": plan.feasible,
         "distinct": planned_size(study, plan),
         "unreached": list(plan.unreached),
-        "predicted_seconds": None if seconds is None else round(seconds),
+        "predicted_seconds": None if seconds is None else round(seconds + (more_seconds or 0.0)),
         "candidates": [candidate_to_json(trial.candidate) for trial in plan.trials],
     }

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Write the files of the run and print the result. Exit code 5 if trials failed."""
+    """Write the files of the run and print the result. Exit code 5 if trials failed, or if there is no rule."""
     from scalesearch.errors import InputError
     from scalesearch.report import terminal
     from scalesearch.results.load import load
@@ -32,4 +32,4 @@ def main(arguments: argparse.Namespace) -> int:
         print_json(run.to_json())
     else:
         terminal.show_result(run, run.files())
-    return 5 if run.failed else 0
+    return 5 if run.failed or run.is_fruitless else 0

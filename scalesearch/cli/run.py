@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Search, show the result, and say what is left. Exit code 5 if trials failed or have no result."""
+    """Search, show the result, and say what is left. Exit code 5 if trials failed, or if there is no rule."""
     from scalesearch.report import terminal
     from scalesearch.report.progress import Progress
     from scalesearch.runtime.text import plural
@@ -59,4 +59,4 @@ def main(arguments: argparse.Namespace) -> int:
             "run the same command again to retry them"
         )
         return 5
-    return 5 if run.failed else 0
+    return 5 if run.failed or run.is_fruitless else 0

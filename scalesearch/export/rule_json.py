@@ -10,12 +10,16 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from scalesearch.errors import InputError
+from scalesearch.results.records import NOTHING_LEARNED
 from scalesearch.runtime.modules import look_in
 from scalesearch.runtime.text import first_line
 from scalesearch.scaling.compound import Baseline, Rounding
 from scalesearch.scaling.rule import SCHEMA_VERSION, ScalingRule
 from scalesearch.scaling.simplex import Shares
 from scalesearch.study.documents import FROM_LIST, FROM_OBJECT, Section, Spec, read
+
+REFERENCE_FILE = "reference.json"
+"""The file of a run folder that holds the baseline's results and how the candidates stand."""
 
 # Columns that a list or an object may take to stand on one line.
 _WIDTH = 132
@@ -71,10 +75,12 @@ def read_rule(path: Path) -> ScalingRule:
     if path.is_dir():
         folder, path = path, path / "coefficients.json"
         if not path.exists():
+            _check_learned(folder)
             raise InputError(f"{folder}: no coefficients.json there yet; finish the run first")
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
+        _check_learned(path.parent)
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
@@ -84,6 +90,17 @@ def read_rule(path: Path) -> ScalingRule:
         raise InputError(f"{path}: not valid JSON ({first_line(error)})") from None
     look_in(path.parent, Path.cwd())  # for a baseline with blocks of the user's own
     return parse_rule(document, str(path))
+
+
+def _check_learned(folder: Path) -> None:
+    """Raises `InputError` if a run folder without a coefficients.json has none because nothing was learned."""
+    try:
+        standing = json.loads((folder / REFERENCE_FILE).read_text(encoding="utf-8"))["standing"]
+        answer = standing["answer"] if standing["state"] == NOTHING_LEARNED else ""
+    except (OSError, ValueError, LookupError, TypeError):
+        return  # not a run folder, or another tool's file
+    if answer and isinstance(answer, str):
+        raise InputError(f"{folder}: {answer[0].lower()}{answer[1:]}")
 
 
 def rule_text(rule: ScalingRule) -> str:

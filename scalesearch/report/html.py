@@ -18,6 +18,7 @@ from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.outcome import Outcome
 from scalesearch.analysis.schedule import warning
 from scalesearch.analysis.signal import Signal
+from scalesearch.analysis.standing import SOUND
 from scalesearch.analysis.surfaces.base import Surface
 from scalesearch.analysis.tables import finished_candidates, seeds_note
 from scalesearch.analysis.validation import Validation
@@ -67,14 +68,17 @@ def render(outcome: Outcome, validations: Sequence[Validation] = ()) -> str:
         outcome: what the records say; without a finished candidate the page says so and has no figure.
         validations: the rule against its rivals, by φ.
     """
-    rule, choice = (outcome.rule, outcome.choice) if outcome.has_result else (None, None)
+    rule, choice = (outcome.rule, outcome.choice) if outcome.has_rule else (None, None)
     head: list[Block] = [("soft", _subtitle(outcome)), ("verdict", _progress(outcome))]
     sections: list[Section] = []
-    if rule is None or choice is None:
+    if not outcome.has_result:
         head.append(("answer", "No candidate has finished: there is nothing to choose from, and no figure."))
         head.append(("failures", _failures(outcome.candidates)))
+    elif rule is None or choice is None:
+        head.append(("answer", outcome.standing.answer))
+        sections += [_candidates(outcome), _training(outcome)]
     else:
-        head += _answer(rule, choice, warning(outcome.schedule))
+        head += _answer(outcome, warning(outcome.schedule))
         triangle = figures.triangle(outcome.candidates, choice, outcome.study.metric, outcome.study.budget)
         head.append(("figure", _figure(triangle, "triangle")))
         sections += _sections(outcome, validations)
@@ -89,7 +93,7 @@ def render(outcome: Outcome, validations: Sequence[Validation] = ()) -> str:
         style=style,
         script=script,
         dark=dict(DARK),
-        plotly=Markup(get_plotlyjs()) if rule else "",  # nearly all of the page's bytes
+        plotly=Markup(get_plotlyjs()) if outcome.has_result else "",  # nearly all of the page's bytes
     )
 
 
@@ -97,16 +101,25 @@ def _section(key: str, title: str, *blocks: Block) -> Section:
     return {"id": key, "title": title, "blocks": blocks}
 
 
-def _answer(rule: ScalingRule, choice: Choice, doubt: str) -> list[Block]:
+def _answer(outcome: Outcome, doubt: str) -> list[Block]:
+    rule, choice = outcome.rule, outcome.choice
+    after = "plain" if outcome.standing.state == SOUND else "answer"
     notes = (choice.surface.model_note, choice.surface.covariate_note) if choice.surface else ()
     sentences = [choice.basis, *(f"{note[0].upper()}{note[1:]}." for note in notes if note)]
     return [
-        ("answer", answer(rule, choice)),
+        *((kind, sentence) for kind, sentence in zip(("answer", after), answers(outcome), strict=False)),
         ("verdict resolved" if rule.resolved else "verdict", choice.signal.verdict),
         ("verdict", doubt),
         ("soft", " ".join(sentences)),
         ("plain", choice.certainty),
     ]
+
+
+def answers(outcome: Outcome) -> list[str]:
+    """What a run answers, in order: any doubt about the candidates first, then the rule, else what the cost buys."""
+    standing, rule = outcome.standing, answer(outcome.rule, outcome.choice)
+    both = [rule, standing.answer] if standing.state == SOUND else [standing.answer, rule]
+    return [sentence for sentence in both if sentence]
 
 
 def answer(rule: ScalingRule, choice: Choice) -> str:
@@ -140,15 +153,7 @@ def _sections(outcome: Outcome, validations: Sequence[Validation]) -> Iterator[S
         )
 
     # The candidates and what the choice rests on.
-    shown = results.leaderboard(candidates, ROWS).select(*LEADERBOARD)
-    yield _section(
-        "candidates",
-        "Candidates",
-        ("figure", _figure(figures.leaderboard(candidates, outcome.trials, metric), "leaderboard")),
-        ("table", shown),
-        ("soft", " ".join((shown.meanings, *shown.notes, seeds_note(candidates)))),
-        ("failures", _failures(candidates)),
-    )
+    yield _candidates(outcome)
     if choice.surface is not None:
         yield _section("fit", "How well the surface fits", *_fit(choice.surface, choice.signal, candidates))
     if len(outcome.schedule):
@@ -156,17 +161,35 @@ def _sections(outcome: Outcome, validations: Sequence[Validation]) -> Iterator[S
         yield _section("schedule", "Shorter schedules", ("plain", warning(outcome.schedule)), ("table", table))
 
     # Training and cost.
-    yield _section(
-        "training",
-        "Training",
-        ("figure", _figure(figures.learning_curves(outcome.records, metric), "curves")),
-        ("figure", _figure(figures.error_distribution(candidates), "errors")),
-    )
+    yield _training(outcome)
     yield _section(
         "cost",
         "Cost",
         ("grid", [_figure(figures.accuracy_over(candidates, column), f"over-{column}") for column in COSTS]),
         ("figure", _figure(figures.cost(candidates, outcome.study.budget), "cost")),
+    )
+
+
+def _candidates(outcome: Outcome) -> Section:
+    candidates, baseline = outcome.candidates, outcome.baseline
+    shown = results.leaderboard(candidates, ROWS, baseline).select(*LEADERBOARD)
+    chart = figures.leaderboard(candidates, outcome.trials, outcome.study.metric, outcome.reference)
+    base = "base: the baseline, trained on the same schedule with the same seeds." if len(baseline) else ""
+    return _section(
+        "candidates",
+        "Candidates",
+        ("figure", _figure(chart, "leaderboard")),
+        ("table", shown),
+        ("soft", " ".join((base, shown.meanings, *shown.notes, seeds_note(candidates)))),
+        ("failures", _failures(candidates)),
+    )
+
+
+def _training(outcome: Outcome) -> Section:
+    curves = figures.learning_curves(outcome.records, outcome.study.metric, outcome.reference)
+    errors = figures.error_distribution(outcome.candidates)
+    return _section(
+        "training", "Training", ("figure", _figure(curves, "curves")), ("figure", _figure(errors, "errors"))
     )
 
 
@@ -191,7 +214,9 @@ def _fit(surface: Surface, signal: Signal, candidates: pd.DataFrame) -> Iterator
 
 def _provenance(outcome: Outcome, rule: ScalingRule | None) -> Any:
     study = outcome.study
-    made = {"trials": outcome.states} if rule is None else {k: v for k, v in rule.provenance.items() if k != "chances"}
+    made = {"trials": outcome.states}
+    if rule is not None:  # without what other sections show
+        made = {key: value for key, value in rule.provenance.items() if key not in ("chances", "standing")}
     settings = {
         "data": study.data.model_dump(mode="json"),
         "training": study.training.model_dump(mode="json"),

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from scalesearch.analysis.outcome import Outcome
 from scalesearch.analysis.validation import Validation
-from scalesearch.report.html import FAMILY, LEADERBOARD, answer
+from scalesearch.report.html import FAMILY, LEADERBOARD, answers
 from scalesearch.report.views import networks, results
 from scalesearch.report.views.table import Table
 from scalesearch.scaling.family import rounding_note
@@ -25,18 +25,23 @@ _HEIGHT, _TITLE = 480, 45
 
 def note(outcome: Outcome, validations: Sequence[Validation] = ()) -> str:
     """The answer, how sure it is, the best candidates and the family, as markdown; `outcome` must have a result."""
+    leaderboard = results.leaderboard(outcome.candidates, ROWS, outcome.baseline).select(*LEADERBOARD)
+    shown = (
+        f"## {leaderboard.caption}",
+        _markdown(leaderboard),
+        " ".join((leaderboard.meanings, *leaderboard.notes)),
+    )
+    if not outcome.has_rule:
+        return "\n\n".join((f"# {outcome.study.name}", f"**{outcome.standing.answer}**", *shown))
     choice, rule = outcome.choice, outcome.rule
-    leaderboard = results.leaderboard(outcome.candidates, ROWS).select(*LEADERBOARD)
     parts = (
         f"# {outcome.study.name}",
-        f"**{answer(rule, choice)}**",
+        *(f"**{sentence}**" for sentence in answers(outcome)),
         choice.signal.verdict,
         f"{choice.basis} {choice.certainty}",
         outcome.schedule_warning,
         *(f"Validation at φ = {one.phi:g}: {one.verdict}" for one in validations),
-        f"## {leaderboard.caption}",
-        _markdown(leaderboard),
-        " ".join((leaderboard.meanings, *leaderboard.notes)),
+        *shown,
         "## Family",
         _markdown(networks.family(outcome.family()).select(*FAMILY)),
         rounding_note(rule),

@@ -79,6 +79,7 @@ def _(value: Outcome) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in value.states.items() if count)
     notes: tuple[str, ...] = ("No candidate has finished.",)
     if value.has_result:
-        notes = (value.choice.signal.verdict, value.choice.certainty)
+        notes = (value.choice.signal.verdict, value.choice.certainty) if value.has_rule else ()
+        notes = tuple(note for note in (value.standing.answer, *notes) if note)
     summary = table_html(Table(f"{value.study.name}: {counts or 'no trials'}", (), (), notes=notes))
-    return summary + html_of(value.rule) if value.has_result else summary
+    return summary + html_of(value.rule) if value.has_rule else summary

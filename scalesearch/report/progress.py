@@ -211,7 +211,8 @@ class _Search:
         self._lines_printed += 1
         place = f"{self._started.label}[{self._lines_printed}/{self._trials}]"
         result = trial_result(record, self._started.study.metric, self._started.metric)
-        return f"{place} {network(record.candidate.spec)}: {result}; {self._left()}"
+        name = f"{'baseline ' if record.candidate.is_baseline else ''}{network(record.candidate.spec)}"
+        return f"{place} {name}: {result}; {self._left()}"
 
     def render(self, width: int) -> RenderableType:
         """The bar, the leaders, and how many trials were pruned or failed, for a terminal of `width` columns."""

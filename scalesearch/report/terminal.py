@@ -80,10 +80,10 @@ def show_plan_head(parts: Sequence[tuple[Part, Plan]], splits: Splits | None) ->
         screen.say(plans.data(splits))
     screen.say(plans.baseline(parts[0][1]))
     screen.say(off_grid_note(parts[0][1].baseline))
-    for part, plan in parts:
+    for place, (part, plan) in enumerate(parts):
         screen.say(part.label, "bold")
         screen.say(plans.counts(part.study, plan))
-        screen.say(plans.trainings(part.study, plan))
+        screen.say(plans.trainings(part.study, plan, reference=place == 0))
         if not part.rung:
             for caution in plans.cautions(part.study, plan):
                 screen.say(caution)
@@ -149,14 +149,17 @@ def show_status(outcome: Outcome) -> None:
         + f"{states['failed']} failed, {states['running']} running, {states['waiting']} waiting"
     )
     if outcome.has_result:
-        screen.table(results.leaderboard(outcome.candidates.head(LEADERS)).select(*LEADERBOARD))
+        shown = results.leaderboard(outcome.candidates.head(LEADERS), baseline=outcome.baseline)
+        screen.table(shown.select(*LEADERBOARD))
         if outcome.trials_left:
             screen.say(f"So far, with {plural(outcome.trials_left, 'more trial')} to be trained:", _PENDING)
+        screen.say(outcome.standing.answer)
         screen.say(outcome.choice.signal.verdict)
 
 
 def show_result(outcome: Outcome, files: Sequence[Path]) -> None:
-    """Candidates, signal, choice and family of a run, failed trials, and the `files` of its folder."""
+    """Any doubt, then candidates, signal, choice and family, failed trials, and the `files` of the folder."""
+    from scalesearch.analysis.standing import SOUND
     from scalesearch.analysis.tables import seeds_note
 
     screen = _Screen()
@@ -165,9 +168,13 @@ def show_result(outcome: Outcome, files: Sequence[Path]) -> None:
     if not outcome.has_result:
         screen.say("No candidate finished, so nothing can be chosen.")
     else:
+        sound = outcome.standing.state == SOUND
+        screen.say("" if sound else outcome.standing.answer, _PENDING)
         screen.title("Candidates", ", best first")
-        screen.table(results.leaderboard(outcome.candidates).select(*LEADERBOARD))
+        screen.table(results.leaderboard(outcome.candidates, baseline=outcome.baseline).select(*LEADERBOARD))
         screen.say(seeds_note(outcome.candidates))
+        screen.say(outcome.standing.answer if sound else "")
+    if outcome.has_rule:
         screen.title("Signal")
         screen.say(outcome.choice.signal.verdict)
         _show_choice(screen, outcome)

@@ -16,8 +16,9 @@ from scalesearch.analysis.agreement import agreement
 from scalesearch.analysis.outcome import Outcome
 from scalesearch.analysis.validation import Validation, read_validations
 from scalesearch.errors import InputError
-from scalesearch.results.records import DONE, TrialRecord, candidate_to_json
+from scalesearch.results.records import DONE, TrialRecord, candidate_to_json, merged_records
 from scalesearch.search.plan.parts import parts_of
+from scalesearch.search.plan.reference import reference_name
 from scalesearch.search.queue import optuna_study as studies
 from scalesearch.search.queue.storage import Storage, open_storage, sqlite_url, study_names
 from scalesearch.study.load import load_study
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 
 # Candidates that `status` lists.
 _LEADERS = 5
+# What is said of the baseline, of `tables.CANDIDATE_COLUMNS`.
+_REFERENCE = [
+    "macs", "macs_ratio", "params", "activations", "seeds", "val_loss", "val_loss_sd", "val_accuracy",
+    "val_accuracy_sd", "seconds", "images_per_second", "status", "failure",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,11 @@ class Run(Outcome):
     def failed(self) -> int:
         """How many trials failed."""
         return self.states["failed"]
+
+    @property
+    def is_fruitless(self) -> bool:
+        """Whether the search has ended, and nothing was learned."""
+        return self.has_result and not self.has_rule and not self.trials_left
 
     @cached_property
     def validations(self) -> tuple[Validation, ...]:
@@ -56,20 +67,20 @@ class Run(Outcome):
         """The triangle of shares with candidates, surface, choice and confidence region."""
         from scalesearch.report.figures import candidates as figures
 
-        choice = self.choice if self.has_result else None
+        choice = self.choice if self.has_rule else None
         return figures.triangle(self.candidates, choice, self.study.metric, self.study.budget)
 
     def leaderboard(self) -> go.Figure:
         """The best candidates with the spread of their seeds."""
         from scalesearch.report.figures import candidates as figures
 
-        return figures.leaderboard(self.candidates, self.trials, self.study.metric)
+        return figures.leaderboard(self.candidates, self.trials, self.study.metric, self.reference)
 
     def learning_curves(self) -> go.Figure:
         """The metric over the epochs."""
         from scalesearch.report.figures import candidates as figures
 
-        return figures.learning_curves(self.records, self.study.metric)
+        return figures.learning_curves(self.records, self.study.metric, self.reference)
 
     def error_distribution(self) -> go.Figure:
         """The empirical distribution function of the candidates' validation errors."""
@@ -103,15 +114,25 @@ class Run(Outcome):
             "signal": dataclasses.asdict(self.choice.signal) if self.has_result else None,
         }
 
+    def reference_json(self) -> dict[str, Any]:
+        """What reference.json holds: the baseline's results, and how the candidates stand."""
+        (row,) = json.loads(self.baseline[_REFERENCE].to_json(orient="records")) or [None]
+        spec = {} if self.reference is None else {"spec": self.reference.candidate.spec.to_json()}
+        return {
+            "reference": row and {"name": self.study.baseline.name, **row, **spec},
+            "standing": self.standing.to_json() if self.has_result else None,
+        }
+
     def to_json(self) -> dict[str, Any]:
         """What `run --json` prints: status, rule, family and files."""
         return {
             **self.status(),
-            "rule": self.rule.to_json() if self.has_result else None,
-            "nearest": candidate_to_json(self.nearest) if self.has_result else None,
-            "family": [member.to_json() for member in self.family()] if self.has_result else [],
+            "rule": self.rule.to_json() if self.has_rule else None,
+            "nearest": candidate_to_json(self.nearest) if self.has_rule else None,
+            "family": [member.to_json() for member in self.family()] if self.has_rule else [],
             "folder": str(self.folder),
             "files": [path.name for path in self.files()],
+            **self.reference_json(),
         }
 
 
@@ -152,6 +173,10 @@ def load(folder: str | Path, storage: str | None = None) -> Run:
             records += [dataclasses.replace(record, phi=part.phi) for record in part_records]
         states.update(part_states)
         dates.append(day)
+    reference = None
+    if reference_name(study) in names:
+        trained, _, _ = studies.snapshot(studies.join_study(opened, reference_name(study)))
+        reference = next((dataclasses.replace(one, phi=0.0) for one in merged_records(trained).values()), None)
     return Run(
         study=study,
         records=tuple(records),
@@ -160,6 +185,7 @@ def load(folder: str | Path, storage: str | None = None) -> Run:
         fingerprint=studies.fingerprint_of(optuna_study),
         date=max((day for day in dates if day), default=None),
         folder=folder,
+        reference=reference,
     )
 
 

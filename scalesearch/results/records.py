@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,9 @@ from scalesearch.study.documents import FROM_LIST, FROM_OBJECT, Section, Spec, r
 
 # What the tables call a trial that finished, a seed of a trial that did not, and a trial that was pruned or failed.
 DONE, PARTIAL, PRUNED, FAILED = "done", "partial", "pruned", "failed"
+
+# The state of a run whose candidates are no better than guessing: it has no rule.
+NOTHING_LEARNED: Final = "nothing learned"
 
 FailureKind = Literal["diverged", "out-of-memory", "error", "interrupted", "stale", "pruned"]
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tomli_w
 
-from scalesearch.export.rule_json import rule_text
+from scalesearch.export.rule_json import REFERENCE_FILE, rule_text
 from scalesearch.runtime.files import write_text
 from scalesearch.search.queue import dashboard
 from scalesearch.search.queue.storage import sqlite_url
@@ -31,14 +32,22 @@ def study_text(study: Study) -> str:
 
 
 def finish(run: Run, storage: str | None = None) -> None:
-    """Writes tables, coefficients.json, region.csv and report.html, as far as the trials go, and calls `publish`."""
+    """Writes tables, coefficients.json, region.csv, reference.json and report.html, and calls `publish`.
+
+    All of them as far as the trials go; there is no coefficients.json if nothing was learned.
+    """
     from scalesearch.analysis.table_files import write_region, write_tables
     from scalesearch.report.html import render
 
     write_tables(run.folder, run.trials, run.candidates)
-    if run.has_result:
+    if run.has_rule:
         write_text(run.folder / "coefficients.json", rule_text(run.rule))
         write_region(run.folder, None if run.choice.region is None else run.choice.region.points)
+    elif run.has_result:  # an earlier rule must not mislead
+        for name in ("coefficients.json", "region.csv"):
+            (run.folder / name).unlink(missing_ok=True)
+    if run.reference is not None or (run.has_result and not run.has_rule):
+        write_text(run.folder / REFERENCE_FILE, json.dumps(run.reference_json(), indent=2, ensure_ascii=False) + "\n")
     write_text(run.folder / "report.html", render(run, run.validations))
     publish(run, storage)
 
@@ -52,6 +61,7 @@ def publish(run: Run, storage: str | None = None) -> None:
 
     if not (run.has_result and dashboard.installed()):
         return
+    # Without a rule the note says so: an earlier one must not mislead.
     text = note(run, run.validations)
     figures = {"triangle": card(run.triangle()), "leaderboard": card(run.leaderboard())}
     local = sqlite_url(run.folder) if (run.folder / "study.db").is_file() else None

@@ -20,7 +20,7 @@ from scalesearch.scaling.cost.budgeted import MACS, Cost
 from scalesearch.scaling.cost.count import Complexity, FloatArray, areas, complexity, count, tabulate
 from scalesearch.scaling.cost.tally import IntArray
 from scalesearch.scaling.reachable import Axes, reachable, with_distinct_maps
-from scalesearch.scaling.simplex import Shares
+from scalesearch.scaling.simplex import EQUAL, Shares
 
 # Combinations counted at most; above it the axes are thinned evenly and the set says so.
 MAX_COUNTED = 50_000_000
@@ -38,7 +38,10 @@ class InfeasibleBudget(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A network that costs the budget. `coefficients` are realised; `nominal` are multipliers that scale to it."""
+    """A network that costs the budget. `coefficients` are realised; `nominal` are multipliers that scale to it.
+
+    The baseline itself is one at a budget of 1.
+    """
 
     spec: ArchitectureSpec
     coefficients: Coefficients
@@ -48,8 +51,13 @@ class Candidate:
 
     @property
     def shares(self) -> Shares:
-        """Shares of the realised coefficients."""
-        return shares_of(self.coefficients)
+        """Shares of the realised coefficients; equal ones for the baseline, which is the network of all shares."""
+        return EQUAL if self.is_baseline else shares_of(self.coefficients)
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is the baseline: nothing has grown."""
+        return self.coefficients == Coefficients(1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)

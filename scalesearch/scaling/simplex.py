@@ -43,6 +43,9 @@ class Shares:
         return self.width / rest if rest > 0 else 0.5
 
 
+EQUAL = Shares(1 / 3, 1 / 3, 1 / 3)
+
+
 def from_search_space(depth_share: float, width_fraction: float) -> Shares:
     """The shares of the two search parameters, both in [0, 1]."""
     rest = 1 - depth_share

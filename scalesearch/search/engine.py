@@ -10,7 +10,6 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +19,12 @@ from scalesearch.data.usual import usual_study
 from scalesearch.errors import InputError
 from scalesearch.runtime import interrupts
 from scalesearch.runtime.folders import locked_folder
-from scalesearch.search.events import (
-    OnEvent,
-    Planned,
-    PreparationReports,
-    SearchEnded,
-    SearchStarted,
-    TrialsEnded,
-)
-from scalesearch.search.plan.design import Plan, make_plan, planned_size
+from scalesearch.search.events import OnEvent, Planned
+from scalesearch.search.plan.design import Plan, make_plan
 from scalesearch.search.plan.parts import Part, parts_of
-from scalesearch.search.plan.timing import predicted_seconds
-from scalesearch.search.supervision import instructions_for, start_workers, watch
+from scalesearch.search.plan.reference import reference_plan, reference_study
+from scalesearch.search.stored import StoredSearch, train_missing
+from scalesearch.search.supervision import start_workers, watch
 from scalesearch.study.load import DEFAULT_STUDY, load_study, parse_study
 from scalesearch.study.sections import Study
 
@@ -137,84 +130,6 @@ def _report_trial(on_event: OnEvent) -> Callable[[Mapping[str, Any]], None]:
     return report
 
 
-@dataclass(frozen=True, slots=True)
-class StoredSearch:
-    """One search of a run: its study and plan, and Optuna's study that stores its trials."""
-
-    study: Study
-    plan: Plan
-    optuna_study: Any
-    label: str = ""
-    metric: str = ""
-
-    def missing(self, states: Mapping[str, int]) -> int:
-        """How many trials have no result: of those planned, or queued."""
-        unfinished = states["waiting"] + states["running"]
-        return max(planned_size(self.study, self.plan) - (sum(states.values()) - unfinished), unfinished)
-
-    def total(self, states: Mapping[str, int]) -> int:
-        """How many trials there will be, as far as is known."""
-        return max(planned_size(self.study, self.plan), sum(states.values()))
-
-    @property
-    def predicted_seconds(self) -> float | None:
-        """Predicted duration of all trials on the reference machine."""
-        return predicted_seconds(self.study, [trial.candidate for trial in self.plan.distinct])
-
-
-def train_missing(
-    search: StoredSearch,
-    url: str,
-    deadline: float,
-    on_event: OnEvent,
-    later_seconds: float = 0.0,
-    pictures: Sequence[Pictures] = (),
-) -> None:
-    """Trains the trials that `search` lacks, in worker processes.
-
-    `pictures` are those of the data, if they are not arrays: they are decoded once for each resolution of the plan.
-    """
-    from scalesearch.data.cache import ImageCache, recipe_of
-    from scalesearch.search.queue import optuna_study as queue
-    from scalesearch.search.queue.looks import Watcher
-
-    queue.check_plan(search.optuna_study, search.plan.distinct)
-    queue.enqueue_missing(search.optuna_study, search.plan.distinct)
-    watcher = Watcher(search.optuna_study)
-    records, states = watcher.look()
-    if not (search.missing(states) or (search.study.race and _race_goes_on(search, records))):
-        on_event(f"{search.label}all trials are finished: nothing to train")
-        on_event(SearchEnded(0, states["failed"]))
-        return
-
-    resolutions = sorted({trial.candidate.spec.resolution for trial in search.plan.distinct})
-    recipes = [recipe_of(each, resolution) for resolution in resolutions for each in pictures]
-    prepared = ImageCache().build(recipes, PreparationReports(on_event))  # kept as long as the workers run
-    on_event(
-        SearchStarted(
-            study=search.study,
-            label=search.label,
-            metric=search.metric or search.study.metric,
-            trials=search.total(states),
-            records=records,
-            predicted_seconds=search.predicted_seconds,
-            later_seconds=later_seconds,
-        )
-    )
-    _build_kernels_ahead(search.study, on_event)
-    interrupts.check()
-    with start_workers(instructions_for(search.study, url, deadline)) as running:
-        for trial_ended in watch(running, on_event):
-            new, states = watcher.look()
-            if new or trial_ended:
-                on_event(TrialsEnded(new, search.total(states)))
-    del prepared
-    new, states = watcher.look()
-    if new:
-        on_event(TrialsEnded(new, search.total(states)))
-    on_event(SearchEnded(search.missing(states), states["failed"]))
-
-
 def _with_changes(study: Study | str | Path | None, changes: Mapping[str, Any]) -> Study:
     """The study with `changes` applied; sections are changed key by key, and `data` may be a source alone."""
     changes = {
@@ -284,32 +199,22 @@ def _train(
         )
         for part, plan in parts
     ]
+    own = reference_study(study)
+    reference = StoredSearch(own, reference_plan(own), queue.open_study(opened, own, data_digest))
     save_study(folder, study)
 
     def copy() -> None:
         if storage:
-            for search in searches:
+            for search in (*searches, reference):
                 copy_to_folder(search.optuna_study, folder)
 
     try:
         for place, search in enumerate(searches):
             later = sum(following.predicted_seconds or 0.0 for following in searches[place + 1 :])
-            train_missing(search, url, deadline, on_event, later, pictures)
+            # One reference serves all levels and rungs: it is the same network.
+            train_missing(search, url, deadline, on_event, later, pictures, None if place else reference)
     except BaseException:
         with contextlib.suppress(Exception):  # the storage may be what failed
             copy()
         raise
     copy()
-
-
-def _race_goes_on(search: StoredSearch, records: Sequence[Any]) -> bool:
-    from scalesearch.search.plan.racing import next_round  # with pandas and scipy, which no other search needs
-
-    return bool(next_round(search.study, search.plan, records))
-
-
-def _build_kernels_ahead(study: Study, on_event: OnEvent) -> None:
-    """Compiles the CPU kernels with all cores while the workers, which each have a part of them, import jax."""
-    from scalesearch.models.ops.cpu.library import build_ahead
-
-    build_ahead(study.runtime.convolutions, lambda text: on_event(text.strip()))

@@ -35,8 +35,8 @@ Instruction = Mapping[str, Any]
 """The arguments of `worker.train_study`."""
 
 
-def instructions_for(study: Study, url: str, deadline: float) -> list[Instruction]:
-    """One instruction for each worker of this machine; they share its cores."""
+def instructions_for(study: Study, url: str, deadline: float, reference: str | None = None) -> list[Instruction]:
+    """One instruction for each worker of this machine; they share its cores. The first trains the `reference`, too."""
     count, cores = study.runtime.workers, usable_cores()
     parts: list[list[int]] = [[]]
     if count > 1:
@@ -45,7 +45,7 @@ def instructions_for(study: Study, url: str, deadline: float) -> list[Instructio
     common: dict[str, Any] = {"storage": url, "study_name": study.name, "seconds": left}
     if files := study.baseline.own_files():
         common["folders"] = folders_of(files)
-    return [{**common, "cores": part} for part in parts]
+    return [{**common, "cores": part, "reference": None if place else reference} for place, part in enumerate(parts)]
 
 
 def start_workers(instructions: Sequence[Instruction]) -> Workers:

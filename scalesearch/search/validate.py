@@ -17,11 +17,12 @@ from scalesearch.results.save import finish
 from scalesearch.runtime import interrupts
 from scalesearch.runtime.folders import locked_folder
 from scalesearch.runtime.text import plural
-from scalesearch.search.engine import STOPPING, StoredSearch, drawing, train_missing
+from scalesearch.search.engine import STOPPING, drawing
 from scalesearch.search.events import OnEvent
 from scalesearch.search.plan.rivals import RULE, rivals, validation_study
 from scalesearch.search.queue import optuna_study as queue
 from scalesearch.search.queue.storage import open_storage, sqlite_url
+from scalesearch.search.stored import StoredSearch, train_missing
 from scalesearch.study.load import located_source
 
 
@@ -63,6 +64,8 @@ def validate(
     run = load(folder, storage)
     if run.states["waiting"] + run.states["running"] or not run.has_result:
         raise InputError(f"{folder}: the search has no final rule yet; finish the run first")
+    if not run.has_rule:
+        raise InputError(f"{folder}: {run.standing.answer}")
     phis = tuple(phi) if isinstance(phi, Sequence) else (phi,)
     if min(phis) <= 0:
         raise InputError(f"`phi` must be above 0, where there is a budget to split, but got {min(phis):g}")

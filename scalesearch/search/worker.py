@@ -38,6 +38,7 @@ INTERRUPTED = 130
 def train_study(
     storage: str,
     study_name: str,
+    reference: str | None = None,
     source: str | None = None,
     cores: Sequence[int] = (),
     seconds: float | None = None,
@@ -48,6 +49,7 @@ def train_study(
     Args:
         storage: SQLAlchemy URL of the storage that holds the study.
         study_name: the study's name there.
+        reference: the name of the stored study that trains the baseline, if this worker is to do that first.
         source: where this machine holds the data; None for where the study says.
         cores: processor cores to keep to; empty for all.
         seconds: start no trial that would end later than this many seconds from now; None for no limit.
@@ -62,12 +64,14 @@ def train_study(
     from scalesearch.data.splits import check_fits
     from scalesearch.results.records import record_to_json
     from scalesearch.search.plan.design import make_plan
+    from scalesearch.search.plan.reference import reference_plan
     from scalesearch.search.queue import optuna_study as queue
     from scalesearch.search.queue.storage import open_storage
     from scalesearch.search.queue.work import work
 
     look_in(*map(Path, folders), Path.cwd())
-    optuna_study = queue.join_study(open_storage(storage), study_name)
+    opened = open_storage(storage)
+    optuna_study = queue.join_study(opened, study_name)
     study = queue.study_of(optuna_study)
     queue.check_code(optuna_study, study)
     if source is not None:
@@ -76,6 +80,13 @@ def train_study(
     splits = _splits(study, queue.data_digest(optuna_study), evaluates)
     plan = make_plan(study) if evaluates == "validation" else queue.queued_plan(optuna_study, study)
     check_fits(plan.baseline.spec, splits, study.training.batch_size)
+    searches = [(optuna_study, study, plan, True)]
+    if reference is not None:
+        stored = queue.join_study(opened, reference)
+        own = queue.study_of(stored)
+        # First, unless a worker that died still holds it: the candidates need not wait until that is known.
+        searches = [(stored, own, reference_plan(own), wait) for wait in (False, True)]
+        searches.insert(1, (optuna_study, study, plan, True))
 
     # What trains: imports jax.
     from scalesearch.runtime.jax_settings import check_jax
@@ -99,16 +110,18 @@ def train_study(
 
     check_jax()
     evaluate = TrainingEvaluation(study, splits, on_epoch, PreparationReports(on_images))
-    work(
-        optuna_study,
-        study,
-        plan,
-        evaluate,
-        deadline=deadline,
-        expect=evaluate.expect,
-        on_trial=on_trial,
-        on_wait=lambda running: workers.report({"waiting": running}),
-    )
+    for stored, own, own_plan, wait in searches:
+        work(
+            stored,
+            own,
+            own_plan,
+            evaluate,
+            deadline=deadline,
+            expect=evaluate.expect,
+            on_trial=on_trial,
+            on_wait=lambda running: workers.report({"waiting": running}),
+            wait=wait,
+        )
 
 
 def _splits(study: Study, digest: str, evaluates: str) -> Splits:

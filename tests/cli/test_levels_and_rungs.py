@@ -23,7 +23,8 @@ def test_levels_and_rungs_are_searches_of_one_run(
     assert main(flags) == 0
     out, err = capsys.readouterr()
     begun = [line.partition("[")[0] for line in err.splitlines()]
-    assert begun == [""] * 3 + ["φ = 2: "] * (len(begun) - 6) + ["1-epoch schedule: "] * 3
+    # One baseline serves all levels and rungs.
+    assert begun == [""] * 4 + ["φ = 2: "] * (len(begun) - 7) + ["1-epoch schedule: "] * 3
     assert "Schedule: candidate order after fewer epochs, compared with 2 epochs" in out
     run = load(folder)
     assert {record.phi for record in run.records} == {1.0, 2.0}
@@ -48,13 +49,15 @@ def test_a_race_ends_goes_on_and_keeps_to_the_time(
     flags = ["run", "--study", str(tiny), "--out", str(folder), "--race"]
     assert main([*flags, "--time", "1s"]) == 0  # over before a worker has started
     out, err = capsys.readouterr()
-    assert err == "scalesearch: the time limit is reached, 3 trials left; run the same command again to continue\n"
+    assert err == "scalesearch: the time limit is reached, 4 trials left; run the same command again to continue\n"
     assert "nothing can be chosen" in out
     assert main(flags) == 0
     capsys.readouterr()
     run = load(folder)
     assert {tuple(seed.seed for seed in record.seeds) for record in run.records} >= {(0,), (1,)}
     assert run.candidates["seeds"].max() == 2
+    assert run.reference is not None
+    assert [seed.seed for seed in run.reference.seeds] == [0, 1]  # those of the finalists
     assert main(flags) == 0
     assert DONE in capsys.readouterr().err
     assert main(["run", "--study", str(tiny), "--out", str(folder)]) == 3

@@ -10,9 +10,14 @@ from pathlib import Path
 import pytest
 
 from scalesearch.cli.main import main
+from scalesearch.report.views.plan import trainings
+from scalesearch.report.views.table import duration
 from scalesearch.scaling.cost.count import complexity
+from scalesearch.search.plan.design import make_plan
+from scalesearch.search.plan.reference import reference_seconds
+from scalesearch.search.plan.timing import predicted_seconds
 from scalesearch.study.documents import spec_from_json
-from scalesearch.study.load import shipped_studies
+from scalesearch.study.load import load_study, shipped_studies
 from tests.cli.tiny import ROOT, TINY, answer, complaint
 
 GOLDEN = json.loads((ROOT / "tests/golden/efficientnet.json").read_text(encoding="utf-8"))
@@ -204,6 +209,21 @@ def test_a_shipped_study_by_its_name(
     assert answer(capsys, "plan", "--study", "mnist_sample") == answer(capsys, "plan")
     line = complaint(capsys, "plan", "--study", "fashion")
     assert line == (f"scalesearch: fashion: no such study file; shipped studies are {', '.join(shipped_studies())}\n")
+
+
+def test_the_predicted_time_counts_the_baseline(capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
+    study = load_study(tiny)
+    plan = make_plan(study)
+    of_candidates = predicted_seconds(study, [trial.candidate for trial in plan.distinct])
+    of_baseline = reference_seconds(study)
+    assert of_candidates is not None
+    assert of_baseline is not None
+    assert answer(capsys, "plan", "--study", str(tiny))["predicted_seconds"] == round(of_candidates + of_baseline)
+    told = trainings(study, plan, reference=True)
+    assert told.endswith(
+        f"about {duration(of_candidates + of_baseline)} on 2 CPU cores, the baseline as a reference included"
+    )
+    assert trainings(study, plan).endswith(f"about {duration(of_candidates)} on 2 CPU cores")
 
 
 def test_a_schedule_of_one_epoch(capsys: pytest.CaptureFixture[str]) -> None:

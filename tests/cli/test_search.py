@@ -23,8 +23,8 @@ from scalesearch.search.queue.trials import has_record
 from tests.cli.tiny import HEEDS_INTERRUPTS, ROOT, TINY, complaint, environment, scalesearch
 
 FILES = [
-    "candidates.csv", "candidates.parquet", "coefficients.json", "report.html", "study.db", "study.toml",
-    "trials.csv", "trials.parquet",
+    "candidates.csv", "candidates.parquet", "coefficients.json", "reference.json", "report.html", "study.db",
+    "study.toml", "trials.csv", "trials.parquet",
 ]  # fmt: skip
 OF_ITS_OWN = [("batch_size = 50", f"batch_size = {size}") for size in (40, 25)]
 """Of workers with a part of the cores: programs that other tests keep for all cores would be told of."""
@@ -45,11 +45,14 @@ class TestRun:
         folder, done = finished
         assert done.returncode == 0, done.stderr
         assert "Warning" not in done.stderr
-        assert [line[:5] for line in done.stderr.splitlines()] == ["[1/3]", "[2/3]", "[3/3]"]
+        assert [line[:5] for line in done.stderr.splitlines()] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
         for told in ("Candidates", "Signal", "Choice", "Family", f"Files in {folder}: candidates.csv"):
             assert told in done.stdout
         assert sorted(path.name for path in folder.iterdir() if path.name != ".lock") == FILES
         run = load(folder)
+        assert done.stderr.startswith("[1/4] baseline 1-1 × 4-8 at 6 px: val_loss ")  # first, and no candidate
+        assert run.reference is not None
+        assert [seed.seed for seed in run.reference.seeds] == [0, 1]
         assert run.states == {"waiting": 0, "running": 0, "complete": 3, "pruned": 0, "failed": 0}
         assert {record.device for record in run.records} == {run.rule.provenance["device"]}
         assert all(len(seed.val_loss_curve) == 2 for record in run.records for seed in record.seeds)
@@ -74,7 +77,7 @@ class TestRun:
         assert document["files"] == FILES
         assert list(document) == [
             "study", "budget", "metric", "trials", "leaders", "signal", "rule", "nearest", "family", "folder",
-            "files",
+            "files", "reference", "standing",
         ]  # fmt: skip
         assert [member["phi"] for member in document["family"]] == [0, 1, 2, 3]
         after = json.loads((folder / "coefficients.json").read_text(encoding="utf-8"))
@@ -140,7 +143,8 @@ class TestRun:
         )
         with process:
             assert process.stderr is not None
-            assert process.stderr.readline().startswith("[1/3]")
+            assert process.stderr.readline().startswith("[1/4] baseline")
+            assert process.stderr.readline().startswith("[2/4]")
             for number in [signal.SIGTERM, signal.SIGINT] * 4:
                 process.send_signal(number)
                 time.sleep(0.002)
@@ -161,7 +165,7 @@ class TestRun:
 
     def test_workers_share_the_trials(self, tiny: Path) -> None:
         # Trials long enough for the second worker, which has to start, to find some left.
-        study = TINY.replace("epochs = 2", "epochs = 100").replace("seeds = 2", "seeds = 4")
+        study = TINY.replace("epochs = 2", "epochs = 50").replace("seeds = 2", "seeds = 4")
         tiny.write_text(study.replace(*OF_ITS_OWN[0]), encoding="utf-8")
         folder = tiny.parent / "run"
         done = scalesearch("run", "--study", tiny, "--out", folder, "--workers", "2", "--json")
@@ -173,7 +177,7 @@ class TestRun:
             "pruned": 0,
             "failed": 0,
         }
-        assert [line[:5] for line in done.stderr.splitlines()] == ["[1/3]", "[2/3]", "[3/3]"]
+        assert [line[:5] for line in done.stderr.splitlines()] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
         stored = studies.join_study(open_storage(sqlite_url(folder)), "tiny")
         trials = [trial for trial in stored.trials if has_record(trial)]
         spans = sorted((trial.datetime_start, trial.datetime_complete) for trial in trials)

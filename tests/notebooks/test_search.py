@@ -27,6 +27,6 @@ def test_a_search_draws_its_progress_and_shows_its_run(tmp_path: Path, monkeypat
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
     NotebookClient(notebook, timeout=300).execute()
     *_, progress, result = (output for output in notebook.cells[0].outputs if "data" in output)  # messages come first
-    assert "trial 3 of 3" in progress.data["text/html"]
+    assert "trial 4 of 4" in progress.data["text/html"]
     assert "val_loss" in progress.data["text/html"]
     assert "tiny: 3 complete" in result.data["text/html"]

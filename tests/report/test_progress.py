@@ -13,7 +13,7 @@ from scalesearch.report.progress import Progress
 from scalesearch.report.views.table import duration, quantity
 from scalesearch.results.records import Failure, TrialRecord
 from scalesearch.search.events import EpochEnded, Event, Preparing, SearchEnded, SearchStarted, TrialsEnded, Waiting
-from tests.planted import PlantedSurface, planted_records, planted_study
+from tests.planted import PlantedSurface, planted_records, planted_reference, planted_study
 
 RECORDS = planted_records(PlantedSurface(), seeds=(0, 1))
 
@@ -180,3 +180,11 @@ def test_images_in_preparation_are_a_few_lines_of_a_log() -> None:
         "preparing images at 64 px: 700 of 1,000; 30 s left",
         "1,000 images are prepared, after 2 min",
     ]
+
+
+def test_the_reference_is_counted_and_named_but_does_not_lead() -> None:
+    reference = planted_reference(PlantedSurface(linear=(0.0, 0.0, 0.0)))  # better than any candidate
+    assert " baseline 10-14 × 24-40 at 96 px: val_loss " in drawn(started(trials=16), ended(reference, trials=16))[0]
+    lines = drawn(started(trials=16), ended(reference, *RECORDS[:2], trials=16), width=80)
+    assert "trial 4 of 16" in lines[0]
+    assert leaders(lines) == [f"{value:.4f}" for value in sorted(record.mean("val_loss") for record in RECORDS[:2])]

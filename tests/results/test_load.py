@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,15 @@ import pandas as pd
 import pytest
 
 import scalesearch
+from scalesearch.analysis.outcome import NothingLearned
 from scalesearch.analysis.surfaces.base import InsufficientTrials
 from scalesearch.analysis.table_files import read_table
 from scalesearch.cli.main import main
 from scalesearch.errors import InputError, StorageError
 from scalesearch.export.rule_json import parse_rule
+from scalesearch.report.html import answers
+from scalesearch.report.note import note
+from scalesearch.report.terminal import show_result
 from scalesearch.results.load import load
 from scalesearch.results.records import Failure
 from scalesearch.results.save import finish, save_study
@@ -25,7 +31,7 @@ from scalesearch.search.queue import optuna_study as studies
 from scalesearch.search.queue.storage import open_storage, sqlite_url
 from scalesearch.search.queue.stored_study import StoredStudy
 from scalesearch.study.load import load_study
-from tests.planted import planted_run, planted_study
+from tests.planted import PlantedSurface, planted_evaluate, planted_run, planted_study
 
 TABLES = ["candidates.csv", "candidates.parquet", "trials.csv", "trials.parquet"]
 FILES = sorted([*TABLES, "coefficients.json", "region.csv", "report.html", "study.db", "study.toml"])
@@ -40,9 +46,9 @@ def test_a_finished_run_writes_every_file_of_the_contract_and_nothing_else(tmp_p
     finish(run)
     assert names(tmp_path) == FILES
     assert [path.name for path in run.files()] == FILES
-    html = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "planted" in html
-    assert html.rstrip().endswith("</html>")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "planted" in page
+    assert page.rstrip().endswith("</html>")
 
 
 def test_the_rule_is_that_of_coefficients_json(tmp_path: Path) -> None:
@@ -226,6 +232,73 @@ def test_what_a_running_study_holds_is_read_at_one_moment(tmp_path: Path, monkey
     run = load(tmp_path)
     assert len(looks) == 1
     assert run.states["complete"] == len(run.records) == 9
+
+
+def test_the_reference_is_read_shown_and_no_candidate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = planted_run(tmp_path, reference=planted_evaluate(PlantedSurface()))
+    assert run.reference is not None
+    assert (run.reference.phi, run.reference.candidate.spec) == (0.0, run.study.resolved_baseline().spec)
+    assert [seed.seed for seed in run.reference.seeds] == [0, 1]
+    assert (len(run.records), run.states["complete"], len(run.candidates)) == (15, 15, 15)
+    finish(run)
+    assert names(tmp_path) == sorted([*FILES, "reference.json"])
+    written = json.loads((tmp_path / "reference.json").read_text(encoding="utf-8"))
+    document = run.to_json()
+    assert written == {key: document[key] for key in ("reference", "standing")}
+    reference = written["reference"]
+    assert (reference["name"], reference["macs_ratio"], reference["seeds"]) == ("planted", 1.0, 2)
+    assert reference["val_loss"] == pytest.approx(run.reference.mean("val_loss"))
+    assert reference["val_loss"] == pytest.approx(written["standing"]["baseline"])
+    assert written["standing"]["state"] == "sound"
+    assert run.rule.provenance["standing"] == written["standing"]
+    page = html.unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert '<th scope="row">base</th>' in page
+    assert f'<p class="plain">{run.standing.answer}</p>' in page
+    assert f"The baseline has {reference['val_loss']:.4f}." in page
+    assert "the baseline from " in page
+    capsys.readouterr()
+    show_result(run, run.files())
+    out = capsys.readouterr().out
+    assert re.search(rf"^base .* {reference['val_loss']:.4f} .* baseline: 10-14 × 24-40 at 96 px", out, re.MULTILINE)
+    assert f"\n{run.standing.answer}\n" in out
+
+
+def test_a_doubt_about_the_candidates_comes_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    better = PlantedSurface(linear=(0.01, 0.01, 0.01), interaction=(0.0, 0.0, 0.0), macs_effect=0.0)
+    run = planted_run(tmp_path, reference=planted_evaluate(better))
+    doubt = run.standing.answer
+    assert "the best candidate is worse than the baseline" in doubt
+    finish(run)
+    assert answers(run)[0] == doubt
+    assert note(run).splitlines()[2] == f"**{doubt}**"
+    show_result(run, run.files())
+    assert capsys.readouterr().out.startswith(doubt)
+    assert main(["export", str(tmp_path)]) == 0
+    assert f"scalesearch: {doubt}\n" in capsys.readouterr().err
+
+
+def test_where_nothing_was_learned_there_is_no_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = planted_run(tmp_path, PlantedSurface(linear=(2.9, 3.0, 3.1)), reference=planted_evaluate(PlantedSurface()))
+    for name in ("coefficients.json", "region.csv"):
+        shutil.copy(OLD_RUN / "trials.csv", tmp_path / name)  # what an earlier run left
+    told = "Nothing was learned: no candidate's validation loss is below ln 10 = 2.303"
+    assert main(["report", str(tmp_path)]) == 5
+    out = capsys.readouterr().out
+    assert out.startswith(told)
+    assert "Choice" not in out
+    assert names(tmp_path) == sorted([*TABLES, "reference.json", "report.html", "study.db", "study.toml"])
+    assert told in html.unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
+    document = run.to_json()
+    assert (document["rule"], document["nearest"], document["family"]) == (None, None, [])
+    assert document["standing"]["state"] == "nothing learned"
+    assert told in note(run)
+    for ask in (lambda: run.rule, run.family):
+        with pytest.raises(NothingLearned, match="Nothing was learned"):
+            ask()
+    for command in ("export", "scale", "explain", "validate"):
+        assert main([command, str(tmp_path)]) == 2
+        line = capsys.readouterr().err
+        assert (line.count("\n"), told[1:] in line) == (1, True), line
 
 
 # A run of the default study as version 0.1 left it; its report.html, five megabytes, is not kept.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -63,11 +64,13 @@ def test_one_call_does_the_whole_job_and_resumes(study: Study, tmp_path: Path) -
     # Events: the plan first; then the search, with an event an epoch and each trial once; then its end.
     assert isinstance(recorder.events[0], Planned)
     (started,) = recorder.of(SearchStarted)
-    assert (started.trials, started.records, started.metric) == (3, (), "val_loss")
+    assert (started.trials, started.records, started.metric) == (4, (), "val_loss")
     trials = [record for event in recorder.of(TrialsEnded) for record in event.records]
-    assert sorted(map(repr, trials)) == sorted(map(repr, run.records))
+    assert run.reference is not None
+    of_baseline = dataclasses.replace(run.reference, phi=1.0)  # as it is stored
+    assert sorted(map(repr, trials)) == sorted(map(repr, (*run.records, of_baseline)))
     epochs = [event.done for event in recorder.of(EpochEnded)]
-    assert sorted(epochs) == sorted([0.25, 0.5, 0.75, 1.0, 0.0] * 3)  # two seeds of two epochs; then the next trial
+    assert sorted(epochs) == sorted([0.25, 0.5, 0.75, 1.0, 0.0] * 4)  # two seeds of two epochs; then the next trial
     assert recorder.events[-1] == SearchEnded(missing=0, failed=0)
 
     # Again, nothing is left to train, and the rule is the same.

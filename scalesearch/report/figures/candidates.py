@@ -15,6 +15,7 @@ from scalesearch.report.figures.cost import accuracy_over, cost
 from scalesearch.report.figures.style import (
     BLUE,
     GREY,
+    INK,
     LEVELS,
     VERMILION,
     gapped,
@@ -41,10 +42,13 @@ LEADERS = 20
 CURVES = 60
 
 
-def leaderboard(candidates: pd.DataFrame, trials: pd.DataFrame, metric: str) -> go.Figure:
+def leaderboard(
+    candidates: pd.DataFrame, trials: pd.DataFrame, metric: str, reference: TrialRecord | None = None
+) -> go.Figure:
     """The best candidates of each level, best on top: mean, its 95 % interval as bars, each seed as a dot.
 
-    The tables have `tables.CANDIDATE_COLUMNS` and `TRIAL_COLUMNS`. Raises `ValueError` for an unknown metric.
+    Below them stands the baseline, if there is a `reference` with a result. The tables have `tables.CANDIDATE_COLUMNS`
+    and `TRIAL_COLUMNS`. Raises `ValueError` for an unknown metric.
     """
     kind = metric_of(metric)
     done = ranked(candidates, metric)
@@ -79,15 +83,32 @@ def leaderboard(candidates: pd.DataFrame, trials: pd.DataFrame, metric: str) -> 
         hoverinfo="text",
         name="candidates",
     )
+    against = ""
+    if reference is not None and reference.failure is None and labels:
+        labels.append("baseline")
+        seeds = reference.seeds[: 0 if single else None]
+        figure.add_scatter(
+            x=[*(getattr(seed, metric) for seed in seeds), reference.mean(metric)],
+            y=["baseline"] * (len(seeds) + 1),
+            mode="markers",
+            marker={
+                "size": [6] * len(seeds) + [10],
+                "color": [GREY] * len(seeds) + [INK],
+                "symbol": ["circle"] * len(seeds) + ["diamond"],
+            },
+            hovertemplate="baseline: %{x:.4f}<extra></extra>",
+            name="baseline",
+        )
+        against = f" The baseline has {reference.mean(metric):.4f}."
     shown = (f"the best {len(best)} of " if len(best) < len(done) else "") + plural(len(done), "candidate")
     title = f"Leaderboard: {shown}"
     if not single:
         title += "; small dots: single seeds"
     if model.error_variance is not None:
         title += "; bars: 95\u00a0%, without what a seed does to all"
-    ends = [f"{labels[row]}, {best[metric].iloc[row]:.4f}" for row in (0, -1)] if labels else ["", ""]
-    alt = f"{kind.label.capitalize()} of {shown}, from {ends[0]}, to {ends[1]}."
-    styled(figure, title, 130 + 26 * max(len(best), 3), alt)
+    ends = [f"{labels[row]}, {best[metric].iloc[row]:.4f}" for row in (0, len(best) - 1)] if labels else ["", ""]
+    alt = f"{kind.label.capitalize()} of {shown}, from {ends[0]}, to {ends[1]}.{against}"
+    styled(figure, title, 130 + 26 * max(len(labels), 3), alt)
     figure.update_xaxes(title_text=f"{kind.label} ({kind.unit})")
     figure.update_yaxes(
         autorange="reversed", type="category", categoryarray=labels, automargin=True, ticklabelstandoff=6
@@ -95,10 +116,10 @@ def leaderboard(candidates: pd.DataFrame, trials: pd.DataFrame, metric: str) -> 
     return figure
 
 
-def learning_curves(records: Sequence[TrialRecord], metric: str) -> go.Figure:
+def learning_curves(records: Sequence[TrialRecord], metric: str, reference: TrialRecord | None = None) -> go.Figure:
     """`metric` after each epoch, mean over the seeds: the best candidate of each level in colour, the others in grey.
 
-    Raises `ValueError` for an unknown metric.
+    The baseline is dashed, if there is a `reference` with a result. Raises `ValueError` for an unknown metric.
     """
     kind = metric_of(metric)
     done = [record for record in merged_records(records).values() if record.failure is None]
@@ -121,6 +142,13 @@ def learning_curves(records: Sequence[TrialRecord], metric: str) -> go.Figure:
         figure.add_scatter(
             x=epochs, y=values, mode="lines+markers", line={"color": LEVELS[place % len(LEVELS)], "width": 2.5},
             name=f"best{level}: α {split.alpha:.2f} β {split.beta:.2f} γ {split.gamma:.2f}",
+            hovertemplate="epoch %{x}: %{y:.4f}<extra></extra>",
+        )  # fmt: skip
+    if reference is not None and reference.failure is None:
+        epochs, values = _curve(reference, metric)
+        summaries.append(f"the baseline from {values[0]:.4f} to {values[-1]:.4f}")
+        figure.add_scatter(
+            x=epochs, y=values, mode="lines", line={"color": INK, "width": 2, "dash": "dash"}, name="baseline",
             hovertemplate="epoch %{x}: %{y:.4f}<extra></extra>",
         )  # fmt: skip
     shown = f"the best and every {step}th of the others" if step > 1 else plural(len(done), "candidate")

@@ -13,8 +13,12 @@ from scalesearch.scaling.feasible import Candidate
 from scalesearch.scaling.simplex import NAMES, Shares
 from scalesearch.search.plan.corners import cannot_grow, misleading, tolerance_for_corners
 from scalesearch.search.plan.design import Plan, halvings, planned_size
+from scalesearch.search.plan.reference import reference_seconds
 from scalesearch.search.plan.timing import DEVICE, predicted_seconds
 from scalesearch.study.sections import Study
+
+# The reference is mentioned if it takes more than this part of the candidates' time.
+_NOTICED = 0.05
 
 
 def baseline(plan: Plan) -> str:
@@ -59,8 +63,8 @@ def counts(study: Study, plan: Plan) -> str:
     )
 
 
-def trainings(study: Study, plan: Plan) -> str:
-    """How many trainings, and how long they should take."""
+def trainings(study: Study, plan: Plan, *, reference: bool = False) -> str:
+    """How many trainings, and how long they should take, with the `reference` if this search trains it."""
     seeds = plural(study.seeds, "seed")
     if study.race and study.seeds > 1:
         seeds = f"1 to {seeds} (a race)"
@@ -73,11 +77,13 @@ def trainings(study: Study, plan: Plan) -> str:
     seconds = predicted_seconds(study, candidates)
     if seconds is None:
         return f"{trainings}; no time is predicted if `data.train` is 0 (all images)"
-    times = [duration(seconds)]
+    own = reference_seconds(study) or 0.0 if reference else 0.0
+    times = [duration(seconds + own)]
     if study.race:
         once = predicted_seconds(study.model_copy(update={"seeds": 1}), candidates)
-        times.insert(0, duration(once or 0.0))
-    return f"{trainings}: about {' to '.join(dict.fromkeys(times))} on {DEVICE}"
+        times.insert(0, duration((once or 0.0) + own))
+    included = ", the baseline as a reference included" if own > _NOTICED * seconds else ""
+    return f"{trainings}: about {' to '.join(dict.fromkeys(times))} on {DEVICE}{included}"
 
 
 def cautions(study: Study, plan: Plan) -> tuple[str, ...]:

@@ -35,15 +35,22 @@ _LETTERS = ("alpha", "beta", "gamma")
 _INFLUENTIAL = 3
 
 
-def leaderboard(candidates: pd.DataFrame, most: int | None = None) -> Table:
-    """The finished candidates, best first, of each level `most`; `candidates` has `tables.CANDIDATE_COLUMNS`."""
+def leaderboard(candidates: pd.DataFrame, most: int | None = None, baseline: pd.DataFrame | None = None) -> Table:
+    """The finished candidates, best first, of each level `most`, and below them the baseline.
+
+    `candidates` and `baseline` have `tables.CANDIDATE_COLUMNS`.
+    """
     done = candidates[candidates["status"].eq(DONE)]
     several_levels = done["phi"].nunique() > 1
     ranked = done.assign(rank=done.groupby("phi").cumcount() + 1)
     shown = ranked if most is None else ranked.groupby("phi").head(most)
+    listed = [(str(row["rank"]), row) for row in shown.to_dict("records")]
+    left = len(done) - len(listed)
+    if baseline is not None:
+        listed += [("base", row) for row in baseline[baseline["status"].eq(DONE)].to_dict("records")]
     rows = [
         {
-            "rank": str(row["rank"]),
+            "rank": rank,
             **({"phi": f"{row['phi']:g}"} if several_levels else {}),
             **multipliers(Coefficients(row["alpha"], row["beta"], row["gamma"])),
             **shares([row[key] for key in SHARE_KEYS]),
@@ -53,17 +60,16 @@ def leaderboard(candidates: pd.DataFrame, most: int | None = None) -> Table:
             "val_accuracy": f"{row['val_accuracy']:.2%}",
             "val_accuracy_sd": _unless_nan(row["val_accuracy_sd"], ".2%"),
             "chance": chance_text(row["chance"], row["tied"]),
-            "network": network_of(row),
+            "network": network_of(row) if rank != "base" else f"baseline: {network_of(row)}",
             "blocks": row["depths"],
             "widths": row["widths"],
             "pixels": str(row["resolution"]),
             "params": f"{row['params']:,}",
             "seconds": f"{row['seconds']:,.1f}",
         }
-        for row in shown.to_dict("records")
+        for rank, row in listed
     ]
     optional = (SHARE_KEYS, ("real_cost",), ("val_accuracy",), ("rank",), ("val_loss_sd",))
-    left = len(done) - len(rows)
     notes = [f"{left:,} more in candidates.csv."] if left else []
     return make_table("Candidates, best first", rows, optional, notes)
 
@@ -74,7 +80,7 @@ def leaders(records: Iterable[TrialRecord], metric: str, heading: str, most: int
     `heading` is the name of the metric, which in a validation is that on the test split.
     """
     sign = -1 if metric_of(metric).maximise else 1
-    finished = (record for record in records if record.failure is None)
+    finished = (record for record in records if record.failure is None and not record.candidate.is_baseline)
     best = heapq.nsmallest(most, finished, key=lambda record: sign * record.mean(metric))
     rows = (
         {

@@ -27,7 +27,7 @@ _SEED_SD = "± seed: standard deviation over the seeds."
 _COLUMNS: Mapping[str, Column] = {
     column.key: column
     for column in (
-        Column("rank", "#"),
+        Column("rank", "#"),  # "base" for the baseline
         Column("phi", "φ"),
         # A candidate's realised multipliers; those of a family's member.
         Column("alpha", "α"),

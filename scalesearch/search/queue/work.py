@@ -63,6 +63,7 @@ def work(
     expect: Expect | None = None,
     on_trial: Callable[[int, TrialRecord], None] = lambda number, record: None,
     on_wait: Callable[[int], None] = lambda running: None,
+    wait: bool = True,
     poll_seconds: float = POLL_SECONDS,
     grace_seconds: float = GRACE_SECONDS,
 ) -> None:
@@ -82,6 +83,7 @@ def work(
         expect: gets the candidate and seeds that this worker will probably evaluate next, before each evaluation.
         on_trial: gets the number and the record of each trial that this worker has ended.
         on_wait: gets the number of trials that other workers run, each time this one waits for them.
+        wait: whether to wait for other workers at all.
         poll_seconds: how long to wait before the next look at the study.
         grace_seconds: after twice as long, running trials that never had a heartbeat count as those of dead workers.
 
@@ -109,6 +111,8 @@ def work(
             ended = worker.run_trial()
             if ended is not None:
                 on_trial(*ended)
+        elif running and not wait:
+            return
         elif running:
             on_wait(running)
             time.sleep(poll_seconds)
