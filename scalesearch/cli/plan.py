@@ -29,9 +29,10 @@ def main(arguments: argparse.Namespace) -> int:
     """Print the candidates of each part of the study, their costs, and the predicted time."""
     study, splits = study_from(arguments), None
     if not arguments.no_data:
-        from scalesearch.data.resolve import resolve
+        from scalesearch.data.resolve import resolve, with_sizes
 
         study, splits = resolve(study)
+        study = with_sizes(study, splits)  # nothing is stored: only the time depends on them
     parts = [(part, make_plan(part.study)) for part in parts_of(study)]
     if arguments.json:
         (first, plan), *others = parts

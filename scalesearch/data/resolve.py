@@ -54,6 +54,12 @@ def follow_data(study: Study, splits: Splits) -> Study:
     return study.model_copy(update={"baseline": BaselineSection(**{**dict(section), **changes})})
 
 
+def with_sizes(study: Study, splits: Splits) -> Study:
+    """The study with the numbers of images that it leaves to its data: for the time that it takes."""
+    sizes = {"train": len(splits.train), "validation": len(splits.validation)}
+    return study.model_copy(update={"data": study.data.model_copy(update=sizes)})
+
+
 def _with_classes(study: Study, splits: Splits) -> Study:
     """The study with the names of the source's classes, unless it names them itself."""
     names = study.data.classes

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from scalesearch.baselines.efficientnet import Published
+from scalesearch.data.resolve import with_sizes
+from scalesearch.data.splits import Splits
 from scalesearch.report.layout import fit, render
 from scalesearch.report.views import networks, results
 from scalesearch.report.views import plan as plans
@@ -25,7 +27,6 @@ from scalesearch.search.plan.parts import Part
 if TYPE_CHECKING:
     from scalesearch.analysis.outcome import Outcome
     from scalesearch.analysis.validation import Validation
-    from scalesearch.data.splits import Splits
 
 # Candidates that `status` lists.
 LEADERS = 5
@@ -81,9 +82,10 @@ def show_plan_head(parts: Sequence[tuple[Part, Plan]], splits: Splits | None) ->
     screen.say(plans.baseline(parts[0][1]))
     screen.say(off_grid_note(parts[0][1].baseline))
     for place, (part, plan) in enumerate(parts):
+        study = part.study if splits is None else with_sizes(part.study, splits)
         screen.say(part.label, "bold")
-        screen.say(plans.counts(part.study, plan))
-        screen.say(plans.trainings(part.study, plan, reference=place == 0))
+        screen.say(plans.counts(study, plan))
+        screen.say(plans.trainings(study, plan, reference=place == 0))
         if not part.rung:
             for caution in plans.cautions(part.study, plan):
                 screen.say(caution)

@@ -76,7 +76,7 @@ def trainings(study: Study, plan: Plan, *, reference: bool = False) -> str:
         return trainings
     seconds = predicted_seconds(study, candidates)
     if seconds is None:
-        return f"{trainings}; no time is predicted if `data.train` is 0 (all images)"
+        return f"{trainings}; no time is predicted, since `data.train` is 0 and the data were not looked at"
     own = reference_seconds(study) or 0.0 if reference else 0.0
     times = [duration(seconds + own)]
     if study.race:
