@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scalesearch.analysis.statistics import FloatArray
-from scalesearch.analysis.tables import CANDIDATE_COLUMNS, TRIAL_COLUMNS
+from scalesearch.analysis.tables import CANDIDATE_COLUMNS, OPTIONAL_COLUMNS, TRIAL_COLUMNS
 from scalesearch.runtime.files import write_whole
 from scalesearch.scaling.simplex import NAMES
 
@@ -57,22 +57,23 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     if path.stem not in _COLUMNS or path.suffix not in (".csv", ".parquet"):
         raise ValueError(f"a table must be called trials or candidates, .csv or .parquet, but got {path.name!r}")
-    columns = _COLUMNS[path.stem]
+    columns = {**_COLUMNS[path.stem], **OPTIONAL_COLUMNS}
     if path.suffix == ".parquet":
         table = pd.read_parquet(path)
     else:
         # As text first: Python's float() reads each number exactly, which pandas' own parser may not.
         text = pd.read_csv(path, dtype="str", keep_default_na=False)
         table = pd.DataFrame({name: _parsed(column, columns.get(str(name), "str")) for name, column in text.items()})
-    check_columns(table, columns)
+    check_columns(table, _COLUMNS[path.stem])
     return table
 
 
 def check_columns(table: pd.DataFrame, columns: Mapping[str, str]) -> None:
-    """Check that `table` has exactly `columns` (name → dtype), in order.
+    """Check that `table` has exactly `columns` (name → dtype), in order, and after them at most `OPTIONAL_COLUMNS`.
 
     Raises `ValueError` with the first column that is missing, unknown, out of order or of another dtype.
     """
+    columns = {**columns, **{name: dtype for name, dtype in OPTIONAL_COLUMNS.items() if name in table.columns}}
     for name, dtype in columns.items():
         if name not in table.columns:
             raise ValueError(f"the column `{name}` is missing; there are {', '.join(map(str, table.columns))}")

@@ -95,6 +95,9 @@ CANDIDATE_COLUMNS: Mapping[str, str] = {
     "failure": "str",
 }
 
+# Columns after those above, in both tables, if a seed has a value: balanced accuracy after the last epoch, or its mean.
+OPTIONAL_COLUMNS: Mapping[str, str] = {"val_balanced_accuracy": "float64"}
+
 SHARE_COLUMNS = list(_SHARES)
 
 
@@ -110,10 +113,10 @@ def trials_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
         status = PARTIAL if record.failure else DONE
         for seed in record.seeds:
             last = (seed.train_loss[-1], seed.val_loss, seed.val_accuracy, len(seed.train_loss), seed.train_seconds)
-            rows.append((*key, seed.seed, status, failure, *shares, ratio, *last, *speed))
+            rows.append((*key, seed.seed, status, failure, *shares, ratio, *last, *speed, seed.val_balanced_accuracy))
         if record.failure:
             no_result = (np.nan, np.nan, np.nan, 0, np.nan)
-            rows.append((*key, pd.NA, record.status, failure, *shares, ratio, *no_result, *speed))
+            rows.append((*key, pd.NA, record.status, failure, *shares, ratio, *no_result, *speed, np.nan))
     return _typed(rows, TRIAL_COLUMNS)
 
 
@@ -155,7 +158,7 @@ def finished_candidates(candidates: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 def _remove_seed_effects(table: pd.DataFrame, trials: pd.DataFrame) -> None:
     """Remove the seeds' effects from the means in `table`, whose candidates have different seeds."""
-    for metric in METRICS:
+    for metric in (*METRICS, *(name for name in OPTIONAL_COLUMNS if name in table)):
         model = two_way(finished_runs(trials, metric), metric)
         means = table["candidate"].map(dict(zip(model.candidates, model.means.tolist(), strict=True)))
         table[metric] = means.fillna(table[metric])
@@ -182,6 +185,7 @@ def _candidate_row(number: int, record: TrialRecord, budget: float, compared: Ma
         record.images_per_second,
         record.status,
         _failure(record),
+        _mean_and_sd([seed.val_balanced_accuracy for seed in seeds])[0],
     )
 
 
@@ -216,7 +220,10 @@ def seeds_note(candidates: pd.DataFrame) -> str:
 
 
 def _typed(rows: Sequence[tuple[Any, ...]], columns: Mapping[str, str]) -> pd.DataFrame:
+    """The table of `rows`, which have a value for each of `columns` and `OPTIONAL_COLUMNS`."""
+    columns = {**columns, **OPTIONAL_COLUMNS}
     values = zip(*rows, strict=True) if rows else ((),) * len(columns)
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {name: pd.Series(list(column), dtype=columns[name]) for name, column in zip(columns, values, strict=True)}
     )
+    return table.drop(columns=[name for name in OPTIONAL_COLUMNS if table[name].isna().all()])

@@ -30,6 +30,7 @@ class EpochData:
 
     Grey levels stay uint8, which takes a quarter of float32's memory: rounding adds an error of at most half the
     source's own quantisation step. `mean` and `std` are in grey levels, one per channel.
+    `class_weights` are those of `balancing_weights`; None if balanced accuracy is not asked for.
     """
 
     images: UInt8[Array, "n h w c"]
@@ -38,6 +39,7 @@ class EpochData:
     val_labels: Int[Array, "batches b"]
     mean: Float[Array, " c"]
     std: Float[Array, " c"]
+    class_weights: Float[Array, " k"] | None = None
 
 
 Feed: TypeAlias = EpochData | ImageStream
@@ -54,6 +56,7 @@ def prepare(
     resolution: int,
     batch_size: int,
     *,
+    balanced: bool = False,
     memory: float = math.inf,
     cache: ImageCache | None = None,
     on_images: OnDone = lambda resolution, done, total: None,
@@ -65,6 +68,7 @@ def prepare(
         validation: the images to evaluate on.
         resolution: height and width that the candidate takes.
         batch_size: the most images of a validation batch.
+        balanced: whether evaluation computes balanced accuracy, too.
         memory: bytes of the device. Images that take more than a share of them stay on the host.
         cache: where images are kept that were decoded, or resized to be streamed; None for the user's.
         on_images: called while these are made.
@@ -96,6 +100,7 @@ def prepare(
     missing = batches * size - len(validation)
     val_labels = np.pad(validation.labels.astype(np.int32), (0, missing), constant_values=PADDING_LABEL)
     val_labels = val_labels.reshape(batches, size)
+    class_weights = balancing_weights(validation.labels) if balanced else None
 
     if streams:
         train_images, val_images = (
@@ -103,7 +108,7 @@ def prepare(
             for images in (train_images, val_images)
         )
         chunk_bytes = int(min(CHUNK_BYTES, MEMORY_SHARE * memory / CHUNKS_AT_ONCE))
-        return ImageStream(train_images, train.labels, val_images, val_labels, mean, std, chunk_bytes)
+        return ImageStream(train_images, train.labels, val_images, val_labels, mean, std, chunk_bytes, class_weights)
     if missing:
         val_images = np.pad(val_images, ((0, missing), (0, 0), (0, 0), (0, 0)))
     return EpochData(
@@ -113,7 +118,18 @@ def prepare(
         val_labels=jnp.asarray(val_labels),
         mean=jnp.asarray(mean),
         std=jnp.asarray(std),
+        class_weights=None if class_weights is None else jnp.asarray(class_weights),
     )
+
+
+def balancing_weights(labels: Int[np.ndarray, " n"]) -> Float[np.ndarray, " k"]:
+    """The weight of an image of each class, so that all classes weigh the same and all images 1 together.
+
+    >>> balancing_weights(np.array([0, 0, 2, 2, 2, 2])).tolist()
+    [0.25, 0.0, 0.125]
+    """
+    counts = np.bincount(labels)
+    return np.where(counts > 0, 1 / (np.maximum(counts, 1) * np.count_nonzero(counts)), 0).astype(np.float32)
 
 
 def _resizing(images: UInt8[np.ndarray, "n h w c"], resolution: int) -> Recipe:

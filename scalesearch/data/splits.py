@@ -37,6 +37,7 @@ class Splits:
         test_digest: the same of splits and such a test set; `digest` if there is none.
         classes: the name of each class; empty if the source names none.
         notes: what was converted, as sentences for the user.
+        uneven: whether the source's training images are unevenly spread over the classes, see `is_uneven`.
     """
 
     train: Split
@@ -50,6 +51,7 @@ class Splits:
     test_digest: str
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    uneven: bool = False
 
 
 def load_splits(section: DataSection) -> Splits:
@@ -135,6 +137,7 @@ def split_source(source: Source, section: DataSection) -> Splits:
         test_digest=digest,
         classes=source.classes,
         notes=(*source.notes, *_uneven(source)),
+        uneven=is_uneven(np.bincount(source.train.labels)),
     )
 
 

@@ -44,6 +44,7 @@ class ImageStream:
         mean: of each channel, in grey levels.
         std: of each channel, in grey levels.
         chunk_bytes: the most bytes of images in a chunk, unless one step takes more.
+        class_weights: as in `EpochData`.
     """
 
     images: UInt8[np.ndarray, "n h w c"]
@@ -53,6 +54,7 @@ class ImageStream:
     mean: Float[np.ndarray, " c"]
     std: Float[np.ndarray, " c"]
     chunk_bytes: int = CHUNK_BYTES
+    class_weights: Float[np.ndarray, " k"] | None = None
 
     def steps_per_chunk(self, shape: tuple[int, ...]) -> int:
         """Steps of each chunk for an order of images of this shape (*seeds, steps, batch): chunks are equally long.

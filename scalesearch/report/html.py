@@ -39,8 +39,8 @@ ROWS = 50
 
 # The columns of the report's tables, in order.
 LEADERBOARD = (
-    "rank", "phi", "val_loss", "val_loss_sd", "val_accuracy", "val_accuracy_sd", "chance", "alpha", "beta", "gamma",
-    "blocks", "widths", "pixels", "real_cost", "params", "seconds",
+    "rank", "phi", "val_loss", "val_loss_sd", "val_accuracy", "val_accuracy_sd", "val_balanced_accuracy", "chance",
+    "alpha", "beta", "gamma", "blocks", "widths", "pixels", "real_cost", "params", "seconds",
 )  # fmt: skip
 FAMILY = (
     "phi", "depth_times", "width_times", "resolution_times", "blocks", "widths", "pixels", "macs", "nominal",

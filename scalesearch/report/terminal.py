@@ -36,7 +36,7 @@ _PENDING = "yellow"
 
 # The columns of each table on a terminal, in order.
 _MULTIPLIERS = ("alpha", "beta", "gamma")
-_RESULTS = ("val_loss", "val_loss_sd", "val_accuracy", "chance")
+_RESULTS = ("val_loss", "val_loss_sd", "val_accuracy", "val_balanced_accuracy", "chance")
 LEADERBOARD = ("rank", "phi", *_MULTIPLIERS, *SHARE_KEYS, "real_cost", *_RESULTS, "network")
 PLAN = (*_MULTIPLIERS, *SHARE_KEYS, "nominal", "real_cost", "macs_short", "params_short", "network")
 FAMILY = (

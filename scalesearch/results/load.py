@@ -14,6 +14,7 @@ import pandas as pd
 
 from scalesearch.analysis.agreement import agreement
 from scalesearch.analysis.outcome import Outcome
+from scalesearch.analysis.tables import OPTIONAL_COLUMNS
 from scalesearch.analysis.validation import Validation, read_validations
 from scalesearch.errors import InputError
 from scalesearch.results.records import DONE, TrialRecord, candidate_to_json, merged_records
@@ -116,7 +117,8 @@ class Run(Outcome):
 
     def reference_json(self) -> dict[str, Any]:
         """What reference.json holds: the baseline's results, and how the candidates stand."""
-        (row,) = json.loads(self.baseline[_REFERENCE].to_json(orient="records")) or [None]
+        known = [*_REFERENCE, *(name for name in OPTIONAL_COLUMNS if name in self.baseline)]
+        (row,) = json.loads(self.baseline[known].to_json(orient="records")) or [None]
         spec = {} if self.reference is None else {"spec": self.reference.candidate.spec.to_json()}
         return {
             "reference": row and {"name": self.study.baseline.name, **row, **spec},

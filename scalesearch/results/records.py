@@ -31,13 +31,17 @@ Curve = Annotated[tuple[float, ...], FROM_LIST]
 
 @dataclass(frozen=True, slots=True)
 class SeedRecord:
-    """One training run. The metrics are those of the last epoch."""
+    """One training run. The metrics are those of the last epoch.
+
+    Balanced accuracy is recorded where classes are uneven.
+    """
 
     seed: int
     train_loss: Curve
     val_loss_curve: Curve
     val_accuracy_curve: Curve
     train_seconds: float
+    val_balanced_accuracy_curve: Curve = ()
 
     @property
     def val_loss(self) -> float:
@@ -48,6 +52,18 @@ class SeedRecord:
     def val_accuracy(self) -> float:
         """Fraction of the validation split classified right after the last epoch."""
         return self.val_accuracy_curve[-1]
+
+    @property
+    def val_balanced_accuracy(self) -> float:
+        """Mean over the classes of the fraction of each that is classified right; NaN if it was not recorded."""
+        return self.val_balanced_accuracy_curve[-1] if self.val_balanced_accuracy_curve else math.nan
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields; without a curve of balanced accuracy if there is none."""
+        values = dataclasses.asdict(self)
+        if not self.val_balanced_accuracy_curve:
+            del values["val_balanced_accuracy_curve"]
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +148,7 @@ def record_to_json(record: TrialRecord) -> dict[str, Any]:
     """The record as a JSON object; `record_from_json` reads it back exactly."""
     return {
         "candidate": candidate_to_json(record.candidate),
-        "seeds": [dataclasses.asdict(seed) for seed in record.seeds],
+        "seeds": [seed.to_json() for seed in record.seeds],
         "failure": dataclasses.asdict(record.failure) if record.failure else None,
         "compile_seconds": record.compile_seconds,
         "images_per_second": record.images_per_second,

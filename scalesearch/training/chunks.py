@@ -25,12 +25,12 @@ from scalesearch.training.draws import EpochDraws
 from scalesearch.training.parallel.data import Shardings
 from scalesearch.training.schedule import Schedule
 from scalesearch.training.state import Layout, TrainState
-from scalesearch.training.step import Totals, add_batches
+from scalesearch.training.step import Means, Totals, add_batches, means_of
 
 _POLL_SECONDS = 0.002
 
-Statistics = tuple[Float[Array, " c"], Float[Array, " c"]]
-"""Mean and deviation of each channel."""
+Statistics = tuple[Float[Array, " c"], Float[Array, " c"], Float[Array, " k"] | None]
+"""Mean and deviation of each channel, and the weights of classes: the last fields of `EpochData`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,9 +77,9 @@ def chunk_functions(
     def chunk(*shape: int) -> Chunk:
         return Chunk(array((*shape, *image), np.uint8), array(shape, np.int32))
 
-    number, statistics = array((), np.int32), (stream.mean, stream.std)
+    number, statistics = array((), np.int32), _statistics(stream)
     losses = array(draws.order.shape[:-1], np.float32)
-    totals = (array(seeds, np.float32), array(seeds, np.int32))
+    totals = tuple(array(seeds, dtype) for dtype in _totals(stream))
     part = jax.tree.map(lambda each: each[_steps(draws, 0, steps)], draws)
     batch = draws.order.shape[-1]
     epoch_arguments = (state, losses, chunk(*seeds, steps, batch), statistics, part, schedule, number, number)
@@ -137,11 +137,11 @@ def evaluate_chunk(
     *,
     layout: Layout,
     micro_batches: int,
-) -> tuple[Totals, tuple[Float[Array, ""], Float[Array, ""]]]:
+) -> tuple[Totals, Means]:
     """The sums over the validation batches so far, and their means over `count` images."""
     data = EpochData(chunk.images[0], chunk.labels[0], chunk.images, chunk.labels, *statistics)
     totals = add_batches(totals, state, data, layout, micro_batches)
-    return totals, (totals[0] / count, totals[1] / count)
+    return totals, means_of(totals, count)
 
 
 def in_chunks(
@@ -170,25 +170,33 @@ def in_chunks(
                 first = place * steps
                 part = jax.tree.map(lambda each, first=first: each[_steps(draws, first, steps)], padded)
                 numbers = np.int32(first), np.int32(min(steps, count - first))
-                state, losses, mean = epoch(state, losses, chunk, (data.mean, data.std), part, schedule, *numbers)
+                state, losses, mean = epoch(state, losses, chunk, _statistics(data), part, schedule, *numbers)
                 means.append(mean)
                 _wait_but_for_the_last(means)
         return state, means[-1]
 
-    def whole_evaluation(state: TrainState, data: ImageStream) -> tuple[Float[Array, "*s"], Float[Array, "*s"]]:
+    def whole_evaluation(state: TrainState, data: ImageStream) -> Means:
         count = np.int32((data.val_labels >= 0).sum())
-        seeds = state.step.shape
-        totals: Any = (np.zeros(seeds, np.float32), np.zeros(seeds, np.int32))
-        means: list[tuple[Array, Array]] = []
+        totals: Any = tuple(np.zeros(state.step.shape, dtype) for dtype in _totals(data))
+        means: list[Means] = []
         sharding = None if shardings is None else shardings[1].val_images
         with contextlib.closing(data.val_chunks(sharding)) as stream:
             for chunk in stream:
-                totals, mean = judge(state, totals, chunk, (data.mean, data.std), count)
+                totals, mean = judge(state, totals, chunk, _statistics(data), count)
                 means.append(mean)
-                _wait_but_for_the_last([loss for loss, _ in means])
+                _wait_but_for_the_last([loss for loss, *_ in means])
         return means[-1]
 
     return whole_epoch, whole_evaluation
+
+
+def _statistics(stream: ImageStream) -> Any:
+    return stream.mean, stream.std, stream.class_weights
+
+
+def _totals(stream: ImageStream) -> tuple[type[np.generic], ...]:
+    """The types of the `Totals` of a stream."""
+    return (np.float32, np.int32) if stream.class_weights is None else (np.float32, np.int32, np.float32)
 
 
 def _steps(draws: EpochDraws, first: int, steps: int) -> tuple[slice, ...]:

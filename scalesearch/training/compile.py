@@ -30,7 +30,7 @@ from scalesearch.training.optimizer import build_optimizer
 from scalesearch.training.parallel.data import Shardings
 from scalesearch.training.schedule import Schedule, learning_rate
 from scalesearch.training.state import Layout, TrainState, Weights, layout_of, weights_of
-from scalesearch.training.step import evaluate, train_step
+from scalesearch.training.step import Means, evaluate, train_step
 
 QUICK_UPDATES = 5e7
 """Steps of a seed's training times parameters, up to which its epoch is compiled quickly. An update of a parameter
@@ -42,14 +42,14 @@ class Program:
     """The compiled functions of one network.
 
     `init(seeds) -> state`; `epoch(state, data, draws, schedule) -> (state, mean training loss)`, which
-    consumes the state that it is given; `evaluate(state, data) -> (loss, accuracy)`. Seeds, draws, schedule
-    and data are arguments, so one program serves them all. `seeds` is a scalar, or (S,): then states, draws and
-    results have that leading axis.
+    consumes the state that it is given; `evaluate(state, data) -> means` over the validation split. Seeds, draws,
+    schedule and data are arguments, so one program serves them all. `seeds` is a scalar, or (S,): then states, draws
+    and results have that leading axis.
     """
 
     init: Callable[..., TrainState]
     epoch: Callable[..., tuple[TrainState, Float[Array, "*s"]]]
-    evaluate: Callable[..., tuple[Float[Array, "*s"], Float[Array, "*s"]]]
+    evaluate: Callable[..., Means]
     bytes_needed: int
 
 

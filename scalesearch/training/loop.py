@@ -160,7 +160,7 @@ def _train_group(
     seeds = tuple(np.atleast_1d(group).tolist())
     start = time.perf_counter()
     state = program.init(group)
-    curves: list[np.ndarray] = []  # for each epoch (3, seeds): training loss, validation loss, accuracy
+    curves: list[np.ndarray] = []  # for each epoch (3 or 4, seeds): training loss, then what `evaluate` gives
 
     def draw(epoch: int) -> EpochDraws:
         return draws_of_epoch(group, epoch, training, images=len(data.labels))
@@ -169,10 +169,10 @@ def _train_group(
     for epoch in range(training.epochs):
         # The device computes the epoch while the host draws the next one.
         state, train_loss = program.epoch(state, data, draws, schedule)
-        val_loss, accuracy = program.evaluate(state, data)
+        judged = program.evaluate(state, data)
         if epoch + 1 < training.epochs:
             draws = draw(epoch + 1)
-        values = np.stack([np.atleast_1d(value) for value in _fetch(train_loss, val_loss, accuracy)])
+        values = np.stack([np.atleast_1d(value) for value in _fetch(train_loss, *judged)])
 
         # A diverged seed ends the training of all.
         finite = np.isfinite(values[:2]).all(0)
@@ -187,13 +187,13 @@ def _train_group(
         if stopped:
             break
     seconds = (time.perf_counter() - start) / len(seeds)
-    table = np.stack(curves, axis=-1)  # (3, seeds, epochs)
+    table = np.stack(curves, axis=-1)  # (3 or 4, seeds, epochs)
     return [_record(seed, table[:, index], seconds) for index, seed in enumerate(seeds)], stopped
 
 
 def _record(seed: int, curves: np.ndarray, seconds: float) -> SeedRecord:
-    train_loss, val_loss, val_accuracy = (tuple(curve.tolist()) for curve in curves)
-    return SeedRecord(seed, train_loss, val_loss, val_accuracy, seconds)
+    train_loss, val_loss, val_accuracy, *balanced = (tuple(curve.tolist()) for curve in curves)
+    return SeedRecord(seed, train_loss, val_loss, val_accuracy, seconds, *balanced)
 
 
 def _fetch(*values: jax.Array) -> tuple[np.ndarray, ...]:

@@ -86,7 +86,13 @@ def prepare_training(
     with settings_of_jax():
         available = bytes_available(runtime)
         data = prepare(
-            splits.train, splits.validation, spec.resolution, training.batch_size, memory=available, on_images=on_images
+            splits.train,
+            splits.validation,
+            spec.resolution,
+            training.batch_size,
+            balanced=splits.uneven,
+            memory=available,
+            on_images=on_images,
         )
         schedule = schedule_of(training, len(splits.train))
 

@@ -23,8 +23,11 @@ STATISTICS_DECAY = 0.9
 schedule does not have."""
 
 
-Totals: TypeAlias = tuple[Float[Array, ""], Int[Array, ""]]
-"""The sum of losses, and how many images are classified right."""
+Totals: TypeAlias = tuple[Array, ...]
+"""The sum of losses and how many images are classified right; then, if classes are weighed, the weight of these."""
+
+Means: TypeAlias = tuple[Float[Array, "*s"], ...]
+"""Cross-entropy in nats and the fraction classified right; then, if classes are weighed, balanced accuracy."""
 
 
 def train_step(
@@ -94,16 +97,21 @@ def train_step(
     return TrainState(steps, weights, optimizer_state, average), loss
 
 
-def evaluate(
-    state: TrainState, data: EpochData, layout: Layout, micro_batches: int = 1
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Exact means over the validation split: cross-entropy in nats, and the fraction classified right.
+def evaluate(state: TrainState, data: EpochData, layout: Layout, micro_batches: int = 1) -> Means:
+    """Exact means over the validation split.
 
     Padding images, whose label is negative, count nowhere. `micro_batches` cut each validation batch if they divide it.
     """
-    loss, right = add_batches((jnp.float32(0), jnp.int32(0)), state, data, layout, micro_batches)
-    count = (data.val_labels >= 0).sum()
-    return loss / count, right / count
+    balanced = () if data.class_weights is None else (jnp.float32(0),)
+    totals = add_batches((jnp.float32(0), jnp.int32(0), *balanced), state, data, layout, micro_batches)
+    return means_of(totals, (data.val_labels >= 0).sum())
+
+
+def means_of(totals: Totals, count: Int[Array, ""]) -> Means:
+    """The means over `count` images."""
+    loss, right, *balanced = totals
+    # Weights are rounded, and may add up to a little more than 1.
+    return (loss / count, right / count, *(jnp.minimum(weight, 1) for weight in balanced))
 
 
 def add_batches(totals: Totals, state: TrainState, data: EpochData, layout: Layout, micro_batches: int) -> Totals:
@@ -117,8 +125,11 @@ def add_batches(totals: Totals, state: TrainState, data: EpochData, layout: Layo
         logits = network(standardise(images, data.mean, data.std), train=False)
         real = labels >= 0
         loss = jnp.where(real, layout.operations.loss(logits, jnp.maximum(labels, 0), 0.0), 0).sum()
-        right = (real & (logits.argmax(1) == labels)).sum()
-        return (totals[0] + loss, totals[1] + right), None
+        right = real & (logits.argmax(1) == labels)
+        sums = [loss, right.sum()]
+        if data.class_weights is not None:
+            sums.append(jnp.where(right, data.class_weights[labels], 0).sum())
+        return tuple(total + each for total, each in zip(totals, sums, strict=True)), None
 
     size = data.val_labels.shape[1]
     size = size // micro_batches if size % micro_batches == 0 else size

@@ -10,11 +10,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from scalesearch.analysis.tables import CANDIDATE_COLUMNS, TRIAL_COLUMNS
+from scalesearch.analysis.tables import CANDIDATE_COLUMNS, OPTIONAL_COLUMNS, TRIAL_COLUMNS
 from scalesearch.study.sections import Study
 from tests.planted import planted_rule
 
-COLUMNS = {"trials": TRIAL_COLUMNS, "candidates": CANDIDATE_COLUMNS}
+COLUMNS = {"trials": {**TRIAL_COLUMNS, **OPTIONAL_COLUMNS}, "candidates": {**CANDIDATE_COLUMNS, **OPTIONAL_COLUMNS}}
 DOCS = Path(__file__).parents[2] / "docs"
 
 

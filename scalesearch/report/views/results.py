@@ -48,6 +48,7 @@ def leaderboard(candidates: pd.DataFrame, most: int | None = None, baseline: pd.
     left = len(done) - len(listed)
     if baseline is not None:
         listed += [("base", row) for row in baseline[baseline["status"].eq(DONE)].to_dict("records")]
+    balanced = any("val_balanced_accuracy" in row for _, row in listed)
     rows = [
         {
             "rank": rank,
@@ -59,6 +60,11 @@ def leaderboard(candidates: pd.DataFrame, most: int | None = None, baseline: pd.
             "val_loss_sd": _unless_nan(row["val_loss_sd"], ".4f"),
             "val_accuracy": f"{row['val_accuracy']:.2%}",
             "val_accuracy_sd": _unless_nan(row["val_accuracy_sd"], ".2%"),
+            **(
+                {"val_balanced_accuracy": _unless_nan(row.get("val_balanced_accuracy", math.nan), ".2%")}
+                if balanced
+                else {}
+            ),
             "chance": chance_text(row["chance"], row["tied"]),
             "network": network_of(row) if rank != "base" else f"baseline: {network_of(row)}",
             "blocks": row["depths"],
@@ -69,7 +75,7 @@ def leaderboard(candidates: pd.DataFrame, most: int | None = None, baseline: pd.
         }
         for rank, row in listed
     ]
-    optional = (SHARE_KEYS, ("real_cost",), ("val_accuracy",), ("rank",), ("val_loss_sd",))
+    optional = (SHARE_KEYS, ("real_cost",), ("val_accuracy", "val_balanced_accuracy"), ("rank",), ("val_loss_sd",))
     notes = [f"{left:,} more in candidates.csv."] if left else []
     return make_table("Candidates, best first", rows, optional, notes)
 

@@ -55,4 +55,4 @@ def shardings_of(setting: bool | Literal["auto"], batch_size: int, evaluated: in
     spread_draws = spread(*batch, AXIS)
     drawn: Any = dict.fromkeys(("order", "offsets", "mirrored", "transforms"), spread_draws)
     draws = EpochDraws(**drawn, dropout=whole)
-    return whole, EpochData(whole, whole, validation, validation, whole, whole), draws
+    return whole, EpochData(whole, whole, validation, validation, whole, whole, whole), draws
