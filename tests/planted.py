@@ -210,6 +210,15 @@ def planted_records(
     return tuple(evaluate(candidate, seeds) for candidate in chosen)
 
 
+def with_balanced(record: TrialRecord) -> TrialRecord:
+    """`record` with a balanced accuracy of half its accuracy."""
+    seeds = (
+        dataclasses.replace(seed, val_balanced_accuracy_curve=tuple(each / 2 for each in seed.val_accuracy_curve))
+        for seed in record.seeds
+    )
+    return dataclasses.replace(record, seeds=tuple(seeds))
+
+
 def with_losses(losses: FloatArray) -> list[TrialRecord]:
     """Records of planted candidates with these losses (candidates, seeds); NaN stands for a missing run."""
     records = []

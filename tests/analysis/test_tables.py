@@ -17,7 +17,7 @@ from scalesearch.analysis.tables import (
     trials_table,
 )
 from scalesearch.results.records import Failure, TrialRecord
-from tests.planted import PlantedSurface, planted_records
+from tests.planted import PlantedSurface, planted_records, with_balanced
 
 HOSTILE = 'says "no",\r\n  then; =1+1\tnull \N{SNOWMAN}'
 
@@ -131,6 +131,25 @@ def test_files_have_the_same_content(tmp_path: Path, empty: bool) -> None:
     assert len(paths) == 4
     for path in paths:
         pd.testing.assert_frame_equal(read_table(path), tables[path.stem], check_exact=True)
+
+
+def test_balanced_accuracy_is_the_last_column_where_a_seed_has_it(tmp_path: Path) -> None:
+    source = records()
+    source[5:] = map(with_balanced, source[5:])  # earlier ones are of a release that recorded none
+    source[7] = dataclasses.replace(source[7], seeds=source[7].seeds[:2])  # so that means are adjusted
+    trials, candidates = trials_table(source), candidates_table(source, 2.0, "val_loss")
+    assert list(trials) == [*TRIAL_COLUMNS, "val_balanced_accuracy"]
+    assert list(candidates) == [*CANDIDATE_COLUMNS, "val_balanced_accuracy"]
+    for table in (trials, candidates):
+        known = table["candidate"].ge(5)
+        assert table.loc[~known, "val_balanced_accuracy"].isna().all()
+    seeds = trials[trials["candidate"].ge(5)]
+    assert seeds["val_balanced_accuracy"].tolist() == (seeds["val_accuracy"] / 2).tolist()
+    alone = candidates_table(source[5:], 2.0, "val_loss")
+    assert alone["val_balanced_accuracy"].tolist() == pytest.approx((alone["val_accuracy"] / 2).tolist(), abs=1e-12)
+    for path in write_tables(tmp_path, trials, candidates):
+        table = trials if path.stem == "trials" else candidates
+        pd.testing.assert_frame_equal(read_table(path), table, check_exact=True)
 
 
 def test_writing_again_replaces_and_a_failure_leaves_the_old_file(tmp_path: Path) -> None:

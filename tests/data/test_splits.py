@@ -115,6 +115,8 @@ def test_uneven_classes_are_split_in_proportion_and_even_ones_by_the_permutation
     splits = split(Source(Split(pool.images, labels), None, None), test=0, validation=60)
     assert np.bincount(splits.validation.labels).tolist() == [48, 10, 2]
     assert np.bincount(splits.train.labels).tolist() == [192, 40, 8]
+    assert splits.uneven
+    assert not split().uneven
 
 
 def test_validation_is_a_fifth_unless_the_study_or_the_source_says_otherwise() -> None:

@@ -11,7 +11,7 @@ from scalesearch.report import html, note, terminal
 from scalesearch.report.views import networks, results
 from scalesearch.report.views.table import make_table, named_values
 from scalesearch.results.load import Run
-from tests.planted import PlantedSurface, planted_records, planted_run
+from tests.planted import PlantedSurface, planted_records, planted_reference, planted_run, with_balanced
 from tests.report.pages import level_records, outcome
 
 
@@ -74,6 +74,23 @@ def test_cells_agree_with_the_candidates_table(run: Run) -> None:
     assert cells["network"] == networks.planned([record.candidate], nominal=False).select("network").rows[0][0]
     single = outcome("one seed", planted_records(PlantedSurface(), seeds=(0,)))
     assert {row for (row,) in results.leaderboard(single.candidates).select("val_loss_sd").rows} == {""}
+
+
+def test_balanced_accuracy_stands_beside_accuracy_where_it_is_known(run: Run) -> None:
+    balanced = dataclasses.replace(run, records=tuple(map(with_balanced, run.records)))
+    old = dataclasses.replace(balanced, reference=dataclasses.replace(planted_reference(), phi=0.0))
+    last = results.leaderboard(old.candidates, baseline=old.baseline)
+    for shown in (terminal.LEADERBOARD, html.LEADERBOARD):
+        assert "balanced" not in results.leaderboard(run.candidates).select(*shown).headings
+        headings = last.select(*shown).headings
+        assert headings[headings.index("balanced") + 1] == "best?"
+    cells = [cell for (cell,) in last.select("val_balanced_accuracy").rows]
+    assert cells[0] == f"{old.candidates.iloc[0]['val_accuracy'] / 2:.2%}"
+    assert cells[-1] == ""  # the baseline was trained before it was recorded
+    assert "val_balanced_accuracy" not in old.reference_json()["reference"]
+    new = dataclasses.replace(old, reference=with_balanced(old.reference))
+    row = new.baseline.iloc[0]
+    assert new.reference_json()["reference"]["val_balanced_accuracy"] == pytest.approx(row["val_accuracy"] / 2)
 
 
 def test_a_family_says_what_its_members_should_cost_and_do(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from typing import Any
@@ -80,6 +81,17 @@ def test_json_gives_the_record_back(
         failure=None if seeds else Failure(kind, reason),
     )
     assert record_from_json(json.loads(json.dumps(record_to_json(record), allow_nan=False))) == record
+
+
+def test_balanced_accuracy_is_stored_only_where_it_was_recorded() -> None:
+    record = _record()
+    keys = ["seed", "train_loss", "val_loss_curve", "val_accuracy_curve", "train_seconds"]
+    assert [list(seed) for seed in record_to_json(record)["seeds"]] == [keys] * 2  # as in older records
+    assert math.isnan(record.mean("val_balanced_accuracy"))
+    first = dataclasses.replace(record.seeds[0], val_balanced_accuracy_curve=(0.25, 0.5))
+    mixed = _record(seeds=(first, record.seeds[1]))
+    assert record_from_json(json.loads(json.dumps(record_to_json(mixed)))) == mixed
+    assert _record(seeds=(first,)).mean("val_balanced_accuracy") == 0.5
 
 
 def test_a_candidate_has_the_keys_of_the_contract() -> None:

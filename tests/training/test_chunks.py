@@ -57,14 +57,25 @@ def some_split(count: int, side: int = 8) -> Split:
 SPLITS = Splits(some_split(45), some_split(14), some_split(0), 3, 8, 3, "random", "0" * 64, "0" * 64)
 
 
-def curves(prepared: Prepared, seeds: tuple[int, ...], runtime: RuntimeSection) -> list[object]:
-    result = train(SPEC, SPLITS, TRAINING, runtime, seeds, lambda report: None, prepared)
-    return [(seed.train_loss, seed.val_loss_curve, seed.val_accuracy_curve) for seed in result.seeds]
+UNEVEN = dataclasses.replace(SPLITS, uneven=True)
 
 
-@pytest.fixture(scope="module", params=[RUNTIME, TOGETHER], ids=["one after another", "side by side"])
-def in_memory(request: pytest.FixtureRequest) -> tuple[Prepared, RuntimeSection]:
-    return prepare_training(SPEC, SPLITS, TRAINING, request.param, (0, 1)), request.param
+def curves(prepared: Prepared, splits: Splits, runtime: RuntimeSection) -> list[tuple[tuple[float, ...], ...]]:
+    result = train(SPEC, splits, TRAINING, runtime, (0, 1), lambda report: None, prepared)
+    return [
+        (seed.train_loss, seed.val_loss_curve, seed.val_accuracy_curve, seed.val_balanced_accuracy_curve)
+        for seed in result.seeds
+    ]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(SPLITS, RUNTIME), (UNEVEN, TOGETHER)],
+    ids=["one after another", "side by side, classes weighed"],
+)
+def in_memory(request: pytest.FixtureRequest) -> tuple[Prepared, Splits, RuntimeSection]:
+    splits, runtime = request.param
+    return prepare_training(SPEC, splits, TRAINING, runtime, (0, 1)), splits, runtime
 
 
 def streamed(prepared: Prepared, stream: ImageStream) -> Prepared:
@@ -74,20 +85,29 @@ def streamed(prepared: Prepared, stream: ImageStream) -> Prepared:
 
 
 def stream_of(splits: Splits, resolution: int = 8, cache: ImageCache | None = None) -> ImageStream:
-    stream = prepare(splits.train, splits.validation, resolution, TRAINING.batch_size, memory=8000, cache=cache)
+    stream = prepare(
+        splits.train,
+        splits.validation,
+        resolution,
+        TRAINING.batch_size,
+        balanced=splits.uneven,
+        memory=8000,
+        cache=cache,
+    )
     assert isinstance(stream, ImageStream)
     return stream
 
 
-def test_a_stream_trains_to_the_same_bits(in_memory: tuple[Prepared, RuntimeSection]) -> None:
-    prepared, runtime = in_memory
+def test_a_stream_trains_to_the_same_bits(in_memory: tuple[Prepared, Splits, RuntimeSection]) -> None:
+    prepared, splits, runtime = in_memory
     assert isinstance(prepared.data, EpochData)
-    expected = curves(prepared, (0, 1), runtime)
-    stream = stream_of(SPLITS).with_chunks_of(4 * 4 * 8 * 8 * 3)
+    expected = curves(prepared, splits, runtime)
+    assert [len(balanced) for *_, balanced in expected] == [2 * splits.uneven] * 2  # each epoch, or never
+    stream = stream_of(splits).with_chunks_of(4 * 4 * 8 * 8 * 3)
     # eleven steps in chunks of four for one seed, of two for two seeds; four batches of validation in one
     assert stream.steps_per_chunk((11, 4)) == 4
     assert stream.steps_per_chunk((2, 11, 4)) == 2
-    assert curves(streamed(prepared, stream), (0, 1), runtime) == expected
+    assert curves(streamed(prepared, stream), splits, runtime) == expected
 
 
 def test_an_interrupt_ends_an_epoch_between_chunks_and_no_thread_goes_on() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 PARALLEL = """
-import json, sys
+import dataclasses, json, sys
 from pathlib import Path
 import jax
 from scalesearch.runtime.programs import use_program_cache
@@ -46,12 +46,14 @@ assert sum(hits) >= 9  # epoch, evaluation and start of each
 augmented = TRAINING.model_copy(
     update=dict(flip=True, crop=0.4, color_jitter=0.4, rand_augment=2, mixup=0.4, cutmix=1.0)
 )
+uneven = dataclasses.replace(splits, uneven=True)
 for parallel in (True, False):  # batches in parts, with every augmentation
     runtime = RuntimeSection(convolutions="shift", data_parallel=parallel)
-    arguments = (SMALL, splits, augmented, runtime, (0, 1))
+    arguments = (SMALL, uneven, augmented, runtime, (0, 1))
     prepared = prepare_training(*arguments, plans=(MemoryPlan(remat=True, micro_batches=2),))
     results.append(train(*arguments, lambda report: None, prepared))
-print(json.dumps(list(map(curves, results))))
+balanced = [[seed.val_balanced_accuracy_curve for seed in result.seeds] for result in results]
+print(json.dumps([*map(curves, results), balanced]))
 """
 
 
@@ -62,8 +64,11 @@ def test_two_devices_give_the_losses_of_one_by_kept_programs_too(tmp_path: Path)
         [sys.executable, "-c", PARALLEL, tmp_path], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    alone, spread, side_by_side, parts, parts_alone = json.loads(done.stdout)
+    alone, spread, side_by_side, parts, parts_alone, balanced = json.loads(done.stdout)
     for one, other in ((alone, spread), (alone, side_by_side), (parts_alone, parts)):
         for first, second in zip(one, other, strict=True):
             assert first[0] == second[0]
             np.testing.assert_allclose(first[1:], second[1:], rtol=2e-3)
+    assert balanced[:3] == [[[], []]] * 3
+    assert np.min(balanced[4]) > 0
+    np.testing.assert_allclose(balanced[3], balanced[4], atol=0.05)  # an image or two may be judged otherwise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -19,7 +20,7 @@ from scalesearch.scaling.stage import make_stage
 from scalesearch.study.sections import TrainingSection
 from scalesearch.training.compile import init_function
 from scalesearch.training.packing import Packed
-from scalesearch.training.state import Layout, TrainState, evaluated_weights, layout_of, weights_of
+from scalesearch.training.state import Layout, TrainState, Weights, evaluated_weights, layout_of, weights_of
 from scalesearch.training.step import STATISTICS_DECAY, evaluate, train_step
 
 RNG = np.random.default_rng(3)
@@ -160,3 +161,25 @@ def test_validation_equals_a_plain_loop_over_images(averaged: Trained) -> None:
         data.images, data.labels, data.val_images.at[-1, -1].set(255), data.val_labels, data.mean, data.std
     )
     assert float(judge(averaged.state, poisoned)[0]) == float(loss)
+
+
+@pytest.mark.parametrize(("micro_batches", "other"), [(1, 2), (2, 1)])
+def test_balanced_accuracy_is_the_mean_over_the_classes_that_validation_has(
+    averaged: Trained, micro_batches: int, other: int
+) -> None:
+    judged, layout = evaluated_weights(averaged.state), averaged.layout
+    params = layout.params.unpack(judged.params)
+    bias = params["classifier"]["bias"]
+    bias[...] = bias[...] + jnp.array([0, 0.7, 0])  # else all images are taken for class 0
+    pixels = standardise(jnp.asarray(averaged.validation.images, jnp.float32), averaged.data.mean, averaged.data.std)
+    network = layout.network(params, layout.stats.unpack(judged.stats))
+    predicted = np.asarray(network(pixels, train=False).argmax(1))
+    assert set(predicted.tolist()) == {0, 1}
+    # Two images of class 0, one of them right; nine of another class: some right (1) or none (2). The third has no image.
+    labels = np.full(11, other, np.int32)
+    labels[[predicted.argmin(), predicted.argmax()]] = 0
+    data = prepare(averaged.train, Split(averaged.validation.images, labels), 6, 4, balanced=True)
+    state = dataclasses.replace(averaged.state, weights=Weights(layout.params.pack(params), judged.stats), average=None)
+    _, accuracy, balanced = jax.jit(partial(evaluate, layout=layout, micro_batches=micro_batches))(state, data)
+    assert float(accuracy) == np.float32((predicted == labels).mean())
+    assert float(balanced) == pytest.approx((0.5 + (predicted[labels == other] == other).mean()) / 2, abs=1e-6)

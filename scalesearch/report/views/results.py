@@ -48,7 +48,7 @@ def leaderboard(candidates: pd.DataFrame, most: int | None = None, baseline: pd.
     left = len(done) - len(listed)
     if baseline is not None:
         listed += [("base", row) for row in baseline[baseline["status"].eq(DONE)].to_dict("records")]
-    balanced = any("val_balanced_accuracy" in row for _, row in listed)
+    unknown = () if any("val_balanced_accuracy" in row for _, row in listed) else ("val_balanced_accuracy",)
     rows = [
         {
             "rank": rank,
@@ -60,11 +60,7 @@ def leaderboard(candidates: pd.DataFrame, most: int | None = None, baseline: pd.
             "val_loss_sd": _unless_nan(row["val_loss_sd"], ".4f"),
             "val_accuracy": f"{row['val_accuracy']:.2%}",
             "val_accuracy_sd": _unless_nan(row["val_accuracy_sd"], ".2%"),
-            **(
-                {"val_balanced_accuracy": _unless_nan(row.get("val_balanced_accuracy", math.nan), ".2%")}
-                if balanced
-                else {}
-            ),
+            "val_balanced_accuracy": _unless_nan(row.get("val_balanced_accuracy", math.nan), ".2%"),
             "chance": chance_text(row["chance"], row["tied"]),
             "network": network_of(row) if rank != "base" else f"baseline: {network_of(row)}",
             "blocks": row["depths"],
@@ -77,7 +73,7 @@ def leaderboard(candidates: pd.DataFrame, most: int | None = None, baseline: pd.
     ]
     optional = (SHARE_KEYS, ("real_cost",), ("val_accuracy", "val_balanced_accuracy"), ("rank",), ("val_loss_sd",))
     notes = [f"{left:,} more in candidates.csv."] if left else []
-    return make_table("Candidates, best first", rows, optional, notes)
+    return make_table("Candidates, best first", rows, optional, notes).without(*unknown)
 
 
 def leaders(records: Iterable[TrialRecord], metric: str, heading: str, most: int) -> Table:

@@ -48,11 +48,7 @@ _COLUMNS: Mapping[str, Column] = {
         # Results.
         Column("val_loss_sd", "± seed", meaning=_SEED_SD),
         Column("val_accuracy_sd", "± seed", meaning=_SEED_SD),
-        Column(
-            "val_balanced_accuracy",
-            "balanced",
-            meaning="balanced: mean over the classes of the accuracy on each; classes are uneven.",
-        ),
+        Column("val_balanced_accuracy", "balanced", meaning="balanced: accuracy if all classes weigh the same."),
         Column("chance", "best?", meaning="best?: chance of being the best; in brackets if the seeds rule it out."),
         Column("seconds", "seconds", meaning="seconds: training time of a seed."),
         # Texts.
