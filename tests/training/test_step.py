@@ -175,7 +175,7 @@ def test_balanced_accuracy_is_the_mean_over_the_classes_that_validation_has(
     network = layout.network(params, layout.stats.unpack(judged.stats))
     predicted = np.asarray(network(pixels, train=False).argmax(1))
     assert set(predicted.tolist()) == {0, 1}
-    # Two images of class 0, one of them right; nine of another class: some right (1) or none (2). The third has no image.
+    # Two images of class 0, one of them right; nine of another class: some right (1) or none (2). One class has none.
     labels = np.full(11, other, np.int32)
     labels[[predicted.argmin(), predicted.argmax()]] = 0
     data = prepare(averaged.train, Split(averaged.validation.images, labels), 6, 4, balanced=True)
