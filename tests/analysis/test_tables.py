@@ -135,6 +135,8 @@ def test_files_have_the_same_content(tmp_path: Path, empty: bool) -> None:
 
 def test_balanced_accuracy_is_the_last_column_where_a_seed_has_it(tmp_path: Path) -> None:
     source = records()
+    assert list(trials_table(source)) == list(TRIAL_COLUMNS)
+    assert list(candidates_table(source, 2.0, "val_loss")) == list(CANDIDATE_COLUMNS)
     source[5:] = map(with_balanced, source[5:])  # earlier ones are of a release that recorded none
     source[7] = dataclasses.replace(source[7], seeds=source[7].seeds[:2])  # so that means are adjusted
     trials, candidates = trials_table(source), candidates_table(source, 2.0, "val_loss")
