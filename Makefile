@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help setup run test check docs bench bench-gpu notebooks clean
+.PHONY: help setup run test test-long check docs bench bench-gpu notebooks clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,6 +27,7 @@ WORKERS ?= 2
 help:
 	@echo "make run        set up and search: scalesearch run --budget $(BUDGET) (ARGS=... for more options)"
 	@echo "make test       set up and run the tests, two files at a time (PYTEST=... for more options)"
+	@echo "make test-long  set up and run the tests that take long: minutes each"
 	@echo "make check      ruff, mypy and the layers of the package"
 	@echo "make docs       the site, into docs/_build/html"
 	@echo "make bench      the quick form of every benchmark"
@@ -42,6 +43,9 @@ run: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(PYTEST)
+
+test-long: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) -m long $(PYTEST)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check

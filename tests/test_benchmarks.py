@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.long
 def test_a_training_step_is_one_json_line_of_the_asked_fields() -> None:
     command = [sys.executable, ROOT / "benchmarks" / "train_step.py", "--quick", "--batch", "16", "--epochs", "2"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -115,7 +115,7 @@ def test_wrong_flags(flags: tuple[str, str], told: str, capsys: pytest.CaptureFi
 
 def test_levels_that_make_no_sense(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = complaint(capsys, "plan", "--study", tiny, "--phi", "2")
-    assert "tiny.toml: `phi` must hold 1 and no number twice, but got [2.0]" in told
+    assert "--phi: `phi` must hold 1 and no number twice, but got [2.0]" in told
     told = complaint(capsys, "plan", "--study", tiny, "--race", "--design", "tpe")
     assert "`race` needs a design of feasible candidates (lattice, grid, qmc), but got tpe" in told
     told = complaint(capsys, "run", "--study", tiny, "--race", "--prune")

@@ -163,7 +163,7 @@ def test_rounding_that_misleads_is_told(capsys: pytest.CaptureFixture[str], tiny
 def test_unknown_baseline(capsys: pytest.CaptureFixture[str]) -> None:
     line = complaint(capsys, "plan", "--baseline", "efficientnet-b9")
     assert "'efficientnet-b9'" in line
-    assert "efficientnet-b0, mobilenet-v1" in line
+    assert "efficientnet-b0, efficientnet-lite0" in line
 
 
 def test_infeasible_budget_says_what_to_loosen(capsys: pytest.CaptureFixture[str]) -> None:

@@ -165,7 +165,7 @@ class TestRun:
 
     def test_workers_share_the_trials(self, tiny: Path) -> None:
         # Trials long enough for the second worker, which has to start, to find some left.
-        study = TINY.replace("epochs = 2", "epochs = 50").replace("seeds = 2", "seeds = 4")
+        study = TINY.replace("epochs = 2", "epochs = 100").replace("seeds = 2", "seeds = 4")
         tiny.write_text(study.replace(*OF_ITS_OWN[0]), encoding="utf-8")
         folder = tiny.parent / "run"
         done = scalesearch("run", "--study", tiny, "--out", folder, "--workers", "2", "--json")

@@ -12,7 +12,7 @@ from scalesearch.models import numerics
 from scalesearch.models.ops.shift.operations import ShiftOperations
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.long)])
 def test_all_operations_pass_on_this_device(precision: Any) -> None:
     checks = numerics.check_operations(precision)
     assert {check.precision for check in checks} == {precision}

@@ -65,6 +65,7 @@ def test_an_adaptive_search_ends_where_no_network_is_left(tmp_path: Path) -> Non
     assert len({candidate.spec for candidate in evaluate.candidates}) == len(evaluate.candidates) == there_are
 
 
+@pytest.mark.long
 def test_an_adaptive_search_gathers_near_the_planted_optimum(tmp_path: Path) -> None:
     candidates, _ = tpe(tmp_path, "one", size=30)
     surface = PlantedSurface()

@@ -52,6 +52,7 @@ def test_all_planned_candidates_start_with_the_same_seed() -> None:
     assert {trial.seeds for trial in make_plan(planted_study(seeds=3)).trials} == {(0, 1, 2)}
 
 
+@pytest.mark.long
 def test_half_of_the_trainings_lead_to_the_choice_of_all_of_them() -> None:
     distances, costs = [], []
     for key in range(8):

@@ -29,6 +29,7 @@ def test_the_time_is_unknown_if_all_remaining_images_are_trained_on() -> None:
     assert predicted_seconds(study, planted_candidates()) is None
 
 
+@pytest.mark.long
 def test_a_real_training_takes_as_long_within_a_factor_of_30() -> None:
     """For slips of a power of ten; benchmarks/predicted_time.py holds the prediction to a factor of 2.
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 PARALLEL = """
 import dataclasses, json, sys
@@ -57,6 +58,7 @@ print(json.dumps([*map(curves, results), balanced]))
 """
 
 
+@pytest.mark.long
 def test_two_devices_give_the_losses_of_one_by_kept_programs_too(tmp_path: Path) -> None:
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}

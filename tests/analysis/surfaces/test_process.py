@@ -64,6 +64,7 @@ def test_if_no_quadratic_fits_a_process_is_chosen_and_is_nearer_the_truth(metric
         assert choice.signal.resolved
 
 
+@pytest.mark.long
 def test_on_a_planted_quadratic_the_quadratic_stays_even_if_the_process_is_tried() -> None:
     surfaces = []
     for key in range(30):
@@ -86,6 +87,7 @@ def test_its_region_contains_the_truth() -> None:
     assert held >= 11
 
 
+@pytest.mark.long
 def test_a_flat_truth_with_deviating_candidates_has_no_process() -> None:
     """The process predicts better than a quadratic, as a constant would, but explains nothing."""
     flat = PlantedSurface(linear=(0.5, 0.5, 0.5), interaction=(0.0, 0.0, 0.0), macs_effect=0.0)
