@@ -177,7 +177,9 @@ def test_the_worst_point_of_an_edge_is_out_though_it_is_level_there() -> None:
     assert region.part < 0.05
 
 
-@pytest.mark.parametrize(("surface", "truth"), [(INTERIOR, _inside(INTERIOR)), (EDGE, (0.0, 0.5, 0.5))])
+@pytest.mark.parametrize(
+    ("surface", "truth"), [pytest.param(INTERIOR, _inside(INTERIOR), marks=pytest.mark.long), (EDGE, (0.0, 0.5, 0.5))]
+)
 def test_what_the_optimum_loses_is_within_its_bound(surface, truth) -> None:
     """95 % of 50 is 47.5, with a standard deviation of 1.5."""
     least = surface.at(Shares(*truth), 2.0)

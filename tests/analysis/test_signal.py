@@ -77,6 +77,7 @@ def test_a_shared_seed_effect_is_no_noise() -> None:
     assert loud.seed_sd == pytest.approx(quiet.seed_sd, rel=1e-6)
 
 
+@pytest.mark.long
 def test_pure_noise_is_significant_as_often_as_stated() -> None:
     """100 studies of pure noise: p < 0.05 in 5 of them; 12 or fewer with a probability of 99.8 %."""
     studies = [planted_records(FLAT, noise_sd=0.02, key=key) for key in range(100)]

@@ -163,6 +163,7 @@ class TestRun:
         assert set(before.records) < set(after.records)
         assert len(after.records) == 3
 
+    @pytest.mark.long
     def test_workers_share_the_trials(self, tiny: Path) -> None:
         # Trials long enough for the second worker, which has to start, to find some left.
         study = TINY.replace("epochs = 2", "epochs = 100").replace("seeds = 2", "seeds = 4")

@@ -316,6 +316,7 @@ def test_processes_share_the_queue_and_evaluate_every_network_once(storage_url: 
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_adaptive_processes_evaluate_distinct_networks_and_no_more_than_asked(storage_url: str) -> None:
     study, _ = begin(storage_url, planted_study(design={"kind": "tpe", "size": 14}))
     evaluated = in_processes(storage_url, 4)

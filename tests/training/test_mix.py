@@ -112,6 +112,7 @@ TRAINING = TrainingSection(
 )
 
 
+@pytest.mark.long
 def test_seeds_side_by_side_train_with_every_augmentation_as_alone() -> None:
     splits = load_splits(DataSection(source="mnist-sample", train=64, validation=32, test=50))
 

@@ -35,6 +35,7 @@ def test_a_planted_surface_is_recovered_exactly() -> None:
     assert fit.adjusted_r2 == pytest.approx(1, abs=1e-12)
 
 
+@pytest.mark.long
 def test_with_noise_the_errors_are_those_it_states() -> None:
     """Over 100 draws the standardised errors of every term have mean 0 and variance 8 ÷ 6, Student's with 8 df."""
     planted, errors, sds = PlantedSurface(), [], []
