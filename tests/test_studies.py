@@ -43,7 +43,7 @@ def cifar(folder: Path, files: tuple[str, ...], labels: tuple[int, ...], names: 
     folder.mkdir(parents=True)
     for file in files:
         rows = RNG.integers(0, 256, (12, len(labels) + 3 * 32 * 32), dtype=np.uint8)
-        rows[:, : len(labels)] = np.arange(12)[:, None] % labels
+        rows[:, : len(labels)] = np.arange(12)[:, None] % 4 % labels
         (folder / file).write_bytes(rows.tobytes())
     for file, count in names.items():
         (folder / file).write_text("".join(f"name{number}\n" for number in range(count)) + "\n")

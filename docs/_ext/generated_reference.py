@@ -99,7 +99,9 @@ class StudyFile(Generated):
 
         path = Path(self.env.doc2path(self.env.docname)).parent / self.arguments[0]
         self.env.note_dependency(str(path))
-        meanings: dict[str, str] = tomllib.loads(path.read_text(encoding="utf-8"))["meaning"]
+        written = tomllib.loads(path.read_text(encoding="utf-8"))
+        meanings: dict[str, str] = written["meaning"]
+        examples = {**shipped_values(), **written["example"]}
         sections = dict(study_sections(Study.model_json_schema(mode="validation")))
         keys = {f"{name}.{key}".removeprefix(".") for name, rows in sections.items() for key, *_ in rows}
         if wrong := keys ^ meanings.keys():
@@ -110,10 +112,34 @@ class StudyFile(Generated):
                 if not name.endswith("]")
                 else f"## `[[{name[:-2]}]]`\n"
             )
-            head = ("key", "value", "default", "meaning")
-            yield from table(
-                head, [(f"`{key}`", *cells, meanings[f"{name}.{key}".removeprefix(".")]) for key, *cells in rows]
-            )
+            lines = []
+            for key, *cells in rows:
+                whole = f"{name}.{key}".removeprefix(".")
+                if whole not in examples:
+                    raise ExtensionError(f"{path}: no shipped study sets {whole}, and [example] has no value for it")
+                lines.append((f"`{key}`", *cells, f"`{toml(examples[whole])}`", meanings[whole]))
+            yield from table(("key", "value", "default", "example", "meaning"), lines)
+
+
+def shipped_values() -> dict[str, object]:
+    """A value of each key that a shipped study sets, by the names that `study_sections` gives the keys."""
+    from scalesearch.study.load import load_study, shipped_studies
+
+    values: dict[str, object] = {}
+
+    def note(place: str, value: object) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                note(f"{place}.{key}".removeprefix("."), inner)
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            for each in value:
+                note(f"{place}[]", each)
+        else:
+            values.setdefault(place, value)
+
+    for name in shipped_studies():
+        note("", load_study(name).model_dump(mode="json", exclude_unset=True))
+    return values
 
 
 def heading(section: str) -> str:
@@ -164,11 +190,15 @@ def default(key: str, field: Json, definition: Json) -> str:
     value = field.get("default")
     if value is None:
         return ""
-    return f"`{str(value).lower() if isinstance(value, bool) else toml(value)}`"
+    return f"`{toml(value)}`"
 
 
 def toml(value: object) -> str:
     """A value as TOML writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{', '.join(map(toml, value))}]"
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 

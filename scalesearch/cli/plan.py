@@ -9,6 +9,7 @@ from typing import Any
 from scalesearch.cli.arguments import add_json
 from scalesearch.cli.output import print_json
 from scalesearch.cli.study_flags import add_study_flags, study_from
+from scalesearch.errors import InputError
 from scalesearch.results.records import candidate_to_json
 from scalesearch.search.plan.design import Plan, make_plan, planned_size
 from scalesearch.search.plan.parts import parts_of
@@ -27,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Print the candidates of each part of the study, their costs, and the predicted time."""
+    if arguments.no_data and arguments.data is not None:
+        raise InputError("--data and --no-data exclude each other")
     study, splits = study_from(arguments), None
     if not arguments.no_data:
         from scalesearch.data.resolve import resolve, with_sizes

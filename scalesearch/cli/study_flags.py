@@ -113,6 +113,11 @@ def _say_replaced(before: Study, study: Study) -> None:
         replaced.append(f"its tolerance ({study.tolerance:g} instead of {before.tolerance:g})")
     if before.rounding != study.rounding:
         replaced.append("its rounding")
+    words = {"resolution": "px", "in_channels": "channels", "num_classes": "classes"}
+    for key, word in words.items():
+        value = getattr(before.baseline, key)
+        if value is not None and before.baseline.stages is None:
+            replaced.append(f"its {value} {word}")
     if replaced:
         warnings.warn(
             f"--baseline {study.baseline.name} replaces the study's baseline {before.baseline.name}, "

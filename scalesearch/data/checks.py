@@ -23,7 +23,7 @@ def check_signal(splits: Splits) -> tuple[str, ...]:
     """What is odd about the splits, as sentences: classes without images, and images that two splits share.
 
     Raises:
-        DataError: nothing could be learned: one class, images of one grey level, or all images equal.
+        DataError: nothing could be learned or judged: one class, one grey level, equal images, no class in common.
     """
     train = splits.train
     counts = np.bincount(train.labels, minlength=splits.num_classes)
@@ -33,11 +33,15 @@ def check_signal(splits: Splits) -> tuple[str, ...]:
             f"{splits.source}: nothing can be learned: all {plural(len(train), 'training image')} are of class "
             f"{_name(splits, int(only))}"
         )
+    if _is_blank(train.images):
+        raise DataError(f"{splits.source}: nothing can be learned: all training images have the same one grey level")
     hashes = image_hashes(train.images)
     if len(train) > 1 and len(np.unique(hashes, axis=0)) == 1:
         raise DataError(f"{splits.source}: nothing can be learned: all {len(train):,} training images are equal")
-    if _is_blank(train.images):
-        raise DataError(f"{splits.source}: nothing can be learned: every training image has only one grey level")
+    if not counts[splits.validation.labels].any():
+        raise DataError(
+            f"{splits.source}: nothing can be judged: training has no image of any class that validation has"
+        )
     return (*_missing(splits, counts), *_duplicates(splits, hashes))
 
 
@@ -50,12 +54,12 @@ def image_hashes(images: Images) -> UInt8[np.ndarray, "n 16"]:
 
 
 def _is_blank(images: Images) -> bool:
-    """Whether no image holds two grey levels; of pictures a sample is looked at."""
+    """Whether there is only one grey level; of pictures a sample is looked at."""
     if isinstance(images, Pictures):
         places = np.unique(np.linspace(0, len(images) - 1, min(len(images), _LOOKED_AT)).astype(int))
         sample = np.stack([decoded(images.open(int(place)), images.channels, _SIDE, images.fit) for place in places])
-        return bool((sample.max((1, 2)) == sample.min((1, 2))).all())
-    return all(image.max() == image.min() for image in images)
+        return bool(sample.max() == sample.min())
+    return bool(images.max() == images.min())
 
 
 def _name(splits: Splits, label: int) -> str:
@@ -63,10 +67,11 @@ def _name(splits: Splits, label: int) -> str:
 
 
 def _missing(splits: Splits, counts: Int[np.ndarray, " k"]) -> tuple[str, ...]:
-    """Classes that training or validation has no images of."""
+    """Classes that a split has no images of."""
     notes = []
     validation = np.bincount(splits.validation.labels, minlength=splits.num_classes)
-    for split, images in (("training", counts), ("validation", validation)):
+    test = np.bincount(splits.test.labels, minlength=splits.num_classes) if len(splits.test) else np.ones(1)
+    for split, images in (("training", counts), ("validation", validation), ("test", test)):
         absent = [_name(splits, int(label)) for label in np.flatnonzero(images == 0)]
         if absent:
             notes.append(

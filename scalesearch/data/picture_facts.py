@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import re
 import warnings
 from collections.abc import Iterator
 from io import BytesIO
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from scalesearch.data.images import DataError
@@ -87,7 +90,23 @@ def facts_of(content: bytes, name: str, *, decode: bool) -> PictureFacts:
             picture.load()
         except Exception as error:  # as above
             raise broken(name, error) from None
+        if mode in DEEP_MODES:
+            eight_bits(name, np.asarray(picture))
     return PictureFacts(height, width, mode, transparent, hashlib.blake2b(content, digest_size=16).digest())
+
+
+def eight_bits(name: str, values: np.ndarray) -> UInt8[np.ndarray, "h w"]:
+    """Grey levels of 16 or 32 bits as such of 8 bits. Raises `DataError` if their scale is unknown."""
+    low, high = values.min().item(), values.max().item()
+    largest = 65_535 if values.dtype.kind in "iu" else 255
+    if not (low >= 0 and high <= largest):  # also NaN
+        kind = "integers of more than 8 bits" if largest > 255 else "floats"
+        shown = f"from {low:g} to {high:g}" if math.isfinite(low) and math.isfinite(high) else "that are not finite"
+        raise DataError(f"{name}: {kind} must be from 0 to {largest:,}, but got values {shown}")
+    if largest > 255:
+        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    levels: np.ndarray = np.rint(values * 255 if high <= 1 else values)
+    return levels.astype(np.uint8)
 
 
 def orientation(picture: Image.Image) -> int:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
 from scalesearch.data.images import DataError, Fit
-from scalesearch.data.picture_facts import DEEP_MODES, broken, orientation
+from scalesearch.data.picture_facts import DEEP_MODES, broken, eight_bits, orientation
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -88,25 +86,11 @@ def _decoded(picture: Image.Image, channels: int, resolution: int, fit: Fit) -> 
 def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
     """A picture of any mode as grey or colour of 8 bits."""
     if picture.mode in DEEP_MODES:
-        picture = Image.fromarray(_eight_bits(_name(picture), np.asarray(picture)))
+        picture = Image.fromarray(eight_bits(_name(picture), np.asarray(picture)))
     elif picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     return picture if picture.mode == mode else picture.convert(mode)
-
-
-def _eight_bits(name: str, values: np.ndarray) -> UInt8[np.ndarray, "h w"]:
-    """Grey levels of 16 or 32 bits as such of 8 bits. Raises `DataError` if their scale is unknown."""
-    low, high = values.min().item(), values.max().item()
-    largest = 65_535 if values.dtype.kind in "iu" else 255
-    if not (low >= 0 and high <= largest):  # also NaN
-        kind = "integers of more than 8 bits" if largest > 255 else "floats"
-        shown = f"from {low:g} to {high:g}" if math.isfinite(low) and math.isfinite(high) else "that are not finite"
-        raise DataError(f"{name}: {kind} must be from 0 to {largest:,}, but got values {shown}")
-    if largest > 255:
-        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    levels: np.ndarray = np.rint(values * 255 if high <= 1 else values)
-    return levels.astype(np.uint8)
 
 
 def _name(picture: Image.Image) -> str:

@@ -21,8 +21,9 @@ def resolve(study: Study) -> tuple[Study, Splits]:
     """
     splits = load_splits(study.data)
     study = _with_classes(follow_data(study, splits), splits)
+    notes = (*splits.notes, *check_signal(splits))
     check_fits(study.baseline.spec(), splits, study.training.batch_size)
-    for note in (*splits.notes, *check_signal(splits)):
+    for note in notes:
         warnings.warn(f"{splits.source}: {note}", stacklevel=2)
     return study, splits
 

@@ -201,7 +201,7 @@ def _uneven(source: Source) -> tuple[str, ...]:
     most, least = int(counts.argmax()), int(np.where(counts > 0, counts, counts.max()).argmin())
     note = (
         f"classes are uneven: {counts[most]:,} images of {names[most]}, {counts[least]:,} of {names[least]}; "
-        "each split has its share of every class"
+        "splits are stratified"
     )
     return (note,)
 

@@ -55,8 +55,9 @@ def usual_study(source: str, overrides: Mapping[str, Any]) -> Study:
     document = _document(section.source, sizes, epochs, min(side, LARGEST_RESOLUTION), train)
     study = study_of_document(document, overrides, folders, where)
     training = study.training
+    size = f" at {study.baseline.resolution} px" if study.baseline.resolution else ""
     warnings.warn(
-        f"no study file: {study.baseline.name} at {study.baseline.resolution or study.baseline.spec().resolution} px, "
+        f"no study file: {study.baseline.name}{size}, "
         f"{plural(training.epochs, 'epoch')} of batches of {training.batch_size}, learning rate "
         f"{training.learning_rate:g}, {plural(study.seeds, 'seed')}, tolerance {study.tolerance:g} "
         "(`run` writes them into study.toml; change them there)",
@@ -67,7 +68,8 @@ def usual_study(source: str, overrides: Mapping[str, Any]) -> Study:
 
 def _document(source: str, sizes: Mapping[str, int], epochs: int, resolution: int, train: int) -> dict[str, Any]:
     large = resolution >= 24
-    batch_size = 2 ** min(max(int(math.log2(max(train / 20, 1))), _BATCHES[0]), _BATCHES[-1])
+    power = min(max(int(math.log2(max(train / 20, 1))), _BATCHES[0]), _BATCHES[-1])
+    batch_size = 2 ** min(power, int(math.log2(train)))
     strides = (1, 2, 2) if large else (2, 2)
     widths = (16, 24, 40) if large else (16, 32)
     block = {"block": "mbconv", "kernel_size": 3, "expand_ratio": 3, "depth": 2, "se_ratio": 0.25}

@@ -89,6 +89,8 @@ def show_plan_head(parts: Sequence[tuple[Part, Plan]], splits: Splits | None) ->
         if not part.rung:
             for caution in plans.cautions(part.study, plan):
                 screen.say(caution)
+            if splits is not None:
+                screen.say(plans.enlarged(plan, splits))
 
 
 def show_plan(parts: Sequence[tuple[Part, Plan]], splits: Splits | None) -> None:

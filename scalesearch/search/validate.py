@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
 from scalesearch.analysis.metrics import metric_of
 from scalesearch.analysis.validation import Validation, save_validation, validation_table, verdict
+from scalesearch.data.checks import check_signal
 from scalesearch.data.images import pictures_in
 from scalesearch.data.splits import check_fits, load_splits
 from scalesearch.errors import InputError, StudyMismatch
@@ -94,6 +96,9 @@ def _validate(run: Run, phi: float, seeds: int, test: str | None, storage: str |
         )
     splits = load_splits(study.data)
     check_fits(plan.baseline.spec, splits, study.training.batch_size)
+    if test is not None:
+        for note in check_signal(splits):
+            warnings.warn(note, stacklevel=2)
     if not len(splits.test):
         raise InputError(f"{study.data.source}: there is no test split; name one with --test (`test`)")
     if splits.digest != run.fingerprint["data.digest"]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from scalesearch.errors import InputError
+
 SOURCES = {
     "mnist-sample": "",
     "folder": "DIR",
@@ -24,7 +26,7 @@ FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 def parse_source(source: str) -> tuple[str, str]:
     """The kind of a data source and its argument, "" if it takes none.
 
-    Raises `ValueError` for an unknown kind, and for an argument too few or too many.
+    Raises `InputError` for an unknown kind, and for an argument too few or too many.
 
     >>> parse_source("idx:~/mnist"), parse_source("mnist-sample"), parse_source("my_data:load")
     (('idx', '~/mnist'), ('mnist-sample', ''), ('python', 'my_data:load'))
@@ -34,7 +36,7 @@ def parse_source(source: str) -> tuple[str, str]:
         return kind, argument
     if kind not in SOURCES and FUNCTION.fullmatch(source):
         return "python", source
-    raise ValueError(f"`source` must be {known_sources()}, but got {source!r}")
+    raise InputError(f"`source` must be {known_sources()}, but got {source!r}")
 
 
 def known_sources() -> str:

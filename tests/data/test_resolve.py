@@ -49,6 +49,13 @@ def test_a_usual_study_suits_its_data_and_says_so(tmp_path: Path) -> None:
     assert not said
 
 
+@pytest.mark.parametrize("count", [2, 5, 20])
+def test_a_usual_study_fits_few_images(tmp_path: Path, count: int) -> None:
+    study = usual(source(tmp_path, COLOUR[: 3 * count], LABELS[: 3 * count]))
+    assert study.training.batch_size <= study.data.train
+    notes(study)
+
+
 def test_a_flag_wins_over_the_usual_value(tmp_path: Path) -> None:
     study = usual(source(tmp_path), training__epochs=1, budget=4.0, seeds=5, data__validation=30)
     assert (study.training.epochs, study.training.warmup_epochs, study.seeds) == (1, 0.05, 5)
@@ -89,15 +96,16 @@ def test_a_network_without_its_data_says_what_is_open(tmp_path: Path) -> None:
         usual(source(tmp_path)).resolved_baseline()
 
 
-BLANK = np.repeat(np.arange(90, dtype=np.uint8), 16 * 16 * 3).reshape(COLOUR.shape)
+BLANK = np.full_like(COLOUR, 7)
 
 
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
         (COLOUR, np.full(90, 7), "nothing can be learned: all 72 training images are of class '7'"),
-        (np.zeros_like(COLOUR), LABELS, "nothing can be learned: all 72 training images are equal"),
-        (BLANK, LABELS, "nothing can be learned: every training image has only one grey level"),
+        (COLOUR[:1].repeat(90, 0), LABELS, "nothing can be learned: all 72 training images are equal"),
+        (COLOUR, np.arange(90), "nothing can be judged: training has no image of any class that validation has"),
+        (BLANK, LABELS, "nothing can be learned: all training images have the same one grey level"),
     ],
 )
 def test_data_without_signal_are_refused(tmp_path: Path, images: np.ndarray, labels: np.ndarray, message: str) -> None:
@@ -110,7 +118,8 @@ def test_duplicates_uneven_classes_and_classes_without_images_are_noted(tmp_path
     place = source(tmp_path, labels=labels, test_images=COLOUR[:5], test_labels=labels[:5])
     _, said = notes(usual(place))
     assert [line.removeprefix(f"{place}: ") for line in said] == [
-        "classes are uneven: 70 images of 0, 1 of 2; each split has its share of every class",
+        "classes are uneven: 70 images of 0, 1 of 2; splits are stratified",
         "validation has no image of 1 class: 2",
+        "test has no image of 2 classes: 1 and 2",
         "3 test images of 5 are in the training split as well",
     ]

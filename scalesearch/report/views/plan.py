@@ -45,6 +45,17 @@ def data(splits: Splits) -> str:
     )
 
 
+def enlarged(plan: Plan, splits: Splits) -> str:
+    """That some candidates look at more pixels than the images have; empty if none does."""
+    largest = max((trial.candidate.spec.resolution for trial in plan.trials), default=0)
+    if largest <= splits.native_resolution:
+        return ""
+    return (
+        f"Some candidates look at up to {largest} px, which the images of {splits.native_resolution} px are enlarged "
+        "to: this costs more and shows no more"
+    )
+
+
 def counts(study: Study, plan: Plan) -> str:
     """How many networks were counted, how many cost the budget, how many would be trained."""
     if study.design.nominal:
