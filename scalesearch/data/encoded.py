@@ -12,7 +12,7 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 
 from scalesearch.data.images import DataError, Fit, Pictures, Source, Split
-from scalesearch.data.picture_facts import open_picture
+from scalesearch.data.picture_facts import open_known
 from scalesearch.data.picture_notes import broken_notes, conversion_notes
 from scalesearch.data.row_facts import Rows, facts_of_rows
 from scalesearch.data.tables import any_labels, checked_labels, unlabelled
@@ -46,7 +46,8 @@ class Encoded(Pictures):
     def open(self, place: int) -> Image.Image:
         """One picture, whose `filename` is where it is."""
         row = int(self.places[place])
-        return open_picture(self.rows.row(row).content, f"{self.where}: {self.rows.name(row)}")
+        name = f"{self.where}: {self.rows.name(row)}"
+        return open_known(self.rows.row(row).content, name, self.hashes[place].tobytes())
 
 
 def read_rows(

@@ -13,7 +13,7 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 
 from scalesearch.data.images import DataError, Fit, Pictures, Source, Split
-from scalesearch.data.picture_facts import GREY_MODES
+from scalesearch.data.picture_facts import GREY_MODES, orientation
 from scalesearch.runtime import interrupts
 from scalesearch.runtime.text import first_line, short
 from scalesearch.study.sections import DataSection
@@ -145,6 +145,9 @@ def _digest(picture: Image.Image) -> bytes:
     """A digest of a picture's content."""
     pixels = np.asarray(picture.convert("RGBA") if picture.mode == "P" else picture)
     digest = hashlib.blake2b(f"{picture.mode} {pixels.shape}".encode(), digest_size=16)
+    turned, transparent = orientation(picture), picture.info.get("transparency")
+    if turned != 1 or transparent is not None:
+        digest.update(f"{turned} {transparent}".encode())
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.digest()
 

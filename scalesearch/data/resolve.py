@@ -31,8 +31,9 @@ def resolve(study: Study) -> tuple[Study, Splits]:
 def follow_data(study: Study, splits: Splits) -> Study:
     """The study whose baseline has the channels and classes of the data, and a resolution that they can give.
 
-    What the study sets stays. A published baseline keeps its resolution if no candidate would look at more pixels than
-    the images have; else the resolution is the largest of which that is true. A change is said as a warning.
+    What the study sets stays. A published baseline keeps its resolution unless growth in resolution alone would ask for
+    more pixels than the images have; else it gets the largest resolution of which that is not so. A change is said as
+    a warning.
     """
     section, changes = study.baseline, dict[str, int]()
     for key, value in (("in_channels", splits.in_channels), ("num_classes", splits.num_classes)):
@@ -84,4 +85,4 @@ def largest_resolution(budget: float, phi: float, side: int) -> int:
     >>> largest_resolution(2.0, 1.0, 320)
     226
     """
-    return max(1, math.floor(side / math.pow(budget, phi / 2)))
+    return max(1, math.floor(side / math.pow(budget, phi / 2) + 1e-9))

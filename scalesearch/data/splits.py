@@ -65,25 +65,26 @@ def load_splits(section: DataSection) -> Splits:
 
 
 def _test_split(section: DataSection, splits: Splits) -> Split:
-    """The test set of `test_source`, or all of its images if it has none, with the labels of `splits`."""
+    """The test set of `test_source`, or all of its images if it has none, with the labels of `splits`.
+
+    Its classes are those of the same names. Labels without names are named by their numbers.
+    """
     assert section.test_source is not None
     source = read_source(section.model_copy(update={"source": section.test_source}))
     split = source.test or source.train
-    if splits.classes and source.classes:
-        unknown = sorted(set(source.classes) - set(splits.classes))
-        if unknown:
+    classes = splits.classes or tuple(map(str, range(splits.num_classes)))
+    given = source.classes or tuple(map(str, range(1 + int(split.labels.max()))))
+    for name in given:
+        if name not in classes:
             raise DataError(
-                f"{section.test_source}: its classes must be among those of {splits.source}, but {unknown[0]!r} is not"
+                f"{section.test_source}: its classes must be among those of {splits.source}, but {name!r} is not"
             )
-        places = np.array([splits.classes.index(name) for name in source.classes], np.int32)
-        split = Split(split.images, places[split.labels])
     shape, required = _shape(split.images), _shape(splits.train.images)
-    if shape != required or split.labels.max() >= splits.num_classes:
+    if shape != required:
         raise DataError(
-            f"{section.test_source}: test images must have the shape {required} and {splits.num_classes} classes of "
-            f"{splits.source}, but have {shape} and labels up to {split.labels.max()}"
+            f"{section.test_source}: test images must have the shape {required} of {splits.source}, but have {shape}"
         )
-    return split
+    return Split(split.images, np.array([classes.index(name) for name in given], np.int32)[split.labels])
 
 
 def split_source(source: Source, section: DataSection) -> Splits:

@@ -136,6 +136,11 @@ def test_a_test_set_from_elsewhere_is_named_later_without_another_digest(tmp_pat
     with_test = load_splits(later)
     assert with_test.test.labels.tolist() == [3, 1, 3]  # by the names of the classes
     assert with_test.digest == without.digest == without.test_digest != with_test.test_digest
+    numbers_alone = section(source=f"npz:{tmp_path / 'numbers.npz'}", validation=10, test=0)
+    np.savez(tmp_path / "numbers.npz", train_images=images, train_labels=np.arange(40) % 3)
+    np.savez(tmp_path / "few.npz", train_images=images[:3], train_labels=np.array([1, 2, 1]))
+    few = numbers_alone.model_copy(update={"test_source": f"npz:{tmp_path / 'few.npz'}"})
+    assert load_splits(few).test.labels.tolist() == [1, 2, 1]  # not renumbered
     for name, changed, labels, message in (
         ("unknown", images[:2], ["a", "z"], "classes must be among those of .*search.npz, but 'z' is not"),
         ("large", np.zeros((2, 3, 3, 1), np.uint8), ["a", "b"], r"must have the shape \(2, 2, 1\) .*have \(3, 3, 1\)"),

@@ -12,7 +12,7 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 
 from scalesearch.data.images import DataError, Fit, Pictures, Source, Split
-from scalesearch.data.picture_facts import DEEP_MODES, GREY_MODES, PictureFacts, open_picture
+from scalesearch.data.picture_facts import DEEP_MODES, GREY_MODES, PictureFacts, open_known
 from scalesearch.data.picture_index import facts_of_files, read_picture
 from scalesearch.data.picture_listing import Listing, PictureFile, listed, printable
 from scalesearch.data.picture_notes import broken_notes, conversion_notes
@@ -52,9 +52,10 @@ class PictureFiles(Pictures):
         return replace(self, paths=self.paths[index], sizes=self.sizes[index], hashes=self.hashes[index])
 
     def open(self, place: int) -> Image.Image:
-        """One picture. Raises `DataError` if its file cannot be read or is no picture any more."""
+        """One picture. Raises `DataError` if its file cannot be read or has changed."""
         name = f"{self.where}: {printable(self.paths[place])}"
-        return open_picture(read_picture(self.folder, self.paths[place], name), name)
+        content = read_picture(self.folder, self.paths[place], name)
+        return open_known(content, name, self.hashes[place].tobytes())
 
 
 def read(source: str, argument: str, section: DataSection) -> Source:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from scalesearch.scaling.cost.count import Complexity
 from scalesearch.scaling.feasible import Candidate
 from scalesearch.study.sections import Study
 
 # Measured on one core of an AMD EPYC with AVX2, 2026-11-26: benchmarks/predicted_time.py fits the first two to a run
 # of the default study without its first two trials, benchmarks/compiling.py the seconds of a block.
 SECONDS_PER_ACTIVATION = 9.1e-9
+# Dense convolutions have more multiply-adds for each activation. Measured on one core of an Intel Xeon, 2026-11-28, on
+# images of 19 px: 118 to 136 ps for MobileNetV1, ResNet-18 and -50.
+SECONDS_PER_MAC = 1.2e-10
 COMPILE_SECONDS = 4.2
 COMPILE_SECONDS_PER_BLOCK = 0.05
 CORES = 2
@@ -18,6 +22,11 @@ DEVICE = "2 CPU cores"
 COMPILE_SPEEDUP = 1.6
 # An image costs a forward pass in evaluation; in training three times as much.
 EVALUATION = 1 / 3
+
+
+def seconds_per_image(cost: Complexity) -> float:
+    """Predicted seconds of one core for a training step's share of one image, by what takes longer."""
+    return max(cost.activations * SECONDS_PER_ACTIVATION, cost.macs * SECONDS_PER_MAC)
 
 
 def predicted_seconds(study: Study, candidates: Sequence[Candidate]) -> float | None:
@@ -30,7 +39,7 @@ def predicted_seconds(study: Study, candidates: Sequence[Candidate]) -> float | 
     if not (data.train and candidates):
         return None
     images = training.epochs * (data.train + EVALUATION * data.validation) * study.seeds
-    trained = sum(images * candidate.complexity.activations * SECONDS_PER_ACTIVATION for candidate in candidates)
+    trained = sum(images * seconds_per_image(candidate.complexity) for candidate in candidates)
     blocks = sum(sum(candidate.spec.depths) for candidate in candidates)
     compiled = COMPILE_SECONDS * len(candidates) + COMPILE_SECONDS_PER_BLOCK * blocks
     workers = min(study.runtime.workers, CORES)
