@@ -15,12 +15,14 @@ from scalesearch.runtime.text import enumerated, plural
 _LOOKED_AT = 64
 """So many pictures are decoded, at `_SIDE` pixels, to see whether all of them are blank."""
 _SIDE = 16
+LEAST_VALIDATION = 50
+"""Fewer validation images are noted."""
 _NAMED = 4
 """So many classes are named in a note."""
 
 
 def check_signal(splits: Splits) -> tuple[str, ...]:
-    """What is odd about the splits, as sentences: classes without images, and images that two splits share.
+    """What is odd about the splits, as sentences: few images, classes without any, images that two splits share.
 
     Raises:
         DataError: nothing could be learned or judged: one class, one grey level, equal images, no class in common.
@@ -42,7 +44,7 @@ def check_signal(splits: Splits) -> tuple[str, ...]:
         raise DataError(
             f"{splits.source}: nothing can be judged: training has no image of any class that validation has"
         )
-    return (*_missing(splits, counts), *_duplicates(splits, hashes))
+    return (*_few(splits), *_missing(splits, counts), *_duplicates(splits, hashes))
 
 
 def image_hashes(images: Images) -> UInt8[np.ndarray, "n 16"]:
@@ -64,6 +66,14 @@ def _is_blank(images: Images) -> bool:
 
 def _name(splits: Splits, label: int) -> str:
     return repr(splits.classes[label]) if splits.classes else str(label)
+
+
+def _few(splits: Splits) -> tuple[str, ...]:
+    """A validation split that is too small to compare candidates on."""
+    size = len(splits.validation)
+    if size >= max(LEAST_VALIDATION, splits.num_classes):
+        return ()
+    return (f"{plural(size, 'validation image')} can hardly tell candidates apart",)
 
 
 def _missing(splits: Splits, counts: Int[np.ndarray, " k"]) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ def data(splits: Splits) -> str:
     each = "median " if isinstance(splits.train.images, Pictures) else ""
     return (
         f"{splits.source}: {enumerated(sizes)} images of {plural(splits.num_classes, 'class', 'classes')}, "
-        f"{each}{splits.native_resolution} px, {colour}"
+        f"{each}{splits.native_resolution} px, {colour}{'' if len(splits.test) else '; none to test a rule on'}"
     )
 
 
