@@ -135,6 +135,6 @@ def _picture_file(folder: Path, entry: os.DirEntry[str]) -> PictureFile:
     path = f"{folder}/{entry.name}"
     try:
         status = entry.stat()
-    except OSError:  # the reason is told when it is opened
+    except OSError:  # opening it gives the reason
         return PictureFile(path, -1, -1)
     return PictureFile(path, status.st_size, status.st_mtime_ns)

@@ -44,7 +44,7 @@ def usual_study(source: str, overrides: Mapping[str, Any]) -> Study:
     section = study_of_document(document, {}, folders, where).data
     given = {key.removeprefix("data."): value for key, value in overrides.items() if key.startswith("data.")}
     section = DataSection(**{**dict(section), "train": 0, "validation": 0, **given})
-    splits = split_source(read_source(section), section)
+    splits = split_source(read_source(section), section)  # without a test set from elsewhere: its size is not set
 
     # Sizes and schedule.
     train, validation = (min(len(split), MOST_TRAINED) for split in (splits.train, splits.validation))
