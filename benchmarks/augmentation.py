@@ -50,7 +50,7 @@ def measure(arguments: argparse.Namespace) -> None:
 
     from scalesearch.data.feed import prepare
     from scalesearch.data.sources import Split
-    from scalesearch.study.sections import TrainingSection
+    from scalesearch.study.training import TrainingSection
     from scalesearch.training.batch import batch_of
     from scalesearch.training.draws import draws_of_epoch
 

@@ -98,7 +98,8 @@ def measure(
     from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
     from scalesearch.scaling.cost.count import complexity
     from scalesearch.scaling.stage import make_stage
-    from scalesearch.study.sections import DataSection, TrainingSection
+    from scalesearch.study.sections import DataSection
+    from scalesearch.study.training import TrainingSection
     from scalesearch.training.compile import compile_program
     from scalesearch.training.draws import draws_of_epoch
     from scalesearch.training.schedule import schedule_of

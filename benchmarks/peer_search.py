@@ -51,7 +51,8 @@ from scalesearch.models.ops.native import NativeOperations
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.search.plan.design import make_plan
 from scalesearch.study.load import default_study_path, load_study
-from scalesearch.study.sections import Study, TrainingSection
+from scalesearch.study.sections import Study
+from scalesearch.study.training import TrainingSection
 from scalesearch.training.draws import draws_of_epoch, init_generator
 from scalesearch.training.optimizer import ADAM_BETAS, ADAM_EPSILON
 from scalesearch.training.schedule import schedule_of

@@ -83,7 +83,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     from scalesearch.scaling.cost.count import complexity
     from scalesearch.study.documents import spec_from_json
     from scalesearch.study.load import default_study_path, load_study
-    from scalesearch.study.sections import TrainingSection
+    from scalesearch.study.training import TrainingSection
     from scalesearch.training.compile import compile_program
     from scalesearch.training.draws import draws_of_epoch
     from scalesearch.training.schedule import schedule_of

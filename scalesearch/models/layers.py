@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from flax import nnx
+from jax import numpy as jnp
 from jaxtyping import Array, Float
 
 from scalesearch.models.ops.activation import ActivationOrNone
-from scalesearch.models.ops.base import Gate, Maps, Operations
+from scalesearch.models.ops.base import EPSILON, Gate, Maps, Operations
 from scalesearch.scaling.architecture import Activation
 
 
@@ -28,9 +29,36 @@ def convolve(
     """The convolution that the shapes ask for: in patches for an even kernel, in groups for fewer channels than x's."""
     if kernel.shape[0] % 2 == 0:
         return operations.patches(x, kernel)
-    if kernel.shape[2] != x.shape[3]:
-        return operations.grouped(x, kernel, stride)
-    return operations.convolve(x, kernel, stride)
+    apply = operations.grouped if kernel.shape[2] != x.shape[3] else operations.convolve
+    return _padded(apply, operations, x, kernel, stride)
+
+
+def depthwise(
+    operations: Operations, x: Maps, kernel: Float[Array, "k k 1 c"], stride: int
+) -> Float[Array, "n ho wo c"]:
+    """The depthwise convolution, with the padding of `operations`."""
+    return _padded(operations.depthwise, operations, x, kernel, stride)
+
+
+def _padded(
+    apply: Callable[[Maps, Array, int], Maps], operations: Operations, x: Maps, kernel: Array, stride: int
+) -> Maps:
+    """A convolution with the padding of `operations`, by one that pads k // 2 on each side.
+
+    TensorFlow's SAME pads less before the map: with stride − missing zeros more, the second output is its first.
+    """
+    size = kernel.shape[0]
+    outputs = [-(-length // stride) for length in x.shape[1:3]]
+    same = [
+        max((count - 1) * stride + size - length, 0) // 2 for count, length in zip(outputs, x.shape[1:3], strict=True)
+    ]
+    missing = [size // 2 - before for before in same]
+    if operations.padding == "symmetric" or stride == 1 or not any(missing):
+        return apply(x, kernel, stride)
+    more = [stride - less if less else 0 for less in missing]
+    y = apply(jnp.pad(x, ((0, 0), (more[0], 0), (more[1], 0), (0, 0))), kernel, stride)
+    rows, columns = (slice(int(less > 0), int(less > 0) + count) for less, count in zip(missing, outputs, strict=True))
+    return y[:, rows, columns]
 
 
 class BatchNorm(nnx.Module):
@@ -48,10 +76,16 @@ class BatchNorm(nnx.Module):
 
     def __call__(self, x: Maps, *, train: bool) -> Maps:
         """The normalised and activated maps: by the statistics of the batch in training, else by the stored ones."""
+        scale, bias, mean, variance = (each[...] for each in (self.scale, self.bias, self.mean, self.var))
+        # Maps times g and EPSILON are normalised as maps and EPSILON / g²: no operation needs another ε.
+        gain = (EPSILON / self.operations.epsilon) ** 0.5
         if not train:
-            variables = (self.scale[...], self.bias[...], self.mean[...], self.var[...])
-            return self.operations.normalise_by(x, *variables, self.activation)
-        y, mean, variance = self.operations.normalise(x, self.scale[...], self.bias[...], self.activation)
+            if gain != 1:
+                scale, variance = scale * gain, variance * gain**2
+            return self.operations.normalise_by(x, scale, bias, mean, variance, self.activation)
+        y, mean, variance = self.operations.normalise(x if gain == 1 else x * gain, scale, bias, self.activation)
+        if gain != 1:
+            mean, variance = mean / gain, variance / gain**2
         # new variables: `nnx.merge` shares those of the caller, which under `jax.grad` belong to an outer trace
         self.mean, self.var = nnx.BatchStat(mean), nnx.BatchStat(variance)
         return y
@@ -112,7 +146,7 @@ class DepthwiseNorm(nnx.Module):
     def __call__(self, x: Maps, *, train: bool) -> Float[Array, "n ho wo c"]:
         """Activated maps; ho = ⌈h / stride⌉, wo likewise."""
         kernel = self.kernel[...].astype(x.dtype)
-        return self.norm(self.operations.depthwise(x, kernel, self.stride), train=train)
+        return self.norm(depthwise(self.operations, x, kernel, self.stride), train=train)
 
 
 class Convolution(nnx.Module):
@@ -142,8 +176,7 @@ class Convolution(nnx.Module):
     def __call__(self, x: Maps) -> Float[Array, "n ho wo d"]:
         """Maps; ho = ⌈h / stride⌉, wo likewise."""
         kernel = self.kernel[...].astype(x.dtype)
-        apply = self.operations.depthwise if self.depthwise else partial(convolve, self.operations)
-        y = apply(x, kernel, self.stride)
+        y = (depthwise if self.depthwise else convolve)(self.operations, x, kernel, self.stride)
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
 

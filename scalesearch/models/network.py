@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import numpy as np
 from flax import nnx
@@ -13,7 +15,7 @@ from scalesearch.models.ops.activation import activate
 from scalesearch.models.ops.base import Operations
 from scalesearch.models.stage import Stage
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.study.sections import Precision
+from scalesearch.study.training import Precision
 
 
 class Network(nnx.Module):
@@ -42,6 +44,7 @@ class Network(nnx.Module):
         """
         if not 0 <= dropout < 1:
             raise ValueError(f"`0 <= dropout < 1` must hold, but got {dropout!r}")
+        operations = dataclasses.replace(operations, epsilon=spec.norm_epsilon, padding=spec.padding)
         self.operations, self.dropout, self.pool_stride = operations, dropout, spec.stem.pool_stride
         self.precision, self.activation = precision, spec.activation
         stem, width, activation = spec.stem, spec.stem.width, spec.activation

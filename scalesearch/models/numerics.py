@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scalesearch.models.ops.base import Name, Operations
 from scalesearch.models.ops.select import available, preferred
 from scalesearch.runtime.doctor import Finding
-from scalesearch.study.sections import Precision
+from scalesearch.study.training import Precision
 
 Kind = Literal["depthwise", "dense", "pointwise"]
 Wide = NDArray[np.float64]

@@ -16,7 +16,7 @@ from scalesearch.models.network import Network
 from scalesearch.models.ops.base import Operations
 from scalesearch.runtime import modules
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.study.sections import Precision
+from scalesearch.study.training import Precision
 
 
 class OwnNetwork(nnx.Module):

@@ -13,9 +13,14 @@ if TYPE_CHECKING:
 
 Activation = Literal["swish", "relu", "relu6", "hard_swish", "gelu"]
 Norm = Literal["batch", "layer", "none"]
+Padding = Literal["symmetric", "same"]
 
 ACTIVATIONS: tuple[str, ...] = get_args(Activation)
 NORMS: tuple[str, ...] = get_args(Norm)
+PADDINGS: tuple[str, ...] = get_args(Padding)
+
+NORM_EPSILON = 1e-3
+"""What batch normalisation adds to the variance, as in the released EfficientNet (`batch_norm_epsilon`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +52,12 @@ class StemSpec:
 class ArchitectureSpec:
     """A convolutional network: stem, stages, an optional 1×1 head convolution, pooling, classifier.
 
-    Every convolution has SAME padding, so a stride s turns a map of size n into one of size ⌈n/s⌉, and is followed by
-    batch normalisation unless its kind of block says otherwise. `head_width` 0 means that the pooling follows the last
-    stage. `final_norm` normalises what is left: `batch` (with the activation) before the pooling, `layer` behind it.
-    `hidden_width` above 0 is a fully connected layer with the activation before the classifier, which is never scaled.
+    A stride s turns a map of size n into one of size ⌈n/s⌉. Convolutions are followed by batch normalisation, which
+    adds `norm_epsilon` to the variance, unless their kind of block says otherwise. `padding` matters at strides above
+    1: `symmetric` pads k // 2 on each side (PyTorch), `same` as little as needed, and more at the end (TensorFlow).
+    `head_width` 0 means that the pooling follows the last stage. `final_norm` normalises what is left: `batch` (with
+    the activation) before the pooling, `layer` behind it. `hidden_width` above 0 is a fully connected layer with the
+    activation before the classifier, which is never scaled.
     `module` names a flax module of the user's own, "module:Class", that is built instead (`baselines.protocol`).
     """
 
@@ -64,6 +71,8 @@ class ArchitectureSpec:
     final_norm: Norm = "none"
     hidden_width: int = 0
     module: str = ""
+    norm_epsilon: float = NORM_EPSILON
+    padding: Padding = "symmetric"
 
     def __post_init__(self) -> None:
         for name in ("resolution", "in_channels", "num_classes"):
@@ -74,6 +83,11 @@ class ArchitectureSpec:
         require_choice("activation", self.activation, ACTIVATIONS)
         require_choice("final_norm", self.final_norm, NORMS)
         require_whole("hidden_width", self.hidden_width, 0)
+        if not 1e-9 <= self.norm_epsilon <= 1:
+            raise ValueError(f"`norm_epsilon` must be a number from 1e-9 to 1, but got {self.norm_epsilon!r}")
+        require_choice("padding", self.padding, PADDINGS)
+        if self.padding == "same" and self.stem.pool_stride > 1:
+            raise ValueError("`padding` must be symmetric in a network whose stem has a pool, but got 'same'")
 
     @property
     def depths(self) -> tuple[int, ...]:

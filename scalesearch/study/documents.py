@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar, cast
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     GetCoreSchemaHandler,
     GetPydanticSchema,
     Strict,
@@ -19,7 +20,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from scalesearch.errors import InputError
 from scalesearch.runtime.modules import is_own
-from scalesearch.scaling.architecture import Activation, ArchitectureSpec, Norm, StemSpec
+from scalesearch.scaling.architecture import NORM_EPSILON, Activation, ArchitectureSpec, Norm, Padding, StemSpec
 from scalesearch.scaling.stage import StageSpec, kind_of, kinds
 from scalesearch.study.faults import first_fault
 
@@ -29,6 +30,9 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+
+# Bounded so that a typing error gives an error message: array lengths and counts are 64-bit numbers.
+Count = Annotated[int, Field(ge=1, le=100_000_000)]
 
 Model = TypeVar("Model", bound=BaseModel)
 T = TypeVar("T")
@@ -93,6 +97,8 @@ class SpecDocument(Section):
     final_norm: Norm = "none"
     hidden_width: int = 0
     module: str = ""
+    norm_epsilon: float = NORM_EPSILON
+    padding: Padding = "symmetric"
 
     def spec(self) -> ArchitectureSpec:
         """The spec. Raises `ValueError` for an impossible one."""

@@ -15,8 +15,9 @@ from pydantic import ValidationError
 from scalesearch.errors import InputError
 from scalesearch.runtime.modules import look_in
 from scalesearch.study.faults import first_fault
-from scalesearch.study.sections import DESIGNS_OF, DesignSection, Study, TrainingSection
+from scalesearch.study.sections import DESIGNS_OF, DesignSection, Study
 from scalesearch.study.sources import SOURCES, parse_source
+from scalesearch.study.training import TrainingSection
 
 DEFAULT_STUDY = "mnist_sample"
 _log = logging.getLogger(__name__)

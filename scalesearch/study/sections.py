@@ -18,8 +18,9 @@ from scalesearch.scaling.architecture import Activation, ArchitectureSpec, Norm
 from scalesearch.scaling.compound import Baseline, DepthRounding, EndRounding, HeadRounding, Rounding, StemRounding
 from scalesearch.scaling.cost.budgeted import MACS, Cost
 from scalesearch.scaling.feasible import MAX_BUDGET
-from scalesearch.study.documents import Section, Stages, Stem
+from scalesearch.study.documents import Count, Section, Stages, Stem
 from scalesearch.study.sources import parse_source
+from scalesearch.study.training import TrainingSection
 
 DEFAULT_TOLERANCE = 0.02
 """Allowed deviation of a candidate's cost from the budget if the study sets none."""
@@ -33,12 +34,8 @@ DESIGNS_OF: Mapping[str, tuple[DesignKind, ...]] = {
     "size": ("qmc", "tpe"),
 }
 """The kinds of design that a key of its section belongs to."""
-Precision = Literal["float32", "bfloat16"]
 OperationsName = Literal["kernels", "pallas", "shift", "native"]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
 Phi = Annotated[float, Field(gt=0, le=20)]
-# Bounded so that a typing error gives an error message: array lengths and counts are 64-bit numbers.
-Count = Annotated[int, Field(ge=1, le=100_000_000)]
 
 
 class BaselineSection(Section):
@@ -175,65 +172,6 @@ class DataSection(Section):
         return self
 
 
-class TrainingSection(Section):
-    """The short schedule that every candidate trains on.
-
-    Learning rate: linear warm-up over `warmup_epochs`, then a cosine to `final_learning_rate_fraction`.
-    `weight_decay` skips normalisation and biases; it is decoupled except for `rmsprop`, where it is the paper's
-    L2 loss. `ema_decay` 0 evaluates the raw weights. `dropout` acts before the classifier. `precision` is that of maps
-    and products: parameters, batch statistics and loss are float32.
-
-    Augmentation: `shift` is the largest translation as a fraction of the image; `flip` mirrors half of the images;
-    `crop` is the smallest area of a random resized crop (1: no crop); `color_jitter` is how much brightness, contrast
-    and saturation change at most; `rand_augment` is how many operations of RandAugment act on an image; `mixup` and
-    `cutmix` are the α of their Beta(α, α).
-    """
-
-    epochs: Count
-    batch_size: Count
-    optimizer: Literal["adamw", "sgd", "rmsprop"] = "adamw"
-    learning_rate: Annotated[float, Field(gt=0)]
-    final_learning_rate_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
-    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    momentum: Fraction = 0.9
-    label_smoothing: Fraction = 0.0
-    ema_decay: Fraction = 0.0
-    dropout: Fraction = 0.0
-    shift: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    flip: bool = False
-    crop: Annotated[float, Field(ge=0.01, le=1)] = 1.0
-    color_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
-    rand_augment: Annotated[int, Field(ge=0, le=10)] = 0
-    rand_augment_magnitude: Annotated[float, Field(ge=0, le=10)] = 9.0
-    mixup: Annotated[float, Field(ge=0, le=100)] = 0.0
-    cutmix: Annotated[float, Field(ge=0, le=100)] = 0.0
-    precision: Precision = "float32"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _usual_warm_up_fits(cls, values: Any) -> Any:
-        """A single epoch warms up for half of it unless the study says otherwise."""
-        if isinstance(values, Mapping) and values.get("epochs") == 1:
-            return {"warmup_epochs": 0.5, **values}
-        return values
-
-    @model_validator(mode="after")
-    def _warm_up_fits(self) -> Self:
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"`warmup_epochs` must be below `epochs` ({self.epochs}), but got {self.warmup_epochs:g}")
-        return self
-
-    @model_validator(mode="after")
-    def _magnitude_of_something(self) -> Self:
-        default = type(self).model_fields["rand_augment_magnitude"].default
-        if not self.rand_augment and self.rand_augment_magnitude != default:
-            raise ValueError(
-                f"`rand_augment_magnitude` needs `rand_augment` of at least 1, but got {self.rand_augment}"
-            )
-        return self
-
-
 class RuntimeSection(Section):
     """How the work is carried out; changes speed, never what is compared, so it is not in the fingerprint.
 
@@ -348,6 +286,11 @@ _BEFORE = {
     "training.rand_augment_magnitude": 9.0,
     "training.mixup": 0.0,
     "training.cutmix": 0.0,
+    "training.schedule": "cosine",
+    "training.decay_rate": 0.97,
+    "training.decay_epochs": 2.4,
+    "training.statistics_decay": 0.9,
+    "training.stochastic_depth": 0.0,
 }
 """What studies older than these settings used: such a value is no part of an identity, so they can be resumed."""
 

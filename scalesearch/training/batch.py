@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from scalesearch.data.feed import EpochData, standardise
-from scalesearch.study.sections import TrainingSection
+from scalesearch.study.training import TrainingSection
 from scalesearch.training.augment import augment
 from scalesearch.training.mix import Batch, Labels, mix
 

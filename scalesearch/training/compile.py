@@ -21,7 +21,7 @@ from scalesearch.models.ops.native import NativeOperations
 from scalesearch.models.own import OwnNetwork, build_network
 from scalesearch.runtime.programs import compile_in_background
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.study.sections import TrainingSection
+from scalesearch.study.training import TrainingSection
 from scalesearch.training.batch import batch_of
 from scalesearch.training.chunks import chunk_functions, in_chunks
 from scalesearch.training.draws import EpochDraws, draws_of_epoch, init_generator

@@ -15,7 +15,8 @@ from scalesearch.data.splits import Splits
 from scalesearch.results.records import SeedRecord
 from scalesearch.runtime import interrupts
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.study.sections import RuntimeSection, TrainingSection
+from scalesearch.study.sections import RuntimeSection
+from scalesearch.study.training import TrainingSection
 from scalesearch.training.compile import compile_program
 from scalesearch.training.draws import EpochDraws, draws_of_epoch
 from scalesearch.training.memory import is_exhausted

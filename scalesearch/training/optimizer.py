@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import optax
 
-from scalesearch.study.sections import TrainingSection
+from scalesearch.study.training import TrainingSection
 from scalesearch.training.packing import Packed
 
 # The usual constants of AdamW (arXiv:1711.05101), and those of arXiv:1905.11946 §5.2 and its reference code. That code

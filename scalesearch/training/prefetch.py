@@ -12,7 +12,8 @@ import jax
 from scalesearch.data.splits import Splits
 from scalesearch.runtime.programs import run_in_background
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.study.sections import RuntimeSection, TrainingSection
+from scalesearch.study.sections import RuntimeSection
+from scalesearch.study.training import TrainingSection
 from scalesearch.training.compile import compile_program
 from scalesearch.training.memory import is_exhausted
 from scalesearch.training.prepare import Compiler, Prepared, prepare_training

@@ -20,7 +20,8 @@ from scalesearch.errors import InputError
 from scalesearch.models.ops.select import select
 from scalesearch.runtime import interrupts
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.study.sections import RuntimeSection, TrainingSection
+from scalesearch.study.sections import RuntimeSection
+from scalesearch.study.training import TrainingSection
 from scalesearch.training.compile import Program, compile_program
 from scalesearch.training.memory import PLAIN, MemoryPlan, bytes_available, is_exhausted, memory_plans
 from scalesearch.training.parallel.data import Shardings, shardings_of

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from scalesearch.study.sections import TrainingSection
+from scalesearch.study.training import TrainingSection
 
 
 @jax.tree_util.register_dataclass

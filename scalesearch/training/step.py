@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from scalesearch.data.feed import EpochData, standardise
-from scalesearch.study.sections import TrainingSection
+from scalesearch.study.training import TrainingSection
 from scalesearch.training.average import update_average
 from scalesearch.training.mix import Labels, label_loss
 from scalesearch.training.optimizer import build_optimizer

@@ -20,7 +20,8 @@ from scalesearch.models.ops.select import select
 from scalesearch.runtime import interrupts
 from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.stage import make_stage
-from scalesearch.study.sections import RuntimeSection, TrainingSection
+from scalesearch.study.sections import RuntimeSection
+from scalesearch.study.training import TrainingSection
 from scalesearch.training.chunks import in_chunks
 from scalesearch.training.compile import compile_program
 from scalesearch.training.draws import draws_of_epoch

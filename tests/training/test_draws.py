@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from scalesearch.study.sections import TrainingSection
+from scalesearch.study.training import TrainingSection
 from scalesearch.training.draws import EpochDraws, Stream, draws_of_epoch
 
 EVERYTHING: dict[str, Any] = {

@@ -22,7 +22,8 @@ import pytest
 from scalesearch.data.splits import load_splits
 from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.stage import make_stage
-from scalesearch.study.sections import DataSection, RuntimeSection, TrainingSection
+from scalesearch.study.sections import DataSection, RuntimeSection
+from scalesearch.study.training import TrainingSection
 from scalesearch.training.loop import train
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "training.json"

@@ -18,7 +18,8 @@ from scalesearch.errors import InputError
 from scalesearch.models.ops.select import named
 from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.stage import make_stage
-from scalesearch.study.sections import DataSection, RuntimeSection, TrainingSection
+from scalesearch.study.sections import DataSection, RuntimeSection
+from scalesearch.study.training import TrainingSection
 from scalesearch.training.compile import Program, compile_program, compiles_quickly
 from scalesearch.training.draws import EpochDraws
 from scalesearch.training.loop import EpochReport, TrainingDiverged, TrainingResult, train

@@ -23,7 +23,8 @@ from scalesearch.models.ops.select import named, select
 from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.stage import make_stage
 from scalesearch.study.load import default_study_path, load_study
-from scalesearch.study.sections import DataSection, RuntimeSection, Study, TrainingSection
+from scalesearch.study.sections import DataSection, RuntimeSection, Study
+from scalesearch.study.training import TrainingSection
 from scalesearch.training.compile import Program, compile_program, init_function
 from scalesearch.training.draws import init_generator
 from scalesearch.training.loop import TrainingResult, train

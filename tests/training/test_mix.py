@@ -15,7 +15,8 @@ from scalesearch.models.network import Network
 from scalesearch.models.ops.native import NativeOperations
 from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.stage import make_stage
-from scalesearch.study.sections import DataSection, RuntimeSection, TrainingSection
+from scalesearch.study.sections import DataSection, RuntimeSection
+from scalesearch.study.training import TrainingSection
 from scalesearch.training.compile import init_function
 from scalesearch.training.loop import train
 from scalesearch.training.mix import MixedLabels, label_loss, mix

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from scalesearch.study.sections import TrainingSection
+from scalesearch.study.training import TrainingSection
 from scalesearch.training.optimizer import build_optimizer
 from scalesearch.training.packing import Packed
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from scalesearch.study.sections import TrainingSection
+from scalesearch.study.training import TrainingSection
 from scalesearch.training.schedule import learning_rate, schedule_of
 
 

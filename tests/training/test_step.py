@@ -17,7 +17,7 @@ from scalesearch.models.network import Network
 from scalesearch.models.ops.native import NativeOperations
 from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.stage import make_stage
-from scalesearch.study.sections import TrainingSection
+from scalesearch.study.training import TrainingSection
 from scalesearch.training.compile import init_function
 from scalesearch.training.packing import Packed
 from scalesearch.training.state import Layout, TrainState, Weights, evaluated_weights, layout_of, weights_of

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import ClassVar, Literal
 
@@ -19,16 +19,17 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from scalesearch.models.ops.activation import ActivationOrNone, activate, hard_sigmoid
-from scalesearch.scaling.architecture import Activation
-from scalesearch.study.sections import OperationsName, Precision
+from scalesearch.scaling.architecture import NORM_EPSILON, Activation, Padding
+from scalesearch.study.sections import OperationsName
+from scalesearch.study.training import Precision
 
 Name = OperationsName
 Gate = Literal["sigmoid", "hard_sigmoid"]
 Maps = Float[Array, "n h w c"]
 PerChannel = Float[Array, "c"]
 
-EPSILON = 1e-3
-"""Added to the variance, as in the released EfficientNet (`batch_norm_epsilon`)."""
+EPSILON = NORM_EPSILON
+"""What every implementation adds to the variance; `layers.BatchNorm` makes another `norm_epsilon` of it."""
 
 LAYER_EPSILON = 1e-6
 """Added to the variance in layer normalisation, as in the released ConvNeXt."""
@@ -44,10 +45,12 @@ class Operations(ABC):
 
     `max_unrolled` is how many equal blocks of a stage are unrolled in a compiled program; more run as a loop. Without
     kernels, 14 blocks at 8 px compile in 10.2 s as a loop and in 11.4 s unrolled, at 1.4 times the step (2 CPU cores,
-    2026-11-24).
+    2026-11-24). `epsilon` and `padding` are the conventions of the spec, which layers carry out (`models.layers`).
     """
 
     max_unrolled: int = 8
+    epsilon: float = field(default=NORM_EPSILON, repr=False)
+    padding: Padding = field(default="symmetric", repr=False)
 
     name: ClassVar[Name]
     """The value of the setting `runtime.convolutions` that selects it."""

@@ -11,7 +11,7 @@ from scalesearch.models.ops.cpu.operations import CpuOperations
 from scalesearch.models.ops.gpu.operations import GpuOperations
 from scalesearch.models.ops.native import NativeOperations
 from scalesearch.models.ops.shift.operations import ShiftOperations
-from scalesearch.study.sections import Precision
+from scalesearch.study.training import Precision
 
 Setting = Literal["auto", Name]
 

@@ -14,7 +14,7 @@ from scalesearch.models.ops.base import Gate, Maps, Name, PerChannel
 from scalesearch.models.ops.cpu import kernels, library
 from scalesearch.models.ops.shift.operations import ShiftOperations
 from scalesearch.scaling.architecture import Activation
-from scalesearch.study.sections import Precision
+from scalesearch.study.training import Precision
 
 
 class CpuOperations(ShiftOperations):

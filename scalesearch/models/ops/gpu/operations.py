@@ -12,7 +12,7 @@ from scalesearch.models.ops.gpu import depthwise, normalise, program
 from scalesearch.models.ops.native import NativeOperations
 from scalesearch.models.ops.shift.normalise import normalise as normalise_by_sums
 from scalesearch.models.ops.shift.operations import ShiftOperations
-from scalesearch.study.sections import Precision
+from scalesearch.study.training import Precision
 
 FEW_CHANNELS = 4
 """At most this many, as in images, are convolved by one matrix product of shifted slices, more by cuDNN."""

@@ -1,0 +1,39 @@
+"""The arrays of a trained model in its folder: weights.safetensors, by their plain names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from scalesearch.errors import InputError
+from scalesearch.runtime.files import write_whole
+from scalesearch.runtime.text import first_line
+from scalesearch.trained.card import NamedArrays
+
+WEIGHTS_FILE = "weights.safetensors"
+
+
+def write_weights(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes float32 `arrays` as weights.safetensors, at once or not at all."""
+    from safetensors.numpy import save_file
+
+    # Contiguous: the library writes the memory of an array as it lies (safetensors#825).
+    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    write_whole(folder / WEIGHTS_FILE, lambda path: save_file(whole, path))
+
+
+def read_weights(path: Path) -> NamedArrays:
+    """The arrays of a safetensors file, by the names in it. Raises `InputError` if it is not a whole one."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except SafetensorError as error:
+        raise InputError(f"{path}: not a whole safetensors file ({first_line(error)})") from None
