@@ -103,6 +103,8 @@ class StudyFile(Generated):
         meanings: dict[str, str] = written["meaning"]
         examples = {**shipped_values(), **written["example"]}
         sections = dict(study_sections(Study.model_json_schema(mode="validation")))
+        shared = {key for key, *_ in sections["training"]}
+        sections["train"] = [row for row in sections["train"] if row[0] not in shared]
         keys = {f"{name}.{key}".removeprefix(".") for name, rows in sections.items() for key, *_ in rows}
         if wrong := keys ^ meanings.keys():
             raise ExtensionError(f"{path}: the keys of a study file and their meanings differ in {sorted(wrong)}")

@@ -20,7 +20,7 @@ from scalesearch.scaling.cost.budgeted import MACS, Cost
 from scalesearch.scaling.feasible import MAX_BUDGET
 from scalesearch.study.documents import Count, Section, Stages, Stem
 from scalesearch.study.sources import parse_source
-from scalesearch.study.training import TrainingSection
+from scalesearch.study.training import RecipeSection, TrainingSection
 
 DEFAULT_TOLERANCE = 0.02
 """Allowed deviation of a candidate's cost from the budget if the study sets none."""
@@ -199,7 +199,7 @@ class Study(Section):
     be best. With `prune`, a candidate that is behind the others after the same epochs of the same schedule trains no
     further, and is left out of the choice. `phi`: the levels, B^φ of macs each, that one rule is fitted to. `rungs`:
     numbers of epochs below that of the schedule, at which the same candidates train too, to see whether the schedule's
-    length changes their ranking.
+    length changes their ranking. `train` is for networks of the rule that the search finds.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -217,6 +217,7 @@ class Study(Section):
     data: DataSection
     training: TrainingSection
     runtime: RuntimeSection = RuntimeSection()
+    train: RecipeSection | None = None
 
     def resolved_baseline(self) -> Baseline:
         """The baseline with the rounding of this study: the baseline's, unless the study changes it."""
@@ -267,7 +268,7 @@ class Study(Section):
 
         Levels and rungs are separate searches, so a study can be given more of them later.
         """
-        document = self.model_dump(mode="json", exclude={"runtime", "name", "phi", "rungs"})
+        document = self.model_dump(mode="json", exclude={"runtime", "name", "phi", "rungs", "train"})
         for key in ("classes", "test_source"):
             del document["data"][key]
         return {key: value for key, value in _flat(document) if (key, value) not in _BEFORE.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
 from scalesearch.study.documents import Count, Section
 
@@ -19,10 +19,10 @@ class TrainingSection(Section):
     Learning rate: linear warm-up over `warmup_epochs`, then a cosine to `final_learning_rate_fraction`; or, with an
     `exponential` `schedule`, times `decay_rate` every `decay_epochs`.
     `weight_decay` skips normalisation and biases; it is decoupled except for `rmsprop`, where it is the paper's
-    L2 loss. `ema_decay` 0 evaluates the raw weights. `statistics_decay` is that of
-    the running statistics of batch normalisation. `dropout` acts before the classifier; `stochastic_depth` is the
-    probability with which the last block's branch is dropped, which rises linearly from 0. `precision` is that of maps
-    and products: parameters, batch statistics and loss are float32.
+    L2 loss. `ema_decay` 0 evaluates the raw weights. `statistics_decay` is that of the running statistics of batch
+    normalisation. `dropout` acts before the classifier; with `stochastic_depth` r, the residual branch of block i of N,
+    counted from 0, is dropped with probability r·i/N. `precision` is that of maps and products: parameters, batch
+    statistics and loss are float32.
 
     Augmentation: `shift` is the largest translation as a fraction of the image; `flip` mirrors half of the images;
     `crop` is the smallest area of a random resized crop (1: no crop); `color_jitter` is how much brightness, contrast
@@ -66,8 +66,16 @@ class TrainingSection(Section):
 
     @model_validator(mode="after")
     def _warm_up_fits(self) -> Self:
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"`warmup_epochs` must be below `epochs` ({self.epochs}), but got {self.warmup_epochs:g}")
+        _check_warm_up(self.warmup_epochs, self.epochs)
+        return self
+
+    @model_validator(mode="after")
+    def _keys_of_the_schedule(self) -> Self:
+        other = ("decay_rate", "decay_epochs") if self.schedule == "cosine" else ("final_learning_rate_fraction",)
+        needed = "exponential" if self.schedule == "cosine" else "cosine"
+        for key in other:
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"`{key}` needs `schedule` {needed}, but got {self.schedule}")
         return self
 
     @model_validator(mode="after")
@@ -92,3 +100,40 @@ class TrainSection(TrainingSection):
     evaluation_resolution: Count | None = None
     frozen: bool = False
     layer_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _frozen_stages_have_no_rate(self) -> Self:
+        if self.frozen and self.layer_rate != 1:
+            raise ValueError(f"`layer_rate` must be 1 where `frozen` is true, but got {self.layer_rate:g}")
+        return self
+
+
+def _optional(section: type[Section]) -> dict[str, Any]:
+    """The keys of a section, each of which may be left out."""
+    fields = section.model_fields.items()
+    return {key: (Annotated[field.annotation, Field(), *field.metadata] | None, None) for key, field in fields}
+
+
+class RecipeSection(create_model("Optional", __base__=Section, **_optional(TrainSection))):  # type: ignore[misc]
+    """What the user says about the training of one network: a `recipe`, and any values that replace those of it.
+
+    Besides those of `TrainSection`, which may all be left out, its only key is `recipe` (`study.recipes`).
+    """
+
+    recipe: Literal["auto", "paper", "study"] = "auto"
+
+    def given(self) -> dict[str, Any]:
+        """The values that are set, by their keys in `TrainSection`."""
+        return {key: value for key, value in self if key != "recipe" and value is not None}
+
+    @model_validator(mode="after")
+    def _warm_up_fits(self) -> Self:
+        given = self.given()
+        if "epochs" in given and "warmup_epochs" in given:
+            _check_warm_up(given["warmup_epochs"], given["epochs"])
+        return self
+
+
+def _check_warm_up(warmup_epochs: float, epochs: int) -> None:
+    if warmup_epochs >= epochs:
+        raise ValueError(f"`warmup_epochs` must be below `epochs` ({epochs}), but got {warmup_epochs:g}")

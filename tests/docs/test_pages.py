@@ -60,7 +60,10 @@ def keys_of(schema: dict[str, Any], definition: dict[str, Any], prefix: str = ""
 def test_every_key_of_a_study_file_has_a_meaning() -> None:
     schema = Study.model_json_schema()
     meanings = tomllib.loads((DOCS / "reference/study_keys.toml").read_text(encoding="utf-8"))["meaning"]
-    assert set(meanings) == keys_of(schema, schema)
+    keys = keys_of(schema, schema)
+    shared = {key.replace("training.", "train.") for key in keys if key.startswith("training.")}  # said once
+    assert shared < keys
+    assert set(meanings) == keys - shared
 
 
 @pytest.mark.parametrize("picture", ["terminal.svg", "explanation/rooms.svg"])
