@@ -56,7 +56,6 @@ from scalesearch.study.training import TrainingSection
 from scalesearch.training.draws import draws_of_epoch, init_generator
 from scalesearch.training.optimizer import ADAM_BETAS, ADAM_EPSILON
 from scalesearch.training.schedule import schedule_of
-from scalesearch.training.step import STATISTICS_DECAY
 
 EVALUATED_TOGETHER = 500
 
@@ -155,7 +154,8 @@ def train(spec: ArchitectureSpec, splits: Splits, training: TrainingSection, see
             optimizer.step()
             step += 1
             for norm in norms:  # the running statistics forget their start at once, as ours do
-                norm.momentum = (1 - STATISTICS_DECAY) / (1 - STATISTICS_DECAY ** (step + 1))
+                decay = training.statistics_decay
+                norm.momentum = (1 - decay) / (1 - decay ** (step + 1))
             if training.ema_decay:
                 weight = (1 - training.ema_decay) / (1 - training.ema_decay**step)
                 with torch.no_grad():

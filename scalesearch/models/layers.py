@@ -14,6 +14,9 @@ from scalesearch.models.ops.activation import ActivationOrNone
 from scalesearch.models.ops.base import EPSILON, Gate, Maps, Operations
 from scalesearch.scaling.architecture import Activation
 
+Kept = Float[Array, " n"] | None
+"""Of stochastic depth, for each image: 0 where a block drops its branch, else 1 / (1 − its rate). None for none."""
+
 
 def _convolution_kernel(
     rng: np.random.Generator, kernel_size: int, width_in: int, width_out: int, fan_out: float
@@ -123,6 +126,16 @@ def shortcut(
     if stride == 1 and width_in == width:
         return None
     return ConvNorm(1, width_in, width, stride, "none", operations=operations, rng=rng)
+
+
+def keep_some(branch: Maps, kept: Kept) -> Maps:
+    """The branch of a residual block under stochastic depth (arXiv:1603.09382)."""
+    return branch if kept is None else (branch * kept[:, None, None, None]).astype(branch.dtype)
+
+
+def add_branch(operations: Operations, x: Maps, branch: Callable[[Maps], Maps], kept: Kept) -> Maps:
+    """The residual x + branch(x) under stochastic depth."""
+    return operations.add(x, branch if kept is None else lambda x: keep_some(branch(x), kept))
 
 
 class DepthwiseNorm(nnx.Module):

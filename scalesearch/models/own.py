@@ -52,14 +52,30 @@ def build_network(
     rng: np.random.Generator,
     precision: Precision = "float32",
     remat: bool = False,
+    stochastic_depth: float = 0.0,
 ) -> Network | OwnNetwork:
     """The network of `spec`: ours, with the arguments of `Network`, or the user's own.
 
     Raises `InputError` for settings that only our network has.
     """
     if not spec.module:
-        return Network(spec, operations=operations, dropout=dropout, rng=rng, precision=precision, remat=remat)
-    for key, value, only in (("dropout", dropout, 0), ("precision", precision, "float32")):
+        own = next((stage.block for stage in spec.stages if modules.is_own(stage.block)), None)
+        if own is not None and stochastic_depth:
+            raise InputError(
+                f"`training.stochastic_depth` must be 0 for blocks of your own, whose branches are not known, but got "
+                f"{stochastic_depth} for {own}"
+            )
+        return Network(
+            spec,
+            operations=operations,
+            dropout=dropout,
+            rng=rng,
+            precision=precision,
+            remat=remat,
+            stochastic_depth=stochastic_depth,
+        )
+    settings = (("dropout", dropout, 0), ("stochastic_depth", stochastic_depth, 0), ("precision", precision, "float32"))
+    for key, value, only in settings:
         if value != only:
             raise InputError(
                 f"`training.{key}` must be {only} for a network that {spec.module} builds, which decides on that by "

@@ -13,11 +13,12 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float
 
 from scalesearch.models.blocks import block_of
+from scalesearch.models.layers import Kept
 from scalesearch.models.ops.base import Maps, Operations
 from scalesearch.scaling.architecture import Activation
 from scalesearch.scaling.stage import StageSpec
 
-Step = Callable[[Maps, tuple[Any, Any]], tuple[Maps, Any]]
+Step = Callable[[Maps, tuple[Any, Any, Kept]], tuple[Maps, Any]]
 
 
 class Stage(nnx.Module):
@@ -43,20 +44,22 @@ class Stage(nnx.Module):
         equal = [block(stage, stage.width, 1, activation, operations=operations, rng=rng) for _ in range(self.repeated)]
         self.repeats = _stack(equal) if equal else None
 
-    def __call__(self, x: Maps, *, train: bool) -> Float[Array, "n ho wo d"]:
-        """Maps of the stage's width; ho = ⌈h / stride⌉, wo likewise."""
+    def __call__(
+        self, x: Maps, *, train: bool, kept: Float[Array, "depth n"] | None = None
+    ) -> Float[Array, "n ho wo d"]:
+        """Maps of the stage's width; ho = ⌈h / stride⌉, wo likewise. `kept` are the `Kept` of its blocks."""
         run, first, params, stats = self._functional(self.first, train)
-        x, stats = run(x, (params, stats))
+        x, stats = run(x, (params, stats, None if kept is None else kept[0]))
         self.first = nnx.merge(first, params, stats)  # new variables: those given belong to the caller
         if self.repeats is None:
             return x
         run, equal, params, stats = self._functional(self.repeats, train)
         if self.repeated > self.operations.max_unrolled:
-            x, stats = lax.scan(run, x, (params, stats))
+            x, stats = lax.scan(run, x, (params, stats, None if kept is None else kept[1:]))
         else:
             run, each = jax.jit(run), []  # traced once
-            for variables in _unstacked((params, stats), self.repeated, self.operations):
-                x, new = run(x, variables)
+            for place, variables in enumerate(_unstacked((params, stats), self.repeated, self.operations), start=1):
+                x, new = run(x, (*variables, None if kept is None else kept[place]))
                 each.append(new)
             stats = _stacked(each, self.operations)
         self.repeats = nnx.merge(equal, params, stats)
@@ -67,9 +70,12 @@ class Stage(nnx.Module):
         graphdef, *states = nnx.split(block, nnx.Param, nnx.BatchStat)
         params, stats = states
 
-        def run(x: Maps, variables: tuple[Any, Any]) -> tuple[Maps, Any]:
-            merged = nnx.merge(graphdef, *variables)
-            return merged(x, train=train), nnx.state(merged, nnx.BatchStat)
+        def run(x: Maps, variables: tuple[Any, Any, Kept]) -> tuple[Maps, Any]:
+            *states, kept = variables
+            merged = nnx.merge(graphdef, *states)
+            # Blocks of the user's own know nothing of stochastic depth.
+            y = merged(x, train=train) if kept is None else merged(x, train=train, kept=kept)
+            return y, nnx.state(merged, nnx.BatchStat)
 
         return (_recomputed(run) if self.remat and train else run), graphdef, params, stats
 

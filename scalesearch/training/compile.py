@@ -31,6 +31,7 @@ from scalesearch.training.parallel.data import Shardings
 from scalesearch.training.schedule import Schedule, learning_rate
 from scalesearch.training.state import Layout, TrainState, Weights, layout_of, weights_of
 from scalesearch.training.step import Means, evaluate, train_step
+from scalesearch.training.transfer import check_transfer
 
 QUICK_UPDATES = 5e7
 """Steps of a seed's training times parameters, up to which its epoch is compiled quickly. An update of a parameter
@@ -79,6 +80,7 @@ def compile_program(
         quick: whether to prefer a short compilation to fast code, for the epoch and for evaluation; None chooses.
     """
     # The network, and the shapes of its state.
+    check_transfer(spec, training)
     network = build_network(
         spec,
         operations=operations,
@@ -86,6 +88,7 @@ def compile_program(
         rng=init_generator(0),
         precision=training.precision,
         remat=plan.remat,
+        stochastic_depth=training.stochastic_depth,
     )
     weights = weights_of(network)
     init, compiled_init, state = init_function(spec, training, weights, seeds.shape)
@@ -202,7 +205,7 @@ def train_epoch(
     micro_batches: int,
 ) -> tuple[TrainState, Float[Array, ""]]:
     """A step for each set of draws: the state after the last one and the mean of their losses."""
-    draws_in_step = bool(training.dropout or jax.tree.leaves(layout.streams))
+    draws_in_step = bool(training.dropout or training.stochastic_depth or jax.tree.leaves(layout.streams))
 
     def step(state: TrainState, drawn: Any) -> tuple[TrainState, Float[Array, ""]]:
         with jax.named_scope("augmentation"):

@@ -7,6 +7,8 @@ an update of two vectors is two loops.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import jax
@@ -34,7 +36,8 @@ class Packing:
 
     def __init__(self, template: Any, operations: Operations) -> None:
         leaves_with_paths, self._structure = jax.tree.flatten_with_path(template)
-        self._groups = [_group(path) for path, _ in leaves_with_paths]
+        self.paths = tuple(path for path, _ in leaves_with_paths)
+        self._groups = [_group(path) for path in self.paths]
         self._shapes = _grouped([leaf.shape for _, leaf in leaves_with_paths], self._groups)
         self._operations = operations
 
@@ -50,6 +53,21 @@ class Packing:
             for vector, shapes in zip(packed, self._shapes, strict=True)
         ]
         return jax.tree.unflatten(self._structure, [next(parts[group]) for group in self._groups])
+
+    def by_leaf(self, function: Callable[..., Array], values: Sequence[float], *packed: Packed) -> Packed:
+        """`function(value, *parts)` for each leaf's value and its part of each of `packed`, packed again.
+
+        Called once for leaves next to each other with one value: it must work on each number by itself.
+        """
+        results = []
+        for group, shapes in zip(_grouped(list(values), self._groups), self._shapes, strict=True):
+            parts, start = [], 0
+            for value, leaves in groupby(zip(group, shapes, strict=True), key=lambda leaf: leaf[0]):
+                stop = start + sum(math.prod(shape) for _, shape in leaves)
+                parts.append(function(value, *(each[len(results)][start:stop] for each in packed)))
+                start = stop
+            results.append(jnp.concatenate(parts) if parts else jnp.zeros(0))
+        return Packed(*results)
 
 
 def pack_on_host(tree: Any) -> Packed:

@@ -17,11 +17,7 @@ from scalesearch.training.mix import Labels, label_loss
 from scalesearch.training.optimizer import build_optimizer
 from scalesearch.training.packing import Packed
 from scalesearch.training.state import Layout, TrainState, Weights, evaluated_weights
-
-STATISTICS_DECAY = 0.9
-"""The decay of the running batch statistics. EfficientNet's 0.99 looks back over hundreds of steps, which a short
-schedule does not have."""
-
+from scalesearch.training.transfer import apply_scaled, is_frozen, only_trained, rate_factors, without_gradient
 
 Totals: TypeAlias = tuple[Array, ...]
 """The sum of losses and how many images are classified right; then, if classes are weighed, the weight of these."""
@@ -46,19 +42,24 @@ def train_step(
         state: weights, optimiser and moving average before the step.
         images: the batch, standardised.
         labels: the class of each image, or the two of a mixture.
-        dropout_key: for dropout; None if the network has none.
+        dropout_key: for dropout and stochastic depth; None if the network has neither.
         rate: the learning rate.
-        training: the optimiser, label smoothing, and the decay of the moving average.
+        training: the optimiser, label smoothing, and the decay of the averages; in a transfer, what trains how fast.
         layout: how weights become a network.
         micro_batches: parts of the batch (a divisor of n), one after the other (`training.memory.MemoryPlan`). Then
             gradient, loss and batch statistics are means over the parts, each normalised by its own statistics.
     """
     stats = layout.stats.unpack(state.weights.stats)
     params = layout.params.unpack(state.weights.params)
+    factors, frozen = rate_factors(training, layout.params), is_frozen(training)
 
     def loss_of(params: Any, images: Array, labels: Labels, key: Any) -> tuple[Float[Array, ""], Any]:
-        network = layout.network(params, stats)
-        logits = network(images, train=True, dropout_key=key)
+        if factors is not None and frozen:
+            network = layout.network(without_gradient(params, factors), stats)
+            logits = network(images, train=True, dropout_key=key, frozen=True)
+        else:
+            network = layout.network(params, stats)
+            logits = network(images, train=True, dropout_key=key)
         losses = label_loss(layout.operations, logits, labels, training.label_smoothing)
         return losses.mean(), nnx.state(network, nnx.BatchStat)
 
@@ -84,16 +85,21 @@ def train_step(
         updates, optimizer_state = build_optimizer(training).update(
             gradients, state.optimizer, state.weights.params, learning_rate=rate
         )
-        new_params = optax.apply_updates(state.weights.params, updates)
+        if factors is None:
+            new_params = optax.apply_updates(state.weights.params, updates)
+        else:
+            new_params = apply_scaled(layout.params, factors, state.weights.params, updates)
 
     # Running statistics and the moving average. A running variance that began at 1 would still hold 0.9^60 = 0.2 % of
     # it after 60 steps, and maps of a fresh network vary far less than that: this average forgets its start at once.
     steps = state.step + 1
     with jax.named_scope("average"):
-        averaged = update_average(state.weights.stats, batch_stats, steps, STATISTICS_DECAY)
+        averaged = update_average(state.weights.stats, batch_stats, steps, training.statistics_decay)
         running = batch_stats if layout.averages else averaged
-        weights = Weights(new_params, running)
+        weights = Weights(new_params, state.weights.stats if frozen else running)
         average = None if state.average is None else update_average(state.average, weights, steps, training.ema_decay)
+        if average is not None and factors is not None and frozen:
+            average = Weights(only_trained(layout.params, factors, average.params, new_params), weights.stats)
     return TrainState(steps, weights, optimizer_state, average), loss
 
 

@@ -67,7 +67,7 @@ def test_the_data_choose() -> None:
 
 def test_another_length_decays_as_far_and_looks_back_less() -> None:
     short = made(6400, recipe="paper", epochs=35)
-    assert (short.warmup_epochs, short.decay_epochs) == (pytest.approx(3.5), pytest.approx(0.24))
+    assert (short.warmup_epochs, short.decay_epochs) == pytest.approx((3.5, 0.24))
     assert short.ema_decay == pytest.approx(1 - 1 / 350)  # a tenth of 35 · 100 steps
     assert made(recipe="paper", epochs=700).warmup_epochs == 5
     assert made(epochs=3).warmup_epochs == pytest.approx(0.3)

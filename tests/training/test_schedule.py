@@ -51,3 +51,28 @@ def test_no_step_is_wasted_at_rate_zero(images: int, epochs: int, warmup: float)
     values = rates(images, epochs=epochs, warmup_epochs=warmup)
     assert (values > 0).all()
     assert warmup or values[0] == 0.5
+
+
+def test_exponential_stairs_are_those_of_the_released_efficientnet() -> None:
+    """As `tf.train.exponential_decay(staircase=True)` and its linear warm-up, but for our first step."""
+    values = rates(1000, schedule="exponential", decay_rate=0.9, decay_epochs=1.25, warmup_epochs=0.5)
+    expected = [0.1, 0.2, 0.3, 0.4, 0.5] + [0.5 * 0.9 ** (step // 12.5) for step in range(5, 60)]
+    np.testing.assert_allclose(values, expected, rtol=1e-6)  # float32
+    steps = np.flatnonzero(np.diff(values[5:])) + 6
+    assert steps.tolist() == [13, 25, 38, 50]  # the first step of a stair of 12.5
+
+
+def test_one_program_serves_all_rates_and_lengths_of_a_kind() -> None:
+    traced = []
+
+    @jax.jit
+    def rate(schedule: Any, step: Any) -> Any:
+        traced.append(schedule)
+        return learning_rate(schedule, step)
+
+    for changes in ({}, {"epochs": 9, "learning_rate": 0.1}, {"warmup_epochs": 0, "final_learning_rate_fraction": 0.1}):
+        rate(schedule_of(section(**changes), 1000), 3)
+    assert len(traced) == 1
+    for changes in ({}, {"epochs": 9, "decay_rate": 0.5}, {"decay_epochs": 3.0}):
+        rate(schedule_of(section(schedule="exponential", **changes), 1000), 3)
+    assert len(traced) == 2

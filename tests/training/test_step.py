@@ -21,7 +21,7 @@ from scalesearch.study.training import TrainingSection
 from scalesearch.training.compile import init_function
 from scalesearch.training.packing import Packed
 from scalesearch.training.state import Layout, TrainState, Weights, evaluated_weights, layout_of, weights_of
-from scalesearch.training.step import STATISTICS_DECAY, evaluate, train_step
+from scalesearch.training.step import evaluate, train_step
 
 RNG = np.random.default_rng(3)
 SPEC = ArchitectureSpec(
@@ -34,6 +34,7 @@ SPEC = ArchitectureSpec(
     "relu",
 )
 STEPS = 3
+STATISTICS_DECAY = 0.6
 
 
 def split(count: int) -> Split:
@@ -45,7 +46,13 @@ class Trained:
 
     def __init__(self, ema_decay: float) -> None:
         training = TrainingSection(
-            epochs=2, batch_size=8, learning_rate=1, optimizer="sgd", momentum=0.0, ema_decay=ema_decay
+            epochs=2,
+            batch_size=8,
+            learning_rate=1,
+            optimizer="sgd",
+            momentum=0.0,
+            ema_decay=ema_decay,
+            statistics_decay=STATISTICS_DECAY,
         )
         self.train, self.validation = split(8), split(11)
         network = Network(SPEC, operations=NativeOperations(), dropout=0.0, rng=RNG)

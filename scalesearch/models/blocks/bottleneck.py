@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from scalesearch.models.layers import ConvNorm, shortcut
+from scalesearch.models.layers import ConvNorm, Kept, keep_some, shortcut
 from scalesearch.models.ops.activation import activate
 from scalesearch.models.ops.base import Maps, Operations
 from scalesearch.scaling.architecture import Activation
@@ -33,7 +33,8 @@ class Block(nnx.Module):
         self.expand = ConvNorm(1, inner, stage.width, 1, "none", operations=operations, rng=rng)
         self.shortcut = shortcut(width_in, stage.width, stride, operations=operations, rng=rng)
 
-    def __call__(self, x: Maps, *, train: bool) -> Float[Array, "n ho wo d"]:
+    def __call__(self, x: Maps, *, train: bool, kept: Kept = None) -> Float[Array, "n ho wo d"]:
         """Maps of the stage's width; ho = ⌈h / stride⌉, wo likewise."""
         y = self.expand(self.middle(self.reduce(x, train=train), train=train), train=train)
+        y = keep_some(y, kept)
         return activate(y + (x if self.shortcut is None else self.shortcut(x, train=train)), self.activation)

@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from scalesearch.models.layers import Convolution, LayerNorm
+from scalesearch.models.layers import Convolution, Kept, LayerNorm, add_branch
 from scalesearch.models.ops.activation import activate
 from scalesearch.models.ops.base import Maps, Operations
 from scalesearch.scaling.architecture import Activation
@@ -50,7 +50,7 @@ class Block(nnx.Module):
         self.layer_scale = nnx.Param(np.full(width, LAYER_SCALE, np.float32))
         self.activation, self.operations = activation, operations
 
-    def __call__(self, x: Maps, *, train: bool) -> Float[Array, "n ho wo d"]:
+    def __call__(self, x: Maps, *, train: bool, kept: Kept = None) -> Float[Array, "n ho wo d"]:
         """Maps of the stage's width; ho = ⌈h / stride⌉, wo likewise."""
         del train
 
@@ -61,4 +61,4 @@ class Block(nnx.Module):
 
         if self.reduce is not None and self.reduce_norm is not None:
             x = self.reduce(self.reduce_norm(x))
-        return self.operations.add(x, branch)
+        return add_branch(self.operations, x, branch, kept)

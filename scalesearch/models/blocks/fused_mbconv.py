@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from scalesearch.models.layers import ConvNorm
+from scalesearch.models.layers import ConvNorm, Kept, add_branch
 from scalesearch.models.ops.base import Maps, Operations
 from scalesearch.scaling.architecture import Activation
 from scalesearch.scaling.cost.fused_mbconv import Stage
@@ -31,11 +31,11 @@ class Block(nnx.Module):
         self.project = ConvNorm(1, inner, width, 1, "none", operations=operations, rng=rng) if expands else None
         self.skip, self.operations = stride == 1 and width_in == width, operations
 
-    def __call__(self, x: Maps, *, train: bool) -> Float[Array, "n ho wo d"]:
+    def __call__(self, x: Maps, *, train: bool, kept: Kept = None) -> Float[Array, "n ho wo d"]:
         """Maps of the stage's width; ho = ⌈h / stride⌉, wo likewise."""
 
         def branch(x: Maps) -> Maps:
             y = self.expand(x, train=train)
             return y if self.project is None else self.project(y, train=train)
 
-        return self.operations.add(x, branch) if self.skip else branch(x)
+        return add_branch(self.operations, x, branch, kept) if self.skip else branch(x)

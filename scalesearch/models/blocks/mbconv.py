@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from scalesearch.models.layers import ConvNorm, DepthwiseNorm, SqueezeExcite
+from scalesearch.models.layers import ConvNorm, DepthwiseNorm, Kept, SqueezeExcite, add_branch
 from scalesearch.models.ops.base import Gate, Maps, Operations
 from scalesearch.scaling.architecture import Activation
 from scalesearch.scaling.cost.mbconv import Stage
@@ -42,7 +42,7 @@ class Block(nnx.Module):
         self.project = ConvNorm(1, inner, stage.width, 1, "none", operations=operations, rng=rng)
         self.skip, self.operations = stride == 1 and width_in == stage.width, operations
 
-    def __call__(self, x: Maps, *, train: bool) -> Float[Array, "n ho wo d"]:
+    def __call__(self, x: Maps, *, train: bool, kept: Kept = None) -> Float[Array, "n ho wo d"]:
         """Maps of the stage's width; ho = ⌈h / stride⌉, wo likewise."""
 
         def branch(x: Maps) -> Maps:
@@ -51,4 +51,4 @@ class Block(nnx.Module):
             y = y if self.excite is None else self.excite(y)
             return self.project(y, train=train)
 
-        return self.operations.add(x, branch) if self.skip else branch(x)
+        return add_branch(self.operations, x, branch, kept) if self.skip else branch(x)

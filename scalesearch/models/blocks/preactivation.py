@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from scalesearch.models.layers import BatchNorm, ConvNorm, Convolution
+from scalesearch.models.layers import BatchNorm, ConvNorm, Convolution, Kept, add_branch, keep_some
 from scalesearch.models.ops.base import Maps, Operations
 from scalesearch.scaling.architecture import Activation
 from scalesearch.scaling.cost.preactivation import Stage
@@ -36,9 +36,13 @@ class Block(nnx.Module):
         self.shortcut = Convolution(1, width_in, width, stride, operations=operations, rng=rng) if changes else None
         self.operations = operations
 
-    def __call__(self, x: Maps, *, train: bool) -> Float[Array, "n ho wo d"]:
+    def __call__(self, x: Maps, *, train: bool, kept: Kept = None) -> Float[Array, "n ho wo d"]:
         """Maps of the stage's width; ho = ⌈h / stride⌉, wo likewise."""
         if self.shortcut is not None:
             x = self.norm(x, train=train)
-            return self.second(self.first(x, train=train)) + self.shortcut(x)
-        return self.operations.add(x, lambda x: self.second(self.first(self.norm(x, train=train), train=train)))
+            return keep_some(self.second(self.first(x, train=train)), kept) + self.shortcut(x)
+
+        def branch(x: Maps) -> Maps:
+            return self.second(self.first(self.norm(x, train=train), train=train))
+
+        return add_branch(self.operations, x, branch, kept)
