@@ -15,7 +15,7 @@ from PIL import Image
 from scalesearch.data.arrays import made_square
 from scalesearch.data.images import DataError
 from scalesearch.data.loose import Picture, square_images
-from scalesearch.data.resize import resize
+from scalesearch.data.resize import resize_in_parts
 from scalesearch.errors import InputError
 from scalesearch.runtime.jax_settings import check_jax
 from scalesearch.runtime.modules import look_in
@@ -98,7 +98,7 @@ class Model:
     def squares(self, images: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n r r c"]:
         """Images of any one size as the network takes them, before they are standardised."""
         square, side = made_square(images, self._how.fit), self._how.resolution
-        return np.asarray(resize(square, side))
+        return square if square.shape[1] == side else np.concatenate(list(resize_in_parts(square, side)))
 
     def read(self, pictures: Sequence[Picture]) -> list[UInt8[np.ndarray, "r r c"] | DataError]:
         """Each picture as the network takes it before it is standardised, or why it cannot be read."""

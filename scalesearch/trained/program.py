@@ -37,6 +37,7 @@ BATCHES = (1, 32)
 
 _VERSION = 1
 _KEPT = 64
+_Shape: Any = jax.ShapeDtypeStruct
 _log = logging.getLogger(__name__)
 
 Serve = Callable[..., jax.Array]
@@ -99,14 +100,14 @@ class Programs:
             logits: jax.Array = merged(standardise(images, mean, std), train=False)
             return logits
 
-        shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(state)]
+        shapes = [_Shape(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(state)]
         return serve, leaves_of(state), shapes
 
     def _compile(self, batch: int) -> Serve:
         serve, leaves, shapes = self._network
         side, channels = self._spec.resolution, self._spec.in_channels
-        images = jax.ShapeDtypeStruct((batch, side, side, channels), np.uint8)
-        channel = jax.ShapeDtypeStruct((channels,), np.float32)
+        images = _Shape((batch, side, side, channels), np.uint8)
+        channel = _Shape((channels,), np.float32)
         with jax.enable_x64(False):
             lowered = jax.jit(serve).lower(shapes, images, channel, channel)
         options = compile_options(jax.default_backend(), quick=self._operations.precompiled)
