@@ -27,6 +27,7 @@ from scalesearch.search.plan.parts import Part
 if TYPE_CHECKING:
     from scalesearch.analysis.outcome import Outcome
     from scalesearch.analysis.validation import Validation
+    from scalesearch.trained.evaluation import Evaluation
 
 # Candidates that `status` lists.
 LEADERS = 5
@@ -142,6 +143,15 @@ def show_explanation(
         screen.table(table)
     for paragraph in paragraphs:
         screen.say("\n" + " ".join(paragraph))
+
+
+def show_evaluation(name: str, evaluation: Evaluation) -> None:
+    """How good a model is, and its weakest classes."""
+    from scalesearch.report.views import evaluation as views
+
+    screen = _Screen()
+    screen.say(f"{name}: {views.what(evaluation)}")
+    screen.table(views.measures(evaluation))
 
 
 def show_status(outcome: Outcome) -> None:

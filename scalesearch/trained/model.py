@@ -30,6 +30,10 @@ Images: TypeAlias = "UInt8[np.ndarray, 'n h w c'] | UInt8[np.ndarray, 'h w c'] |
 """Grey levels of one image or of several of one size, the file of a picture, a picture of Pillow, or a list of them."""
 
 
+_ONE_BY_ONE = 4
+"""So few images are no batch, which would take as long as a full one."""
+
+
 class Model:
     """A trained network that classifies images of any size.
 
@@ -87,7 +91,7 @@ class Model:
 
     def serve(self, squares: UInt8[np.ndarray, "n r r c"]) -> Float[np.ndarray, "n classes"]:
         """Logits of images that have the network's resolution already."""
-        size = BATCHES[0] if len(squares) == BATCHES[0] else BATCHES[-1]
+        size = BATCHES[0] if len(squares) <= _ONE_BY_ONE else BATCHES[-1]
         program, logits = self._programs[size], []
         for start in range(0, len(squares), size):
             part = squares[start : start + size]
@@ -100,9 +104,12 @@ class Model:
         square, side = made_square(images, self._how.fit), self._how.resolution
         return square if square.shape[1] == side else np.concatenate(list(resize_in_parts(square, side)))
 
-    def read(self, pictures: Sequence[Picture]) -> list[UInt8[np.ndarray, "r r c"] | DataError]:
-        """Each picture as the network takes it before it is standardised, or why it cannot be read."""
-        return square_images(pictures, self.spec.in_channels, self._how.resolution, self._how.fit)
+    def each(self, pictures: Sequence[Picture]) -> list[Float[np.ndarray, " classes"] | DataError]:
+        """The probabilities of each picture, or why it cannot be read: the others do not suffer from it."""
+        read = square_images(pictures, self.spec.in_channels, self._how.resolution, self._how.fit)
+        whole = [one for one in read if not isinstance(one, DataError)]
+        rows = iter(softmax(self.serve(np.stack(whole))) if whole else ())
+        return [one if isinstance(one, DataError) else next(rows) for one in read]
 
     def _squares(self, images: Images) -> Iterator[UInt8[np.ndarray, "n r r c"]]:
         """The images at the network's resolution, in parts of the size of a batch."""
@@ -120,7 +127,8 @@ class Model:
                     f"`images` must be a uint8 array, or paths or pictures of Pillow, but got a {type(item).__name__}"
                 )
         for start in range(0, len(listed), size):
-            read = self.read(listed[start : start + size])
+            part = listed[start : start + size]
+            read = square_images(part, self.spec.in_channels, self._how.resolution, self._how.fit)
             for one in read:
                 if isinstance(one, DataError):
                     raise one
