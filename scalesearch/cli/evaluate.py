@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 from pathlib import Path
 
 from scalesearch.cli.arguments import add_json
@@ -35,9 +34,8 @@ def main(arguments: argparse.Namespace) -> int:
     labelled = labelled_images(model.card, arguments.data, arguments.split)
     for note in labelled.notes:
         warnings.warn(f"{labelled.source}: {note}", stacklevel=1)
-    images = len(labelled.images)
-    with contextlib.nullcontext() if arguments.quiet else ImagesBar("images", images) as bar:
-        evaluation = evaluate(model, labelled, **({} if bar is None else {"on_images": bar}))
+    with ImagesBar("images", len(labelled.images), shown=not arguments.quiet) as bar:
+        evaluation = evaluate(model, labelled, on_images=bar)
     if arguments.json:
         print_json({"model": model.card.name, **evaluation.to_json()})
     else:

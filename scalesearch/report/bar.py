@@ -10,14 +10,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class ImagesBar:
-    """A context manager; call it with how many of `total` images are done."""
+    """A context manager; call it with how many of `total` images are done. Draws nothing unless it is `shown`."""
 
-    def __init__(self, label: str, total: int) -> None:
+    def __init__(self, label: str, total: int | None = None, *, shown: bool = True) -> None:
         console = Console(stderr=True)
         columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         # What is printed meanwhile goes to its own stream, which may be a file.
         self._bar = Progress(
-            *columns, console=console, transient=True, disable=not console.is_terminal, redirect_stdout=False
+            *columns,
+            console=console,
+            transient=True,
+            disable=not (shown and console.is_terminal),
+            redirect_stdout=False,
         )
         self._task = self._bar.add_task("", total=total)
 

@@ -74,6 +74,11 @@ class _Screen:
             self._console.print(render(table, self._console.width))
             self.say(table.meanings)
 
+    def files(self, files: Sequence[Path]) -> None:
+        """The files of a folder that were written."""
+        if files:
+            self.say(f"\nFiles in {files[0].parent}: {', '.join(path.name for path in files)}")
+
 
 def show_plan_head(parts: Sequence[tuple[Part, Plan]], splits: Splits | None) -> None:
     """The data, the baseline, and for each search of the study what it would train and how long that takes."""
@@ -145,13 +150,14 @@ def show_explanation(
         screen.say("\n" + " ".join(paragraph))
 
 
-def show_evaluation(name: str, evaluation: Evaluation) -> None:
-    """How good a model is, and its weakest classes."""
+def show_evaluation(name: str, evaluation: Evaluation, files: Sequence[Path] = ()) -> None:
+    """How good the model called `name` is, and the `files` that were written."""
     from scalesearch.report.views import evaluation as views
 
     screen = _Screen()
     screen.say(f"{name}: {views.what(evaluation)}")
     screen.table(views.measures(evaluation))
+    screen.files(files)
 
 
 def show_status(outcome: Outcome) -> None:
@@ -205,8 +211,7 @@ def show_result(outcome: Outcome, files: Sequence[Path]) -> None:
     failed = outcome.candidates[outcome.candidates["status"].eq(FAILED)]
     for row in failed.to_dict("records"):
         screen.say(f"failed: {results.network_of(row)}: {row['failure']}")
-    if files:
-        screen.say(f"\nFiles in {files[0].parent}: {', '.join(path.name for path in files)}")
+    screen.files(files)
 
 
 def _show_choice(screen: _Screen, outcome: Outcome) -> None:

@@ -127,8 +127,9 @@ class Model:
                     f"`images` must be a uint8 array, or paths or pictures of Pillow, but got a {type(item).__name__}"
                 )
         for start in range(0, len(listed), size):
-            part = listed[start : start + size]
-            read = square_images(part, self.spec.in_channels, self._how.resolution, self._how.fit)
+            read = square_images(
+                listed[start : start + size], self.spec.in_channels, self._how.resolution, self._how.fit
+            )
             for one in read:
                 if isinstance(one, DataError):
                     raise one
@@ -162,6 +163,11 @@ def load_model(folder: str | Path) -> Model:
     """
     folder = Path(folder)
     look_in(folder, Path.cwd())  # for networks with code of the user's own
+    return read_model(folder)
+
+
+def read_model(folder: Path) -> Model:
+    """As `load_model`, but code of the user's own is looked for where this process looks already."""
     card = read_card(folder)
     path = folder / WEIGHTS_FILE
     if not path.exists():
