@@ -16,13 +16,8 @@ class ImagesBar:
         console = Console(stderr=True)
         columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         # What is printed meanwhile goes to its own stream, which may be a file.
-        self._bar = Progress(
-            *columns,
-            console=console,
-            transient=True,
-            disable=not (shown and console.is_terminal),
-            redirect_stdout=False,
-        )
+        hidden = not (shown and console.is_terminal)
+        self._bar = Progress(*columns, console=console, transient=True, disable=hidden, redirect_stdout=False)
         self._task = self._bar.add_task("", total=total)
 
     def __enter__(self) -> Self:

@@ -106,10 +106,13 @@ class Model:
 
     def each(self, pictures: Sequence[Picture]) -> list[Float[np.ndarray, " classes"] | DataError]:
         """The probabilities of each picture, or why it cannot be read: the others do not suffer from it."""
-        read = square_images(pictures, self.spec.in_channels, self._how.resolution, self._how.fit)
+        read = self._read(pictures)
         whole = [one for one in read if not isinstance(one, DataError)]
         rows = iter(softmax(self.serve(np.stack(whole))) if whole else ())
         return [one if isinstance(one, DataError) else next(rows) for one in read]
+
+    def _read(self, pictures: Sequence[Picture]) -> list[UInt8[np.ndarray, "r r c"] | DataError]:
+        return square_images(pictures, self.spec.in_channels, self._how.resolution, self._how.fit)
 
     def _squares(self, images: Images) -> Iterator[UInt8[np.ndarray, "n r r c"]]:
         """The images at the network's resolution, in parts of the size of a batch."""
@@ -127,9 +130,7 @@ class Model:
                     f"`images` must be a uint8 array, or paths or pictures of Pillow, but got a {type(item).__name__}"
                 )
         for start in range(0, len(listed), size):
-            read = square_images(
-                listed[start : start + size], self.spec.in_channels, self._how.resolution, self._how.fit
-            )
+            read = self._read(listed[start : start + size])
             for one in read:
                 if isinstance(one, DataError):
                     raise one
