@@ -5,6 +5,7 @@ validate    the rule against its rivals on the test split
 load        a run folder as a `Run`: tables, choice, rule, family, figures
 compare     two runs side by side
 load_study  a study file as a `Study`
+load_model  a trained model, which classifies images
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from scalesearch.search.validate import validate
     from scalesearch.study.load import load_study
     from scalesearch.study.sections import Study
+    from scalesearch.trained.model import Model, load_model
 
 # The package `search` is loaded first: loaded later, it would take the place of the function `search`.
 import scalesearch.search
@@ -28,16 +30,18 @@ import scalesearch.search
 del search, scalesearch
 
 _MODULES = {
+    "Model": "trained.model",
     "Run": "results.load",
     "Study": "study.sections",
     "compare": "results.load",
     "load": "results.load",
+    "load_model": "trained.model",
     "load_study": "study.load",
     "search": "search.engine",
     "validate": "search.validate",
 }
 
-__all__ = ["Run", "Study", "__version__", "compare", "load", "load_study", "search", "validate"]
+__all__ = ["Model", "Run", "Study", "__version__", "compare", "load", "load_model", "load_study", "search", "validate"]
 
 
 def __getattr__(name: str) -> Any:

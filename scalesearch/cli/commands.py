@@ -20,6 +20,8 @@ COMMANDS: Mapping[str, str] = {
     "report": "write report.html and the tables of the trials so far",
     "dashboard": "Optuna's dashboard of a run, served to this machine only",
     "validate": "the rule against other splits at equal macs, on the test split",
+    "evaluate": "how good a trained model is on labelled images",
+    "predict": "the classes of pictures by a trained model",
     "export": "export the chosen coefficients",
     "scale": "the family that a rule gives: multipliers, networks, exact costs",
     "explain": "why a family costs what it does, and why B1 to B7 are not α^φ",

@@ -1,4 +1,4 @@
-"""The command report: tables, rule and report of the trials so far."""
+"""The command report: tables, rule and report of the trials of a run so far, or the report of a trained model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scalesearch.cli.output import print_json
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run and where it is stored."""
-    parser.add_argument("folder", type=Path, metavar="DIR", help="the run folder")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the folder of a run, or of a trained model")
     add_storage(parser)
     add_json(parser)
 
@@ -22,7 +22,10 @@ def main(arguments: argparse.Namespace) -> int:
     from scalesearch.report import terminal
     from scalesearch.results.load import load
     from scalesearch.results.save import finish
+    from scalesearch.trained.card import CARD_FILE
 
+    if (arguments.folder / CARD_FILE).is_file():
+        return _report_model(arguments)
     run = load(arguments.folder, arguments.storage)
     try:
         finish(run, arguments.storage)
@@ -33,3 +36,21 @@ def main(arguments: argparse.Namespace) -> int:
     else:
         terminal.show_result(run, run.files())
     return 5 if run.failed or run.is_fruitless else 0
+
+
+def _report_model(arguments: argparse.Namespace) -> int:
+    """Evaluate a trained model, write its report, and print the evaluation."""
+    from scalesearch.report import terminal
+    from scalesearch.report.bar import ImagesBar
+    from scalesearch.report.model_page import REPORT_FILE, write_model_report
+    from scalesearch.runtime.modules import look_in
+
+    folder = arguments.folder
+    look_in(folder, Path.cwd())
+    with ImagesBar("images", shown=not arguments.quiet) as bar:
+        evaluation = write_model_report(folder, on_images=bar)
+    if arguments.json:
+        print_json(evaluation.to_json())
+    else:
+        terminal.show_evaluation(str(folder), evaluation, [folder / REPORT_FILE])
+    return 0

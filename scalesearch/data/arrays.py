@@ -66,7 +66,7 @@ def source_of_arrays(
     if section.channels_first and sets["train"].images.ndim == 4:
         said.append("channels are moved from first to last")
     splits = {
-        name: Split(_made_square(_eight_bits(images, scale), section.fit), labels[name])
+        name: Split(made_square(_eight_bits(images, scale), section.fit), labels[name])
         for name, images in shaped.items()
     }
     return Source(
@@ -170,7 +170,7 @@ def _eight_bits(images: np.ndarray, scale: float) -> UInt8[np.ndarray, "n h w c"
     return levels
 
 
-def _made_square(images: UInt8[np.ndarray, "n h w c"], fit: Fit) -> UInt8[np.ndarray, "n s s c"]:
+def made_square(images: UInt8[np.ndarray, "n h w c"], fit: Fit) -> UInt8[np.ndarray, "n s s c"]:
     """The square in the middle, the images with black borders, or at the shorter side's size in both directions."""
     count, height, width, channels = images.shape
     if height == width:

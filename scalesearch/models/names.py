@@ -13,11 +13,11 @@ import jax
 import numpy as np
 from flax import nnx
 
-from scalesearch.errors import InputError
 from scalesearch.models.ops.native import NativeOperations
 from scalesearch.models.own import build_network
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.trained.card import NamedArrays
+from scalesearch.trained.leaves import Leaf, arranged
 
 
 def named_arrays(state: Any) -> NamedArrays:
@@ -43,37 +43,19 @@ def state_of(named: Mapping[str, np.ndarray], like: Any, where: str) -> Any:
     `like` may be made of `jax.ShapeDtypeStruct`. Raises `InputError`, which names the arrays: one is missing, is left
     over, has another shape, or holds a number that is not finite.
     """
-    leaves = _leaves(like)
-    expected = {
-        name: tuple(leaf.shape[1:] if _is_stacked(path) else leaf.shape)
-        for path, leaf in leaves
-        for name in _names(path, leaf)
-    }
-    check_names(named, expected, where)
-
-    def value(path: tuple[Any, ...], leaf: Any) -> np.ndarray:
-        arrays = [np.asarray(named[name], leaf.dtype) for name in _names(path, leaf)]
-        return np.stack(arrays) if _is_stacked(path) else arrays[0]
-
-    structure = jax.tree.structure(like)
-    restored: Any = jax.tree.unflatten(structure, [value(path, leaf) for path, leaf in leaves])
+    arrays = arranged(named, leaves_of(like), where)
+    restored: Any = jax.tree.unflatten(jax.tree.structure(like), arrays)
     return restored
 
 
-def check_names(named: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], where: str) -> None:
-    """Raises `InputError` unless `named` has exactly the `expected` shapes, and finite numbers."""
-    for problem, names in (
-        ("lacks", expected.keys() - named.keys()),
-        ("holds what the network does not have:", named.keys() - expected.keys()),
-    ):
-        if names:
-            raise InputError(f"{where}: {problem} {_list(sorted(names))}")
-    for name, shape in expected.items():
-        got = tuple(named[name].shape)
-        if got != shape:
-            raise InputError(f"{where}: `{name}` must have shape {shape}, but has {got}")
-        if not np.isfinite(named[name]).all():
-            raise InputError(f"{where}: `{name}` holds numbers that are not finite")
+def leaves_of(state: Any) -> tuple[Leaf, ...]:
+    """The arrays of a state, in the order of jax, and the plain names of what each of them holds."""
+    leaves = []
+    for path, leaf in _leaves(state):
+        stacked = _is_stacked(path)
+        shape = tuple(leaf.shape[1:] if stacked else leaf.shape)
+        leaves.append(Leaf(tuple(_names(path, leaf)), shape, np.dtype(leaf.dtype), stacked))
+    return tuple(leaves)
 
 
 def shapes_of(spec: ArchitectureSpec) -> dict[str, tuple[int, ...]]:
@@ -120,8 +102,3 @@ def _name(path: tuple[Any, ...], block: int) -> str:
     if len(parts) > 2 and parts[0] == "stages":
         parts[2] = str(block)
     return ".".join(parts)
-
-
-def _list(names: list[str]) -> str:
-    shown = ", ".join(f"`{name}`" for name in names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

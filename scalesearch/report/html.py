@@ -1,17 +1,12 @@
-"""The report: one HTML file that needs no network, with the answer, what it rests on, and the figures."""
+"""The report of a run: the answer, what it rests on, and the figures."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
 from typing import Any
 
-import jinja2
 import pandas as pd
-import plotly.graph_objects as go
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from scalesearch.analysis.choice import Choice
 from scalesearch.analysis.metrics import metric_of
@@ -24,7 +19,7 @@ from scalesearch.analysis.tables import finished_candidates, seeds_note
 from scalesearch.analysis.validation import Validation
 from scalesearch.report.figures import candidates as figures
 from scalesearch.report.figures.cost import COSTS
-from scalesearch.report.figures.style import DARK, LINE
+from scalesearch.report.page import Block, Section, drawn, page, section
 from scalesearch.report.views import networks, results
 from scalesearch.report.views.results import short_name
 from scalesearch.results.records import DONE, FAILED, PRUNED
@@ -32,8 +27,6 @@ from scalesearch.runtime.text import percent, plural
 from scalesearch.scaling.family import rounding_note
 from scalesearch.scaling.rule import ScalingRule
 
-# Nothing may be loaded from an address, whatever the names in the page contain.
-_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 # Candidates per level in the table.
 ROWS = 50
 
@@ -46,19 +39,6 @@ FAMILY = (
     "phi", "depth_times", "width_times", "resolution_times", "blocks", "widths", "pixels", "macs", "nominal",
     "real_cost", "params", "activations",
 )  # fmt: skip
-
-# What the page's template lays out: the kind of a block (a macro, or the class of a paragraph) and what it holds.
-Block = tuple[str, Any]
-Section = dict[str, Any]
-
-
-def template(name: str) -> jinja2.Template:
-    """A template of this package; it escapes every value that is not marked as safe."""
-    loader = jinja2.PackageLoader("scalesearch.report")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template(name)
 
 
 def render(outcome: Outcome, validations: Sequence[Validation] = ()) -> str:
@@ -80,25 +60,10 @@ def render(outcome: Outcome, validations: Sequence[Validation] = ()) -> str:
     else:
         head += _answer(outcome, warning(outcome.schedule))
         triangle = figures.triangle(outcome.candidates, choice, outcome.study.metric, outcome.study.budget)
-        head.append(("figure", _figure(triangle, "triangle")))
+        head.append(("figure", drawn(triangle, "triangle")))
         sections += _sections(outcome, validations)
-    sections.append(_section("provenance", "Provenance", ("facts", _provenance(outcome, rule))))
-    resources = files("scalesearch.report")
-    style, script = (Markup(resources.joinpath(file).read_text(encoding="utf-8")) for file in ("page.css", "page.js"))
-    return template("page.html").render(
-        name=outcome.study.name,
-        policy=_POLICY,
-        head=head,
-        sections=sections,
-        style=style,
-        script=script,
-        dark=dict(DARK),
-        plotly=Markup(get_plotlyjs()) if outcome.has_result else "",  # nearly all of the page's bytes
-    )
-
-
-def _section(key: str, title: str, *blocks: Block) -> Section:
-    return {"id": key, "title": title, "blocks": blocks}
+    sections.append(section("provenance", "Provenance", ("facts", _provenance(outcome, rule))))
+    return page(outcome.study.name, head, sections, figures=outcome.has_result)
 
 
 def _answer(outcome: Outcome, doubt: str) -> list[Block]:
@@ -136,37 +101,37 @@ def _sections(outcome: Outcome, validations: Sequence[Validation]) -> Iterator[S
     """What a rule rests on, and what it gives."""
     metric, candidates, choice = outcome.study.metric, outcome.candidates, outcome.choice
     members = networks.family(outcome.family()).select(*FAMILY)
-    yield _section("family", "The family", ("soft", rounding_note(outcome.rule)), ("table", members))
+    yield section("family", "The family", ("soft", rounding_note(outcome.rule)), ("table", members))
 
     # The validations: all in one chart if there are several, then one after the other.
     if len(validations) > 1:
         chart = figures.validation_over_macs({one.phi: one.table for one in validations}, metric)
-        yield _section("growth", "Growing the baseline", ("figure", _figure(chart, "validation-over-macs")))
+        yield section("growth", "Growing the baseline", ("figure", drawn(chart, "validation-over-macs")))
     for one in validations:
-        yield _section(
+        yield section(
             f"validation-at-{one.phi:g}",
             f"Validation at φ = {one.phi:g}, on the test split",
             ("plain", one.verdict),
             ("soft", one.reading),
-            ("figure", _figure(figures.validation(one.table, one.phi, metric), f"validation-{one.phi:g}")),
+            ("figure", drawn(figures.validation(one.table, one.phi, metric), f"validation-{one.phi:g}")),
             ("table", results.validation(one, metric)),
         )
 
     # The candidates and what the choice rests on.
     yield _candidates(outcome)
     if choice.surface is not None:
-        yield _section("fit", "How well the surface fits", *_fit(choice.surface, choice.signal, candidates))
+        yield section("fit", "How well the surface fits", *_fit(choice.surface, choice.signal, candidates))
     if len(outcome.schedule):
         table = results.schedule(outcome.schedule)
-        yield _section("schedule", "Shorter schedules", ("plain", warning(outcome.schedule)), ("table", table))
+        yield section("schedule", "Shorter schedules", ("plain", warning(outcome.schedule)), ("table", table))
 
     # Training and cost.
     yield _training(outcome)
-    yield _section(
+    yield section(
         "cost",
         "Cost",
-        ("grid", [_figure(figures.accuracy_over(candidates, column), f"over-{column}") for column in COSTS]),
-        ("figure", _figure(figures.cost(candidates, outcome.study.budget), "cost")),
+        ("grid", [drawn(figures.accuracy_over(candidates, column), f"over-{column}") for column in COSTS]),
+        ("figure", drawn(figures.cost(candidates, outcome.study.budget), "cost")),
     )
 
 
@@ -175,10 +140,10 @@ def _candidates(outcome: Outcome) -> Section:
     shown = results.leaderboard(candidates, ROWS, baseline).select(*LEADERBOARD)
     chart = figures.leaderboard(candidates, outcome.trials, outcome.study.metric, outcome.reference)
     base = "base: the baseline, trained on the same schedule with the same seeds." if len(baseline) else ""
-    return _section(
+    return section(
         "candidates",
         "Candidates",
-        ("figure", _figure(chart, "leaderboard")),
+        ("figure", drawn(chart, "leaderboard")),
         ("table", shown),
         ("soft", " ".join((base, shown.meanings, *shown.notes, seeds_note(candidates)))),
         ("failures", _failures(candidates)),
@@ -188,9 +153,7 @@ def _candidates(outcome: Outcome) -> Section:
 def _training(outcome: Outcome) -> Section:
     curves = figures.learning_curves(outcome.records, outcome.study.metric, outcome.reference)
     errors = figures.error_distribution(outcome.candidates)
-    return _section(
-        "training", "Training", ("figure", _figure(curves, "curves")), ("figure", _figure(errors, "errors"))
-    )
+    return section("training", "Training", ("figure", drawn(curves, "curves")), ("figure", drawn(errors, "errors")))
 
 
 def _fit(surface: Surface, signal: Signal, candidates: pd.DataFrame) -> Iterator[Block]:
@@ -247,14 +210,3 @@ def _progress(outcome: Outcome) -> str:
 def _failures(candidates: pd.DataFrame) -> list[str]:
     failed = candidates[candidates["status"].eq(FAILED)]
     return [f"{short_name(row)}: {row['failure']}" for row in failed.to_dict("records")]
-
-
-def _figure(figure: go.Figure, name: str) -> dict[str, Any]:
-    """A figure for page.js. Its title moves to the page; plotly's JSON has no character that could end the script."""
-    layout = figure.layout
-    title, alt = layout.meta["title"], layout.meta["alt"]
-    above = 40 + LINE * layout.title.text.count("<br>")
-    figure.update_layout(
-        title_text=None, margin_t=layout.margin.t - above, height=layout.height - above, template="none"
-    )
-    return {"name": name, "title": title, "alt": alt, "json": Markup(figure.to_json())}

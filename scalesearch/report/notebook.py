@@ -9,7 +9,7 @@ from scalesearch.analysis.outcome import Outcome
 from scalesearch.analysis.signal import Signal
 from scalesearch.analysis.surfaces.base import Surface
 from scalesearch.analysis.validation import Validation
-from scalesearch.report.html import template
+from scalesearch.report.page import template
 from scalesearch.report.views import networks, results
 from scalesearch.report.views.table import Table
 from scalesearch.scaling.explain import Explanation

@@ -27,6 +27,7 @@ from scalesearch.search.plan.parts import Part
 if TYPE_CHECKING:
     from scalesearch.analysis.outcome import Outcome
     from scalesearch.analysis.validation import Validation
+    from scalesearch.trained.evaluation import Evaluation
 
 # Candidates that `status` lists.
 LEADERS = 5
@@ -72,6 +73,11 @@ class _Screen:
             table = fit(table, self._console.width)
             self._console.print(render(table, self._console.width))
             self.say(table.meanings)
+
+    def files(self, files: Sequence[Path]) -> None:
+        """The files of a folder that were written."""
+        if files:
+            self.say(f"\nFiles in {files[0].parent}: {', '.join(path.name for path in files)}")
 
 
 def show_plan_head(parts: Sequence[tuple[Part, Plan]], splits: Splits | None) -> None:
@@ -144,6 +150,16 @@ def show_explanation(
         screen.say("\n" + " ".join(paragraph))
 
 
+def show_evaluation(name: str, evaluation: Evaluation, files: Sequence[Path] = ()) -> None:
+    """How good the model called `name` is, and the `files` that were written."""
+    from scalesearch.report.views import evaluation as views
+
+    screen = _Screen()
+    screen.say(f"{name}: {views.what(evaluation)}")
+    screen.table(views.measures(evaluation))
+    screen.files(files)
+
+
 def show_status(outcome: Outcome) -> None:
     """How far a run is: counts, leaders, and whether there is a signal yet."""
     screen, states = _Screen(), outcome.states
@@ -195,8 +211,7 @@ def show_result(outcome: Outcome, files: Sequence[Path]) -> None:
     failed = outcome.candidates[outcome.candidates["status"].eq(FAILED)]
     for row in failed.to_dict("records"):
         screen.say(f"failed: {results.network_of(row)}: {row['failure']}")
-    if files:
-        screen.say(f"\nFiles in {files[0].parent}: {', '.join(path.name for path in files)}")
+    screen.files(files)
 
 
 def _show_choice(screen: _Screen, outcome: Outcome) -> None:

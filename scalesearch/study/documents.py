@@ -70,9 +70,14 @@ def _one_of(choices: Mapping[str, type[StageSpec]], handler: GetCoreSchemaHandle
 
 
 def _spec(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-    """A spec is read from its JSON object."""
+    """A spec is read from its JSON object, or taken as it is."""
     del source
-    return core_schema.no_info_after_validator_function(SpecDocument.spec, handler.generate_schema(SpecDocument))
+
+    def read_spec(value: Any, ours: Callable[[Any], Any]) -> Any:
+        return value if isinstance(value, ArchitectureSpec) else ours(value)
+
+    document = core_schema.no_info_after_validator_function(SpecDocument.spec, handler.generate_schema(SpecDocument))
+    return core_schema.no_info_wrap_validator_function(read_spec, document)
 
 
 # Marks a dataclass that is read from an object of its fields.

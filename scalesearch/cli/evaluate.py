@@ -1,0 +1,43 @@
+"""The command evaluate: how good a trained model is on labelled images."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from scalesearch.cli.arguments import add_json
+from scalesearch.cli.output import print_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The model and the images."""
+    parser.add_argument("model", type=Path, metavar="CKPT", help="the folder of a trained model")
+    data = "labelled images: folder:DIR, npz:FILE, … (default: the data that it was trained on)"
+    parser.add_argument("--data", metavar="SOURCE", help=data)
+    splits = ("test", "validation", "train")
+    split = "which images (default: test if there are any, else validation; of a source without sets, all)"
+    parser.add_argument("--split", choices=splits, help=split)
+    add_json(parser)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Evaluate the model and show how good it is."""
+    import warnings
+
+    from scalesearch.report import terminal
+    from scalesearch.report.bar import ImagesBar
+    from scalesearch.trained.evaluation import evaluate
+    from scalesearch.trained.labelled import labelled_images
+    from scalesearch.trained.model import load_model
+
+    model = load_model(arguments.model)
+    labelled = labelled_images(model.card, arguments.data, arguments.split)
+    for note in labelled.notes:
+        warnings.warn(f"{labelled.source}: {note}", stacklevel=1)
+    with ImagesBar("images", len(labelled.images), shown=not arguments.quiet) as bar:
+        evaluation = evaluate(model, labelled, on_images=bar)
+    if arguments.json:
+        print_json({"model": model.card.name, **evaluation.to_json()})
+    else:
+        terminal.show_evaluation(model.card.name, evaluation)
+    return 0

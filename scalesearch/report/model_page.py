@@ -1,0 +1,152 @@
+"""The report of a trained model: its curves, what it confuses, its worst mistakes, and what it was made with."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+
+from scalesearch.data.splits import Splits
+from scalesearch.errors import InputError
+from scalesearch.report.figures import model as figures
+from scalesearch.report.page import Block, Section, drawn, page, section
+from scalesearch.report.views import evaluation as views
+from scalesearch.report.views import results
+from scalesearch.report.views.table import network, quantity
+from scalesearch.runtime.files import write_text
+from scalesearch.runtime.text import percent, plural
+from scalesearch.scaling.cost.count import complexity
+from scalesearch.trained.card import ModelCard
+from scalesearch.trained.evaluation import Evaluation, Mistake, OnImages, evaluate
+from scalesearch.trained.labelled import labelled_images, labelled_split
+from scalesearch.trained.model import read_model
+
+CURVES_FILE = "curves.csv"
+REPORT_FILE = "report.html"
+
+_WORST = 24
+_SIDE = 112
+"""Pixels of the side of a mistake's picture in the page, at least."""
+
+
+def write_model_report(
+    folder: Path, splits: Splits | None = None, on_images: OnImages = lambda done, total: None
+) -> Evaluation:
+    """Evaluates the trained model in `folder` and writes its report.html, at once or not at all.
+
+    The images are those of the test split, or if there is none of the validation split.
+
+    Args:
+        folder: holds model.json, weights.safetensors and, if it was trained here, curves.csv.
+        splits: the data of the training; None reads them where the card says.
+        on_images: called with how many images are evaluated of how many.
+
+    Raises:
+        InputError: the model is not whole, its data cannot be read, or the report cannot be written.
+    """
+    model = read_model(folder)
+    labelled = labelled_images(model.card) if splits is None else labelled_split(model.card, splits)
+    evaluation = evaluate(model, labelled, mistakes=_WORST, on_images=on_images)
+    text = render(model.card, read_curves(folder), evaluation)
+    try:
+        write_text(folder / REPORT_FILE, text)
+    except OSError as error:
+        raise InputError(f"{folder / REPORT_FILE}: cannot be written ({error.strerror})") from None
+    return evaluation
+
+
+def read_curves(folder: Path) -> pd.DataFrame | None:
+    """The rows of curves.csv, one for each epoch; None if there are none. Raises `InputError` if it is no such file."""
+    path = folder / CURVES_FILE
+    try:
+        table = pd.read_csv(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    missing = [name for name in ("epoch", *figures.LOSSES, "val_accuracy") if name not in table]
+    if missing:
+        raise InputError(f"{path}: must have the columns of a training's curves, but lacks {', '.join(missing)}")
+    return table if len(table) else None
+
+
+def render(card: ModelCard, curves: pd.DataFrame | None, evaluation: Evaluation) -> str:
+    """The report as a page; `curves` are the rows of curves.csv, if there are any."""
+    low, high = (f"{100 * bound:.1f}" for bound in evaluation.interval)
+    answer = (
+        f"Of the {views.what(evaluation)}, {percent(evaluation.accuracy)} are classified right "
+        f"(95 % interval {low} to {high} %)."
+    )
+    head: list[Block] = [("soft", _subtitle(card)), ("answer", answer), ("facts", views.measures(evaluation))]
+    return page(card.name, head, [*_sections(curves, evaluation), _made_with(card)])
+
+
+def _sections(curves: pd.DataFrame | None, evaluation: Evaluation) -> Iterator[Section]:
+    if curves is not None:
+        loss = figures.curves(curves, figures.LOSSES, "Loss", "cross-entropy (nats)")
+        accuracy = figures.curves(curves, figures.ACCURACIES, "Accuracy on the validation split", "fraction")
+        yield section(
+            "training",
+            "Training",
+            ("grid", [drawn(loss, "loss"), drawn(accuracy, "accuracy")]),
+            ("soft", f"Dashed: epoch {figures.best_epoch(curves)}, the best one, whose weights the model has."),
+        )
+    matrix = len(evaluation.classes) <= figures.MOST_CLASSES
+    yield section(
+        "confusion",
+        "Confusion",
+        *([("figure", drawn(figures.confusion(evaluation), "confusion"))] if matrix else []),
+        ("table", views.confusions(evaluation)),
+    )
+    yield section("classes", "Classes", ("table", views.by_class(evaluation)))
+    if evaluation.mistakes:
+        pictures = [_picture(mistake, evaluation.classes) for mistake in evaluation.mistakes]
+        text = "The mistakes of the largest probability, as the network sees the pictures."
+        yield section("mistakes", "Worst mistakes", ("soft", text), ("pictures", pictures))
+
+
+def _made_with(card: ModelCard) -> Section:
+    how = card.preprocessing.model_dump(mode="json") if card.preprocessing else {}
+    rule = (
+        {key: card.rule[key] for key in ("alpha", "beta", "gamma", "budget") if key in card.rule} if card.rule else {}
+    )
+    facts = {
+        "network": network(card.spec),
+        **({"rule": rule} if rule else {}),
+        **({"phi": card.phi} if card.phi is not None else {}),
+        "preprocessing": how,
+        "data": card.data,
+        "training": card.training,
+        **card.provenance,
+    }
+    return section("provenance", "Provenance", ("facts", results.facts("What it was made with", facts)))
+
+
+def _subtitle(card: ModelCard) -> str:
+    cost = complexity(card.spec)
+    parts = (
+        network(card.spec),
+        f"{quantity(cost.macs)} macs",
+        f"{quantity(cost.params)} parameters",
+        plural(card.spec.num_classes, "class", "classes"),
+    )
+    return ", ".join(parts)
+
+
+def _picture(mistake: Mistake, classes: tuple[str, ...]) -> dict[str, Any]:
+    """A mistake for the template: a PNG in the page, what it shows, and the line below it."""
+    pixels = mistake.image[..., 0] if mistake.image.shape[-1] == 1 else mistake.image
+    content = BytesIO()
+    Image.fromarray(pixels).save(content, "PNG")
+    name, taken = classes[mistake.label], classes[mistake.predicted]
+    return {
+        "src": f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}",
+        "alt": f"a picture of the class {name} that is taken for {taken}",
+        "side": max(_SIDE, min(mistake.image.shape[0], 2 * _SIDE)),
+        "caption": f"{name}, taken for {taken} ({100 * mistake.probability:.0f} %)",
+    }
