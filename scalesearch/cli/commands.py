@@ -20,7 +20,7 @@ COMMANDS: Mapping[str, str] = {
     "report": "write report.html and the tables of the trials so far",
     "dashboard": "Optuna's dashboard of a run, served to this machine only",
     "validate": "the rule against other splits at equal macs, on the test split",
-    "export": "export the chosen coefficients",
+    "export": "hand over a rule, a network or a trained model to another library",
     "scale": "the family that a rule gives: multipliers, networks, exact costs",
     "explain": "why a family costs what it does, and why B1 to B7 are not α^φ",
     "count": "exact macs, parameters and activations of one network",
