@@ -79,7 +79,8 @@ def member_card(rule: ScalingRule, phi: float) -> ModelCard:
         (member,) = family(rule, (phi,))
     except ValueError as error:
         raise InputError(str(error)) from None
-    return ModelCard(name=f"{rule.baseline.name} φ = {phi:g}", spec=member.spec, rule=rule.to_json(), phi=phi)
+    name = f"{rule.baseline.name} φ = {phi:g}"
+    return ModelCard.model_validate({"name": name, "spec": member.spec.to_json(), "rule": rule.to_json(), "phi": phi})
 
 
 def _write_rule(rule: ScalingRule, target: Path) -> None:
