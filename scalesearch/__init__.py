@@ -2,6 +2,7 @@
 
 search      the whole job: plan, train, choose, write a run folder; called again, it resumes
 validate    the rule against its rivals on the test split
+export      a rule's network, or a trained model, in a format of another library
 load        a run folder as a `Run`: tables, choice, rule, family, figures
 compare     two runs side by side
 load_study  a study file as a `Study`
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from scalesearch.export.write import export
     from scalesearch.results.load import Run, compare, load
     from scalesearch.search.engine import search
     from scalesearch.search.validate import validate
@@ -24,16 +26,18 @@ if TYPE_CHECKING:
     from scalesearch.study.sections import Study
     from scalesearch.trained.model import Model, load_model
 
-# The package `search` is loaded first: loaded later, it would take the place of the function `search`.
+# The packages `export` and `search` are loaded first: loaded later, they would take the place of the functions.
+import scalesearch.export
 import scalesearch.search
 
-del search, scalesearch
+del export, search, scalesearch
 
 _MODULES = {
     "Model": "trained.model",
     "Run": "results.load",
     "Study": "study.sections",
     "compare": "results.load",
+    "export": "export.write",
     "load": "results.load",
     "load_model": "trained.model",
     "load_study": "study.load",
@@ -41,7 +45,19 @@ _MODULES = {
     "validate": "search.validate",
 }
 
-__all__ = ["Model", "Run", "Study", "__version__", "compare", "load", "load_model", "load_study", "search", "validate"]
+__all__ = [
+    "Model",
+    "Run",
+    "Study",
+    "__version__",
+    "compare",
+    "export",
+    "load",
+    "load_model",
+    "load_study",
+    "search",
+    "validate",
+]
 
 
 def __getattr__(name: str) -> Any:

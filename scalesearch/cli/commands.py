@@ -22,7 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "validate": "the rule against other splits at equal macs, on the test split",
     "evaluate": "how good a trained model is on labelled images",
     "predict": "the classes of pictures by a trained model",
-    "export": "export the chosen coefficients",
+    "export": "hand over a rule, a network or a trained model to another library",
     "scale": "the family that a rule gives: multipliers, networks, exact costs",
     "explain": "why a family costs what it does, and why B1 to B7 are not α^φ",
     "count": "exact macs, parameters and activations of one network",

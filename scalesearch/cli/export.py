@@ -1,40 +1,65 @@
-"""The command export: hands over the coefficients of a run."""
+"""The command export: hands over a rule, a network of its family, or a trained model."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-FORMATS = ("json",)
+from scalesearch.export.formats import FORMATS
+
+_EPILOG = "formats:\n" + "\n".join(f"  {name:13}{each.summary}" for name, each in FORMATS.items())
+STDOUT = Path("-")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The run, the format and the file to write."""
-    parser.add_argument("folder", type=Path, metavar="DIR", help="the run folder")
-    parser.add_argument("--to", choices=FORMATS, default=FORMATS[0], help=f"format (default: {FORMATS[0]})")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write there instead of to stdout")
+    """What to export, the format, and where to write it."""
+    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, _EPILOG
+    source = "coefficients.json, a run folder, or the folder of a trained model"
+    parser.add_argument("source", type=Path, metavar="RULE|DIR", help=source)
+    parser.add_argument("--to", choices=tuple(FORMATS), default="json", help="format (default: json)")
+    phi = "which network of the rule's family (default 1; json: the rule itself)"
+    parser.add_argument("--phi", type=float, metavar="PHI", help=phi)
+    output = "the file or the new folder to write; - is stdout, the default for files"
+    parser.add_argument("--output", type=Path, default=STDOUT, metavar="PATH", help=output)
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Print the rule of a run, or write it to a file."""
+    """Export a rule or a model to stdout, to a file or to a folder."""
     from scalesearch.cli.caveats import say_caveats
     from scalesearch.errors import InputError
-    from scalesearch.export.rule_json import read_rule, rule_text
-    from scalesearch.runtime.files import write_text
+    from scalesearch.export import write
+    from scalesearch.export.rule_json import read_rule
 
-    if not arguments.folder.is_dir():
-        raise InputError(f"{arguments.folder}: no such run folder")
-    rule = read_rule(arguments.folder)
-    say_caveats(rule)
-    text = rule_text(rule)
-    if arguments.output is None:
-        sys.stdout.write(text)
+    source, to, output = arguments.source, arguments.to, arguments.output
+    chosen = FORMATS[to]
+    if output == STDOUT:
+        if chosen.folder:
+            raise InputError(f"--to {to} writes a folder: name it with --output DIR")
+        if not chosen.text and sys.stdout.isatty():
+            raise InputError(f"--to {to} is no text for a terminal: use --output FILE, or redirect stdout")
+    if not source.exists():
+        raise InputError(f"{source}: no such file or folder")
+    if not write.is_trained(source):
+        rule = read_rule(source)
+        say_caveats(rule)
+        source = rule
+    if output == STDOUT:
+        _to_stdout(write.writer(source, to, arguments.phi), text=chosen.text)
         return 0
-    try:
-        write_text(arguments.output, text)
-    except OSError as error:
-        raise InputError(f"--output {arguments.output}: cannot be written ({error.strerror})") from None
+    write.export(source, to=to, path=output, phi=arguments.phi)
     if not arguments.quiet:
-        sys.stderr.write(f"wrote {arguments.output}\n")
+        sys.stderr.write(f"wrote {output}\n")
     return 0
+
+
+def _to_stdout(fill: Callable[[Path], None], *, text: bool) -> None:
+    with tempfile.TemporaryDirectory(prefix="scalesearch-") as folder:
+        file = Path(folder) / "export"
+        fill(file)
+        if text:  # by the encoding of a terminal
+            sys.stdout.write(file.read_text(encoding="utf-8"))
+        else:
+            sys.stdout.buffer.write(file.read_bytes())

@@ -24,9 +24,9 @@ def test_to_stdout_and_to_a_file(capsys: pytest.CaptureFixture[str], rule_file: 
 
 def test_bad_input(capsys: pytest.CaptureFixture[str], rule_file: Path, tmp_path: Path) -> None:
     folder = str(rule_file.parent)
-    assert "no such run folder" in complaint(capsys, "export", str(tmp_path / "nowhere"))
-    assert "invalid choice: 'onnx'" in complaint(capsys, "export", folder, "--to", "onnx")
+    assert "no such file or folder" in complaint(capsys, "export", str(tmp_path / "nowhere"))
+    assert "invalid choice: 'caffe'" in complaint(capsys, "export", folder, "--to", "caffe")
     for target in (tmp_path / "no" / "such.json", Path("/proc/self/out.json"), tmp_path):
-        assert f"--output {target}: cannot be written" in complaint(capsys, "export", folder, "--output", str(target))
+        assert f"{target}: cannot be written" in complaint(capsys, "export", folder, "--output", str(target))
     rule_file.unlink()
     assert "no coefficients.json there yet" in complaint(capsys, "export", folder)
