@@ -7,7 +7,7 @@ import math
 import pickle
 import pickletools
 import re
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import numpy as np
 
@@ -33,12 +33,7 @@ def read_plain_pickle(content: bytes) -> dict[Any, Any]:
     {'labels': [1, 2], 'data': array([0, 1, 2], dtype=uint8)}
     """
     try:
-        for opcode, argument, _ in pickletools.genops(content):
-            if not _OPCODES.fullmatch(opcode.name):
-                raise ValueError(f"uses {opcode.name}, which plain values do not need")
-            # The memo is an array as long as its largest place.
-            if "PUT" in opcode.name and isinstance(argument, int) and argument > len(content):
-                raise ValueError("keeps a value at a place beyond its end")
+        require_plain(content, len(content))
         value = _Unpickler(io.BytesIO(content), encoding="bytes").load()
     except ValueError as error:
         raise ValueError(_reason(error)) from None
@@ -49,6 +44,22 @@ def read_plain_pickle(content: bytes) -> dict[Any, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"holds a {type(value).__name__} instead of a dict")
     return {key: item.value if isinstance(item, _Array) else item for key, item in value.items()}
+
+
+def require_plain(content: bytes | IO[bytes], size: int, further: frozenset[str] = frozenset()) -> None:
+    """Raises `ValueError` unless a pickle is written with what plain values need, and with the `further` opcodes.
+
+    `size` bounds the places at which values are kept; a file is read up to the end of the pickle.
+    """
+    try:
+        for opcode, argument, _ in pickletools.genops(content):
+            if not _OPCODES.fullmatch(opcode.name) and opcode.name not in further:
+                raise ValueError(f"uses {opcode.name}, which plain values do not need")
+            # The memo is an array as long as its largest place.
+            if "PUT" in opcode.name and isinstance(argument, int) and argument > size:
+                raise ValueError("keeps a value at a place beyond its end")
+    except ValueError as error:
+        raise ValueError(_reason(error)) from None
 
 
 def _reason(error: ValueError) -> str:
