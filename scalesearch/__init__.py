@@ -2,6 +2,7 @@
 
 search      the whole job: plan, train, choose, write a run folder; called again, it resumes
 validate    the rule against its rivals on the test split
+train       one network of the rule's family, from its data to a model's folder; called again, it resumes
 load        a run folder as a `Run`: tables, choice, rule, family, figures
 compare     two runs side by side
 load_study  a study file as a `Study`
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from scalesearch.search.validate import validate
     from scalesearch.study.load import load_study
     from scalesearch.study.sections import Study
+    from scalesearch.trained.engine import train
 
 # The package `search` is loaded first: loaded later, it would take the place of the function `search`.
 import scalesearch.search
@@ -34,10 +36,11 @@ _MODULES = {
     "load": "results.load",
     "load_study": "study.load",
     "search": "search.engine",
+    "train": "trained.engine",
     "validate": "search.validate",
 }
 
-__all__ = ["Run", "Study", "__version__", "compare", "load", "load_study", "search", "validate"]
+__all__ = ["Run", "Study", "__version__", "compare", "load", "load_study", "search", "train", "validate"]
 
 
 def __getattr__(name: str) -> Any:

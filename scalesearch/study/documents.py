@@ -70,9 +70,14 @@ def _one_of(choices: Mapping[str, type[StageSpec]], handler: GetCoreSchemaHandle
 
 
 def _spec(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-    """A spec is read from its JSON object."""
+    """A spec is read from its JSON object, or taken as it is."""
     del source
-    return core_schema.no_info_after_validator_function(SpecDocument.spec, handler.generate_schema(SpecDocument))
+
+    def read_spec(value: Any, ours: Callable[[Any], Any]) -> Any:
+        return value if isinstance(value, ArchitectureSpec) else ours(value)
+
+    document = core_schema.no_info_after_validator_function(SpecDocument.spec, handler.generate_schema(SpecDocument))
+    return core_schema.no_info_wrap_validator_function(read_spec, document)
 
 
 # Marks a dataclass that is read from an object of its fields.
@@ -119,6 +124,13 @@ def read(model: type[Model], document: object, build: Callable[[Model], T], wher
         raise InputError(f"{where}: {first_fault(error, model)[1]}") from None
     except ValueError as error:
         raise InputError(f"{where}: {error}") from None
+
+
+def with_tuples(value: Any) -> Any:
+    """JSON's and TOML's lists as tuples, so that a strict section takes them."""
+    if isinstance(value, Mapping):
+        return {key: with_tuples(item) for key, item in value.items()}
+    return tuple(map(with_tuples, value)) if isinstance(value, list) else value
 
 
 def spec_from_json(document: Mapping[str, Any], where: str = "spec") -> ArchitectureSpec:

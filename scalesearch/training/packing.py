@@ -51,6 +51,15 @@ class Packing:
         ]
         return jax.tree.unflatten(self._structure, [next(parts[group]) for group in self._groups])
 
+    def unpack_on_host(self, packed: Packed) -> Any:
+        """The same in numpy."""
+        parts = []
+        for vector, shapes in zip(packed, self._shapes, strict=True):
+            ends = np.cumsum([math.prod(shape) for shape in shapes], dtype=int)
+            pieces = np.split(np.asarray(vector), ends[:-1]) if shapes else []
+            parts.append(iter([piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]))
+        return jax.tree.unflatten(self._structure, [next(parts[group]) for group in self._groups])
+
 
 def pack_on_host(tree: Any) -> Packed:
     """A tree of numpy arrays packed in numpy, as `Packing` would."""
