@@ -176,8 +176,8 @@ def timed(stream: Any) -> Any:
     class Timed(ImageStream):
         waited: list[list[float]] = []  # noqa: RUF012  # one stream at a time
 
-        def train_chunks(self, order: Any, sharding: Any = None) -> Iterator[Any]:
-            waits, chunks = list[float](), super().train_chunks(order, sharding)
+        def train_chunks(self, order: Any, sharding: Any = None, first: int = 0) -> Iterator[Any]:
+            waits, chunks = list[float](), super().train_chunks(order, sharding, first)
             try:
                 while True:
                     start = time.perf_counter()

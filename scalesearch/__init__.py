@@ -3,6 +3,7 @@
 search      the whole job: plan, train, choose, write a run folder; called again, it resumes
 validate    the rule against its rivals on the test split
 export      a rule's network, or a trained model, in a format of another library
+train       one network of the rule's family, from its data to a model's folder; called again, it resumes
 load        a run folder as a `Run`: tables, choice, rule, family, figures
 compare     two runs side by side
 load_study  a study file as a `Study`
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from scalesearch.search.validate import validate
     from scalesearch.study.load import load_study
     from scalesearch.study.sections import Study
+    from scalesearch.trained.engine import train
     from scalesearch.trained.model import Model, load_model
 
 # The packages `export` and `search` are loaded first: loaded later, they would take the place of the functions.
@@ -42,6 +44,7 @@ _MODULES = {
     "load_model": "trained.model",
     "load_study": "study.load",
     "search": "search.engine",
+    "train": "trained.engine",
     "validate": "search.validate",
 }
 
@@ -56,6 +59,7 @@ __all__ = [
     "load_model",
     "load_study",
     "search",
+    "train",
     "validate",
 ]
 

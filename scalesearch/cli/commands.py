@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, str] = {
     "report": "write report.html and the tables of the trials so far",
     "dashboard": "Optuna's dashboard of a run, served to this machine only",
     "validate": "the rule against other splits at equal macs, on the test split",
+    "train": "train a network of the family; run again to resume",
     "evaluate": "how good a trained model is on labelled images",
     "predict": "the classes of pictures by a trained model",
     "export": "hand over a rule, a network or a trained model to another library",
@@ -31,7 +32,7 @@ COMMANDS: Mapping[str, str] = {
 }
 """Each name, which is also that of its module, with a line for `--help`."""
 
-RESUMABLE: Collection[str] = ("run", "validate")
+RESUMABLE: Collection[str] = ("run", "train", "validate")
 """Commands that resume after an interrupt."""
 
 _EPILOG = """exit codes: 0 done, 1 unexpected error, 2 bad input, 3 study mismatch, 4 storage,

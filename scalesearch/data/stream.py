@@ -76,15 +76,18 @@ class ImageStream:
         return self.steps_per_chunk(self.val_labels.shape)
 
     def train_chunks(
-        self, order: Int[np.ndarray, "*s steps batch"], sharding: Any = None
+        self, order: Int[np.ndarray, "*s steps batch"], sharding: Any = None, first: int = 0
     ) -> Generator[Chunk, None, None]:
         """The training images in this order, chunk after chunk; the last one may repeat an image to be as long.
 
         Args:
             order: places of images.
             sharding: where chunks lie on the devices; None for the default device.
+            first: the step with which the first chunk begins.
         """
-        steps, count = self.steps_per_chunk(order.shape), order.shape[-2]
+        steps = self.steps_per_chunk(order.shape)
+        order = order[..., first:, :]
+        count = order.shape[-2]
         chunks = -(-count // steps)
         order = np.pad(order, [(0, 0)] * (order.ndim - 2) + [(0, chunks * steps - count), (0, 0)])
         source = np.asarray(self.images)  # not a memmap, whose parts are slow to make

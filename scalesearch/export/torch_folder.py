@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -59,8 +60,6 @@ def state_dict(arrays: NamedArrays, table: Sequence[Entry]) -> NamedArrays:
 
 def preamble(card: ModelCard, library: str, has_weights: bool) -> str:
     """The docstring of model.py: what it is, how it is called, and how images become its input."""
-    from scalesearch import __version__
-
     channels, size = card.spec.in_channels, card.spec.resolution
     if card.preprocessing is None:
         images = "No data have been seen: how images become its input is for you to say."
@@ -69,7 +68,7 @@ def preamble(card: ModelCard, library: str, has_weights: bool) -> str:
     if card.classes:
         images += "\nThe classes are those of model.json, in the order of the logits."
     weights = "create_model()  # with the weights of model.safetensors" if has_weights else "create_model()"
-    return f'''"""{_plain(card.name)} with the classes of {library}, as scalesearch {__version__} wrote it.
+    return f'''"""{_plain(card.name)} with the classes of {library}, as scalesearch {version("scalesearch")} wrote it.
 
     model = {weights}
     logits = model(images)  # of shape (n, {channels}, {size}, {size})

@@ -89,7 +89,8 @@ def _write_rule(rule: ScalingRule, target: Path) -> None:
 
 def _weights(folder: Path, card: ModelCard) -> NamedArrays:
     """The weights of a trained model, which fit its card."""
-    from scalesearch.models.names import check_names, shapes_of
+    from scalesearch.models.names import shapes_of
+    from scalesearch.trained.leaves import check_names
     from scalesearch.trained.weights import WEIGHTS_FILE, read_weights
 
     file = folder / WEIGHTS_FILE

@@ -47,11 +47,7 @@ class Progress:
         self._clock = clock
         self._search: _Search | None = None
         self._preparation: Preparation | None = None
-        self._live: Live | _Cell | None = None
-        if self._console.is_jupyter:
-            self._live = _Cell(clock)
-        elif self._console.is_terminal:
-            self._live = Live(console=self._console, refresh_per_second=_REFRESHES, transient=True)
+        self._live = live_display(self._console, clock)
 
     def __enter__(self) -> Self:
         return self
@@ -112,7 +108,14 @@ class Progress:
         self._console.print(text, soft_wrap=True, markup=False)
 
 
-class _Cell:
+def live_display(console: Console, clock: Callable[[], float]) -> Live | Cell | None:
+    """What shows a picture that changes, in a notebook or on a terminal; None where neither is."""
+    if console.is_jupyter:
+        return Cell(clock)
+    return Live(console=console, refresh_per_second=_REFRESHES, transient=True) if console.is_terminal else None
+
+
+class Cell:
     """A picture in the output of a notebook's cell that is replaced by the next one. Needs no widgets."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from scalesearch.analysis.outcome import Outcome
     from scalesearch.analysis.validation import Validation
     from scalesearch.trained.evaluation import Evaluation
+    from scalesearch.trained.result import TrainedModel
 
 # Candidates that `status` lists.
 LEADERS = 5
@@ -246,3 +247,15 @@ def show_validations(validations: Sequence[Validation], metric: str) -> None:
         screen.table(table)
         for note in table.notes:
             screen.say(note)
+
+
+def show_trained(trained: TrainedModel) -> None:
+    """The network, its best epoch, and the folder."""
+    screen, best = _Screen(), trained.best
+    balanced = "" if best.balanced_accuracy is None else f", balanced accuracy {percent(best.balanced_accuracy, 4)}"
+    screen.say(f"{trained.card.name}: {network(trained.card.spec)}")
+    screen.say(
+        f"best epoch {best.epoch} of {len(trained.curves)}: validation accuracy {percent(best.accuracy, 4)}{balanced}, "
+        f"validation loss {best.val_loss:.4f}"
+    )
+    screen.say(f"{trained.folder}: model.json, weights.safetensors, curves.csv")

@@ -12,6 +12,8 @@ from filelock import FileLock, Timeout
 from scalesearch.errors import InputError
 
 _LOCK = ".lock"
+WORKER_LOCK = ".lock-worker"
+"""The lock of a worker process, which may outlive the process that started it by seconds."""
 
 
 @contextlib.contextmanager
@@ -28,7 +30,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
             pass
         lock.acquire()
     except Timeout:
-        raise InputError(f"{folder}: another `scalesearch run` is already using this folder") from None
+        raise InputError(f"{folder}: another scalesearch command is already using this folder") from None
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror or error})") from None
     try:
@@ -36,6 +38,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
     finally:
         lock.release()
         with contextlib.suppress(OSError):  # others may use the folder, or have removed it
-            if not existed and all(path.name == _LOCK for path in folder.iterdir()):
-                (folder / _LOCK).unlink(missing_ok=True)
+            if not existed and all(path.name in (_LOCK, WORKER_LOCK) for path in folder.iterdir()):
+                for name in (_LOCK, WORKER_LOCK):
+                    (folder / name).unlink(missing_ok=True)
                 folder.rmdir()

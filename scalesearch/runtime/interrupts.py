@@ -89,6 +89,11 @@ def request() -> None:
     _requests.pending.set()
 
 
+def is_requested() -> bool:
+    """Whether the next `check` raises."""
+    return _requests.pending.is_set()
+
+
 def check() -> None:
     """Raises `KeyboardInterrupt` if a deferred signal, or `request`, asks for it."""
     if _requests.pending.is_set():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import queue
 import signal
@@ -16,9 +17,18 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
+
+from scalesearch.errors import ScalesearchError
+from scalesearch.runtime import interrupts
+from scalesearch.runtime.text import first_line
+
+INTERRUPTED = 130
+"""The exit code of a worker that was asked to stop."""
 
 Message = Mapping[str, Any]
 
@@ -178,6 +188,45 @@ def report(message: Message) -> None:
     with contextlib.suppress(BrokenPipeError):  # that process has ended, and this one is about to
         sys.stdout.write(json.dumps(message) + "\n")
         sys.stdout.flush()
+
+
+def carry_out(work: Callable[..., object]) -> int:
+    """In a worker: calls `work` with the instruction, and reports its notes, logs and errors; the exit code.
+
+    An interrupt waits for a safe place (`runtime.interrupts`).
+    """
+    interrupts.immediate()
+    arguments = instruction()
+    reported: set[str] = set()
+
+    def report_note(message: Warning | str, *_: object, **__: object) -> None:
+        text = " ".join(str(message).split())
+        if text not in reported:
+            reported.add(text)
+            report({"note": text})
+
+    class Reports(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            report({"log": record.getMessage()})
+
+    warnings.showwarning = report_note
+    warnings.filterwarnings("always", module="scalesearch")
+    log = logging.getLogger("scalesearch")
+    log.addHandler(Reports())
+    log.setLevel(logging.INFO)
+    try:
+        with interrupts.deferred(""):
+            work(**arguments)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except ScalesearchError as error:
+        report({"error": str(error), "exit_code": error.exit_code})
+        return error.exit_code
+    except Exception as error:  # told to the watching process, which raises it
+        text = f"unexpected {type(error).__name__}: {first_line(error)}"
+        report({"error": text, "exit_code": 1, "traceback": traceback.format_exc()})
+        return 1
+    return 0
 
 
 def _stop_at_end_of_input() -> None:

@@ -19,7 +19,8 @@ from scalesearch.runtime.text import first_line, plural
 from scalesearch.scaling.feasible import Candidate
 from scalesearch.search.queue.pruning import Watch, goes_on
 from scalesearch.study.sections import Study
-from scalesearch.training.loop import EpochReport, TrainingDiverged, train
+from scalesearch.training.epochs import TrainingDiverged
+from scalesearch.training.loop import EpochReport, train
 from scalesearch.training.memory import is_exhausted, release
 from scalesearch.training.prefetch import Prefetcher
 from scalesearch.training.prepare import check_runtime, prepare_training

@@ -82,7 +82,7 @@ def watch(
             elif "log" in message:
                 _log.info("%s", message["log"])
             elif "error" in message:
-                raise _error_of(message)
+                raise error_of(message)
         interrupts.check()
         for index, exit_code, last_words in workers.ended():
             if exit_code == 0:
@@ -99,7 +99,7 @@ def watch(
             yield trial_ended
 
 
-def _error_of(message: Mapping[str, Any]) -> ScalesearchError:
+def error_of(message: Mapping[str, Any]) -> ScalesearchError:
     """The error that a worker reported."""
     kinds = {kind.exit_code: kind for kind in (InputError, StudyMismatch, StorageError)}
     if message["exit_code"] in kinds:

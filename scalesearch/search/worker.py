@@ -6,23 +6,19 @@ Only this process imports jax, so its memory ends with it, and a crash of the ru
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import sys
 import time
-import traceback
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scalesearch.errors import ScalesearchError, StudyMismatch
-from scalesearch.runtime import allocator, interrupts, workers
+from scalesearch.errors import StudyMismatch
+from scalesearch.runtime import allocator, workers
 from scalesearch.runtime.cores import use_cores
 from scalesearch.runtime.modules import look_in
-from scalesearch.runtime.text import first_line
 
 if TYPE_CHECKING:
     from scalesearch.data.splits import Splits
@@ -32,7 +28,6 @@ if TYPE_CHECKING:
     from scalesearch.training.loop import EpochReport
 
 MODULE = "scalesearch.search.worker"
-INTERRUPTED = 130
 
 
 def train_study(
@@ -135,43 +130,7 @@ def _splits(study: Study, digest: str, evaluates: str) -> Splits:
     return replace(splits, validation=splits.test) if evaluates == "test" else splits
 
 
-def main() -> int:
-    """Carries out the instruction on standard input; the exit code."""
-    interrupts.immediate()
-    instruction = workers.instruction()
-    reported: set[str] = set()
-
-    def report_note(message: Warning | str, *_: object, **__: object) -> None:
-        text = " ".join(str(message).split())
-        if text not in reported:
-            reported.add(text)
-            workers.report({"note": text})
-
-    class Reports(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            workers.report({"log": record.getMessage()})
-
-    warnings.showwarning = report_note
-    warnings.filterwarnings("always", module="scalesearch")
-    log = logging.getLogger("scalesearch")
-    log.addHandler(Reports())
-    log.setLevel(logging.INFO)
-    try:
-        with interrupts.deferred(""):
-            train_study(**instruction)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except ScalesearchError as error:
-        workers.report({"error": str(error), "exit_code": error.exit_code})
-        return error.exit_code
-    except Exception as error:  # told to the watching process, which raises it
-        text = f"unexpected {type(error).__name__}: {first_line(error)}"
-        workers.report({"error": text, "exit_code": 1, "traceback": traceback.format_exc()})
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    code = main()
+    code = workers.carry_out(train_study)
     sys.stdout.flush()
     os._exit(code)  # jax takes a second or more to shut down, and its threads may still compile

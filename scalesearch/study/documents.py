@@ -126,6 +126,13 @@ def read(model: type[Model], document: object, build: Callable[[Model], T], wher
         raise InputError(f"{where}: {error}") from None
 
 
+def with_tuples(value: Any) -> Any:
+    """JSON's and TOML's lists as tuples, so that a strict section takes them."""
+    if isinstance(value, Mapping):
+        return {key: with_tuples(item) for key, item in value.items()}
+    return tuple(map(with_tuples, value)) if isinstance(value, list) else value
+
+
 def spec_from_json(document: Mapping[str, Any], where: str = "spec") -> ArchitectureSpec:
     """The spec of a JSON object, as `ArchitectureSpec.to_json` writes it. Raises `InputError` naming `where` and key.
 

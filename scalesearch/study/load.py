@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from scalesearch.errors import InputError
 from scalesearch.runtime.modules import look_in
+from scalesearch.study.documents import with_tuples
 from scalesearch.study.faults import first_fault
 from scalesearch.study.sections import DESIGNS_OF, DesignSection, Study
 from scalesearch.study.sources import SOURCES, parse_source
@@ -201,7 +202,7 @@ def _note_unused(design: Any, path: Path) -> None:
 
 def _validated(document: Mapping[str, Any], where: str, overridden: Collection[str]) -> Study:
     try:
-        return Study.model_validate(_tuples(document))
+        return Study.model_validate(with_tuples(document))
     except ValidationError as error:
         wrong, message = first_fault(error, Study, "a table")
         given = any(_is_within(wrong, key) for key in overridden)
@@ -216,10 +217,3 @@ def _validated(document: Mapping[str, Any], where: str, overridden: Collection[s
 def _is_within(key: str, whole: str) -> bool:
     """Whether `key` is `whole` or a part of it, such as `phi[0]` of `phi`."""
     return key == whole or key.startswith((f"{whole}[", f"{whole}."))
-
-
-def _tuples(value: Any) -> Any:
-    """JSON's and TOML's lists as tuples, so that a strict section takes them."""
-    if isinstance(value, Mapping):
-        return {key: _tuples(item) for key, item in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value

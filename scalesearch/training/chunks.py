@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from scalesearch.data.stream import Chunk, ImageStream
 from scalesearch.runtime import interrupts
 from scalesearch.training.draws import EpochDraws
 from scalesearch.training.parallel.data import Shardings
+from scalesearch.training.parts import Part, Parts
 from scalesearch.training.schedule import Schedule
 from scalesearch.training.state import Layout, TrainState
 from scalesearch.training.step import Means, Totals, add_batches, means_of
@@ -146,34 +147,40 @@ def evaluate_chunk(
 
 def in_chunks(
     epoch: Callable[..., Any], judge: Callable[..., Any], shardings: Shardings | None
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """`Program.epoch` and `Program.evaluate` of a stream, by the compiled functions of a chunk.
+) -> tuple[Parts, Callable[..., Any]]:
+    """`Program.parts` and `Program.evaluate` of a stream, by the compiled functions of a chunk.
 
     The device computes a chunk while the next one waits on it and others are gathered. An interrupt is seen between
     chunks.
     """
 
-    def whole_epoch(
-        state: TrainState, data: ImageStream, draws: EpochDraws, schedule: Schedule
-    ) -> tuple[TrainState, Float[Array, "*s"]]:
+    def parts(
+        state: TrainState,
+        losses: Any,
+        data: ImageStream,
+        draws: EpochDraws,
+        schedule: Schedule,
+        first: int,
+        most: Callable[[], int],
+    ) -> Generator[Part, None, None]:
+        del most  # a part is a chunk
         steps, count = data.steps_per_chunk(draws.order.shape), draws.order.shape[-2]
-        chunks = -(-count // steps)
-        axis, missing = draws.order.ndim - 2, chunks * steps - count
+        chunks = -(-(count - first) // steps)
+        axis, missing = draws.order.ndim - 2, first + chunks * steps - count
         padded = jax.tree.map(
             lambda each: np.pad(each, [(0, missing if place == axis else 0) for place in range(each.ndim)]), draws
         )
-        losses: Any = np.zeros(draws.order.shape[:-1], np.float32)
         means: list[Array] = []
         sharding = None if shardings is None else shardings[2].order
-        with contextlib.closing(data.train_chunks(draws.order, sharding)) as stream:
-            for place, chunk in enumerate(stream):
-                first = place * steps
+        with contextlib.closing(data.train_chunks(draws.order, sharding, first)) as stream:
+            for chunk in stream:
                 part = jax.tree.map(lambda each, first=first: each[_steps(draws, first, steps)], padded)
                 numbers = np.int32(first), np.int32(min(steps, count - first))
                 state, losses, mean = epoch(state, losses, chunk, _statistics(data), part, schedule, *numbers)
                 means.append(mean)
+                first = min(first + steps, count)
+                yield Part(state, losses, mean, first)
                 _wait_but_for_the_last(means)
-        return state, means[-1]
 
     def whole_evaluation(state: TrainState, data: ImageStream) -> Means:
         count = np.int32((data.val_labels >= 0).sum())
@@ -187,7 +194,7 @@ def in_chunks(
                 _wait_but_for_the_last([loss for loss, *_ in means])
         return means[-1]
 
-    return whole_epoch, whole_evaluation
+    return parts, whole_evaluation
 
 
 def _statistics(stream: ImageStream) -> Any:

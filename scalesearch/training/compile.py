@@ -28,6 +28,7 @@ from scalesearch.training.draws import EpochDraws, draws_of_epoch, init_generato
 from scalesearch.training.memory import PLAIN, MemoryPlan, bytes_needed
 from scalesearch.training.optimizer import build_optimizer
 from scalesearch.training.parallel.data import Shardings
+from scalesearch.training.parts import Parts, in_parts, jitted_part, no_losses, whole_epoch
 from scalesearch.training.schedule import Schedule, learning_rate
 from scalesearch.training.state import Layout, TrainState, Weights, layout_of, weights_of
 from scalesearch.training.step import Means, evaluate, train_step
@@ -45,13 +46,14 @@ class Program:
     `init(seeds) -> state`; `epoch(state, data, draws, schedule) -> (state, mean training loss)`, which
     consumes the state that it is given; `evaluate(state, data) -> means` over the validation split. Seeds, draws,
     schedule and data are arguments, so one program serves them all. `seeds` is a scalar, or (S,): then states, draws
-    and results have that leading axis.
+    and results have that leading axis. `parts` trains an epoch part after part; None if it was compiled whole.
     """
 
     init: Callable[..., TrainState]
     epoch: Callable[..., tuple[TrainState, Float[Array, "*s"]]]
     evaluate: Callable[..., Means]
     bytes_needed: int
+    parts: Parts | None = None
 
 
 def compile_program(
@@ -65,6 +67,7 @@ def compile_program(
     shardings: Shardings | None = None,
     *,
     quick: tuple[bool, bool] | None = None,
+    parts: bool = False,
 ) -> Program:
     """Compiles a network for the shapes of `data` and `seeds`, its functions in parallel threads.
 
@@ -78,6 +81,7 @@ def compile_program(
         plan: how a step is laid out in memory.
         shardings: where arguments lie on several devices; the program moves them there.
         quick: whether to prefer a short compilation to fast code, for the epoch and for evaluation; None chooses.
+        parts: whether one seed's epoch can be trained in parts. That of a stream always can.
     """
     # The network, and the shapes of its state.
     check_transfer(spec, training)
@@ -104,6 +108,11 @@ def compile_program(
     else:
         epoch, judge = jitted_functions(network, training, plan, shardings, together=seeds.ndim > 0)
         epoch_arguments, judge_arguments = (state, data, draws, schedule), (state, data)
+        if parts:
+            layout, number = layout_of(network), np.int32(0)
+            step = partial(train_epoch, training=training, layout=layout, micro_batches=plan.micro_batches)
+            epoch = jitted_part(step, shardings)
+            epoch_arguments = (state, no_losses(draws), data, draws, schedule, number, number)
     updates = sum(vector.size for vector in weights.params) * draws.order.shape[-2] * training.epochs
     quick_epoch, quick_evaluate = quick or compiles_quickly(operations, updates)
     futures = [
@@ -116,7 +125,11 @@ def compile_program(
     needed = max(map(bytes_needed, (compiled_epoch, compiled_judge)))
     if isinstance(data, ImageStream):
         waiting = (CHUNKS_AT_ONCE - 1) * data.chunk_bytes
-        return Program(init, *in_chunks(compiled_epoch, compiled_judge, shardings), needed + waiting)
+        chunks, judged = in_chunks(compiled_epoch, compiled_judge, shardings)
+        return Program(init, whole_epoch(chunks), judged, needed + waiting, chunks)
+    if parts:
+        cut = in_parts(compiled_epoch)
+        return Program(init, whole_epoch(cut), compiled_judge, needed, cut)
     return Program(init, compiled_epoch, compiled_judge, needed)
 
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -13,12 +14,11 @@ from jaxtyping import UInt32
 
 from scalesearch.data.splits import Splits
 from scalesearch.results.records import SeedRecord
-from scalesearch.runtime import interrupts
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.study.sections import RuntimeSection
 from scalesearch.study.training import TrainingSection
 from scalesearch.training.compile import compile_program
-from scalesearch.training.draws import EpochDraws, draws_of_epoch
+from scalesearch.training.epochs import train_epochs
 from scalesearch.training.memory import is_exhausted
 from scalesearch.training.prepare import (
     Compiler,
@@ -28,21 +28,7 @@ from scalesearch.training.prepare import (
     settings_of_jax,
 )
 
-_POLL_SECONDS = 0.005
-
-
-class TrainingDiverged(RuntimeError):
-    """The loss of a seed stopped being finite."""
-
-    def __init__(self, seed: int, epoch: int, learning_rate: float, losses: tuple[float, float]) -> None:
-        self.seed, self.epoch, self.learning_rate, self.losses = seed, epoch, learning_rate, losses
-        super().__init__(
-            f"loss must stay finite, but in epoch {epoch} of seed {seed} training loss was {losses[0]:g} and "
-            f"validation loss {losses[1]:g}; the learning rate peaks at {learning_rate:g}: lower it or warm up longer"
-        )
-
-    def __reduce__(self) -> tuple[type, tuple[int, int, float, tuple[float, float]]]:
-        return type(self), (self.seed, self.epoch, self.learning_rate, self.losses)
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,24 +98,48 @@ def train(
     """
     if prepared is None:
         prepared = prepare_training(spec, splits, training, runtime, seeds, compiler=compiler)
-    first_epoch_done = False
 
-    def after_epoch(report: EpochReport) -> bool | None:
-        nonlocal first_epoch_done
-        first_epoch_done = True
-        return on_epoch(report)
+    def run(prepared: Prepared, fits: Callable[[], None]) -> TrainingResult:
+        def after_epoch(report: EpochReport) -> bool | None:
+            fits()
+            return on_epoch(report)
+
+        return _train_groups(prepared, training, seeds, after_epoch)
+
+    return run_in_memory(
+        run, prepared, lambda prepared: prepare_smaller(prepared, spec, training, runtime, compiler=compiler)
+    )
+
+
+def run_in_memory(
+    run: Callable[[Prepared, Callable[[], None]], Result],
+    prepared: Prepared,
+    smaller: Callable[[Prepared], Prepared | None],
+) -> Result:
+    """The result of `run`; again by the next execution plan, which needs less memory, if it runs out of memory.
+
+    Args:
+        run: trains; it calls its second argument as soon as it is known that memory suffices.
+        prepared: by the first plan.
+        smaller: prepares the next plan; None if there is none.
+    """
+    proven = False
+
+    def fits() -> None:
+        nonlocal proven
+        proven = True
 
     while True:
         try:
-            return _train_groups(prepared, training, seeds, after_epoch)
+            return run(prepared, fits)
         except jax.errors.JaxRuntimeError as error:
-            if first_epoch_done or not is_exhausted(error):
+            if proven or not is_exhausted(error):
                 raise
             refused = error.with_traceback(None)  # whose frames hold arrays on the device
-        smaller = prepare_smaller(prepared, spec, training, runtime, compiler=compiler)
-        if smaller is None:
+        next_plan = smaller(prepared)
+        if next_plan is None:
             raise refused
-        prepared = smaller
+        prepared = next_plan
 
 
 def _train_groups(
@@ -157,34 +167,14 @@ def _train_group(
     prepared: Prepared, group: UInt32[np.ndarray, "*s"], training: TrainingSection, share: float, on_epoch: OnEpoch
 ) -> tuple[list[SeedRecord], bool]:
     """The records of one seed, or of several side by side, and whether `on_epoch` stopped them."""
-    program, data, schedule = prepared.program, prepared.data, prepared.schedule
     seeds = tuple(np.atleast_1d(group).tolist())
     start = time.perf_counter()
-    state = program.init(group)
-    curves: list[np.ndarray] = []  # for each epoch (3 or 4, seeds): training loss, then what `evaluate` gives
-
-    def draw(epoch: int) -> EpochDraws:
-        return draws_of_epoch(group, epoch, training, images=len(data.labels))
-
-    draws = draw(0)
-    for epoch in range(training.epochs):
-        # The device computes the epoch while the host draws the next one.
-        state, train_loss = program.epoch(state, data, draws, schedule)
-        judged = program.evaluate(state, data)
-        if epoch + 1 < training.epochs:
-            draws = draw(epoch + 1)
-        values = np.stack([np.atleast_1d(value) for value in _fetch(train_loss, *judged)])
-
-        # A diverged seed ends the training of all.
-        finite = np.isfinite(values[:2]).all(0)
-        if not finite.all():
-            worst = int(finite.argmin())
-            losses = (float(values[0, worst]), float(values[1, worst]))
-            raise TrainingDiverged(seeds[worst], epoch + 1, training.learning_rate, losses)
-
+    curves: list[np.ndarray] = []
+    for place, values in train_epochs(prepared, group, training):
         curves.append(values)
         means = values.mean(1).tolist()
-        stopped = bool(on_epoch(EpochReport(seeds, epoch + 1, training.epochs, means[0], means[1], means[2], share)))
+        report = EpochReport(seeds, place.epoch, training.epochs, means[0], means[1], means[2], share)
+        stopped = bool(on_epoch(report))
         if stopped:
             break
     seconds = (time.perf_counter() - start) / len(seeds)
@@ -195,12 +185,3 @@ def _train_group(
 def _record(seed: int, curves: np.ndarray, seconds: float) -> SeedRecord:
     train_loss, val_loss, val_accuracy, *balanced = (tuple(curve.tolist()) for curve in curves)
     return SeedRecord(seed, train_loss, val_loss, val_accuracy, seconds, *balanced)
-
-
-def _fetch(*values: jax.Array) -> tuple[np.ndarray, ...]:
-    """The values on the host. Waits in Python, not inside the runtime, so that an interrupt gets through at once."""
-    interrupts.check()
-    while not all(value.is_ready() for value in values):  # type: ignore[attr-defined]  # a jax.Array's
-        time.sleep(_POLL_SECONDS)
-        interrupts.check()
-    return tuple(np.asarray(value) for value in jax.device_get(values))

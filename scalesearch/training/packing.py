@@ -54,12 +54,21 @@ class Packing:
         ]
         return jax.tree.unflatten(self._structure, [next(parts[group]) for group in self._groups])
 
+    def unpack_on_host(self, packed: Packed) -> Any:
+        """The same in numpy."""
+        parts = []
+        for vector, shapes in zip(packed, self._shapes, strict=True):
+            ends = np.cumsum([math.prod(shape) for shape in shapes], dtype=int)
+            pieces = np.split(np.asarray(vector), ends[:-1]) if shapes else []
+            parts.append(iter([piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]))
+        return jax.tree.unflatten(self._structure, [next(parts[group]) for group in self._groups])
+
     def by_leaf(self, function: Callable[..., Array], values: Sequence[float], *packed: Packed) -> Packed:
         """`function(value, *parts)` for each leaf's value and its part of each of `packed`, packed again.
 
         Called once for leaves next to each other with one value: it must work on each number by itself.
         """
-        results = []
+        results: list[Array] = []
         for group, shapes in zip(_grouped(list(values), self._groups), self._shapes, strict=True):
             parts, start = [], 0
             for value, leaves in groupby(zip(group, shapes, strict=True), key=lambda leaf: leaf[0]):

@@ -220,4 +220,4 @@ class TestRun:
     def test_two_runs_in_one_folder_are_refused(self, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
         with locked_folder(tiny.parent / "run"):
             line = complaint(capsys, "run", "--study", tiny, "--out", tiny.parent / "run")
-        assert "another `scalesearch run` is already using this folder" in line
+        assert "another scalesearch command is already using this folder" in line

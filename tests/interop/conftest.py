@@ -1,4 +1,4 @@
-"""Tests against timm, torchvision and transformers, which `make test-interop` installs; elsewhere none are collected."""
+"""Tests against timm, torchvision and transformers, installed by `make test-interop`; elsewhere none is collected."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
     with locked_folder(folder):
         (folder / "study.toml").touch()
         with (
-            pytest.raises(InputError, match="another `scalesearch run` is already using this folder"),
+            pytest.raises(InputError, match="another scalesearch command is already using this folder"),
             locked_folder(folder),
         ):
             raise AssertionError

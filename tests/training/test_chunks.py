@@ -26,6 +26,7 @@ from scalesearch.training.chunks import in_chunks
 from scalesearch.training.compile import compile_program
 from scalesearch.training.draws import draws_of_epoch
 from scalesearch.training.loop import train
+from scalesearch.training.parts import whole_epoch
 from scalesearch.training.prepare import Prepared, prepare_training
 from scalesearch.training.state import TrainState
 
@@ -120,13 +121,13 @@ def test_an_interrupt_ends_an_epoch_between_chunks_and_no_thread_goes_on() -> No
             interrupts.request()
         return state, losses, jnp.float32(0)
 
-    whole_epoch, _ = in_chunks(epoch, epoch, None)
+    parts, _ = in_chunks(epoch, epoch, None)
     stream = stream_of(SPLITS).with_chunks_of(1)
     draws = draws_of_epoch(np.uint32(0), 0, TRAINING, images=45)
     list(stream.train_chunks(draws.order[:1]))  # Grain starts what it keeps
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt), interrupts.deferred(""):
-        whole_epoch(None, stream, draws, None)
+        whole_epoch(parts)(None, stream, draws, None)
     assert len(trained) == 2
     deadline = time.monotonic() + 5
     while threading.active_count() > before and time.monotonic() < deadline:

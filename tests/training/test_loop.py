@@ -22,7 +22,8 @@ from scalesearch.study.sections import DataSection, RuntimeSection
 from scalesearch.study.training import TrainingSection
 from scalesearch.training.compile import Program, compile_program, compiles_quickly
 from scalesearch.training.draws import EpochDraws
-from scalesearch.training.loop import EpochReport, TrainingDiverged, TrainingResult, train
+from scalesearch.training.epochs import TrainingDiverged
+from scalesearch.training.loop import EpochReport, TrainingResult, train
 from scalesearch.training.prefetch import Prefetcher
 from scalesearch.training.prepare import Compiler, prepare_training
 

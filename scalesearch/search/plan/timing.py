@@ -29,6 +29,20 @@ def seconds_per_image(cost: Complexity) -> float:
     return max(cost.activations * SECONDS_PER_ACTIVATION, cost.macs * SECONDS_PER_MAC)
 
 
+def training_seconds(cost: Complexity, blocks: int, epochs: int, train: int, validation: int) -> float:
+    """Predicted seconds of compiling and training one network once on `DEVICE`.
+
+    Args:
+        cost: of the network.
+        blocks: how many it has.
+        epochs: of the training.
+        train: training images.
+        validation: validation images.
+    """
+    trained = epochs * (train + EVALUATION * validation) * seconds_per_image(cost)
+    return trained + (COMPILE_SECONDS + COMPILE_SECONDS_PER_BLOCK * blocks) / COMPILE_SPEEDUP
+
+
 def predicted_seconds(study: Study, candidates: Sequence[Candidate]) -> float | None:
     """Predicted seconds of compiling and training all `candidates` on `DEVICE`, wherever the search will run.
 

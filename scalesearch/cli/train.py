@@ -1,0 +1,56 @@
+"""The command train: one network of a rule's family, from its data to a model's folder."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from pathlib import Path
+
+from scalesearch.cli.arguments import add_json, count, folder, number
+from scalesearch.cli.output import print_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The network, its data, and what changes the recipe."""
+    flag = parser.add_argument
+    flag("rule", type=Path, metavar="RULE", help="coefficients.json, or the run folder that holds it")
+    flag("--phi", type=number, required=True, metavar="PHI", help="which member of the family")
+    flag("--data", metavar="SOURCE", help="images instead of the study's (folder:DIR, npz:FILE, …)")
+    flag("--study", metavar="FILE", help="study file that gives data and recipe (default: the run's)")
+    flag("--out", type=folder, metavar="DIR", help="the model's folder (default: runs/NAME-phiPHI)")
+    flag("--max-resolution", type=count, metavar="PX", help="largest resolution that the network may have")
+    flag("--epochs", type=count, metavar="N", help="length of the training")
+    flag("--batch-size", type=count, metavar="N", help="images of a step")
+    flag("--learning-rate", type=number, metavar="R", help="largest learning rate")
+    flag("--seed", type=int, metavar="N", help="of initial weights, order and augmentation")
+    add_json(parser)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Train, or go on with the training that the folder holds, and show the result."""
+    from scalesearch.cli.caveats import say_caveats
+    from scalesearch.export.rule_json import read_rule
+    from scalesearch.report.training import TrainingProgress
+    from scalesearch.trained.engine import train
+
+    say_caveats(read_rule(arguments.rule))
+    keys = ("epochs", "batch_size", "learning_rate", "seed")
+    recipe = {key: value for key in keys if (value := getattr(arguments, key)) is not None}
+    with contextlib.nullcontext() if arguments.quiet else TrainingProgress() as progress:
+        trained = train(
+            arguments.rule,
+            arguments.phi,
+            data=arguments.data,
+            study=arguments.study,
+            out=arguments.out,
+            max_resolution=arguments.max_resolution,
+            events=progress or (lambda event: None),
+            **recipe,
+        )
+    if arguments.json:
+        print_json(trained.to_json())
+    else:
+        from scalesearch.report import terminal
+
+        terminal.show_trained(trained)
+    return 0

@@ -1,0 +1,156 @@
+"""Trains one network of a rule's family: in a worker process, from a rule to a model's folder."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scalesearch.baselines.protocol import own_code
+from scalesearch.data.cache import ImageCache, recipe_of
+from scalesearch.data.checks import check_signal
+from scalesearch.data.images import pictures_in
+from scalesearch.errors import InputError
+from scalesearch.runtime import interrupts
+from scalesearch.runtime.folders import locked_folder
+from scalesearch.runtime.modules import files_of, folders_of
+from scalesearch.runtime.workers import Workers
+from scalesearch.scaling.cost.count import complexity
+from scalesearch.scaling.rule import ScalingRule
+from scalesearch.search.events import PreparationReports, Preparing
+from scalesearch.search.plan.timing import training_seconds
+from scalesearch.search.supervision import MAX_RESTARTS, WorkerFailed, error_of
+from scalesearch.study.sections import Study
+from scalesearch.trained import worker
+from scalesearch.trained.curves import EpochRow
+from scalesearch.trained.events import EpochTrained, OnEvent, PartTrained, TrainingPlanned, TrainingStarted
+from scalesearch.trained.job import Job, check_same
+from scalesearch.trained.plan import plan_job
+from scalesearch.trained.result import TrainedModel, read_trained
+
+if TYPE_CHECKING:
+    from scalesearch.results.load import Run
+
+STOPPING = "scalesearch: stopping; what is trained is kept in a checkpoint"
+_log = logging.getLogger(__name__)
+
+
+def train(
+    rule: ScalingRule | Run | str | Path,
+    phi: float,
+    *,
+    data: str | None = None,
+    study: Study | str | Path | None = None,
+    out: str | Path | None = None,
+    max_resolution: int | None = None,
+    events: OnEvent | None = None,
+    **recipe: Any,
+) -> TrainedModel:
+    """Trains the network φ of a rule's family and writes its folder. Called again, it resumes.
+
+    Args:
+        rule: a rule, its coefficients.json, or a run or its folder, whose study then gives data and recipe.
+        phi: which member of the family.
+        data: the source of the images, if it is another than the study's.
+        study: the study, or its file, that gives data and recipe; the run's if None.
+        out: the model's folder; `runs/NAME-phiN` if None.
+        max_resolution: the largest resolution that the network may have.
+        events: called with each event (`trained.events`); None draws progress in a terminal or a notebook.
+        recipe: values of `[train]` that replace the study's: `epochs=100`, `seed=1`.
+
+    Returns:
+        The folder with what is in it: the network, its curves and its best epoch.
+
+    Raises:
+        InputError: rule, data or recipe cannot be used, a checkpoint is not of this training, or it diverged.
+        StudyMismatch: the folder holds the training of another network, recipe or data.
+        WorkerFailed: the worker fails again and again.
+
+    Example:
+        >>> import scalesearch
+        >>> model = scalesearch.train("runs/mnist_sample", phi=2)  # doctest: +SKIP
+        >>> model.best.accuracy  # doctest: +SKIP
+        0.985
+    """
+    job, splits, name = plan_job(rule, phi, study, data, max_resolution, recipe)
+    folder = Path("runs") / f"{name}-phi{phi:g}" if out is None else Path(out)
+    with _drawing(events) as on_event, locked_folder(folder), interrupts.deferred(STOPPING):
+        if check_same(folder, job) and (trained := _finished(folder)) is not None:
+            return trained
+        for note in (*splits.notes, *check_signal(splits)):
+            warnings.warn(f"{splits.source}: {note}", stacklevel=2)
+        counted, sizes = complexity(job.spec), (len(splits.train), len(splits.validation))
+        seconds = training_seconds(counted, sum(job.spec.depths), job.training.epochs, *sizes)
+        on_event(TrainingPlanned(job.name, job.training.epochs, len(splits.train), seconds))
+        recipes = [recipe_of(each, job.spec.resolution) for each in pictures_in(splits.train, splits.validation)]
+        prepared = ImageCache().build(recipes, PreparationReports(on_event))  # kept as long as the worker runs
+        del splits
+        _train(job, folder, on_event)
+        del prepared
+    return read_trained(folder)
+
+
+def _finished(folder: Path) -> TrainedModel | None:
+    """The model in `folder` if it is trained to the end."""
+    with contextlib.suppress(InputError):
+        trained = read_trained(folder)
+        return trained if trained.finished else None
+    return None
+
+
+def _train(job: Job, folder: Path, on_event: OnEvent) -> None:
+    """Trains in a worker process, which is started again if it crashes."""
+    instruction: dict[str, Any] = {"job": job.to_json(), "folder": str(folder.absolute())}
+    if files := files_of(own_code(job.spec)):
+        instruction["folders"] = folders_of(files)
+    restarts = 0
+    with Workers(worker.MODULE, [instruction], {}) as running:
+        while running.alive:
+            for _, message in running.messages(timeout=1.0):
+                _pass_on(message, on_event)
+            interrupts.check()
+            for _, exit_code, last_words in running.ended():
+                if exit_code == 0:
+                    continue
+                reason = f"the worker ended early with exit code {exit_code}: {last_words}".rstrip(": ")
+                if restarts == MAX_RESTARTS:
+                    raise WorkerFailed(f"{reason}; it was started again {MAX_RESTARTS} times")
+                restarts += 1
+                on_event(f"{reason}; it is started again and goes on from its last checkpoint")
+                running.start(0)
+
+
+def _pass_on(message: Mapping[str, Any], on_event: OnEvent) -> None:
+    """What the worker reported, as an event, a warning, a log or an error."""
+    match message:
+        case {"preparing": values}:
+            on_event(Preparing(*values))
+        case {"started": values}:
+            on_event(TrainingStarted(*values))
+        case {"part": values}:
+            on_event(PartTrained(*values))
+        case {"epoch": [row, best]}:
+            on_event(EpochTrained(EpochRow(*row), best))
+        case {"note": text}:
+            warnings.warn(text, stacklevel=2)
+        case {"log": text}:
+            _log.info("%s", text)
+        case {"error": _}:
+            raise error_of(message)
+        case _:
+            pass
+
+
+@contextlib.contextmanager
+def _drawing(events: OnEvent | None) -> Iterator[OnEvent]:
+    """The receiver of events: `events`, or progress that is drawn until the context ends."""
+    if events is not None:
+        yield events
+        return
+    from scalesearch.report.training import TrainingProgress
+
+    with TrainingProgress() as progress:
+        yield progress
