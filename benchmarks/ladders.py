@@ -3,11 +3,12 @@
     ladders.py [RUN] [--study FILE] [--phi 1,2,3] [--seeds 3] [--epochs N] [--out DIR] [--report FILE.md]
                [--chart FILE.png] [--quick]
 
-RUN is the folder of a finished search, or a coefficients.json with its study. Each ladder spends B^φ by its own shares, and `scalesearch train` trains each of
-its networks for each seed by the recipe of the run's study, on one core each, as many at once as there are cores. The
-test split judges the weights of the best epoch (`scalesearch evaluate`). Run again, it goes on where it stopped. What
-it writes: a table of mean accuracies with 95 % intervals (Student's t over the seeds), the differences from the rule
-seed by seed, and a chart of accuracy over macs. `--quick`: one seed, one epoch, φ = 0 and 1.
+RUN is the folder of a finished search, or a coefficients.json with its study. Each ladder spends B^φ by its own shares,
+and `scalesearch train` trains each of its networks for each seed by the recipe of the run's study, on one core each, as
+many at once as there are cores. The test split judges the weights of the best epoch (`scalesearch evaluate`). Run
+again, it goes on where it stopped. What it writes: a table of mean accuracies with 95 % intervals (Student's t over the
+seeds), the differences from the rule seed by seed, and a chart of accuracy over macs. `--quick`: one seed, two epochs,
+φ = 0 and 1.
 """
 
 from __future__ import annotations
@@ -94,6 +95,10 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return mean, float(stats.t.ppf(0.975, count - 1) * np.std(values, ddof=1) / math.sqrt(count))
 
 
+def _half(width: float) -> str:
+    return "" if math.isnan(width) else f" ± {width:.2f}"
+
+
 def report(rows: Sequence[Mapping[str, Any]], rule: ScalingRule, command: str) -> str:
     """The tables, as Markdown."""
     cells: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
@@ -117,14 +122,14 @@ def report(rows: Sequence[Mapping[str, Any]], rule: ScalingRule, command: str) -
     for (ladder, phi), each in sorted(cells.items(), key=lambda cell: (cell[0][1], cell[0][0] != RULE)):
         mean, half = interval([100 * row["accuracy"] for row in each])
         line = (
-            f"| {phi:g} | {ladder} | {each[0]['macs'] / base:.3f} | {each[0]['params']:,} | {mean:.2f} ± {half:.2f} |"
+            f"| {phi:g} | {ladder} | {each[0]['macs'] / base:.3f} | {each[0]['params']:,} | {mean:.2f}{_half(half)} |"
         )
         if ladder == RULE:
             lines.append(f"{line} |")
             continue
         rival = {row["seed"]: row["accuracy"] for row in cells[RULE, phi]}
         difference, width = interval([100 * (row["accuracy"] - rival[row["seed"]]) for row in each])
-        lines.append(f"{line} {difference:+.2f} ± {width:.2f} |")
+        lines.append(f"{line} {difference:+.2f}{_half(width)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -166,7 +171,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.phi, arguments.seeds, arguments.epochs = [1.0], 1, 1
+        arguments.phi, arguments.seeds, arguments.epochs = [1.0], 1, 2
     arguments.out.mkdir(parents=True, exist_ok=True)
     rule, rules = read_rule(arguments.run), ladders(read_rule(arguments.run), arguments.out)
 
