@@ -21,7 +21,7 @@ from scalesearch.models.ops.select import select
 from scalesearch.runtime import interrupts
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.study.sections import RuntimeSection
-from scalesearch.study.training import TrainingSection
+from scalesearch.study.training import TrainingSection, TrainSection
 from scalesearch.training.compile import Program, compile_program
 from scalesearch.training.memory import PLAIN, MemoryPlan, bytes_available, is_exhausted, memory_plans
 from scalesearch.training.parallel.data import Shardings, shardings_of
@@ -93,6 +93,7 @@ def prepare_training(
             splits.validation,
             spec.resolution,
             training.batch_size,
+            evaluation_resolution=training.evaluation_resolution if isinstance(training, TrainSection) else None,
             balanced=splits.uneven,
             memory=available,
             on_images=on_images,
