@@ -19,6 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag("--study", metavar="FILE", help="study file that gives data and recipe (default: the run's)")
     flag("--out", type=folder, metavar="DIR", help="the model's folder (default: runs/NAME-phiPHI)")
     flag("--max-resolution", type=count, metavar="PX", help="largest resolution that the network may have")
+    recipe = "auto (by the number of images), paper (EfficientNet's), or study (the study's, longer)"
+    flag("--recipe", choices=("auto", "paper", "study"), help=recipe)
     flag("--epochs", type=count, metavar="N", help="length of the training")
     flag("--batch-size", type=count, metavar="N", help="images of a step")
     flag("--learning-rate", type=number, metavar="R", help="largest learning rate")
@@ -34,7 +36,7 @@ def main(arguments: argparse.Namespace) -> int:
     from scalesearch.trained.engine import train
 
     say_caveats(read_rule(arguments.rule))
-    keys = ("epochs", "batch_size", "learning_rate", "seed")
+    keys = ("recipe", "epochs", "batch_size", "learning_rate", "seed")
     recipe = {key: value for key in keys if (value := getattr(arguments, key)) is not None}
     with contextlib.nullcontext() if arguments.quiet else TrainingProgress() as progress:
         trained = train(

@@ -17,8 +17,9 @@ from scalesearch.scaling.family import family
 from scalesearch.scaling.rule import ScalingRule
 from scalesearch.study.documents import read
 from scalesearch.study.load import load_study, located_source
+from scalesearch.study.recipes import recipe
 from scalesearch.study.sections import DataSection, RuntimeSection, Study
-from scalesearch.study.training import TrainingSection, TrainSection
+from scalesearch.study.training import RecipeSection, TrainingSection
 from scalesearch.trained.job import Job
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def plan_job(
     study: Study | str | Path | None,
     data: str | None,
     max_resolution: int | None,
-    recipe: Mapping[str, Any],
+    changes: Mapping[str, Any],
 ) -> tuple[Job, Splits, str]:
     """What `train` is to train, its data, and a name for the folder; arguments as those of `train`."""
     # The rule, and the study that goes with it.
@@ -49,6 +50,8 @@ def plan_job(
     if isinstance(study, str | Path):
         study = load_study(study)
     section, training, runtime = _sections(rule, study, data)
+    given = {} if study is None or study.train is None else dict(study.train)
+    values = read(RecipeSection, {**given, **changes}, lambda each: each, "[train]")
 
     # The data, then the network for their channels and classes.
     splits = load_splits(section)
@@ -59,7 +62,7 @@ def plan_job(
     spec = _with_data(member.spec, splits)
     if max_resolution is not None and max_resolution < spec.resolution:
         spec = dataclasses.replace(spec, resolution=max_resolution)
-    filled = _recipe(training, recipe)
+    filled = recipe(training, len(splits.train), phi=phi, section=values, where="[train]")
     check_fits(spec, splits, filled.batch_size)
     job = Job(
         name=f"{rule.baseline.name} φ = {phi:g}",
@@ -87,11 +90,6 @@ def _sections(
     if study is not None:
         return study.data, training, runtime
     return read(DataSection, with_tuples(rule.data), lambda each: each, "the rule"), training, runtime
-
-
-def _recipe(training: TrainingSection, changes: Mapping[str, Any]) -> TrainSection:
-    """The whole recipe."""
-    return read(TrainSection, {**dict(training), **changes}, lambda section: section, "[train]")
 
 
 def _with_data(spec: ArchitectureSpec, splits: Splits) -> ArchitectureSpec:
