@@ -6,6 +6,7 @@ load        a run folder as a `Run`: tables, choice, rule, family, figures
 compare     two runs side by side
 load_study  a study file as a `Study`
 load_model  a trained model, which classifies images
+evaluate    a trained model on labelled images
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from scalesearch.search.validate import validate
     from scalesearch.study.load import load_study
     from scalesearch.study.sections import Study
+    from scalesearch.trained.evaluation import evaluate
     from scalesearch.trained.model import Model, load_model
 
 # The package `search` is loaded first: loaded later, it would take the place of the function `search`.
@@ -34,6 +36,7 @@ _MODULES = {
     "Run": "results.load",
     "Study": "study.sections",
     "compare": "results.load",
+    "evaluate": "trained.evaluation",
     "load": "results.load",
     "load_model": "trained.model",
     "load_study": "study.load",
@@ -41,7 +44,19 @@ _MODULES = {
     "validate": "search.validate",
 }
 
-__all__ = ["Model", "Run", "Study", "__version__", "compare", "load", "load_model", "load_study", "search", "validate"]
+__all__ = [
+    "Model",
+    "Run",
+    "Study",
+    "__version__",
+    "compare",
+    "evaluate",
+    "load",
+    "load_model",
+    "load_study",
+    "search",
+    "validate",
+]
 
 
 def __getattr__(name: str) -> Any:

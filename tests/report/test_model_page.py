@@ -41,14 +41,12 @@ def write_page(path: Path, classes: tuple[str, ...] = CLASSES, curves: str = CUR
 def test_it_says_all_that_it_should(tmp_path: Path):
     page = parsed(write_page(tmp_path))
     text = "".join(page.text)
-    assert (
-        "Of the 30 images of the test split of pets, 93.3 % are classified right (95 % interval 70.0 to 99.0 %)."
-        in text
-    )
+    assert "Of the 30 images of the test split of pets, 93.3 % are classified right" in text
+    assert "(95 % interval 70.0 to 99.0 %)." in text
     assert "Dashed: epoch 2, the best one, whose weights the model has." in text
     assert text.count(f"cat, taken for {HOSTILE} (90 %)") == 2
     assert f"{HOSTILE} (2)" in text  # what most of its images are taken for
-    for fact in ("2-2" if "2-2" in text else "1-1 × 4-8 at 6 px", "source mnist-sample", "epochs 2", "resolution 6"):
+    for fact in ("1-1 × 4-8 at 6 px", "source mnist-sample", "epochs 2", "resolution 6"):
         assert fact in text
     assert [attributes["id"] for tag, attributes in page.tags if tag == "h2"] == [
         "training", "confusion", "classes", "mistakes", "provenance",
@@ -68,6 +66,7 @@ def test_nothing_is_loaded_and_names_stay_text(tmp_path: Path):
 def test_many_classes_have_no_matrix_and_a_model_may_have_no_curves(tmp_path: Path):
     text = write_page(tmp_path, tuple(f"class {place}" for place in range(80)), curves="").read_text(encoding="utf-8")
     assert re.findall(r'class="plot" id="figure-(\w+)"', text) == []
+    assert len(text) < 200_000  # no plotly
     assert "Dashed" not in text
     assert "class 79" in text
 

@@ -10,7 +10,7 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix, log_loss,
 from statsmodels.stats.proportion import proportion_confint
 
 from scalesearch.data.images import Split
-from scalesearch.trained.evaluation import Evaluation, evaluate
+from scalesearch.trained.evaluation import Evaluation, evaluate_images
 from scalesearch.trained.labelled import Labelled
 from scalesearch.trained.model import Model, softmax
 
@@ -36,7 +36,9 @@ class Planted(Model):
 def judged(logits: Any, labels: Any, mistakes: int = 0) -> Evaluation:
     images = np.arange(len(labels), dtype=np.uint8)[:, None, None, None]
     split = Split(images, np.asarray(labels, np.int32))
-    return evaluate(Planted(np.asarray(logits, np.float32)), Labelled(split, "test", "planted"), mistakes=mistakes)
+    return evaluate_images(
+        Planted(np.asarray(logits, np.float32)), Labelled(split, "test", "planted"), mistakes=mistakes
+    )
 
 
 def test_measures_are_those_of_other_libraries():

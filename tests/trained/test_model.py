@@ -25,7 +25,7 @@ from scalesearch.models.own import build_network
 from scalesearch.runtime.cache import cache_folder
 from scalesearch.study.sections import DataSection, Study
 from scalesearch.trained.card import CARD_FILE, ModelCard, NamedArrays, Preprocessing
-from scalesearch.trained.evaluation import evaluate
+from scalesearch.trained.evaluation import evaluate_images
 from scalesearch.trained.labelled import Labelled
 from scalesearch.trained.model import Model
 from scalesearch.trained.weights import WEIGHTS_FILE, write_weights
@@ -61,7 +61,7 @@ def test_it_says_of_validation_images_what_training_says(study: Study, tmp_path:
     how = Preprocessing(resolution=spec.resolution, mean=tuple(data.mean.tolist()), std=tuple(data.std.tolist()))
     arrays = named_arrays(nnx.state(network, (nnx.Param, nnx.BatchStat)))
     loaded = Model(tiny_card(study, preprocessing=how), arrays)
-    found = evaluate(loaded, Labelled(validation, "validation", "tiny"))
+    found = evaluate_images(loaded, Labelled(validation, "validation", "tiny"))
     assert found.accuracy == pytest.approx(float(accuracy), abs=1e-7)
     assert found.cross_entropy == pytest.approx(float(loss), rel=1e-6)  # float32, in another order
 
@@ -210,4 +210,4 @@ def test_weights_of_another_number_of_classes(card: ModelCard, tmp_path: Path):
 def test_a_split_without_images_is_refused(model: Model):
     empty = Split(np.zeros((0, 6, 6, 1), np.uint8), np.zeros(0, np.int32))
     with pytest.raises(InputError, match="its test split has no images"):
-        evaluate(model, Labelled(empty, "test", "tiny"))
+        evaluate_images(model, Labelled(empty, "test", "tiny"))
