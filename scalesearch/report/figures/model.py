@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from scalesearch.report.figures.style import BLUE, GREEN, INK, VERMILION, styled, with_legend
+from scalesearch.report.figures.style import BLUE, CELL, GREEN, GRID, INK, PAPER, VERMILION, styled, with_legend
 from scalesearch.trained.evaluation import Evaluation
 
 MOST_CLASSES = 60
@@ -62,10 +62,10 @@ def confusion(evaluation: Evaluation) -> go.Figure:
     numbered = len(classes) <= _NUMBERED
     figure = go.Figure(
         go.Heatmap(
-            z=shares, x=classes, y=classes, customdata=counts, zmin=0, zmax=1, colorscale="Cividis", showscale=False,
+            z=shares, x=classes, y=classes, customdata=counts, zmin=0, zmax=1, colorscale=[[0, PAPER], [1, CELL]], showscale=False,
             hovertemplate="%{y} taken for %{x}: %{customdata} images, %{z:.1%}<extra></extra>", xgap=1, ygap=1,
             text=[[f"{count:,}" if count else "" for count in row] for row in counts.tolist()] if numbered else None,
-            texttemplate="%{text}" if numbered else None,
+            texttemplate="%{text}" if numbered else None, textfont={"color": INK},
         )
     )  # fmt: skip
     wrong = counts.copy()
@@ -74,7 +74,15 @@ def confusion(evaluation: Evaluation) -> go.Figure:
     most = f" Most often {evaluation.classes[label]} is taken for {evaluation.classes[other]}." if wrong.any() else ""
     alt = f"A matrix of the images of {len(classes)} classes by what they are taken for.{most}"
     styled(figure, "Confusion: images of each class (row) by what they are taken for (column)", 640, alt)
-    axis = {"type": "category", "showgrid": False, "automargin": True, "categoryarray": classes}
+    axis = {
+        "type": "category",
+        "showgrid": False,
+        "mirror": True,
+        "showline": True,
+        "linecolor": GRID,
+        "automargin": True,
+        "categoryarray": classes,
+    }
     figure.update_xaxes(title_text="taken for", **axis)
     figure.update_yaxes(title_text="class", autorange="reversed", **axis)
     return figure
