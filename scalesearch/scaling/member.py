@@ -7,7 +7,6 @@ what rounding reaches (`window`), each wider than the one before, until nothing 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from dataclasses import dataclass
 
@@ -28,15 +27,15 @@ from scalesearch.scaling.window import depths_between, resolutions_between, rows
 # Half the width of the first window, in the logarithm of cost; the next ones are twice as wide each.
 _WINDOW = 0.1
 # Rows of a dimension, and networks, that are looked at together, at most. So many are steps of a thousandth.
-_MOST_ROWS, _MOST_NETWORKS = 1000, 2_000_000
-# What lies within a window for distances of up to 1 ÷ this of its half: a part of the cost is share · ln(cost ratio), so
-# that it differs by twice the distance from what was asked, and it changes a little with the other dimensions.
+_MOST_ROWS, _MOST_NETWORKS = 1000, 500_000
+# A network at a distance of up to 1 ÷ this of a window's half lies in the window: its parts, share · ln(cost ratio),
+# differ by up to twice the distance from what was asked, and they change a little with the other dimensions.
 _CERTAIN = 2.5
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A network, its shares of real cost, its cost ratio, and whether that is within the tolerance of what was asked."""
+    """A network, its shares of real cost, its cost ratio, and whether that is within the tolerance of the one asked."""
 
     spec: ArchitectureSpec
     shares: Shares
@@ -165,14 +164,18 @@ class _Search:
     def rows(self, half: float, fixed: tuple[bool, ...]) -> tuple[tuple[IntArray, IntArray, IntArray], bool]:
         """Rows of depths, widths and resolutions whose parts can be within `half` of what is asked; whether it is cut.
 
-        Rounding up moves a small stage by as much as a block, and a width by half a divisor.
+        Rounding up moves a small stage by as much as a block, a width by half a divisor, and a last map by a position,
+        which is the whole stride of the network in pixels.
         """
         baseline, rounding, log_cost = self.baseline, self.rounding, math.log(self.ratio)
         middle = sorted(baseline.widths[1:-1])[len(baseline.stages) // 2]
+        stride = math.prod(
+            (baseline.stem.stride, baseline.stem.pool_stride, *(stage.stride for stage in baseline.stages))
+        )
         slack = (
             1 / min(baseline.depths[rounding.deepened]),
             rounding.width_divisor / middle / 2,
-            rounding.resolution_step / baseline.resolution,
+            max(rounding.resolution_step, stride) / baseline.resolution,
         )
         density = rows_between(baseline, rounding)
         windows, cut = [], False
@@ -186,11 +189,12 @@ class _Search:
             if high - low > room:
                 low, high, cut = max(low, multiplier - room / 2), min(high, multiplier + room / 2), True
             windows.append((low, high))
-        lists = (depths_between, widths_between, functools.partial(resolutions_between, most=self.most))
-        depths, widths, resolutions = (
-            between(baseline, rounding, *window)[: 1 if stays else None]
-            for between, window, stays in zip(lists, windows, fixed, strict=True)
+        listed = (
+            depths_between(baseline, rounding, *windows[0]),
+            widths_between(baseline, rounding, *windows[1]),
+            resolutions_between(baseline, rounding, *windows[2], self.most),
         )
+        depths, widths, resolutions = (rows[:1] if stays else rows for rows, stays in zip(listed, fixed, strict=True))
         return (depths, widths, resolutions), cut
 
     def inside(

@@ -43,13 +43,13 @@ def widths_between(baseline: ArchitectureSpec, rounding: Rounding, low: float, h
     steps = (
         step
         for width in set(baseline.widths) - {0}
-        for rounded in range(math.floor(low * width / divisor) * divisor, math.ceil(high * width) + 2 * divisor, divisor)
+        for rounded in range(
+            math.floor(low * width / divisor) * divisor, math.ceil(high * width) + 2 * divisor, divisor
+        )
         for step in ((rounded - divisor / 2) / width, rounded / (0.9 * width))
     )
     # At a step itself the row may be one that neither side has, as in `reachable`.
-    return _rows(
-        baseline.widths, steps, low, high, lambda m: round_widths(baseline.widths, m, rounding), at_steps=True
-    )
+    return _rows(baseline.widths, steps, low, high, lambda m: round_widths(baseline.widths, m, rounding), at_steps=True)
 
 
 def resolutions_between(
@@ -107,4 +107,6 @@ def _rows(
 def _distinct(baseline: tuple[int, ...], rows: list[tuple[int, ...]], *, grown: bool) -> IntArray:
     """`baseline`, and of the `rows` the others that have only grown, or only shrunk."""
     kept = np.array(list(dict.fromkeys([baseline, *rows])), np.int64)
-    return kept[(kept >= kept[0]).all(axis=1) if grown else (kept <= kept[0]).all(axis=1)]
+    only_that = kept >= kept[0] if grown else kept <= kept[0]
+    rows_kept: IntArray = kept[only_that.all(axis=1)]
+    return rows_kept
