@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scalesearch.errors import InputError
-from scalesearch.runtime.text import enumerated, percent
+from scalesearch.runtime.text import enumerated
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients, coefficients_of
 from scalesearch.scaling.compound import Baseline, round_widths, scale
@@ -236,16 +236,17 @@ def _check(phi: float, baseline: Baseline, coefficients: Coefficients, baseline_
 
 def cost_note(found: Iterable[FamilyMember], tolerance: float = DEFAULT_TOLERANCE) -> str:
     """Whether the members of a family cost what they should, and which do not; empty for the baseline alone."""
+    allowed = f"{100 * tolerance:g} %"
     scaled = [member for member in found if member.phi]
     off = [
-        f"φ = {one.phi:g} costs {one.cost_ratio:.4g}× instead of {one.coefficients.product:.4g}×"
+        f"φ = {one.phi:g} costs {one.cost_ratio:.5g}× instead of {one.coefficients.product:.5g}×"
         for one in scaled
         if not one.within_tolerance
     ]
     if not off:
-        return f"Every member costs its nominal multiple of the baseline within {percent(tolerance)}." if scaled else ""
+        return f"Every member costs its nominal multiple of the baseline within {allowed}." if scaled else ""
     return (
-        f"No network costs the nominal multiple of the baseline within {percent(tolerance)} everywhere; these are the "
+        f"No network costs the nominal multiple of the baseline within {allowed} everywhere; these are the "
         f"nearest in cost: {enumerated(off)}."
     )
 

@@ -40,19 +40,25 @@ class FractionalCosts:
         exact = dataclasses.replace(rounding, width_divisor=1, head=head)
         widths = np.array([round_widths(baseline.widths, times, exact) for times in (1, 2, 3)], np.int64)
         self._table = cost.table(tabulate(baseline, widths)).astype(np.float64)
+        self._baseline = baseline
         self._area = areas(baseline, np.array([baseline.resolution]))[:, 0].astype(np.float64)
         self._depths = np.array(baseline.depths, np.float64)
         self._deepened = rounding.deepened
         self._least = 1 / max(baseline.depths), 1 / max(baseline.widths), 1 / baseline.resolution
 
-    def corners(self, logs: FloatArray) -> FloatArray:
-        """Costs (2, 2, 2) of the multipliers e^`logs` (3,): [deepened?, widened?, enlarged?], as `log_parts` takes."""
+    def corners(self, logs: FloatArray, resolution: int | None = None) -> FloatArray:
+        """Costs (2, 2, 2) of the multipliers e^`logs` (3,): [deepened?, widened?, enlarged?], as `log_parts` takes.
+
+        With a `resolution` the maps are those of so many whole pixels.
+        """
         alpha, beta, gamma = np.exp(logs)
         blocks = np.array([self._depths, self._depths])
         blocks[1, self._deepened] = np.maximum(1, alpha * blocks[1, self._deepened])
         weights = np.insert(blocks - 1, 0, 1.0, axis=1)
         area = np.stack([self._area, self._area * gamma**2], axis=1)
         area[-1] = 1  # the pooled vector
+        if resolution is not None:
+            area[:, 1] = areas(self._baseline, np.array([resolution]))[:, 0]
         quadratic = np.array(
             [[(b - 2) * (b - 3) / 2, -(b - 1) * (b - 3), (b - 1) * (b - 2) / 2] for b in (1.0, float(beta))]
         )
@@ -69,19 +75,20 @@ class FractionalCosts:
         )
         return depth, width, resolution
 
-    def split(self, shares: Shares, log_cost: float, largest: float = math.inf) -> tuple[Coefficients, Shares]:
+    def split(self, shares: Shares, log_cost: float, largest: int | None = None) -> tuple[Coefficients, Shares]:
         """The multipliers whose parts of ln(cost ratio) are `shares` times `log_cost`, and these shares.
 
-        Where γ would be above `largest` it stays there, and depth and width take the rest in proportion to their
-        shares. Where no multipliers have such parts, those that come near: the least that leave a block, a channel and
-        a pixel.
+        Where the resolution would be above `largest` it stays there, and depth and width take the rest in proportion to
+        their shares. Where no multipliers have such parts, those that come near: none leaves less than a block, a channel
+        and a pixel.
         """
         wanted = np.array(shares.values)
-        least, cap = np.log(self._least), math.log(largest) if largest < math.inf else math.inf
+        least = np.log(self._least)
+        cap = math.inf if largest is None else math.log(largest / self._baseline.resolution)
         logs = wanted * log_cost / np.array([1, 2, 2])
         for _ in range(_ROUNDS):
             logs[2] = min(logs[2], cap)
-            parts = log_parts(self.corners(logs))
+            parts = log_parts(self.corners(logs, largest if logs[2] == cap else None))
             if logs[2] == cap and parts[2] <= wanted[2] * log_cost:
                 wanted = _without(np.array(shares.values), float(parts[2]) / log_cost)
             asked = wanted * log_cost

@@ -85,9 +85,10 @@ def nearest_network(
     if log_cost == 0:
         return same
     fractions = FractionalCosts(baseline, rounding, cost, grown=ratio > 1)
-    step = rounding.resolution_step
-    most = math.inf if max_resolution is None or ratio < 1 else max(baseline.resolution, max_resolution // step * step)
-    centre, target = fractions.split(shares, log_cost, most / baseline.resolution)
+    most = None
+    if max_resolution is not None and ratio > 1:
+        most = max(baseline.resolution, max_resolution // rounding.resolution_step * rounding.resolution_step)
+    centre, target = fractions.split(shares, log_cost, most)
     search = _Search(baseline, rounding, cost, target, ratio, tolerance, centre, fractions.slopes(centre), most)
     look = search.widen(tuple(share == 0 for share in target.values))
     if look.network is None and 0 in target.values:
@@ -110,7 +111,7 @@ class _Search:
     tolerance: float
     centre: Coefficients
     slopes: tuple[float, float, float]
-    most: float
+    most: int | None
 
     def widen(self, fixed: tuple[bool, ...]) -> _Look:
         """The last of ever wider windows, in which the dimensions that are `fixed` stay as in the baseline."""

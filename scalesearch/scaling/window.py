@@ -53,7 +53,7 @@ def widths_between(baseline: ArchitectureSpec, rounding: Rounding, low: float, h
 
 
 def resolutions_between(
-    baseline: ArchitectureSpec, rounding: Rounding, low: float, high: float, most: float = math.inf
+    baseline: ArchitectureSpec, rounding: Rounding, low: float, high: float, most: int | None = None
 ) -> IntArray:
     """Resolutions (R,) of at most `most` for multipliers from `low` to `high`, as in `depths_between`.
 
@@ -63,7 +63,8 @@ def resolutions_between(
     # A few more, so that those with the same maps as the last one are seen.
     more = baseline.stem.stride + step
     first = max(1, math.floor(low * pixels / step)) * step
-    listed = np.arange(first, min(math.ceil(high * pixels) + more, most) + 1, step, dtype=np.int64)
+    last = math.ceil(high * pixels) + more
+    listed = np.arange(first, (last if most is None else min(last, most)) + 1, step, dtype=np.int64)
     listed = listed[listed > pixels] if high > 1 else listed[listed < pixels]
     area, baseline_area = areas(baseline, listed), areas(baseline, np.array([pixels]))
     kept = (area != baseline_area).any(axis=0)
