@@ -19,10 +19,11 @@ from scalesearch.export.graph import Convolution
 from scalesearch.export.keras_files import KerasFile, read_file
 from scalesearch.export.keras_names import layers, pad_name, table
 from scalesearch.export.mapping import from_library
-from scalesearch.models.names import check_names, shapes_of
+from scalesearch.models.names import shapes_of
 from scalesearch.scaling.architecture import ArchitectureSpec, Padding
 from scalesearch.scaling.compound import scale
 from scalesearch.trained.card import ModelCard, NamedArrays
+from scalesearch.trained.leaves import check_names
 
 _READ = "EfficientNetB0 to B7 and MobileNetV2 of keras.applications can be read"
 # The files of ImageNet hold the standard deviation in the place of the variance (tensorflow#49930).

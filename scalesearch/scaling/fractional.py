@@ -79,8 +79,8 @@ class FractionalCosts:
         """The multipliers whose parts of ln(cost ratio) are `shares` times `log_cost`, and these shares.
 
         Where the resolution would be above `largest` it stays there, and depth and width take the rest in proportion to
-        their shares. Where no multipliers have such parts, those that come near: none leaves less than a block, a channel
-        and a pixel.
+        their shares. Where no multipliers have such parts, those that come near: none leaves less than a block, a
+        channel and a pixel.
         """
         wanted = np.array(shares.values)
         least = np.log(self._least)

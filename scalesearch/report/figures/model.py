@@ -62,7 +62,8 @@ def confusion(evaluation: Evaluation) -> go.Figure:
     numbered = len(classes) <= _NUMBERED
     figure = go.Figure(
         go.Heatmap(
-            z=shares, x=classes, y=classes, customdata=counts, zmin=0, zmax=1, colorscale=[[0, PAPER], [1, CELL]], showscale=False,
+            z=shares, x=classes, y=classes, customdata=counts, zmin=0, zmax=1, colorscale=[[0, PAPER], [1, CELL]],
+            showscale=False,
             hovertemplate="%{y} taken for %{x}: %{customdata} images, %{z:.1%}<extra></extra>", xgap=1, ygap=1,
             text=[[f"{count:,}" if count else "" for count in row] for row in counts.tolist()] if numbered else None,
             texttemplate="%{text}" if numbered else None, textfont={"color": INK},
