@@ -34,7 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def tables(run: Run) -> dict[str, Table]:
     """All tables that a terminal shows, with short and with long networks."""
     long = tuple(
-        Candidate(one.member.spec, one.member.coefficients, PAPER, one.member.complexity, one.member.cost_ratio)
+        planned(one.member)
         for one in EXPLAINED.members[1:]
     )
     return {
