@@ -65,7 +65,8 @@ class FeasibleSet:
     """Feasible networks as arrays; `candidate(i)` builds one. Rows are in order of depth, width, resolution.
 
     `index` (N, 3) points into `depths` (D, n), `widths` (W, n + 2) and `resolutions` (R); `shares`
-    (N, 3) are those of real cost, `cost_ratio` (N,) is exact; `counted` of `combinations` had their cost counted (fewer if thinned).
+    (N, 3) are those of real cost, `cost_ratio` (N,) is exact. `counted` of `combinations` had their cost counted
+    (fewer if thinned).
     """
 
     baseline: ArchitectureSpec
