@@ -22,9 +22,10 @@ def test_corners_without_a_near_candidate_are_named_with_the_tolerance_that_reac
     assert [np.linalg.norm(shares - corner, axis=1).min() > 0.15 for corner in np.eye(3)] == [True, False, False]
     assert plan.unreached == ("depth",)
     assert tolerance_for_corners(study, plan) == 0.04
-    assert cautions(study, plan) == (
+    (caution,) = cautions(study, plan)
+    assert caution == (
         "No candidate is near all depth (at most 85.5 %, 7 blocks): an optimum there would be an extrapolation "
-        "(--tolerance 0.04 reaches it)",
+        "(--tolerance 0.04 reaches it)"
     )
     assert make_plan(study.model_copy(update={"tolerance": 0.03})).unreached == ("depth",)
     wider = study.model_copy(update={"tolerance": 0.04})
