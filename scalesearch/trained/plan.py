@@ -62,7 +62,7 @@ def plan_job(
     spec = _with_data(member.spec, splits)
     if max_resolution is not None and max_resolution < spec.resolution:
         spec = dataclasses.replace(spec, resolution=max_resolution)
-    filled = recipe(training, len(splits.train), phi=phi, section=values, where="[train]")
+    filled = recipe(training, len(splits.train), phi=phi, budget=rule.budget, section=values, where="[train]")
     check_fits(spec, splits, filled.batch_size)
     job = Job(
         name=f"{rule.baseline.name} φ = {phi:g}",
