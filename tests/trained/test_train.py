@@ -161,7 +161,8 @@ print(trained.finished, "jax" in sys.modules)
         ({"epochs": "many"}, r"^\[train\]: `epochs` must be a whole number"),
         ({"epoch": 3}, r"^\[train\]: .*`epoch`"),
         ({"batch_size": 201}, r"`training.batch_size` must be at most the number of training images, 200"),
-        ({"phi": 1000.0}, r"^`phi`: `phi` must be at most"),
+        ({"phi": 1000.0}, r"^the network: `phi` must be at most"),
+        ({"max_resolution": 5}, r"^the network: `max_resolution` must be at least the baseline's resolution, 6"),
         ({"data": "npz:nowhere.npz"}, "nowhere.npz"),
     ],
 )
