@@ -31,7 +31,7 @@ from scalesearch.trained.result import TrainedModel
 from tests.cli.tiny import ROOT, TINY, answer, complaint
 
 EPOCHS = 8
-FILES = {"model.json", "weights.safetensors", "curves.csv", "train.toml", FOLDER}
+FILES = {"model.json", "report.html", "weights.safetensors", "curves.csv", "train.toml", FOLDER}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def children() -> list[int]:
 
 
 def curves(trained: TrainedModel) -> list[tuple[float, ...]]:
-    return [(row.epoch, row.learning_rate, row.train_loss, row.val_loss, row.accuracy) for row in trained.curves]
+    return [(row.epoch, row.learning_rate, row.train_loss, row.val_loss, row.val_accuracy) for row in trained.curves]
 
 
 @pytest.mark.slow
@@ -97,7 +97,7 @@ def test_a_folder_holds_what_the_next_step_needs(run: Path, undisturbed: tuple[T
     assert (trained.card.rule or {})["budget"] == 2.0
     model = scalesearch.load_model(trained.folder)
     found = model(splits.validation.images).argmax(1)
-    assert np.mean(found == splits.validation.labels) == pytest.approx(trained.best.accuracy, abs=1e-6)
+    assert np.mean(found == splits.validation.labels) == pytest.approx(trained.best.val_accuracy, abs=1e-6)
     del run
 
 
