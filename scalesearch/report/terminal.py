@@ -254,10 +254,9 @@ def show_validations(validations: Sequence[Validation], metric: str) -> None:
 def show_trained(trained: TrainedModel) -> None:
     """The network, its best epoch, and the folder."""
     screen, best = _Screen(), trained.best
-    balanced = "" if best.balanced_accuracy is None else f", balanced accuracy {percent(best.balanced_accuracy, 4)}"
+    accuracy = f"validation accuracy {percent(best.val_accuracy, 4)}"
+    if best.val_balanced_accuracy is not None:
+        accuracy += f" (balanced {percent(best.val_balanced_accuracy, 4)})"
     screen.say(f"{trained.card.name}: {network(trained.card.spec)}")
-    screen.say(
-        f"best epoch {best.epoch} of {len(trained.curves)}: validation accuracy {percent(best.accuracy, 4)}{balanced}, "
-        f"validation loss {best.val_loss:.4f}"
-    )
-    screen.say(f"{trained.folder}: model.json, weights.safetensors, curves.csv")
+    screen.say(f"best epoch {best.epoch} of {len(trained.curves)}: {accuracy}, validation loss {best.val_loss:.4f}")
+    screen.say(f"{trained.folder}: model.json, weights.safetensors, curves.csv, report.html")

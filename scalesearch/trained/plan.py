@@ -13,7 +13,7 @@ from scalesearch.errors import InputError
 from scalesearch.export.rule_json import read_rule
 from scalesearch.runtime.text import enumerated, plural
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.scaling.family import family
+from scalesearch.scaling.family import check_max_resolution, cost_note, family, tolerance_of
 from scalesearch.scaling.rule import ScalingRule
 from scalesearch.study.documents import read
 from scalesearch.study.load import load_study, located_source
@@ -56,12 +56,13 @@ def plan_job(
     # The data, then the network for their channels and classes.
     splits = load_splits(section)
     try:
-        (member,) = family(rule, phi)
+        check_max_resolution(rule.baseline, max_resolution)
+        (member,) = found = family(rule, phi, max_resolution=max_resolution)
     except ValueError as error:
-        raise InputError(f"`phi`: {error}") from None
+        raise InputError(f"the network: {error}") from None
+    if not member.within_tolerance:
+        warnings.warn(cost_note(found, tolerance_of(rule)), stacklevel=2)
     spec = _with_data(member.spec, splits)
-    if max_resolution is not None and max_resolution < spec.resolution:
-        spec = dataclasses.replace(spec, resolution=max_resolution)
     filled = recipe(training, len(splits.train), phi=phi, budget=rule.budget, section=values, where="[train]")
     check_fits(spec, splits, filled.batch_size)
     job = Job(

@@ -122,7 +122,7 @@ class Programs:
         path = self._path(batch)
         try:
             leaves, program = pickle.loads(path.read_bytes())  # from a folder that only this user can write to
-            loaded = serialize_executable.deserialize_and_load(*program)
+            loaded = serialize_executable.deserialize_and_load(*program, execution_devices=jax.local_devices()[:1])
         except FileNotFoundError:
             return None
         except Exception as error:  # whatever a damaged file leads pickle or XLA to: it is only a cache

@@ -51,8 +51,11 @@ def curves(table: pd.DataFrame, columns: Mapping[str, str], title: str, unit: st
 
 
 def best_epoch(table: pd.DataFrame) -> int:
-    """The epoch of the best validation accuracy; of equal ones, the first."""
-    return int(table["epoch"].iloc[int(table["val_accuracy"].to_numpy().argmax())])
+    """The epoch of the highest accuracy, balanced where classes are uneven; of equal ones, that of the lowest loss."""
+    balanced = "val_balanced_accuracy"
+    judged = balanced if balanced in table and table[balanced].notna().all() else "val_accuracy"
+    ranked = table.sort_values([judged, "val_loss", "epoch"], ascending=[False, True, True])
+    return int(ranked["epoch"].iloc[0])
 
 
 def confusion(evaluation: Evaluation) -> go.Figure:
