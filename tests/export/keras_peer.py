@@ -15,32 +15,31 @@ os.environ["KERAS_BACKEND"] = "numpy"
 import keras
 import numpy as np
 
-# An odd size and an even one: TensorFlow's padding differs between them.
-SIZES = (65, 64)
+# TensorFlow's padding differs between even and odd sizes.
+SIZES = {"efficientnet": (64,), "mobilenet": (65, 64)}
 
 
 def main(folder: Path) -> None:
-    applications = keras.applications
-    for name, build in (("efficientnet", applications.EfficientNetB0), ("mobilenet", applications.MobileNetV2)):
+    builders = {"efficientnet": keras.applications.EfficientNetB0, "mobilenet": keras.applications.MobileNetV2}
+    for name, sizes in SIZES.items():
         weights = None
-        for size in SIZES:
-            model = build(weights=None, input_shape=(size, size, 3), classes=7, classifier_activation=None)
+        for size in sizes:
+            shape = (size, size, 3)
+            model = builders[name](weights=None, input_shape=shape, classes=7, classifier_activation=None)
             if weights is None:
                 _shake(model)
                 weights = model.get_weights()
                 model.save_weights(folder / f"{name}.weights.h5")
-                model.save(folder / f"{name}.h5")
+                if name == "mobilenet":
+                    model.save(folder / f"{name}.h5")
             model.set_weights(weights)
             for layer in model.layers:
                 if isinstance(layer, keras.layers.Normalization):
                     layer.finalize_state()
             model.save(folder / f"{name}_{size}.keras")
-            images = np.random.default_rng(size).integers(0, 256, (2, size, size, 3)).astype(np.float32)
+            images = np.random.default_rng(size).integers(0, 256, (1, *shape)).astype(np.float32)
             inputs = images if name == "efficientnet" else images / 127.5 - 1
             np.savez(folder / f"{name}_{size}.npz", images=images, logits=np.asarray(model(inputs)))
-    keras.applications.ResNet50(weights=None, input_shape=(32, 32, 3)).save_weights(folder / "resnet.weights.h5")
-    headless = applications.EfficientNetB0(weights=None, input_shape=(64, 64, 3), include_top=False)
-    headless.save_weights(folder / "headless.weights.h5")
 
 
 def _shake(model: Any) -> None:

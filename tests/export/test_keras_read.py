@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -37,16 +38,24 @@ def _logits(card: ModelCard, arrays: NamedArrays, images: np.ndarray, tmp_path: 
     return np.asarray(logits)
 
 
-@pytest.mark.parametrize("size", [64, 65])
-@pytest.mark.parametrize("name", ["efficientnet", "mobilenet"])
-@pytest.mark.parametrize("ending", ["_{size}.keras", ".weights.h5", ".h5"])
-def test_logits_are_those_of_keras(files: Path, tmp_path: Path, name: str, size: int, ending: str) -> None:
-    card, arrays = keras.read(files / (name + ending.format(size=size)))
+@pytest.mark.parametrize(
+    ("file", "size", "resolution"),
+    [
+        ("efficientnet_64.keras", 64, 64),
+        ("efficientnet.weights.h5", 64, 224),
+        ("mobilenet_64.keras", 64, 64),
+        ("mobilenet_65.keras", 65, 65),
+        ("mobilenet.weights.h5", 64, 224),
+        ("mobilenet.h5", 65, 65),
+    ],
+)
+def test_logits_are_those_of_keras(files: Path, tmp_path: Path, file: str, size: int, resolution: int) -> None:
+    card, arrays = keras.read(files / file)
     assert (card.spec.padding, card.spec.norm_epsilon, card.spec.num_classes) == ("same", 1e-3, 7)
-    assert card.spec.resolution == {"_{size}.keras": size, ".weights.h5": 224, ".h5": 65}[ending]
+    assert card.spec.resolution == resolution
     spec = dataclasses.replace(card.spec, resolution=size).to_json()
     card = ModelCard.model_validate({**card.to_json(), "spec": spec})
-    peer = np.load(files / f"{name}_{size}.npz")
+    peer = np.load(files / f"{re.split('[_.]', file)[0]}_{size}.npz")
     np.testing.assert_allclose(_logits(card, arrays, peer["images"], tmp_path), peer["logits"], atol=1e-4)
 
 
@@ -94,12 +103,22 @@ def test_preprocessing(files: Path, tmp_path: Path) -> None:
 
 
 def test_other_networks_are_refused(files: Path, tmp_path: Path) -> None:
-    for name, reason in (
-        ("resnet.weights.h5", "Keras' ResNet cannot become ours: its convolutions have biases"),
-        ("headless.weights.h5", "lacks the layer `predictions`; .* include_top=True"),
+    file = tmp_path / "net.weights.h5"
+    for layers, reason in (
+        (("conv1_conv", "conv2_block1_1_conv"), "Keras' ResNet cannot become ours: its convolutions have biases"),
+        (("Conv1", "expanded_conv_project"), r"lacks the layer `block_1_project`; .* \(include_top=True\)"),
+        (
+            ("conv1", "conv_dw_1"),
+            "EfficientNetB0 to B7 and MobileNetV2 of keras.applications can be read, but it holds",
+        ),
     ):
+        with h5py.File(file, "w") as root:
+            for count, name in enumerate(layers):
+                variables = root.create_group(f"layers/conv2d_{count}/vars")
+                variables.attrs["name"] = name
+                variables["0"] = np.zeros((3, 3, 3, 5))
         with pytest.raises(InputError, match=reason):
-            keras.read(files / name)
+            keras.read(file)
     document = zipfile.ZipFile(files / "mobilenet_64.keras").read("config.json").decode()
     for old, new, reason in (
         ('"strides": [2, 2]', '"strides": [3, 3]', "the stride or the padding of `Conv1` is not that"),
