@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -68,8 +69,7 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], str]]:
         if configuration.file_size > _LONGEST_CONFIGURATION:
             raise InputError(f"config.json in it must be at most {_LONGEST_CONFIGURATION:,} bytes")
         text = archive.read(configuration).decode()
-        with archive.open(weights) as stream:
-            yield stream, text
+        yield io.BytesIO(archive.read(weights)), text  # to seek in the archive would read it again and again
 
 
 def _arrays(root: Any, size: int) -> Iterator[tuple[str, np.ndarray]]:

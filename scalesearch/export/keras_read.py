@@ -112,7 +112,9 @@ def _as_configured(spec: ArchitectureSpec, file: KerasFile, where: str) -> Archi
     spec = dataclasses.replace(spec, resolution=shape[1], norm_epsilon=float(epsilons.pop()))
     allowed = ("silu", "swish") if spec.activation == "swish" else ("relu6",)
     for name, layer in file.layers.items():
-        function = "relu6" if layer.get("max_value") == 6 else layer.get("activation", allowed[0])
+        function = layer.get("activation", allowed[0])
+        if "max_value" in layer:  # a layer of its own
+            function = "relu6" if layer["max_value"] == 6 else "relu up to another value"
         if name.endswith(("_activation", "_relu")) and function not in allowed:
             raise InputError(f"{where}: `{name}` must be {allowed[0]}, but is {function}")
     paddings: tuple[Padding, ...] = ("same", "symmetric")

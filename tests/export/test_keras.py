@@ -34,7 +34,7 @@ def test_logits_are_ours(tmp_path: Path, name: str) -> None:
     exporter.export(card, arrays, target)
     assert list(tmp_path.iterdir()) == [target]
     model = _loaded(target)
-    found = jax.jit(lambda images: model(images))(grey_levels(card).astype(np.float32))  # one program, not one a layer
+    found = jax.jit(model)(grey_levels(card).astype(np.float32))  # one program, not one a layer
     np.testing.assert_allclose(found, expected(name), atol=1e-5)
     trainable = sum(int(np.prod(each.shape)) for each in model.trainable_weights)
     assert trainable == complexity(card.spec).params
