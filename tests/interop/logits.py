@@ -46,6 +46,9 @@ def built(folder: Path) -> Any:
     return module
 
 
+_LAST = ("bn3.weight", "layer.2.normalization.weight", "project_bn.weight", "block.3.1.weight", "conv.3.weight")
+
+
 def randomise(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     """The model with kernels that keep the size of maps, and statistics that differ from channel to channel."""
     rng = np.random.default_rng(seed)
@@ -55,7 +58,8 @@ def randomise(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
         if value.ndim > 1:
             drawn = rng.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
         elif name.endswith("running_var") or (name.endswith("weight") and value.ndim == 1):
-            drawn = rng.uniform(0.5, 1.5, shape)
+            # what blocks add to their input is small, so that maps and logits stay so
+            drawn = rng.uniform(0.5, 1.5, shape) * (0.2 if name.endswith(_LAST) else 1)
         else:
             drawn = rng.normal(0, 0.1, shape)
         state[name] = torch.from_numpy(np.asarray(drawn)).to(value.dtype)
