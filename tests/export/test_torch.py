@@ -24,6 +24,7 @@ from scalesearch.scaling.cost.count import complexity
 from tests.export.networks import NETWORKS, card_of, efficientnets, network, random_arrays
 
 LIBRARIES = ("timm", "torchvision", "transformers")
+FILE = "model.safetensors"
 PUBLISHED = {name: baseline(name).spec for name in ("mobilenet-v1", "mobilenet-v2", "resnet-18", "resnet-50")}
 SMALL = {name: spec for name, spec in NETWORKS.items() if "transformers" not in name}
 
@@ -65,9 +66,6 @@ def test_a_network_goes_there_and_back(library: str, name: str, tmp_path: Path) 
     assert back == card
     assert returned.keys() == arrays.keys()
     assert all((returned[key] == arrays[key]).all() for key in arrays)
-
-
-FILE = "model.safetensors"
 
 
 @pytest.mark.parametrize("library", ["timm", "torchvision"])
@@ -157,38 +155,42 @@ def test_what_a_library_cannot_build_is_refused_with_the_reason(
 
 
 @pytest.fixture(scope="module")
-def resnet(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    """ResNet-18 by torchvision's names, as a stranger's file holds it."""
-    folder = tmp_path_factory.mktemp("resnet")
-    spec = dataclasses.replace(PUBLISHED["resnet-18"], num_classes=7, in_channels=1)
+def mobilenet(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+    """MobileNetV2 by torchvision's names, as a stranger's file holds it."""
+    folder = tmp_path_factory.mktemp("mobilenet")
+    spec = dataclasses.replace(PUBLISHED["mobilenet-v2"], num_classes=7, in_channels=1)
     exporter("torchvision").export(card_of(spec), random_arrays(spec), folder)
     with safe_open(folder / FILE, framework="numpy") as file:
         assert file.metadata()["format"] == "pt"
     return load_file(folder / FILE)
 
 
-def test_a_published_network_is_found_by_its_shapes(resnet: dict[str, np.ndarray], tmp_path: Path) -> None:
-    save_file(resnet, tmp_path / "anything.safetensors")
-    card, arrays = import_network(f"timm:{tmp_path / 'anything.safetensors'}")
+def test_a_published_network_is_found_by_its_shapes(mobilenet: dict[str, np.ndarray], tmp_path: Path) -> None:
+    save_file(mobilenet, tmp_path / "anything.safetensors")
+    card, arrays = import_network(f"torchvision:{tmp_path / 'anything.safetensors'}")
     changes = {"num_classes": 7, "in_channels": 1, "norm_epsilon": 1e-5}
-    assert card.spec == dataclasses.replace(PUBLISHED["resnet-18"], **changes)
-    assert (card.name, card.preprocessing) == ("resnet-18 of timm", None)
-    assert (arrays["stages.1.0.shortcut.kernel"][0, 0].T == resnet["layer2.0.downsample.0.weight"][:, :, 0, 0]).all()
+    assert card.spec == dataclasses.replace(PUBLISHED["mobilenet-v2"], **changes)
+    assert (card.name, card.preprocessing) == ("mobilenet-v2 of torchvision", None)
+    assert (mobilenet["features.2.conv.0.0.weight"][:, :, 0, 0] == arrays["stages.1.0.expand.kernel"][0, 0].T).all()
 
 
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("layer3.0.conv1.weight", None, "`layer3.0.conv1.weight` is missing"),
-        ("layer9.weight", np.zeros(3, np.float32), "`layer9.weight` has no place"),
-        ("bn1.weight", np.zeros(9, np.float32), "`bn1.weight` must have shape (64,), but has (9,)"),
-        ("bn1.weight", np.full(64, np.nan, np.float32), "`bn1.weight` holds numbers that are not finite"),
+        ("features.2.conv.0.0.weight", None, "`features.2.conv.0.0.weight` is missing"),
+        ("features.99.weight", np.zeros(3, np.float32), "`features.99.weight` has no place"),
+        ("features.0.1.weight", np.zeros(9, np.float32), "`features.0.1.weight` must have shape (32,), but has (9,)"),
+        (
+            "features.0.1.weight",
+            np.full(32, np.nan, np.float32),
+            "`features.0.1.weight` holds numbers that are not finite",
+        ),
     ],
 )
 def test_what_cannot_become_ours_is_refused_with_its_tensors(
-    resnet: dict[str, np.ndarray], name: str, value: np.ndarray | None, reason: str, tmp_path: Path
+    mobilenet: dict[str, np.ndarray], name: str, value: np.ndarray | None, reason: str, tmp_path: Path
 ) -> None:
-    changed = {key: array for key, array in {**resnet, name: value}.items() if array is not None}
+    changed = {key: array for key, array in {**mobilenet, name: value}.items() if array is not None}
     save_file(changed, tmp_path / "a.safetensors")
     with pytest.raises(InputError) as caught:
         import_network(f"torchvision:{tmp_path / 'a.safetensors'}")
@@ -198,7 +200,9 @@ def test_what_cannot_become_ours_is_refused_with_its_tensors(
 
 @pytest.mark.parametrize("source", ["timm", "timm:", "keras3:file", "file.safetensors"])
 def test_weights_are_named_by_library_and_file(source: str) -> None:
-    with pytest.raises(InputError, match="must be named as timm:FILE, torchvision:FILE, transformers:FILE, but got"):
+    with pytest.raises(
+        InputError, match="must be named as timm:FILE, torchvision:FILE, transformers:FILE, keras:FILE, but got"
+    ):
         import_network(source)
 
 

@@ -25,7 +25,7 @@ else:
 
 
 @pytest.fixture
-def differ(record_property):
+def differ():
     """Keeps the largest difference of logits for the table at the end."""
 
     def record(what: str, ours, theirs) -> float:
