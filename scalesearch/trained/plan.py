@@ -56,13 +56,15 @@ def plan_job(
     # The data, then the network for their channels and classes.
     splits = load_splits(section)
     try:
-        (member,) = family(rule, phi)
+        # Down to the baseline's resolution depth and width take over what the cap takes; below it the network is cut.
+        cap = None if max_resolution is None else max(max_resolution, rule.baseline.spec.resolution)
+        (member,) = family(rule, phi, max_resolution=cap)
     except ValueError as error:
         raise InputError(f"`phi`: {error}") from None
     spec = _with_data(member.spec, splits)
     if max_resolution is not None and max_resolution < spec.resolution:
         spec = dataclasses.replace(spec, resolution=max_resolution)
-    filled = recipe(training, len(splits.train), phi=phi, section=values, where="[train]")
+    filled = recipe(training, len(splits.train), phi=phi, budget=rule.budget, section=values, where="[train]")
     check_fits(spec, splits, filled.batch_size)
     job = Job(
         name=f"{rule.baseline.name} φ = {phi:g}",
