@@ -161,7 +161,7 @@ def members(
 
     >>> from scalesearch.baselines.published import baseline
     >>> members(baseline("efficientnet-b0"), Shares(0.3, 0.3, 0.4), 2, (0, 2, 4))
-    <Family: φ = 0 costs 1.000×, φ = 2 costs 3.993×, φ = 4 costs 15.978×>
+    <Family: φ = 0 costs 1.000×, φ = 2 costs 3.923×, φ = 4 costs 16.124×>
     """
     check_max_resolution(baseline, max_resolution)
     spec = baseline.spec
