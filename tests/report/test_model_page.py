@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from scalesearch.errors import InputError
+from scalesearch.report.figures import model as figures
 from scalesearch.report.model_page import read_curves, render
 from scalesearch.trained.evaluation import Evaluation, Mistake
 from tests.models_on_disk import CURVES, tiny_card, tiny_study
@@ -69,6 +70,13 @@ def test_many_classes_have_no_matrix_and_a_model_may_have_no_curves(tmp_path: Pa
     assert len(text) < 200_000  # no plotly
     assert "Dashed" not in text
     assert "class 79" in text
+
+
+def test_long_names_of_classes_stay_apart_in_the_matrix():
+    names = (*(f"a very long name of class {place}" for place in "ab"), "<b>c</b>")
+    heatmap = figures.confusion(planted(names)).data[0]
+    assert len({*heatmap.x}) == 3
+    assert heatmap.x[2] == heatmap.y[2] == "2 &lt;b&gt;c&lt;/b&gt;"
 
 
 def test_curves_of_another_file_are_refused(tmp_path: Path):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import html
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,8 @@ MOST_CLASSES = 60
 """A matrix of more cannot be read."""
 _NUMBERED = 12
 """Classes up to which each cell has its number."""
+_LONGEST = 18
+"""Characters of a class at an axis."""
 
 LOSSES: Mapping[str, str] = {"train_loss": "training", "val_loss": "validation"}
 ACCURACIES: Mapping[str, str] = {"val_accuracy": "accuracy", "val_balanced_accuracy": "balanced"}
@@ -60,13 +63,13 @@ def best_epoch(table: pd.DataFrame) -> int:
 
 def confusion(evaluation: Evaluation) -> go.Figure:
     """Of the images of each class (a row), the shares that are taken for each class (a column)."""
-    counts, classes = evaluation.confusion, [_short(name) for name in evaluation.classes]
+    counts, classes = evaluation.confusion, _labels(evaluation.classes)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     numbered = len(classes) <= _NUMBERED
     figure = go.Figure(
         go.Heatmap(
-            z=shares, x=classes, y=classes, customdata=counts, zmin=0, zmax=1, colorscale=[[0, PAPER], [1, CELL]],
-            showscale=False,
+            z=shares, x=classes, y=classes, customdata=counts, zmin=0, zmax=1, showscale=False,
+            colorscale=[[0, PAPER], [1, CELL]],
             hovertemplate="%{y} taken for %{x}: %{customdata} images, %{z:.1%}<extra></extra>", xgap=1, ygap=1,
             text=[[f"{count:,}" if count else "" for count in row] for row in counts.tolist()] if numbered else None,
             texttemplate="%{text}" if numbered else None, textfont={"color": INK},
@@ -92,5 +95,7 @@ def confusion(evaluation: Evaluation) -> go.Figure:
     return figure
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 18 else f"{name[:17]}…"
+def _labels(names: Sequence[str]) -> list[str]:
+    """Names for an axis: short, without markup, and all different."""
+    short = [html.escape(name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…") for name in names]
+    return short if len({*short}) == len(short) else [f"{place} {name}" for place, name in enumerate(short)]
