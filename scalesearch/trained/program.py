@@ -120,8 +120,13 @@ class Programs:
             return None
         path = self._path(batch)
         try:
-            leaves, program = pickle.loads(path.read_bytes())  # from a folder that only this user can write to
-            loaded = serialize_executable.deserialize_and_load(*program, execution_devices=jax.local_devices()[:1])
+            leaves, (executable, *trees) = pickle.loads(
+                path.read_bytes()
+            )  # from a folder that only this user can write to
+            devices = jax.local_devices()[:1]
+            loaded = serialize_executable.deserialize_and_load(
+                executable, trees[0], trees[1], execution_devices=devices
+            )
         except FileNotFoundError:
             return None
         except Exception as error:  # whatever a damaged file leads pickle or XLA to: it is only a cache

@@ -86,9 +86,7 @@ def test_what_a_pickle_names_is_not_called(tmp_path: Path) -> None:
     content = pickle.dumps({"weight": Called(target)}, protocol=2)
     (tmp_path / "plain.pth").write_bytes(content)
     for path in (zipped(tmp_path / "zip.pth", content), tmp_path / "plain.pth"):
-        with pytest.raises(
-            InputError, match=r"names (posix|nt)\.mkdir, but only tensors of numbers"
-        ):
+        with pytest.raises(InputError, match=r"names (posix|nt)\.mkdir, but only tensors of numbers"):
             read_torch_file(path)
     assert not target.exists()
 
