@@ -25,8 +25,11 @@ from scalesearch.results.records import DONE, PRUNED
 from scalesearch.runtime.text import plural
 from scalesearch.scaling.coefficients import coefficients_of
 from scalesearch.scaling.rule import ScalingRule
-from scalesearch.scaling.simplex import NAMES, Shares
+from scalesearch.scaling.simplex import FAR, NAMES, Shares
 from scalesearch.study.sections import Study
+
+HOLE = 2 * FAR
+"""No optimum of a surface is chosen that lies further than this, in shares, from every trained candidate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ class Choice:
 
 
 def choose(trials: pd.DataFrame, candidates: pd.DataFrame, budget: float, metric: str) -> Choice:
-    """The optimum of the surface or, if there is none, the shares of the best candidate.
+    """The optimum of the surface or, if there is none near a trained candidate, the shares of the best candidate.
 
     Args:
         trials: a table with `tables.TRIAL_COLUMNS`.
@@ -116,8 +119,13 @@ def _choose(trials: pd.DataFrame, candidates: pd.DataFrame, budget: float, metri
         certainty = certainty_of(None, budget, len(tied), len(finished))
         return Choice(best_shares, f"{best_basis}, because {error}.", certainty, signal, None, None, tied)
 
-    # How certain its optimum is.
-    region = confidence_region(surface, peak, maximise)
+    # Where no network was trained the surface is a guess: then the candidate that it holds best is chosen.
+    trained = finished[SHARE_COLUMNS].to_numpy(float)
+    distance = float(np.linalg.norm(trained - peak.values, axis=1).min())
+    chosen = peak if distance <= HOLE else _best_trained(surface, trained, maximise)
+
+    # How certain it is.
+    region = confidence_region(surface, chosen, maximise)
     signal = signal_of(model, metric, surface, region, lack_of_fit_p)
     certainty = certainty_of(region, budget, len(tied), len(finished))
 
@@ -128,7 +136,20 @@ def _choose(trials: pd.DataFrame, candidates: pd.DataFrame, budget: float, metri
             f"{surface.adjusted_r2:.2f})."
         )
         return Choice(best_shares, basis, certainty, signal, surface, region, tied)
-    return Choice(peak, basis_of_surface(surface, peak, finished, signal), certainty, signal, surface, region, tied)
+    basis = basis_of_surface(surface, peak, finished, signal)
+    if chosen is not peak:
+        basis = (
+            f"The shares of the candidate that is best on a {surface.model} surface fitted to {surface.n} candidates, "
+            f"because the optimum of the surface at {shares_text(peak.values)} is {distance:.2f} in shares from the "
+            "nearest trained candidate: no network there costs the budget, so nothing is known."
+        )
+    return Choice(chosen, basis, certainty, signal, surface, region, tied)
+
+
+def _best_trained(surface: Surface, trained: FloatArray, maximise: bool) -> Shares:
+    """Of the shares (N, 3) of trained candidates, those that are best on the surface."""
+    values = surface.predict(trained)
+    return Shares(*trained[int(values.argmax() if maximise else values.argmin())].tolist())
 
 
 def _check_pruned(surface: Surface, peak: Shares, candidates: pd.DataFrame) -> None:

@@ -20,7 +20,7 @@ from scalesearch.scaling.cost.budgeted import MACS, Cost
 from scalesearch.scaling.cost.count import areas, count, tabulate
 from scalesearch.scaling.cost.tally import IntArray
 from scalesearch.scaling.fractional import FractionalCosts
-from scalesearch.scaling.simplex import EQUAL, Shares
+from scalesearch.scaling.simplex import EQUAL, FAR, Shares
 from scalesearch.scaling.split import log_parts, split_costs
 from scalesearch.scaling.window import depths_between, resolutions_between, rows_between, widths_between
 
@@ -69,7 +69,7 @@ def nearest_network(
 
     Distances are those of `feasible.FeasibleSet.log_distances`. For a ratio above 1 nothing is smaller than in the
     baseline, below 1 nothing is larger. A dimension without a share stays as it is if a network within the tolerance
-    exists that way. If none is within the tolerance, the nearest in cost of those that were looked at.
+    and `FAR` of the shares exists that way. If none is within the tolerance, the nearest in cost of those looked at.
 
     Args:
         baseline: the network at a ratio of 1.
@@ -91,7 +91,8 @@ def nearest_network(
     centre, target = fractions.split(shares, log_cost, most)
     search = _Search(baseline, rounding, cost, target, ratio, tolerance, centre, fractions.slopes(centre), most)
     look = search.widen(tuple(share == 0 for share in target.values))
-    if look.network is None and 0 in target.values:
+    near = look.network is not None and math.dist(look.network.shares.values, target.values) <= FAR
+    if not near and 0 in target.values:
         look = search.widen((False, False, False))
     if look.network is not None:
         return look.network

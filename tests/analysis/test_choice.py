@@ -1,13 +1,14 @@
 """The choice of a rule: the surface's optimum or the best candidate, on what grounds, and how certain."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from scalesearch.analysis.choice import Choice, choose, rule_of
+from scalesearch.analysis.choice import HOLE, Choice, choose, rule_of
 from scalesearch.analysis.optimum import optimum
 from scalesearch.analysis.surfaces.base import InsufficientTrials
 from scalesearch.analysis.surfaces.polynomial import fit_polynomial
@@ -156,7 +157,7 @@ def test_a_choice_far_from_all_trained_candidates_is_called_an_extrapolation() -
     # Falls steeply towards all resolution: the optimum is that corner whether or not it was tried.
     steep = PlantedSurface(linear=(0.9, 0.9, 0.1), interaction=(0.0, 0.0, 0.0))
     everything = planted_candidates()
-    for candidates, far in ((everything, False), (tuple(c for c in everything if c.shares.resolution < 0.6), True)):
+    for candidates, far in ((everything, False), (tuple(c for c in everything if c.shares.resolution < 0.85), True)):
         choice = choice_of(planted_records(steep, candidates=candidates))
         assert choice.shares.resolution > 0.95
         assert ("This is an extrapolation" in choice.basis) is far
@@ -203,3 +204,17 @@ def test_equal_candidates_share_the_chance_and_none_is_preferred() -> None:
     assert [tied["chance"] for tied in choice.tied] == pytest.approx([1 / 15] * 15)
     assert not choice.signal.resolved
     assert choice.certainty.endswith("By the seeds alone, 15 of 15 candidates may be the best.")
+
+
+def test_no_split_is_chosen_where_nothing_was_trained() -> None:
+    # Around the optimum of this surface the candidates are taken away: a hole, in which it is an extrapolation.
+    surface = PlantedSurface(linear=(0.6, 0.6, 0.6), interaction=(-0.6, -0.6, -0.6))
+    centre = np.full(3, 1 / 3)
+    far = tuple(candidate for candidate in planted_candidates() if math.dist(candidate.shares.values, centre) > HOLE)
+    records = planted_records(surface, candidates=far, seed_sd=0, noise_sd=1e-5)
+    choice = choice_of(records)
+    assert choice.shares in [candidate.shares for candidate in far]
+    assert "nearest trained candidate: no network there" in choice.basis
+    # With them the optimum is chosen.
+    whole = choice_of(planted_records(surface, seed_sd=0, noise_sd=1e-5))
+    assert whole.shares.values == pytest.approx(centre, abs=1e-3)

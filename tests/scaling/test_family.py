@@ -233,3 +233,29 @@ def test_a_baseline_off_the_grid_is_told_what_its_least_growth_costs():
     rule = rule_for(coarse, Coefficients(1.2, 1.1, 1.15), 1.2 * 1.1**2 * 1.15**2)
     shrunk, same = family(rule, (-0.1, 0), nominal=True)
     assert shrunk.cost_ratio <= same.cost_ratio == 1
+
+
+def test_a_dimension_without_a_share_grows_where_no_network_is_near_otherwise() -> None:
+    # At 10 px depth and resolution alone leave a hole: without width the nearest such network would be all depth.
+    baseline = Baseline(
+        "10px",
+        ArchitectureSpec(
+            resolution=10,
+            in_channels=1,
+            num_classes=10,
+            stem=StemSpec(8, 3, 1),
+            stages=tuple(
+                make_stage("mbconv", kernel_size=3, stride=2, expand_ratio=3, width=width, depth=2, se_ratio=0.25)
+                for width in (16, 32)
+            ),
+            head_width=64,
+        ),
+        Rounding(1, "balanced", 1, "scaled", "scaled"),
+    )
+    asked = Shares(0.3, 0.0, 0.7)
+    (member,) = members(baseline, asked, 2.0, 1, 0.05)
+    assert member.within_tolerance
+    assert math.dist(member.shares.values, asked.values) < 0.5
+    # A network of width alone is near enough to all width, though others would be nearer in cost.
+    (member,) = members(baseline, Shares(0.0, 1.0, 0.0), 2.0, 2, 0.05)
+    assert member.shares == Shares(0.0, 1.0, 0.0)
