@@ -122,7 +122,9 @@ class Programs:
         path = self._path(batch)
         try:
             leaves, program = pickle.loads(path.read_bytes())  # from a folder that only this user can write to
-            loaded = serialize_executable.deserialize_and_load(*program, execution_devices=jax.local_devices()[:1])
+            device = jax.local_devices()[:1]  # without a name it would be loaded for all of them
+            content, inputs, outputs = program
+            loaded = serialize_executable.deserialize_and_load(content, inputs, outputs, execution_devices=device)
         except FileNotFoundError:
             return None
         except Exception as error:  # whatever a damaged file leads pickle or XLA to: it is only a cache
