@@ -25,11 +25,13 @@ from scalesearch.search.plan.timing import training_seconds
 from scalesearch.search.supervision import MAX_RESTARTS, WorkerFailed, error_of
 from scalesearch.study.sections import Study
 from scalesearch.trained import worker
-from scalesearch.trained.curves import EpochRow
+from scalesearch.trained.card import CARD_FILE
+from scalesearch.trained.curves import CURVES_FILE, EpochRow
 from scalesearch.trained.events import EpochTrained, OnEvent, PartTrained, TrainingPlanned, TrainingStarted
 from scalesearch.trained.job import Job, check_same
 from scalesearch.trained.plan import plan_job
 from scalesearch.trained.result import TrainedModel, read_trained
+from scalesearch.trained.weights import WEIGHTS_FILE
 
 if TYPE_CHECKING:
     from scalesearch.results.load import Run
@@ -78,7 +80,9 @@ def train(
     job, splits, name = plan_job(rule, phi, study, data, max_resolution, recipe)
     folder = Path("runs") / f"{name}-phi{phi:g}" if out is None else Path(out)
     with _drawing(events) as on_event, locked_folder(folder), interrupts.deferred(STOPPING):
-        if check_same(folder, job) and (trained := _finished(folder)) is not None:
+        if not check_same(folder, job):
+            _check_free(folder)
+        elif (trained := _finished(folder)) is not None:
             return trained
         for note in (*splits.notes, *check_signal(splits)):
             warnings.warn(f"{splits.source}: {note}", stacklevel=2)
@@ -93,6 +97,13 @@ def train(
         _train(job, folder, on_event)
         del prepared
     return read_trained(folder)
+
+
+def _check_free(folder: Path) -> None:
+    """Raises `InputError` if `folder`, which holds no training, holds files that one would overwrite, or is a run's."""
+    for name in ("study.toml", "report.html", CARD_FILE, WEIGHTS_FILE, CURVES_FILE):
+        if (folder / name).exists():
+            raise InputError(f"{folder} holds {name}, which no `train` has written; choose another --out")
 
 
 def _finished(folder: Path) -> TrainedModel | None:

@@ -171,3 +171,8 @@ def test_bad_input_leaves_no_folder(run: Path, tmp_path: Path, changes: dict[str
     with pytest.raises(InputError, match=message):
         scalesearch.train(run, out=tmp_path / "model", **arguments)
     assert not (tmp_path / "model").exists()
+
+
+def test_files_that_no_training_wrote_are_not_overwritten(run: Path) -> None:
+    with pytest.raises(InputError, match="holds study.toml, which no `train` has written; choose another --out"):
+        scalesearch.train(run, 1, out=run, events=lambda event: None)
