@@ -22,13 +22,13 @@ from scalesearch.errors import InputError
 from scalesearch.export import timm, torchvision, transformers
 from scalesearch.export.mapping import Entry, Kind, from_library
 from scalesearch.export.torch_file import read_torch_file
-from scalesearch.export.torch_folder import CARD_KEY
+from scalesearch.export.torch_folder import CARD_FILE, CARD_KEY
 from scalesearch.export.torch_layers import layers_of
 from scalesearch.runtime.text import first_line
 from scalesearch.scaling.architecture import NORM_EPSILON, ArchitectureSpec
 from scalesearch.scaling.compound import scale
 from scalesearch.study.documents import read
-from scalesearch.trained.card import CARD_FILE, ModelCard, NamedArrays, Preprocessing, read_card
+from scalesearch.trained.card import ModelCard, NamedArrays, Preprocessing
 from scalesearch.trained.weights import read_weights
 
 LIBRARIES = ("timm", "torchvision", "transformers", "keras")
@@ -191,18 +191,26 @@ def _safetensors(path: Path) -> tuple[NamedArrays, ModelCard | None]:
             text = (file.metadata() or {}).get(CARD_KEY)
     except SafetensorError as error:
         raise InputError(f"{path}: not a whole safetensors file ({first_line(error)})") from None
-    if text is None:
-        return tensors, _card_beside(path)
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        raise InputError(f"{path}: its metadata hold a broken card of scalesearch") from None
-    return tensors, read(ModelCard, document, lambda card: card, str(path))
+    return tensors, _card_beside(path) if text is None else _card(text, f"{path}, the card in it")
 
 
 def _card_beside(path: Path) -> ModelCard | None:
     """Our card in the folder of a file: weights that were trained further lie where the network was exported to."""
-    return read_card(path.parent) if (path.parent / CARD_FILE).is_file() else None
+    beside = path.with_name(CARD_FILE)
+    try:
+        return _card(beside.read_text(encoding="utf-8"), str(beside))
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"{beside}: cannot be read ({first_line(error)})") from None
+
+
+def _card(text: str, where: str) -> ModelCard:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not valid JSON ({first_line(error)})") from None
+    return read(ModelCard, document, lambda card: card, where)
 
 
 def _from_file(path: Path) -> tuple[NamedArrays, ModelCard | None]:

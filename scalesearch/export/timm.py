@@ -36,7 +36,7 @@ def table(spec: ArchitectureSpec) -> list[Entry]:
 
 
 def export(card: ModelCard, arrays: NamedArrays | None, target: Path) -> None:
-    """Writes model.py, model.safetensors and model.json into the folder `target`; without `arrays`, no weights.
+    """Writes model.py, model.safetensors and card.json into the folder `target`; without `arrays`, no weights.
 
     Raises `InputError` for a network that timm's classes do not have.
     """

@@ -1,4 +1,4 @@
-"""The folder that an exporter for PyTorch writes: model.py, model.safetensors and model.json."""
+"""The folder that an exporter for PyTorch writes: model.py, model.safetensors and card.json."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import numpy as np
 from scalesearch.export.mapping import Entry, to_library
 from scalesearch.runtime.files import write_text, write_whole
 from scalesearch.scaling.architecture import Activation
-from scalesearch.trained.card import CARD_FILE, ModelCard, NamedArrays, Preprocessing, card_text
+from scalesearch.trained.card import ModelCard, NamedArrays, Preprocessing, card_text
+
+CARD_FILE = "card.json"
+"""The card of an exported network; model.json would make its folder that of a trained model."""
 
 CARD_KEY = "scalesearch"
 """The key of the metadata of model.safetensors which holds the text of the card: an importer need not guess."""
@@ -66,7 +69,7 @@ def preamble(card: ModelCard, library: str, has_weights: bool) -> str:
     else:
         images = f"Images are {_FIT[card.preprocessing.fit].format(size)}, scaled to [0, 1], then (x - MEAN) / STD."
     if card.classes:
-        images += "\nThe classes are those of model.json, in the order of the logits."
+        images += "\nThe classes are those of card.json, in the order of the logits."
     weights = "create_model()  # with the weights of model.safetensors" if has_weights else "create_model()"
     return f'''"""{_plain(card.name)} with the classes of {library}, as scalesearch {version("scalesearch")} wrote it.
 

@@ -32,7 +32,7 @@ def table(spec: ArchitectureSpec) -> list[Entry]:
 
 
 def export(card: ModelCard, arrays: NamedArrays | None, target: Path) -> None:
-    """Writes config.json, preprocessor_config.json, model.safetensors and model.json into the folder `target`.
+    """Writes config.json, preprocessor_config.json, model.safetensors and card.json into the folder `target`.
 
     Without `arrays`, no weights. Raises `InputError` for a network that transformers does not have.
     """

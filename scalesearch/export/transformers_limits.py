@@ -38,7 +38,11 @@ def check(spec: ArchitectureSpec) -> None:
             refuse(name, f"the activation of its ResNet is relu, but `activation` is {spec.activation}")
         return
     if (stem.kernel_size, stem.stride) != (3, 2):
-        refuse(name, "the stem of its EfficientNet is 3×3 with stride 2")
+        refuse(
+            name,
+            f"the stem of its EfficientNet is 3×3 with stride 2, but `stem` has a kernel of {stem.kernel_size} and "
+            f"stride {stem.stride}",
+        )
     if spec.activation not in _ACTIVATIONS:
         refuse(name, f"its EfficientNet has no activation {spec.activation}")
     for number, stage in enumerate(blocks_of(spec)):

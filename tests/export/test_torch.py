@@ -18,9 +18,12 @@ from scalesearch.baselines.published import baseline
 from scalesearch.errors import InputError
 from scalesearch.export.origins import import_network
 from scalesearch.export.torch_layers import layers_of
+from scalesearch.export.write import is_trained
 from scalesearch.models.names import shapes_of
+from scalesearch.runtime.files import write_folder
 from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.cost.count import complexity
+from scalesearch.trained.card import CARD_FILE
 from tests.export.networks import NETWORKS, card_of, efficientnets, network, random_arrays
 
 LIBRARIES = ("timm", "torchvision", "transformers")
@@ -77,7 +80,7 @@ def test_the_definition_alone_is_a_file_of_python(library: str, name: str, tmp_p
     except InputError:
         assert library == "torchvision"
         return
-    assert {path.name for path in tmp_path.iterdir()} == {"model.py", "model.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"model.py", "card.json"}
     text = (tmp_path / "model.py").read_text(encoding="utf-8")
     names = {node.name for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
     assert {"build", "create_model"} <= names
@@ -98,7 +101,7 @@ def test_model_py_says_how_images_become_its_input(tmp_path: Path) -> None:
     assert constants["MEAN"] == pytest.approx((100 / 255, 101 / 255, 102 / 255))
     assert constants["STD"] == pytest.approx((60 / 255,) * 3)
     assert "cut to the square in their middle, resized to 32 × 32" in ast.get_docstring(tree)
-    assert json.loads((tmp_path / "model.json").read_text())["classes"] == list("abcdefghij")
+    assert json.loads((tmp_path / "card.json").read_text())["classes"] == list("abcdefghij")
 
 
 def test_the_resnet_of_transformers_has_its_own_epsilon(tmp_path: Path) -> None:
@@ -214,9 +217,25 @@ def test_padding_and_epsilon_are_those_of_the_origin(file: str, padding: str, ep
     spec = dataclasses.replace(efficientnets()["b0"], num_classes=3)
     exporter("timm").export(card_of(spec), random_arrays(spec), tmp_path)
     save_file(load_file(tmp_path / FILE), tmp_path / f"{file}.safetensors")  # without our card
-    (tmp_path / "model.json").unlink()
+    (tmp_path / "card.json").unlink()
     card, _ = import_network(f"timm:{tmp_path / file}.safetensors")
     assert (card.spec.padding, card.spec.norm_epsilon) == (padding, epsilon)
+
+
+def test_an_exported_network_is_no_trained_model_and_is_replaced_by_the_next_export(tmp_path: Path) -> None:
+    card = card_of(NETWORKS["odd mobilenet-v1"])
+    for _ in range(2):
+        write_folder(tmp_path / "net", lambda folder: exporter("timm").export(card, None, folder), kept=(CARD_FILE,))
+    assert not is_trained(tmp_path / "net")
+
+
+@pytest.mark.parametrize(("text", "reason"), [("{", "not valid JSON"), ("{}", "missing key `name`")])
+def test_a_broken_card_is_one_line(text: str, reason: str, tmp_path: Path) -> None:
+    exporter("timm").export(card_of(NETWORKS["odd mobilenet-v1"]), None, tmp_path)
+    save_file({"a": np.zeros(1, np.float32)}, tmp_path / "a.safetensors")
+    (tmp_path / "card.json").write_text(text)
+    with pytest.raises(InputError, match=f"^{tmp_path / 'card.json'}: {reason}"):
+        import_network(f"timm:{tmp_path / 'a.safetensors'}")
 
 
 def test_weights_that_were_trained_further_lie_beside_our_card(tmp_path: Path) -> None:
