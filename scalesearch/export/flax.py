@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-import scalesearch
 from scalesearch.export.blocks import Block, blocks_of
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.cost.count import complexity
@@ -62,7 +62,7 @@ def source(card: ModelCard, *, weighted: bool) -> str:
     layer_norms = "convnext" in {block.kind for block in blocks} or "layer" in (spec.stem.norm, spec.final_norm)
     return environment.get_template("flax_network.py.jinja").render(
         name=" ".join(card.name.split()).replace("\\", "/").replace('"', "'"),
-        version=scalesearch.__version__,
+        version=importlib.metadata.version("scalesearch"),
         macs=f"{counted.macs:,}",
         params=f"{counted.params:,}",
         weighted=weighted,
