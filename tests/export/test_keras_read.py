@@ -19,14 +19,15 @@ import pytest
 from scalesearch.errors import InputError
 from scalesearch.export import keras, onnx
 from scalesearch.trained.card import ModelCard, NamedArrays
-from tests.export import keras_peer
 from tests.export.nets import standardised
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("keras")
-    subprocess.run([sys.executable, keras_peer.__file__, str(folder)], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("keras_peer.py")), str(folder)], check=True, capture_output=True
+    )
     return folder
 
 
