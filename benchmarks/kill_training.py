@@ -43,11 +43,11 @@ SPEC = ArchitectureSpec(
     16,
 )  # fmt: skip
 TRAINING = TrainSection(
-    epochs=12, batch_size=16, optimizer="rmsprop", learning_rate=0.002, weight_decay=1e-5, ema_decay=0.99,
+    epochs=16, batch_size=16, optimizer="rmsprop", learning_rate=0.002, weight_decay=1e-5, ema_decay=0.99,
     dropout=0.1, shift=0.1, label_smoothing=0.1,
 )  # fmt: skip
-# Within each epoch some ten parts, with a checkpoint after each.
-SETTINGS = {"checkpoint_seconds": 0.0, "part_seconds": 0.05}
+# Short parts, and several checkpoints within an epoch.
+SETTINGS = {"checkpoint_seconds": 0.5, "part_seconds": 0.05}
 CHOSEN = ("compiling", "checkpoint", "weights", "epoch") * 3
 
 
@@ -99,7 +99,7 @@ def point(name: str, process: subprocess.Popen[bytes], folder: Path, rng: random
     """Waits for the moment to kill; False if the training ended before."""
     moments: dict[str, Callable[[], bool]] = {
         "compiling": lambda: time.sleep(rng.uniform(1.5, 3.0)) is None,
-        "epoch": lambda: all(reported(process, "part") for _ in range(rng.randint(3, 25))),
+        "epoch": lambda: all(reported(process, "part") for _ in range(rng.randint(3, 12))),
         "checkpoint": lambda: reported(process, "started") and seen(process, folder, f"{FOLDER}/*tmp*"),
         "weights": lambda: reported(process, "started") and seen(process, folder, ".weights.safetensors.*"),
         "random": lambda: time.sleep(rng.uniform(0.5, 9.0)) is None,
