@@ -39,7 +39,7 @@ def export(
     write, target = writer(source, to, phi), Path(path)
     try:
         if FORMATS[to].folder:
-            write_folder(target, write, kept=(CARD_FILE,))
+            write_folder(target, write)
         else:
             write_whole(target, write)
     except OSError as error:

@@ -12,7 +12,7 @@ import shutil
 import stat
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -63,12 +63,12 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path, write)
 
 
-def write_folder(path: Path, write: Callable[[Path], object], kept: Collection[str] = ()) -> None:
+def write_folder(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` create the files of a temporary folder beside `path`, then put them at `path`.
 
     An empty folder at `path` is used, and so is one with nothing but plain files that are written now as well: it
-    comes from an earlier call. Names in `kept` are never replaced. Raises `FileExistsError` for any other folder, and
-    `NotADirectoryError` for what is no folder.
+    comes from an earlier call. Raises `FileExistsError` for any other folder, and `NotADirectoryError` for what is no
+    folder.
     """
     path = path.resolve() if path.is_symlink() else path
     if path.exists() and not path.is_dir():
@@ -80,9 +80,7 @@ def write_folder(path: Path, write: Callable[[Path], object], kept: Collection[s
         new = {each.name for each in folder.iterdir()}
         there = {each.name: each for each in path.iterdir()} if path.exists() else {}
         foreign = sorted(
-            name
-            for name, each in there.items()
-            if name not in new or name in kept or not stat.S_ISREG(each.lstat().st_mode)
+            name for name, each in there.items() if name not in new or not stat.S_ISREG(each.lstat().st_mode)
         )
         if foreign:
             raise FileExistsError(errno.EEXIST, f"it holds {foreign[0]}, which no export wrote", str(path))

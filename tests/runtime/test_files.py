@@ -91,20 +91,23 @@ def test_a_link_that_leads_nowhere_and_a_folder_are_refused(tmp_path: Path) -> N
 def test_a_pipe_is_written_through(tmp_path: Path) -> None:
     pipe, got = tmp_path / "pipe", []
     os.mkfifo(pipe)
-    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()), daemon=True)
     reader.start()
     write_text(pipe, "text")
-    reader.join()
+    reader.join(timeout=60)
     assert (got, stat.S_ISFIFO(pipe.stat().st_mode)) == ([b"text"], True)
     assert list(tmp_path.iterdir()) == [pipe]
 
 
 def test_a_device_is_written_through() -> None:
-    write_text(Path("/dev/null"), "text")
-    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
-    with pytest.raises(OSError, match="No space left"):
-        write_text(Path("/dev/full"), "text")
-    assert stat.S_ISCHR(Path("/dev/full").stat().st_mode)
+    # A terminal: where the code is wrong, root would replace /dev/null, but nobody creates files in /dev/pts.
+    master, slave = os.openpty()
+    try:
+        write_text(Path(os.ttyname(slave)), "text")
+        assert os.read(master, 100) == b"text"
+    finally:
+        os.close(master)
+        os.close(slave)
 
 
 def test_an_open_file_is_written_on_where_it_is(tmp_path: Path) -> None:
@@ -153,10 +156,9 @@ def test_a_folder_with_anything_else_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "export"
     write_folder(folder, _fill("a", "b"))
     before = {each.name: each.stat().st_mtime_ns for each in folder.iterdir()}
-    for names, kept in ((("a",), ()), (("a", "b"), ("b",))):
-        with pytest.raises(FileExistsError, match="it holds b, which no export wrote"):
-            write_folder(folder, _fill(*names), kept)
-        assert {each.name: each.stat().st_mtime_ns for each in folder.iterdir()} == before
+    with pytest.raises(FileExistsError, match="it holds b, which no export wrote"):
+        write_folder(folder, _fill("a"))
+    assert {each.name: each.stat().st_mtime_ns for each in folder.iterdir()} == before
     with pytest.raises(NotADirectoryError, match="it exists and is no folder"):
         write_folder(folder / "a", _fill("a"))
     (folder / "b").unlink()
