@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from scalesearch.study.load import load_study
     from scalesearch.study.sections import Study
     from scalesearch.trained.engine import train
-    from scalesearch.trained.model import Model, load_model
+    from scalesearch.trained.model import Model
+    from scalesearch.trained.opening import load_model
 
 # The packages `export` and `search` are loaded first: loaded later, they would take the place of the functions.
 import scalesearch.export
@@ -41,7 +42,7 @@ _MODULES = {
     "compare": "results.load",
     "export": "export.write",
     "load": "results.load",
-    "load_model": "trained.model",
+    "load_model": "trained.opening",
     "load_study": "study.load",
     "search": "search.engine",
     "train": "trained.engine",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -120,6 +122,14 @@ def prepare(
         std=jnp.asarray(std),
         class_weights=None if class_weights is None else jnp.asarray(class_weights),
     )
+
+
+def standardised_by(data: Feed, mean: Sequence[float], std: Sequence[float]) -> Feed:
+    """`data` whose images are standardised by these, and not by the statistics of their training split."""
+    values: dict[str, np.ndarray | Array] = {"mean": np.array(mean, np.float32), "std": np.array(std, np.float32)}
+    if isinstance(data, EpochData):
+        values = {name: jax.device_put(value, data.mean.sharding) for name, value in values.items()}
+    return dataclasses.replace(data, **values)
 
 
 def balancing_weights(labels: Int[np.ndarray, " n"]) -> Float[np.ndarray, " k"]:

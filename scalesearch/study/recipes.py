@@ -37,6 +37,20 @@ _PAPER_EMA_DECAY = 0.9999
 _AVERAGED_FRACTION = 0.1  # of all steps: 0.9999 in the paper's 109,375 steps of 4096 images
 
 
+# Kornblith et al., arXiv:1805.08974 (fine-tuning), whom arXiv:1905.11946 §5.3 follows: SGD with Nesterov momentum, a
+# cosine without warm-up, and running statistics that look back a tenth of an epoch, or ten steps.
+_TRANSFER: dict[str, Any] = {
+    "optimizer": "sgd",
+    "momentum": 0.9,
+    "schedule": "cosine",
+    "final_learning_rate_fraction": 0.0,
+    "warmup_epochs": 0.0,
+    "decay_rate": 0.97,
+    "decay_epochs": 2.4,
+}
+_TRANSFER_RATE = 0.05  # for 256 images in a batch
+
+
 class _Document(Section):
     train: TrainSection
 
@@ -51,7 +65,8 @@ def recipe(
 ) -> TrainSection:
     """The whole recipe: that of a name, at the length that is asked for, with the user's own values.
 
-    `paper` is EfficientNet's, with the batch size, the precision and all augmentation of the study: whether an image
+    `transfer` is for a network that begins with the weights of another training: the epochs, the batch size and the
+    augmentation of the study, with SGD at a low rate. `paper` is EfficientNet's, with the batch size, the precision and all augmentation of the study: whether an image
     may be mirrored or cropped is a fact of the data. `study` is the study's `[training]` with more epochs. `auto`
     takes `paper` from `PAPER_IMAGES` images on. In another number of epochs the learning rate decays as far, and the
     warm-up is at most a tenth of fewer epochs.
@@ -79,12 +94,18 @@ def recipe(
         name = "paper" if images >= PAPER_IMAGES else "study"
 
     # The recipe of that name, at the length that is asked for.
-    values = {**dict(training), **(_PAPER if name == "paper" else _longer(training))}
+    named = {"paper": _PAPER, "study": _longer(training), "transfer": _TRANSFER}
+    values = {**dict(training), **named[name]}
     values = _in_epochs(values, given.get("epochs", values["epochs"]))
     if name == "paper":
         batch_size = given.get("batch_size", training.batch_size)
         values["learning_rate"] = _PAPER_RATE * batch_size / 256
         values["ema_decay"] = _ema_decay(values["epochs"] * (images // batch_size))
+
+    if name == "transfer":
+        batch_size = given.get("batch_size", training.batch_size)
+        values["learning_rate"] = _TRANSFER_RATE * batch_size / 256
+        values["statistics_decay"] = max(1 - 10 / max(images // batch_size, 1), 0.9)
 
     # What grows with the network, then the user's own values.
     values = _made_for(_grown(values, phi), given) | given

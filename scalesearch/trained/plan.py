@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,48 +16,60 @@ from scalesearch.runtime.text import enumerated, plural
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.family import family
 from scalesearch.scaling.rule import ScalingRule
-from scalesearch.study.documents import read
+from scalesearch.study.documents import read, with_tuples
 from scalesearch.study.load import load_study, located_source
 from scalesearch.study.sections import DataSection, RuntimeSection, Study
-from scalesearch.study.training import TrainingSection, TrainSection
+from scalesearch.study.training import RecipeSection, TrainingSection, TrainSection
 from scalesearch.trained.job import Job
+from scalesearch.trained.transfer_plan import plan_transfer
 
 if TYPE_CHECKING:
     from scalesearch.results.load import Run
 
 
-from scalesearch.study.documents import with_tuples
-
-
 def plan_job(
-    rule: ScalingRule | Run | str | Path,
-    phi: float,
+    rule: ScalingRule | Run | str | Path | None,
+    phi: float | None,
+    origin: str | os.PathLike[str] | None,
     study: Study | str | Path | None,
     data: str | None,
+    resolution: int | None,
     max_resolution: int | None,
     recipe: Mapping[str, Any],
 ) -> tuple[Job, Splits, str]:
     """What `train` is to train, its data, and a name for the folder; arguments as those of `train`."""
+    if (rule is None) != (phi is None):
+        raise InputError("`phi` chooses a network of a rule's family: give both, or neither and the network of --from")
+    if rule is None and origin is None:
+        raise InputError("nothing to train: give a rule and its `phi`, or the network of --from")
+    for key, value in (("resolution", resolution), *((key, recipe.get(key)) for key in ("frozen", "layer_rate"))):
+        if value is not None and origin is None:
+            raise InputError(f"`{key}` belongs to a transfer: it needs --from")
+    if max_resolution is not None and origin is not None:
+        raise InputError("`max_resolution` belongs to a rule's networks: with --from, give `resolution`")
+
     # The rule, and the study that goes with it.
     folder: Path | None = None
     if isinstance(rule, str | Path):
         path = Path(rule)
         folder, rule = (path if path.is_dir() else path.parent), read_rule(path)
-    elif not isinstance(rule, ScalingRule):
+    elif rule is not None and not isinstance(rule, ScalingRule):
         folder, rule = rule.folder, rule.rule
     if study is None and folder is not None and (folder / "study.toml").is_file():
         study = folder / "study.toml"
     if isinstance(study, str | Path):
         study = load_study(study)
     section, training, runtime = _sections(rule, study, data)
+    member = None if rule is None or phi is None else _member(rule, phi)
+    if origin is not None:
+        asked = {**({} if study is None or study.train is None else dict(study.train)), **recipe}
+        own = read(RecipeSection, asked, lambda each: each, "[train]")
+        return plan_transfer(origin, member, section, training, runtime, own, resolution)
 
     # The data, then the network for their channels and classes.
+    assert rule is not None and phi is not None and member is not None and training is not None
     splits = load_splits(section)
-    try:
-        (member,) = family(rule, phi)
-    except ValueError as error:
-        raise InputError(f"`phi`: {error}") from None
-    spec = _with_data(member.spec, splits)
+    spec = _with_data(member, splits)
     if max_resolution is not None and max_resolution < spec.resolution:
         spec = dataclasses.replace(spec, resolution=max_resolution)
     filled = _recipe(training, recipe)
@@ -71,21 +84,33 @@ def plan_job(
         spec=spec,
         rule=rule.to_json(),
     )
-    return job, splits, study.name if study is not None else rule.baseline.name
+    return job, splits, f"{study.name if study is not None else rule.baseline.name}-phi{phi:g}"
+
+
+def _member(rule: ScalingRule, phi: float) -> ArchitectureSpec:
+    """The network of the rule's family."""
+    try:
+        (member,) = family(rule, phi)
+    except ValueError as error:
+        raise InputError(f"`phi`: {error}") from None
+    return member.spec
 
 
 def _sections(
-    rule: ScalingRule, study: Study | None, data: str | None
-) -> tuple[DataSection, TrainingSection, RuntimeSection]:
-    """Data, training and runtime: of the study, or else as they were when the rule was found."""
+    rule: ScalingRule | None, study: Study | None, data: str | None
+) -> tuple[DataSection, TrainingSection | None, RuntimeSection]:
+    """Data, training and runtime: of the study, or else as they were when the rule was found, if there is one."""
+    training, runtime = None, RuntimeSection()
     if study is not None:
         training, runtime = study.training, study.runtime
-    else:
-        training, runtime = read(TrainingSection, rule.training, lambda each: each, "the rule"), RuntimeSection()
+    elif rule is not None:
+        training = read(TrainingSection, rule.training, lambda each: each, "the rule")
     if data is not None:
         return DataSection(source=located_source(data, (Path.cwd(),))), training, runtime
     if study is not None:
         return study.data, training, runtime
+    if rule is None:
+        raise InputError("--from needs images to train on: name them by --data or --study")
     return read(DataSection, with_tuples(rule.data), lambda each: each, "the rule"), training, runtime
 
 
