@@ -126,10 +126,11 @@ def prepare(
 
 def standardised_by(data: Feed, mean: Sequence[float], std: Sequence[float]) -> Feed:
     """`data` whose images are standardised by these, and not by the statistics of their training split."""
-    values: dict[str, np.ndarray | Array] = {"mean": np.array(mean, np.float32), "std": np.array(std, np.float32)}
-    if isinstance(data, EpochData):
-        values = {name: jax.device_put(value, data.mean.sharding) for name, value in values.items()}
-    return dataclasses.replace(data, **values)
+    means, deviations = np.array(mean, np.float32), np.array(std, np.float32)
+    if isinstance(data, ImageStream):
+        return dataclasses.replace(data, mean=means, std=deviations)
+    placed = jax.device_put((means, deviations), data.mean.sharding)
+    return dataclasses.replace(data, mean=placed[0], std=placed[1])
 
 
 def balancing_weights(labels: Int[np.ndarray, " n"]) -> Float[np.ndarray, " k"]:

@@ -90,7 +90,7 @@ def _write_rule(rule: ScalingRule, target: Path) -> None:
 
 
 def _trained(origin: Path, to: str) -> tuple[ModelCard, NamedArrays | None]:
-    """The card of a trained model and its weights, which fit it; as JSON its card alone, for which jax is not needed."""
+    """The card of a trained model and its weights, which fit it; for JSON the card alone, which needs no jax."""
     if to == "json":
         return (open_network(origin)[0] if is_foreign(origin) else read_card(origin)), None
     from scalesearch.models.names import shapes_of

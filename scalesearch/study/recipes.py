@@ -65,11 +65,11 @@ def recipe(
 ) -> TrainSection:
     """The whole recipe: that of a name, at the length that is asked for, with the user's own values.
 
-    `transfer` is for a network that begins with the weights of another training: the epochs, the batch size and the
-    augmentation of the study, with SGD at a low rate. `paper` is EfficientNet's, with the batch size, the precision and all augmentation of the study: whether an image
-    may be mirrored or cropped is a fact of the data. `study` is the study's `[training]` with more epochs. `auto`
-    takes `paper` from `PAPER_IMAGES` images on. In another number of epochs the learning rate decays as far, and the
-    warm-up is at most a tenth of fewer epochs.
+    `paper` is EfficientNet's, with the batch size, the precision and all augmentation of the study: whether an image
+    may be mirrored or cropped is a fact of the data. `study` is the study's `[training]` with more epochs. `transfer`
+    is for a network that begins with the weights of another training: SGD at a low rate for the epochs of the study,
+    with its batch size, precision and augmentation. `auto` takes `paper` from `PAPER_IMAGES` images on. In another
+    number of epochs the learning rate decays as far, and the warm-up is at most a tenth of fewer epochs.
 
     Args:
         training: the study's `[training]`.

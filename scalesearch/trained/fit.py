@@ -259,11 +259,7 @@ class _Fit:
             data={**job.data.model_dump(mode="json"), "digest": job.digest},
             training=job.training.model_dump(mode="json"),
             provenance={
-                **(
-                    {}
-                    if job.origin is None
-                    else {"origin": job.origin.model_dump(include={"source", "name", "digest"})}
-                ),
+                **({} if job.origin is None else {"origin": job.origin.to_json()}),
                 "finished": finished,
                 "epoch": best.epoch,
                 "val_loss": best.val_loss,

@@ -19,7 +19,7 @@ from scalesearch.study.training import TrainSection
 JOB_FILE = "train.toml"
 
 _SAME = ("name", "runtime", "rule", "data.source", "data.test_source", "data.classes", "origin.source", "origin.name")
-"""What another call may change: digests of the data and of the origin say whether they are the same, wherever they are."""
+"""What another call may change: digests say whether data and origin are the same, wherever they are."""
 
 
 class Origin(Section):
@@ -38,6 +38,10 @@ class Origin(Section):
     digest: str
     mean: Annotated[tuple[float, ...], FROM_LIST] | None = None
     std: Annotated[tuple[float, ...], FROM_LIST] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The object in the provenance of model.json."""
+        return self.model_dump(include={"source", "name", "digest"})
 
 
 class Job(Section):

@@ -60,16 +60,18 @@ def plan_job(
     if isinstance(study, str | Path):
         study = load_study(study)
     section, training, runtime = _sections(rule, study, data)
-    member = None if rule is None or phi is None else _member(rule, phi)
     if origin is not None:
         asked = {**({} if study is None or study.train is None else dict(study.train)), **recipe}
         own = read(RecipeSection, asked, lambda each: each, "[train]")
+        member = None if rule is None or phi is None else _member(rule, phi)
         return plan_transfer(origin, member, section, training, runtime, own, resolution)
 
     # The data, then the network for their channels and classes.
-    assert rule is not None and phi is not None and member is not None and training is not None
+    assert rule is not None
+    assert phi is not None
+    assert training is not None
     splits = load_splits(section)
-    spec = _with_data(member, splits)
+    spec = _with_data(_member(rule, phi), splits)
     if max_resolution is not None and max_resolution < spec.resolution:
         spec = dataclasses.replace(spec, resolution=max_resolution)
     filled = _recipe(training, recipe)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from scalesearch.data.splits import Splits, check_fits, load_splits
 from scalesearch.data.usual import study_name, usual_training
