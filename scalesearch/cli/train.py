@@ -21,6 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag("--out", type=folder, metavar="DIR", help="the model's folder (default: runs/NAME-phiPHI)")
     flag("--resolution", type=count, metavar="PX", help="with --from: of the images (default: that of the network)")
     flag("--max-resolution", type=count, metavar="PX", help="largest resolution that the network may have")
+    recipe = "paper (EfficientNet's), study (the study's, longer), transfer, or auto: what suits network and data"
+    flag("--recipe", choices=("auto", "paper", "study", "transfer"), help=recipe)
     flag("--epochs", type=count, metavar="N", help="length of the training")
     flag("--batch-size", type=count, metavar="N", help="images of a step")
     flag("--learning-rate", type=number, metavar="R", help="largest learning rate")
@@ -40,7 +42,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     if arguments.rule is not None:
         say_caveats(read_rule(arguments.rule))
-    keys = ("epochs", "batch_size", "learning_rate", "seed", "frozen", "layer_rate")
+    keys = ("recipe", "epochs", "batch_size", "learning_rate", "seed", "frozen", "layer_rate")
     recipe = {key: value for key in keys if (value := getattr(arguments, key)) is not None}
     with contextlib.nullcontext() if arguments.quiet else TrainingProgress() as progress:
         trained = train(

@@ -58,6 +58,7 @@ def prepare(
     resolution: int,
     batch_size: int,
     *,
+    evaluation_resolution: int | None = None,
     balanced: bool = False,
     memory: float = math.inf,
     cache: ImageCache | None = None,
@@ -70,6 +71,7 @@ def prepare(
         validation: the images to evaluate on.
         resolution: height and width that the candidate takes.
         batch_size: the most images of a validation batch.
+        evaluation_resolution: height and width of validation images, if other than those to train on.
         balanced: whether evaluation computes balanced accuracy, too.
         memory: bytes of the device. Images that take more than a share of them stay on the host.
         cache: where images are kept that were decoded, or resized to be streamed; None for the user's.
@@ -83,8 +85,9 @@ def prepare(
             stacklevel=2,
         )
     cache = cache or ImageCache()
+    judged = evaluation_resolution or resolution
     channels = train.images.channels if isinstance(train.images, Pictures) else train.images.shape[-1]
-    streams = (len(train) + len(validation)) * resolution**2 * channels > MEMORY_SHARE * memory
+    streams = (len(train) * resolution**2 + len(validation) * judged**2) * channels > MEMORY_SHARE * memory
 
     # Pictures are decoded at the resolution, and have its statistics; arrays have those of their native resolution.
     if isinstance(train.images, Pictures):
@@ -94,7 +97,7 @@ def prepare(
         train_images, (mean, std) = train.images, channel_statistics(train.images)
     val_images = validation.images
     if isinstance(val_images, Pictures):
-        val_images = cache.images(recipe_of(val_images, resolution), on_images).pixels
+        val_images = cache.images(recipe_of(val_images, judged), on_images).pixels
 
     # Validation in whole batches: padding images have a label that is ignored.
     size = min(batch_size, len(validation))
@@ -106,8 +109,8 @@ def prepare(
 
     if streams:
         train_images, val_images = (
-            images if images.shape[1] == resolution else cache.images(_resizing(images, resolution), on_images).pixels
-            for images in (train_images, val_images)
+            images if images.shape[1] == side else cache.images(_resizing(images, side), on_images).pixels
+            for images, side in ((train_images, resolution), (val_images, judged))
         )
         chunk_bytes = int(min(CHUNK_BYTES, MEMORY_SHARE * memory / CHUNKS_AT_ONCE))
         return ImageStream(train_images, train.labels, val_images, val_labels, mean, std, chunk_bytes, class_weights)
@@ -116,7 +119,7 @@ def prepare(
     return EpochData(
         images=resize(train_images, resolution),
         labels=jnp.asarray(train.labels),
-        val_images=resize(val_images, resolution, (batches, size)),
+        val_images=resize(val_images, judged, (batches, size)),
         val_labels=jnp.asarray(val_labels),
         mean=jnp.asarray(mean),
         std=jnp.asarray(std),

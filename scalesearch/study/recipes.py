@@ -60,6 +60,7 @@ def recipe(
     images: int,
     *,
     phi: float = 0.0,
+    budget: float = 2.0,
     section: RecipeSection | None = None,
     where: str = "recipe",
 ) -> TrainSection:
@@ -75,6 +76,7 @@ def recipe(
         training: the study's `[training]`.
         images: training images.
         phi: the φ of the network; larger ones are regularised more.
+        budget: what a step of φ multiplies the cost by.
         section: the user's `[train]`.
         where: names the document in errors.
 
@@ -108,7 +110,7 @@ def recipe(
         values["statistics_decay"] = max(1 - 10 / max(images // batch_size, 1), 0.9)
 
     # What grows with the network, then the user's own values.
-    values = _made_for(_grown(values, phi), given) | given
+    values = _made_for(_grown(values, phi, budget), given) | given
     return read(_Document, {"train": values}, lambda document: document.train, where)
 
 
@@ -145,7 +147,7 @@ def _made_for(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in unused}
 
 
-def _grown(values: dict[str, Any], phi: float) -> dict[str, Any]:
+def _grown(values: dict[str, Any], phi: float, budget: float) -> dict[str, Any]:
     """`values` with the regularisation of a network of this φ; what is 0 stays 0."""
-    del phi
+    del phi, budget
     return values

@@ -102,14 +102,12 @@ class Checkpoints:
         self._manager.wait_until_finished()
 
     def _open(self) -> Any:
-        policies = [
-            checkpoint_managers.LatestN(2),
-            checkpoint_managers.BestN(get_metric_fn=_rank, n=1),
-        ]
+        best = checkpoint_managers.BestN(get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False)
+        kept = checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(2), best])
         return ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies), best_fn=_rank, best_mode="max"
+                preservation_policy=kept, best_fn=_rank, best_mode="max", cleanup_tmp_directories=True
             ),
         )
 

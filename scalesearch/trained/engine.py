@@ -96,7 +96,9 @@ def train(
         counted, sizes = complexity(job.spec), (len(splits.train), len(splits.validation))
         seconds = training_seconds(counted, sum(job.spec.depths), job.training.epochs, *sizes)
         on_event(TrainingPlanned(job.name, job.training.epochs, len(splits.train), seconds))
-        recipes = [recipe_of(each, job.spec.resolution) for each in pictures_in(splits.train, splits.validation)]
+        judged = job.training.evaluation_resolution or job.spec.resolution
+        sides = ((splits.train, job.spec.resolution), (splits.validation, judged))
+        recipes = [recipe_of(each, side) for split, side in sides for each in pictures_in(split)]
         prepared = ImageCache().build(recipes, PreparationReports(on_event))  # kept as long as the worker runs
         del splits
         _train(job, folder, on_event)

@@ -27,19 +27,20 @@ from scalesearch.errors import InputError
 from scalesearch.models.counting import check_own
 from scalesearch.runtime import interrupts
 from scalesearch.runtime.cache import folder_in_use
-from scalesearch.runtime.files import write_text
+from scalesearch.runtime.files import remove_unfinished, write_text
 from scalesearch.runtime.programs import use_program_cache
+from scalesearch.scaling.cost.count import complexity
 from scalesearch.trained.card import CARD_FILE, ModelCard, NamedArrays, Preprocessing, card_text
 from scalesearch.trained.checkpoint import Checkpoint, Checkpoints
-from scalesearch.trained.curves import EpochRow, TensorBoard, best_of, write_curves
+from scalesearch.trained.curves import CURVES_FILE, EpochRow, TensorBoard, best_of, write_curves
 from scalesearch.trained.events import EpochTrained, OnEvent, PartTrained, TrainingStarted
-from scalesearch.trained.job import Job, write_job
+from scalesearch.trained.job import JOB_FILE, Job, write_job
 from scalesearch.trained.names import StateNames
-from scalesearch.trained.weights import write_weights
+from scalesearch.trained.weights import WEIGHTS_FILE, write_weights
 from scalesearch.training.compile import compile_program
 from scalesearch.training.epochs import PART_SECONDS, Place, TrainingDiverged, train_epochs
 from scalesearch.training.loop import run_in_memory
-from scalesearch.training.memory import release
+from scalesearch.training.memory import bytes_available, release
 from scalesearch.training.prepare import (
     Prepared,
     check_runtime,
@@ -52,6 +53,9 @@ from scalesearch.training.state import TrainState, Weights, evaluated_weights
 
 CHECKPOINT_SECONDS = 600.0
 """Within an epoch, a checkpoint is written that long after the last one."""
+
+FILES = (CARD_FILE, CURVES_FILE, JOB_FILE, WEIGHTS_FILE)
+"""What is written beside checkpoints and events."""
 
 _PACKAGES = ("scalesearch", "jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint")
 
@@ -84,11 +88,13 @@ def fit(
     """
     check_runtime(job.training, job.runtime)
     check_own(job.spec)
+    _check_memory(job)
+    remove_unfinished(folder, *FILES)
     if (programs := folder_in_use()) is not None:
         use_program_cache(programs)
     compiler = partial(compile_program, parts=True)
     network = (job.spec, splits, job.training, job.runtime, (job.training.seed,))
-    prepared = prepare_training(*network, compiler=compiler, on_images=on_images)
+    prepared = prepare_training(*network, compiler=compiler, on_images=on_images, must_fit=True)
     if (origin := job.origin) is not None and origin.mean is not None and origin.std is not None:
         prepared = replace(prepared, data=standardised_by(prepared.data, origin.mean, origin.std))
     release()
@@ -107,6 +113,18 @@ def fit(
         )
     except TrainingDiverged as error:
         raise InputError(f"the training diverged: {error}") from None
+
+
+def _check_memory(job: Job) -> None:
+    """Raises `InputError`, before anything of that size is made, if a training's state alone does not fit."""
+    training = job.training
+    copies = 2 + (1 if training.optimizer == "sgd" else 2) + (training.ema_decay > 0)  # with the gradient
+    needed, available = 4 * copies * complexity(job.spec).params, bytes_available(job.runtime)
+    if needed > available:
+        raise InputError(
+            f"{job.name}: parameters, gradient and optimiser take {needed / 2**30:,.1f} GiB, but only "
+            f"{available / 2**30:,.1f} GiB are available: take a smaller φ"
+        )
 
 
 class _Fit:

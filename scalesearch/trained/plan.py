@@ -18,8 +18,9 @@ from scalesearch.scaling.family import family
 from scalesearch.scaling.rule import ScalingRule
 from scalesearch.study.documents import read, with_tuples
 from scalesearch.study.load import load_study, located_source
+from scalesearch.study.recipes import recipe
 from scalesearch.study.sections import DataSection, RuntimeSection, Study
-from scalesearch.study.training import RecipeSection, TrainingSection, TrainSection
+from scalesearch.study.training import RecipeSection, TrainingSection
 from scalesearch.trained.job import Job
 from scalesearch.trained.transfer_plan import plan_transfer
 
@@ -35,14 +36,14 @@ def plan_job(
     data: str | None,
     resolution: int | None,
     max_resolution: int | None,
-    recipe: Mapping[str, Any],
+    changes: Mapping[str, Any],
 ) -> tuple[Job, Splits, str]:
     """What `train` is to train, its data, and a name for the folder; arguments as those of `train`."""
     if (rule is None) != (phi is None):
         raise InputError("`phi` chooses a network of a rule's family: give both, or neither and the network of --from")
     if rule is None and origin is None:
         raise InputError("nothing to train: give a rule and its `phi`, or the network of --from")
-    for key, value in (("resolution", resolution), *((key, recipe.get(key)) for key in ("frozen", "layer_rate"))):
+    for key, value in (("resolution", resolution), *((key, changes.get(key)) for key in ("frozen", "layer_rate"))):
         if value is not None and origin is None:
             raise InputError(f"`{key}` belongs to a transfer: it needs --from")
     if max_resolution is not None and origin is not None:
@@ -60,11 +61,11 @@ def plan_job(
     if isinstance(study, str | Path):
         study = load_study(study)
     section, training, runtime = _sections(rule, study, data)
+    given = {} if study is None or study.train is None else dict(study.train)
+    values = read(RecipeSection, {**given, **changes}, lambda each: each, "[train]")
     if origin is not None:
-        asked = {**({} if study is None or study.train is None else dict(study.train)), **recipe}
-        own = read(RecipeSection, asked, lambda each: each, "[train]")
         member = None if rule is None or phi is None else _member(rule, phi)
-        return plan_transfer(origin, member, section, training, runtime, own, resolution)
+        return plan_transfer(origin, member, section, training, runtime, values, resolution)
 
     # The data, then the network for their channels and classes.
     assert rule is not None
@@ -74,7 +75,7 @@ def plan_job(
     spec = _with_data(_member(rule, phi), splits)
     if max_resolution is not None and max_resolution < spec.resolution:
         spec = dataclasses.replace(spec, resolution=max_resolution)
-    filled = _recipe(training, recipe)
+    filled = recipe(training, len(splits.train), phi=phi, section=values, where="[train]")
     check_fits(spec, splits, filled.batch_size)
     job = Job(
         name=f"{rule.baseline.name} φ = {phi:g}",
@@ -114,11 +115,6 @@ def _sections(
     if rule is None:
         raise InputError("--from needs images to train on: name them by --data or --study")
     return read(DataSection, with_tuples(rule.data), lambda each: each, "the rule"), training, runtime
-
-
-def _recipe(training: TrainingSection, changes: Mapping[str, Any]) -> TrainSection:
-    """The whole recipe."""
-    return read(TrainSection, {**dict(training), **changes}, lambda section: section, "[train]")
 
 
 def _with_data(spec: ArchitectureSpec, splits: Splits) -> ArchitectureSpec:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import sys
 import time
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from scalesearch.errors import InputError, StudyMismatch
+from scalesearch.errors import StudyMismatch
 from scalesearch.export.opened import open_network
 from scalesearch.runtime import allocator, interrupts, workers
 from scalesearch.runtime.folders import WORKER_LOCK
@@ -47,6 +48,7 @@ def train_job(
         settings: further arguments of `trained.fit.fit`.
     """
     allocator.tune()
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns of what is meant
     from scalesearch.data.splits import check_fits, load_splits
 
     look_in(*map(Path, folders), Path.cwd())
@@ -67,8 +69,6 @@ def train_job(
     try:
         _acquire(lock)
         fit(parsed, splits, Path(folder), _report, PreparationReports(_report), initial=initial, **(settings or {}))
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror or error})") from error
     finally:
         lock.release()
 

@@ -73,18 +73,26 @@ def chunk_functions(
         epoch = jax.vmap(epoch, in_axes=(0, 0, 0, None, 0, None, None, None))
         judge = jax.vmap(judge, in_axes=(0, 0, None, None, None))
     array: Any = jax.ShapeDtypeStruct
-    image = stream.images.shape[1:]
 
-    def chunk(*shape: int) -> Chunk:
-        return Chunk(array((*shape, *image), np.uint8), array(shape, np.int32))
+    def chunk(images: np.ndarray, *shape: int) -> Chunk:
+        return Chunk(array((*shape, *images.shape[1:]), np.uint8), array(shape, np.int32))
 
     number, statistics = array((), np.int32), _statistics(stream)
     losses = array(draws.order.shape[:-1], np.float32)
     totals = tuple(array(seeds, dtype) for dtype in _totals(stream))
     part = jax.tree.map(lambda each: each[_steps(draws, 0, steps)], draws)
     batch = draws.order.shape[-1]
-    epoch_arguments = (state, losses, chunk(*seeds, steps, batch), statistics, part, schedule, number, number)
-    evaluated = chunk(stream.batches_per_chunk, stream.val_labels.shape[1])
+    epoch_arguments = (
+        state,
+        losses,
+        chunk(stream.images, *seeds, steps, batch),
+        statistics,
+        part,
+        schedule,
+        number,
+        number,
+    )
+    evaluated = chunk(stream.val_images, stream.batches_per_chunk, stream.val_labels.shape[1])
     evaluate_arguments = (state, totals, evaluated, statistics, number)
     if shardings is None:
         return ChunkFunctions(

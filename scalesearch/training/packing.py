@@ -70,7 +70,8 @@ class Packing:
         """
         results: list[Array] = []
         for group, shapes in zip(_grouped(list(values), self._groups), self._shapes, strict=True):
-            parts, start = [], 0
+            parts: list[Array] = []
+            start = 0
             for value, leaves in groupby(zip(group, shapes, strict=True), key=lambda leaf: leaf[0]):
                 stop = start + sum(math.prod(shape) for _, shape in leaves)
                 parts.append(function(value, *(each[len(results)][start:stop] for each in packed)))

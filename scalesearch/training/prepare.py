@@ -21,7 +21,7 @@ from scalesearch.models.ops.select import select
 from scalesearch.runtime import interrupts
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.study.sections import RuntimeSection
-from scalesearch.study.training import TrainingSection
+from scalesearch.study.training import TrainingSection, TrainSection
 from scalesearch.training.compile import Program, compile_program
 from scalesearch.training.memory import PLAIN, MemoryPlan, bytes_available, is_exhausted, memory_plans
 from scalesearch.training.parallel.data import Shardings, shardings_of
@@ -64,6 +64,7 @@ def prepare_training(
     plans: Sequence[MemoryPlan] | None = None,
     compiler: Compiler = compile_program,
     on_images: OnDone = lambda resolution, done, total: None,
+    must_fit: bool = False,
 ) -> Prepared:
     """The data of `spec` and its functions, compiled for the first execution plan that fits into memory.
 
@@ -78,6 +79,7 @@ def prepare_training(
         plans: memory plans to try in this order; None for those of `memory_plans`.
         compiler: compiles the network.
         on_images: called while pictures are decoded.
+        must_fit: raise an error instead of that last warning.
 
     Raises:
         InputError: network and data do not fit, or the machine cannot do what `runtime` asks for.
@@ -91,6 +93,7 @@ def prepare_training(
             splits.validation,
             spec.resolution,
             training.batch_size,
+            evaluation_resolution=training.evaluation_resolution if isinstance(training, TrainSection) else None,
             balanced=splits.uneven,
             memory=available,
             on_images=on_images,
@@ -116,11 +119,13 @@ def prepare_training(
                 break
         else:
             if refused is None:
-                warnings.warn(
+                told = (
                     f"a network needs {program.bytes_needed / 2**20:,.1f} MiB even with the most economical plan, "
-                    f"but only {available / 2**20:,.1f} MiB are available: trying anyway",
-                    stacklevel=2,
+                    f"but only {available / 2**20:,.1f} MiB are available"
                 )
+                if must_fit:
+                    raise InputError(f"{told}: take a smaller φ, resolution or batch")
+                warnings.warn(f"{told}: trying anyway", stacklevel=2)
         if refused is not None:
             raise refused
 

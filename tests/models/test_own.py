@@ -105,9 +105,14 @@ def test_a_whole_network_averages_by_itself_and_draws_from_the_key_of_the_step(n
     assert (np.asarray(first) != np.asarray(other)).any()
 
 
-@pytest.mark.parametrize(("key", "value"), [("dropout", 0.1), ("precision", "bfloat16")])
+@pytest.mark.parametrize(("key", "value"), [("dropout", 0.1), ("stochastic_depth", 0.2), ("precision", "bfloat16")])
 def test_settings_that_a_whole_network_does_not_take_are_refused(network: Any, key: str, value: Any) -> None:
     with pytest.raises(
         InputError, match=rf"^`training.{key}` must be .* that plain_nets:Whole builds, .* got {value}$"
     ):
         network("plain_nets:Whole", **{key: value})
+
+
+def test_blocks_of_ones_own_have_no_stochastic_depth(network: Any) -> None:
+    with pytest.raises(InputError, match=r"`training.stochastic_depth` must be 0 .* got 0.2 for plain_nets:Plain"):
+        network(stochastic_depth=0.2)

@@ -31,7 +31,7 @@ from scalesearch.training.prepare import Prepared, prepare_training
 from scalesearch.training.state import TrainState
 
 SPEC = ArchitectureSpec(
-    8, 3, 3, StemSpec(4, 3, 2), (make_stage("basic", kernel_size=3, stride=1, width=4, depth=1),), 0, "relu"
+    8, 3, 3, StemSpec(4, 3, 2), (make_stage("basic", kernel_size=3, stride=1, width=4, depth=2),), 0, "relu"
 )
 TRAINING = TrainingSection(
     epochs=2,
@@ -45,6 +45,8 @@ TRAINING = TrainingSection(
     mixup=0.4,
     cutmix=1.0,
     dropout=0.1,
+    stochastic_depth=0.5,
+    schedule="exponential",
     ema_decay=0.9,
 )
 RUNTIME = RuntimeSection(seeds_together=False)

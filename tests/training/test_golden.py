@@ -55,3 +55,9 @@ def test_losses_are_the_committed_ones(convolutions: Literal["kernels", "shift"]
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
     for name, values in golden.items():
         np.testing.assert_allclose(losses[name], values, rtol=1e-5, err_msg=name)
+
+
+def test_stochastic_depth_acts() -> None:
+    training = TRAINING.model_copy(update={"stochastic_depth": 0.9, "epochs": 1})
+    (seed,) = train(SPEC, load_splits(DATA), training, RuntimeSection(), (0,), lambda report: None).seeds
+    assert abs(seed.train_loss[0] / json.loads(GOLDEN.read_text(encoding="utf-8"))["train_loss"][0] - 1) > 1e-3

@@ -54,7 +54,14 @@ SMALL = ArchitectureSpec(
     "swish",
 )
 TRAINING = TrainingSection(
-    epochs=2, batch_size=32, optimizer="adamw", learning_rate=0.003, warmup_epochs=0.5, dropout=0.1, ema_decay=0.9
+    epochs=2,
+    batch_size=32,
+    optimizer="adamw",
+    learning_rate=0.003,
+    warmup_epochs=0.5,
+    dropout=0.1,
+    stochastic_depth=0.2,
+    ema_decay=0.9,
 )
 
 
