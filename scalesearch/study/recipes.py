@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from scalesearch.study.documents import Section, read
@@ -38,7 +39,8 @@ _AVERAGED_FRACTION = 0.1  # of all steps: 0.9999 in the paper's 109,375 steps of
 
 
 # Kornblith et al., arXiv:1805.08974 (fine-tuning), whom arXiv:1905.11946 §5.3 follows: SGD with Nesterov momentum, a
-# cosine without warm-up, and running statistics that look back a tenth of an epoch, or ten steps.
+# cosine without warm-up, running statistics that look back a tenth of an epoch or ten steps, and as many steps of few
+# images as of many. Their 20,000 steps are for GPUs. The rate is the second highest of their grid, 10⁻⁴ to 0.1.
 _TRANSFER: dict[str, Any] = {
     "optimizer": "sgd",
     "momentum": 0.9,
@@ -48,7 +50,9 @@ _TRANSFER: dict[str, Any] = {
     "decay_rate": 0.97,
     "decay_epochs": 2.4,
 }
-_TRANSFER_RATE = 0.05  # for 256 images in a batch
+_TRANSFER_RATE = 0.03
+_TRANSFER_STEPS = 400
+"""Of few images, a network sees as many epochs as make these steps."""
 
 
 class _Document(Section):
@@ -68,9 +72,9 @@ def recipe(
 
     `paper` is EfficientNet's, with the batch size, the precision and all augmentation of the study: whether an image
     may be mirrored or cropped is a fact of the data. `study` is the study's `[training]` with more epochs. `transfer`
-    is for a network that begins with the weights of another training: SGD at a low rate for the epochs of the study,
-    with its batch size, precision and augmentation. `auto` takes `paper` from `PAPER_IMAGES` images on. In another
-    number of epochs the learning rate decays as far, and the warm-up is at most a tenth of fewer epochs.
+    is for a network that begins with the weights of another training: SGD at a low rate for the epochs of the study, or
+    more of few images, with its batch size, precision and augmentation. `auto` takes `paper` from `PAPER_IMAGES` images
+    on. In another number of epochs the learning rate decays as far, and the warm-up is at most a tenth of fewer epochs.
 
     Args:
         training: the study's `[training]`.
@@ -96,18 +100,13 @@ def recipe(
         name = "paper" if images >= PAPER_IMAGES else "study"
 
     # The recipe of that name, at the length that is asked for.
-    named = {"paper": _PAPER, "study": _longer(training), "transfer": _TRANSFER}
+    named = {"paper": _PAPER, "study": _longer(training), "transfer": _transfer(training, images, given)}
     values = {**dict(training), **named[name]}
     values = _in_epochs(values, given.get("epochs", values["epochs"]))
     if name == "paper":
         batch_size = given.get("batch_size", training.batch_size)
         values["learning_rate"] = _PAPER_RATE * batch_size / 256
         values["ema_decay"] = _ema_decay(values["epochs"] * (images // batch_size))
-
-    if name == "transfer":
-        batch_size = given.get("batch_size", training.batch_size)
-        values["learning_rate"] = _TRANSFER_RATE * batch_size / 256
-        values["statistics_decay"] = max(1 - 10 / max(images // batch_size, 1), 0.9)
 
     # What grows with the network, then the user's own values.
     values = _made_for(_grown(values, phi, budget), given) | given
@@ -119,6 +118,17 @@ def _longer(training: TrainingSection) -> dict[str, Any]:
     if training.schedule == "cosine":
         return {"epochs": training.epochs * LONGER}
     return {"epochs": training.epochs * LONGER, "decay_epochs": training.decay_epochs * LONGER}
+
+
+def _transfer(training: TrainingSection, images: int, given: dict[str, Any]) -> dict[str, Any]:
+    """What `transfer` changes in the study's `[training]`."""
+    steps = max(images // given.get("batch_size", training.batch_size), 1)  # of an epoch
+    return {
+        **_TRANSFER,
+        "epochs": max(training.epochs, math.ceil(_TRANSFER_STEPS / steps)),
+        "learning_rate": _TRANSFER_RATE,
+        "statistics_decay": max(1 - 10 / steps, 0.9),
+    }
 
 
 def _in_epochs(values: dict[str, Any], epochs: int) -> dict[str, Any]:
