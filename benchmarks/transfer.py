@@ -97,7 +97,7 @@ class Trainer:
             if origin is not None:
                 fresh = jax.device_get(state.weights)
                 named = transferred_weights(*origin, names.weights(fresh), splits.classes)
-                weights = jax.tree.map(lambda each: jax.numpy.array(each), names.packed(named, fresh, "weights"))
+                weights = jax.tree.map(jax.numpy.array, names.packed(named, fresh, "weights"))
                 state = TrainState(state.step, weights, state.optimizer, state.average)
             for epoch in range(training.epochs):
                 draws = draws_of_epoch(seed, epoch, training, images=len(splits.train))
@@ -168,7 +168,7 @@ def report(rows: Sequence[dict[str, Any]], command: str, seconds: float) -> str:
         "# What a transfer gains over training from scratch",
         "",
         (
-            f"{date.today().isoformat()}, {processor()}, `{command}`, {seconds / 60:.1f} min of processor time. Accuracy "
+            f"{date.today().isoformat()}, {processor()}, `{command}`, {seconds / 60:.1f} min of its time. Accuracy "
             f"in %: mean over {len({row['seed'] for row in rows})} seeds, each with other training images, ± half the "
             "95 % interval. The gain is that of the fine-tuned network over the better one from scratch, seed by seed."
         ),
