@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help setup run test test-long check docs bench bench-gpu notebooks clean
+.PHONY: help setup run test test-long test-interop check docs bench bench-gpu notebooks clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,6 +12,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CONSTRAINTS := constraints.txt
 # What a set-up depends on; when none of it changed, set-up is skipped.
 INPUTS := pyproject.toml $(CONSTRAINTS)
+# PyTorch and its libraries are large and have an environment of their own.
+INTEROP := .venv-interop
+INTEROP_CONSTRAINTS := constraints-interop.txt
 
 # The first Python here that is new enough; `make PYTHON=/path/to/python …` takes that one.
 PYTHON ?=
@@ -28,6 +31,7 @@ help:
 	@echo "make run        set up and search: scalesearch run --budget $(BUDGET) (ARGS=... for more options)"
 	@echo "make test       set up and run the tests, two files at a time (PYTEST=... for more options)"
 	@echo "make test-long  set up and run the tests that take long: minutes each"
+	@echo "make test-interop  set up timm, torchvision and transformers apart, and run the tests against them"
 	@echo "make check      ruff, mypy and the layers of the package"
 	@echo "make docs       the site, into docs/_build/html"
 	@echo "make bench      the quick form of every benchmark"
@@ -46,6 +50,9 @@ test: $(VENV)/.installed-dev
 
 test-long: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) -m long $(PYTEST)
+
+test-interop: $(INTEROP)/.installed
+	$(INTEROP)/bin/python -m pytest tests/interop -W default $(PYTEST)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check
@@ -71,7 +78,7 @@ notebooks: $(VENV)/.installed-dev
 	done
 
 clean:
-	rm -rf $(VENV) dist docs/_build .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(INTEROP) dist docs/_build .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find scalesearch tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -101,3 +108,11 @@ $(VENV)/.installed-dev: $(INPUTS) | $(BIN)/python
 	@echo "Installing scalesearch and its test tools into $(VENV): one to three minutes, once"
 	@$(PIP) install --constraint $(CONSTRAINTS) --editable '.[dev]'
 	@touch $(VENV)/.installed $@
+
+$(INTEROP)/.installed: $(INPUTS) $(INTEROP_CONSTRAINTS) | $(BIN)/python
+	@echo "Installing scalesearch, PyTorch and its libraries into $(INTEROP): minutes, once"
+	@$(BIN)/python -m venv --clear $(INTEROP)
+	@$(INTEROP)/bin/python -m pip --disable-pip-version-check --quiet install \
+		--constraint $(CONSTRAINTS) --constraint $(INTEROP_CONSTRAINTS) --editable . \
+		hypothesis pytest timm torch torchvision transformers
+	@touch $@

@@ -8,6 +8,7 @@ load        a run folder as a `Run`: tables, choice, rule, family, figures
 compare     two runs side by side
 load_study  a study file as a `Study`
 load_model  a trained model, which classifies images
+evaluate    a trained model on labelled images
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from scalesearch.study.sections import Study
     from scalesearch.trained.engine import train
     from scalesearch.trained.model import Model
-    from scalesearch.trained.opening import load_model
+    from scalesearch.trained.opening import evaluate, load_model
 
 # The packages `export` and `search` are loaded first: loaded later, they would take the place of the functions.
 import scalesearch.export
@@ -41,6 +42,7 @@ _MODULES = {
     "Study": "study.sections",
     "compare": "results.load",
     "export": "export.write",
+    "evaluate": "trained.opening",
     "load": "results.load",
     "load_model": "trained.opening",
     "load_study": "study.load",
@@ -55,6 +57,7 @@ __all__ = [
     "Study",
     "__version__",
     "compare",
+    "evaluate",
     "export",
     "load",
     "load_model",

@@ -21,7 +21,7 @@ from scalesearch.analysis.surfaces.polynomial import fit_polynomial
 from scalesearch.analysis.tables import SHARE_COLUMNS, candidates_table, trials_table
 from scalesearch.errors import InputError
 from scalesearch.results.records import DONE, NOTHING_LEARNED, TrialRecord
-from scalesearch.scaling.explain import Explanation, explain
+from scalesearch.scaling.explain import Explanation, explain_members
 from scalesearch.scaling.family import REPORTED_PHIS, Family, family
 from scalesearch.scaling.feasible import Candidate, feasible_set
 from scalesearch.scaling.rule import ScalingRule
@@ -143,20 +143,17 @@ class Outcome:
         return rule_of(self.choice, self.study, provenance)
 
     def family(self, phis: Iterable[float] | float = REPORTED_PHIS) -> Family:
-        """The baseline scaled by the rule, to one φ or several."""
-        return family(self.rule, phis)
+        """The networks of the rule's family that really cost B^φ, for one φ or several."""
+        return family(self.rule, phis, tolerance=self.study.tolerance)
 
     def explain(self, phis: Iterable[float] | float = REPORTED_PHIS) -> Explanation:
         """The family's nominal and real cost, and the factors between them."""
-        return explain(self.rule.baseline, self.rule.coefficients, phis)
+        rule, tolerance = self.rule, self.study.tolerance
+        return explain_members(rule.baseline, rule.coefficients, self.family(phis), tolerance)
 
     @cached_property
     def nearest(self) -> Candidate:
-        """The network nearest to the choice that costs the budget within the tolerance.
-
-        It is φ = 1 as one would build it: the family's φ = 1 rounds each multiplier separately and may cost more or
-        less.
-        """
+        """The network nearest to the choice that costs the budget within the tolerance: φ = 1 of the family."""
         baseline = self.study.resolved_baseline()
         feasible = feasible_set(
             baseline.spec, baseline.rounding, self.study.budget, self.study.tolerance, self.study.cost

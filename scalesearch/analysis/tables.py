@@ -26,7 +26,7 @@ _SHARES: Mapping[str, str] = {
 #   phi               level of the budget
 #   status            done; partial (a seed of a trial that did not finish); pruned; failed
 #   failure           kind: reason, on one line; empty if there is none
-#   *_share           realised shares
+#   *_share           shares of real cost
 #   macs_ratio        exact macs ÷ the baseline's
 #   train_loss, val_* values after the last epoch (nats, nats, fraction right)
 #   epochs            epochs trained

@@ -13,7 +13,7 @@ from scalesearch.runtime.text import percent
 from scalesearch.scaling.coefficients import Coefficients, shares_of
 from scalesearch.scaling.compound import scale
 from scalesearch.scaling.cost.count import Complexity, complexity
-from scalesearch.scaling.family import members
+from scalesearch.scaling.family import nominal_members
 from scalesearch.scaling.simplex import Shares
 
 # arXiv:1905.11946 §4: "a small grid search", whose best product is not quite 2.
@@ -87,7 +87,7 @@ def published_sentences(family: Sequence[Published]) -> tuple[str, ...]:
     alpha, beta = widest.coefficients.alpha, widest.coefficients.beta
     by_depth, by_width, by_resolution = widest.phi
     others = (by_width + by_resolution) / 2
-    (member,) = members(baseline(PAPER_BASELINE), PAPER, (len(family),))
+    (member,) = nominal_members(baseline(PAPER_BASELINE), PAPER, (len(family),))
     split = ", ".join(
         f"{name} {percent(share, 2)} instead of {percent(paper_share, 2)}"
         for name, share, paper_share in zip(Shares.__slots__, last.shares.values, shares_of(PAPER).values, strict=True)

@@ -15,6 +15,16 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, and nothing else, on stdout")
 
 
+def add_members(parser: argparse.ArgumentParser, phis: str) -> None:
+    """The flags of commands that show a family: --phi, by default `phis`, --tolerance and --nominal."""
+    phi = f"2, 0,1,2.5 or 0:7 (both included; default {phis})"
+    parser.add_argument("--phi", type=phi_list, default=phis, metavar="PHI", help=phi)
+    tolerance = "how far from B^φ a member may cost, as a fraction (default: the study's)"
+    parser.add_argument("--tolerance", type=fraction, metavar="FRACTION", help=tolerance)
+    nominal = "round each of α^φ, β^φ, γ^φ by itself, whatever the network then costs"
+    parser.add_argument("--nominal", action="store_true", help=nominal)
+
+
 def add_storage(parser: argparse.ArgumentParser) -> None:
     """The flag --storage of commands that read a run."""
     parser.add_argument("--storage", metavar="URL", help="storage to read instead of DIR/study.db")
@@ -76,7 +86,7 @@ def epoch_list(text: str) -> list[int]:
 
 def phi_list(text: str) -> tuple[float, ...]:
     """Levels φ of a family: 2, or 0,1,2.5, or 0:7 with both ends."""
-    from scalesearch.scaling.family import parse_phis
+    from scalesearch.scaling.phis import parse_phis
 
     try:
         return parse_phis(text)

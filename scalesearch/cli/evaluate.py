@@ -22,20 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Evaluate the model and show how good it is."""
-    import warnings
-
     from scalesearch.report import terminal
     from scalesearch.report.bar import ImagesBar
-    from scalesearch.trained.evaluation import evaluate
-    from scalesearch.trained.labelled import labelled_images
-    from scalesearch.trained.opening import load_model
+    from scalesearch.trained.opening import evaluate, load_model
 
     model = load_model(arguments.model)
-    labelled = labelled_images(model.card, arguments.data, arguments.split)
-    for note in labelled.notes:
-        warnings.warn(f"{labelled.source}: {note}", stacklevel=1)
-    with ImagesBar("images", len(labelled.images), shown=not arguments.quiet) as bar:
-        evaluation = evaluate(model, labelled, on_images=bar)
+    with ImagesBar("images", shown=not arguments.quiet) as bar:
+        evaluation = evaluate(model, arguments.data, arguments.split, on_images=bar)
     if arguments.json:
         print_json({"model": model.card.name, **evaluation.to_json()})
     else:

@@ -12,9 +12,10 @@ from scalesearch.cli.arguments import count, epoch_list, fraction, number, numbe
 from scalesearch.errors import InputError
 from scalesearch.runtime.text import enumerated
 from scalesearch.scaling.compound import DepthRounding
+from scalesearch.scaling.family import DEFAULT_TOLERANCE
 from scalesearch.scaling.feasible import MAX_BUDGET
 from scalesearch.study.load import DEFAULT_STUDY, StudyFileError, load_study, shipped_studies
-from scalesearch.study.sections import DEFAULT_TOLERANCE, DESIGNS_OF, DesignKind, Study
+from scalesearch.study.sections import DESIGNS_OF, DesignKind, Study
 
 _FLAGS = {
     "data.source": "--data",

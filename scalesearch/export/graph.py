@@ -19,6 +19,7 @@ class Convolution(NamedTuple):
     Attributes:
         name: its plain name; the kernel is `name.kernel`, the bias `name.bias`.
         kernel_size, width_in, width, stride: its sizes.
+        size: height and width of its map.
         pads: zeros before and after the map, along each axis.
         group_width: input channels of each group; `width_in` for one group, 1 if it is depthwise.
         biased: whether it has a bias.
@@ -29,6 +30,7 @@ class Convolution(NamedTuple):
     width_in: int
     width: int
     stride: int
+    size: int
     pads: tuple[int, int]
     group_width: int
     biased: bool = False
@@ -241,13 +243,13 @@ class _Walk(Generic[T]):
         )
 
     def _layer(self, name: str, k: int, width_in: int, width: int, stride: int, group_width: int) -> Convolution:
-        places = -(-self.size // stride)
+        size, places = self.size, -(-self.size // stride)
         if k % 2 == 0:  # in patches
-            pads = (0, places * k - self.size)
+            pads = (0, places * k - size)
         elif self.spec.padding == "symmetric":
             pads = (k // 2, k // 2)
         else:
-            total = max((places - 1) * stride + k - self.size, 0)
+            total = max((places - 1) * stride + k - size, 0)
             pads = (total // 2, total - total // 2)
         self.size = places
-        return Convolution(name, k, width_in, width, stride, pads, group_width or width_in)
+        return Convolution(name, k, width_in, width, stride, size, pads, group_width or width_in)

@@ -143,7 +143,7 @@ class _Graph(Builder[str]):
         """A fully connected layer as a convolution of 1×1 maps."""
         kernel = self.arrays[f"{name}.kernel"][None, None]
         return self._conv(
-            x, Convolution(name, 1, width_in, width, 1, (0, 0), width_in), kernel, self.arrays[f"{name}.bias"]
+            x, Convolution(name, 1, width_in, width, 1, 1, (0, 0), width_in), kernel, self.arrays[f"{name}.bias"]
         )
 
     def _conv(self, x: str, layer: Convolution, kernel: np.ndarray, bias: np.ndarray | None) -> str:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from scalesearch.export.origins import import_network
+from scalesearch.export.origins import LIBRARIES, import_network
 from scalesearch.trained.card import ModelCard, NamedArrays
 from scalesearch.trained.weights import read_folder
-
-LIBRARIES = ("timm", "torchvision", "transformers", "keras")
-"""What stands before the colon in "timm:FILE"."""
 
 
 def open_network(source: str | os.PathLike[str]) -> tuple[ModelCard, NamedArrays]:
@@ -25,15 +22,9 @@ def open_network(source: str | os.PathLike[str]) -> tuple[ModelCard, NamedArrays
     Raises:
         InputError: it is not there or not whole, or holds no network that becomes ours.
     """
-    source = os.fspath(source)
     if not is_foreign(source):
         return read_folder(Path(source))
-    library, _, name = source.partition(":")
-    if library == "keras":
-        from scalesearch.export.keras import read
-
-        return read(Path(name))
-    return import_network(source)
+    return import_network(os.fspath(source))
 
 
 def is_foreign(source: str | os.PathLike[str]) -> bool:

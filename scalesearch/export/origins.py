@@ -1,7 +1,8 @@
-"""Networks of other libraries as ours, read without them: `timm:FILE`, `torchvision:FILE`, `transformers:FOLDER`.
+"""Networks of other libraries as ours: `timm:FILE`, `torchvision:FILE`, `transformers:FOLDER` and `keras:FILE`.
 
-Which network a file holds is found from the names and shapes of its tensors. What they do not tell, padding and ε, are
-the conventions of its origin, unless we exported it: then the file holds our card.
+PyTorch and its libraries are not needed. Which network a file of theirs holds is found from the names and shapes of its
+tensors. What these do not tell, padding and ε, are the conventions of its origin, unless we exported it: then the file
+holds our card. Files of Keras are read by `export.keras_read`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ from scalesearch.study.documents import read
 from scalesearch.trained.card import CARD_FILE, ModelCard, NamedArrays, Preprocessing, read_card
 from scalesearch.trained.weights import read_weights
 
+LIBRARIES = ("timm", "torchvision", "transformers", "keras")
+"""What a network may be imported from."""
+
 _PYTORCH_EPSILON = 1e-5
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -52,12 +56,17 @@ _NAMES = (
 def import_network(source: str) -> tuple[ModelCard, NamedArrays]:
     """The network that `source` names, "timm:FILE" or the like, as a card and its arrays by our names.
 
-    Raises `InputError`, which names the tensors, for a file that holds none of the networks that become ours.
+    The card has the padding and the ε of the origin. Raises `InputError`, which names the tensors, for a file that
+    holds none of the networks that become ours.
     """
     library, _, name = source.partition(":")
-    if library not in _ORIGINS or not name:
-        known = ", ".join(f"{each}:FILE" for each in _ORIGINS)
+    if library not in LIBRARIES or not name:
+        known = ", ".join(f"{each}:FILE" for each in LIBRARIES)
         raise InputError(f"weights of another library must be named as {known}, but got {source!r}")
+    if library == "keras":
+        from scalesearch.export import keras_read
+
+        return keras_read.read(Path(name))
     table, tensors = _ORIGINS[library]
     theirs, written = tensors(Path(name))
     theirs = {key: value for key, value in theirs.items() if not key.endswith(".num_batches_tracked")}

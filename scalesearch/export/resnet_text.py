@@ -54,12 +54,13 @@ class Block(Bottleneck):
         "imported": ", ".join(sorted({block} | ({"ResNet"} if classic else set()))),
         "library": library,
         "constants": constants(card),
-        "own_block": own_block,
+        "own_block": own_block + ("\n" if own_block and not classic else ""),
         "arguments": "".join(f"        {name}={value},\n" for name, value in arguments.items()),
         "activation": f", act_layer={activation}" if library == "timm" else "",
+        "activation_line": f"        act_layer={activation},\n" if library == "timm" else "",
         "epsilon": spec.norm_epsilon,
         "rows": [(stage.depth, stage.stride, _planes(stage)) for stage in spec.stages],
-        "stem": (spec.in_channels, spec.stem.width, spec.stem.kernel_size),
+        "stem": f"{spec.in_channels}, {spec.stem.width}, {spec.stem.kernel_size}",
         "stem_stride": spec.stem.stride,
         "width": spec.stem.width,
         "stem_padding": spec.stem.kernel_size // 2,
@@ -100,8 +101,8 @@ def build(**options):
     """The network with initial weights; `options` are those of the class ResNet."""
     return ResNet(
         {block},
-{arguments}        norm_layer=partial(nn.BatchNorm2d, eps={epsilon!r}){activation},
-        **options,
+{arguments}        norm_layer=partial(nn.BatchNorm2d, eps={epsilon!r}),
+{activation_line}        **options,
     )
 '''
 
@@ -115,7 +116,7 @@ class Network(nn.Module):
     def __init__(self):
         super().__init__()
         norm = partial(nn.BatchNorm2d, eps={epsilon!r})
-        self.conv1 = nn.Conv2d(*{stem}, stride={stem_stride}, padding={stem_padding}, bias=False)
+        self.conv1 = nn.Conv2d({stem}, stride={stem_stride}, padding={stem_padding}, bias=False)
         self.bn1 = norm({width})
         self.act1 = {stem_activation}(inplace=True)
         self.maxpool = {pool}

@@ -107,7 +107,7 @@ def stages_text(stages: Iterable[Sequence[tuple[object, ...]]]) -> str:
                 parts.append([row])
         written = (f"[{part[0]}]" if len(part) == 1 else f"{len(part)} * [{part[0]}]" for part in parts)
         lines.append(f"    {' + '.join(written)},\n")
-    return f"[\n{''.join(lines)}]"
+    return f"[\n{''.join(lines)}]".replace("'", '"')
 
 
 def loading(has_weights: bool) -> str:

@@ -22,9 +22,10 @@ from scalesearch.report.figures.cost import COSTS
 from scalesearch.report.page import Block, Section, drawn, page, section
 from scalesearch.report.views import networks, results
 from scalesearch.report.views.results import short_name
+from scalesearch.report.views.table import SHARE_KEYS, TRAINING_KEYS
 from scalesearch.results.records import DONE, FAILED, PRUNED
 from scalesearch.runtime.text import percent, plural
-from scalesearch.scaling.family import rounding_note
+from scalesearch.scaling.family import cost_note
 from scalesearch.scaling.rule import ScalingRule
 
 # Candidates per level in the table.
@@ -36,8 +37,8 @@ LEADERBOARD = (
     "alpha", "beta", "gamma", "blocks", "widths", "pixels", "real_cost", "params", "seconds",
 )  # fmt: skip
 FAMILY = (
-    "phi", "depth_times", "width_times", "resolution_times", "blocks", "widths", "pixels", "macs", "nominal",
-    "real_cost", "params", "activations",
+    "phi", "depth_times", "width_times", "resolution_times", *SHARE_KEYS, "blocks", "widths", "pixels", "macs",
+    "nominal", "real_cost", "params", "activations", *TRAINING_KEYS,
 )  # fmt: skip
 
 
@@ -100,8 +101,9 @@ def answer(rule: ScalingRule, choice: Choice) -> str:
 def _sections(outcome: Outcome, validations: Sequence[Validation]) -> Iterator[Section]:
     """What a rule rests on, and what it gives."""
     metric, candidates, choice = outcome.study.metric, outcome.candidates, outcome.choice
-    members = networks.family(outcome.family()).select(*FAMILY)
-    yield section("family", "The family", ("soft", rounding_note(outcome.rule)), ("table", members))
+    members = outcome.family()
+    costs = cost_note(members, outcome.study.tolerance)
+    yield section("family", "The family", ("soft", costs), ("table", networks.family(members).select(*FAMILY)))
 
     # The validations: all in one chart if there are several, then one after the other.
     if len(validations) > 1:

@@ -22,7 +22,7 @@ from scalesearch.runtime.files import write_text
 from scalesearch.runtime.text import percent, plural
 from scalesearch.scaling.cost.count import complexity
 from scalesearch.trained.card import ModelCard
-from scalesearch.trained.evaluation import Evaluation, Mistake, OnImages, evaluate
+from scalesearch.trained.evaluation import Evaluation, Mistake, OnImages, evaluate_images
 from scalesearch.trained.labelled import labelled_images, labelled_split
 from scalesearch.trained.model import read_model
 
@@ -51,7 +51,7 @@ def write_model_report(
     """
     model = read_model(folder)
     labelled = labelled_images(model.card) if splits is None else labelled_split(model.card, splits)
-    evaluation = evaluate(model, labelled, mistakes=_WORST, on_images=on_images)
+    evaluation = evaluate_images(model, labelled, mistakes=_WORST, on_images=on_images)
     text = render(model.card, read_curves(folder), evaluation)
     try:
         write_text(folder / REPORT_FILE, text)
@@ -83,7 +83,12 @@ def render(card: ModelCard, curves: pd.DataFrame | None, evaluation: Evaluation)
         f"(95 % interval {low} to {high} %)."
     )
     head: list[Block] = [("soft", _subtitle(card)), ("answer", answer), ("facts", views.measures(evaluation))]
-    return page(card.name, head, [*_sections(curves, evaluation), _made_with(card)])
+    shows_figures = curves is not None or _has_matrix(evaluation)
+    return page(card.name, head, [*_sections(curves, evaluation), _made_with(card)], figures=shows_figures)
+
+
+def _has_matrix(evaluation: Evaluation) -> bool:
+    return len(evaluation.classes) <= figures.MOST_CLASSES
 
 
 def _sections(curves: pd.DataFrame | None, evaluation: Evaluation) -> Iterator[Section]:
@@ -96,11 +101,10 @@ def _sections(curves: pd.DataFrame | None, evaluation: Evaluation) -> Iterator[S
             ("grid", [drawn(loss, "loss"), drawn(accuracy, "accuracy")]),
             ("soft", f"Dashed: epoch {figures.best_epoch(curves)}, the best one, whose weights the model has."),
         )
-    matrix = len(evaluation.classes) <= figures.MOST_CLASSES
     yield section(
         "confusion",
         "Confusion",
-        *([("figure", drawn(figures.confusion(evaluation), "confusion"))] if matrix else []),
+        *([("figure", drawn(figures.confusion(evaluation), "confusion"))] if _has_matrix(evaluation) else []),
         ("table", views.confusions(evaluation)),
     )
     yield section("classes", "Classes", ("table", views.by_class(evaluation)))

@@ -13,7 +13,7 @@ from scalesearch.analysis.validation import Validation
 from scalesearch.report.html import FAMILY, LEADERBOARD, answers
 from scalesearch.report.views import networks, results
 from scalesearch.report.views.table import Table
-from scalesearch.scaling.family import rounding_note
+from scalesearch.scaling.family import cost_note
 
 # Candidates per level.
 ROWS = 10
@@ -33,7 +33,7 @@ def note(outcome: Outcome, validations: Sequence[Validation] = ()) -> str:
     )
     if not outcome.has_rule:
         return "\n\n".join((f"# {outcome.study.name}", f"**{outcome.standing.answer}**", *shown))
-    choice, rule = outcome.choice, outcome.rule
+    choice, members = outcome.choice, outcome.family()
     parts = (
         f"# {outcome.study.name}",
         *(f"**{sentence}**" for sentence in answers(outcome)),
@@ -43,8 +43,8 @@ def note(outcome: Outcome, validations: Sequence[Validation] = ()) -> str:
         *(f"Validation at φ = {one.phi:g}: {one.verdict}" for one in validations),
         *shown,
         "## Family",
-        _markdown(networks.family(outcome.family()).select(*FAMILY)),
-        rounding_note(rule),
+        _markdown(networks.family(members).select(*FAMILY)),
+        cost_note(members, outcome.study.tolerance),
     )
     return "\n\n".join(part for part in parts if part)
 

@@ -11,15 +11,15 @@ from scalesearch.analysis.surfaces.base import Surface
 from scalesearch.analysis.validation import Validation
 from scalesearch.report.page import template
 from scalesearch.report.views import networks, results
-from scalesearch.report.views.table import Table
+from scalesearch.report.views.table import SHARE_KEYS, TRAINING_KEYS, Table
 from scalesearch.scaling.explain import Explanation
 from scalesearch.scaling.family import Family
 from scalesearch.scaling.feasible import Candidate
 from scalesearch.scaling.rule import ScalingRule
 
 _FAMILY = (
-    "phi", "depth_times", "width_times", "resolution_times", "nominal", "real_cost", "macs", "params", "blocks",
-    "widths", "pixels",
+    "phi", "depth_times", "width_times", "resolution_times", *SHARE_KEYS, "nominal", "real_cost", "macs", "params",
+    *TRAINING_KEYS, "blocks", "widths", "pixels",
 )  # fmt: skip
 
 

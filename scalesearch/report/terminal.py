@@ -14,13 +14,13 @@ from scalesearch.data.splits import Splits
 from scalesearch.report.layout import fit, render
 from scalesearch.report.views import networks, results
 from scalesearch.report.views import plan as plans
-from scalesearch.report.views.table import SHARE_KEYS, Table, multipliers, network
+from scalesearch.report.views.table import SHARE_KEYS, TRAINING_KEYS, Table, multipliers, network
 from scalesearch.results.records import FAILED
 from scalesearch.runtime.text import percent, plural
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.cost.count import Complexity
 from scalesearch.scaling.explain import Explanation
-from scalesearch.scaling.family import FamilyMember, off_grid_note, rounding_note
+from scalesearch.scaling.family import FamilyMember, cost_note, off_grid_note
 from scalesearch.search.plan.design import Plan
 from scalesearch.search.plan.parts import Part
 
@@ -42,8 +42,8 @@ _RESULTS = ("val_loss", "val_loss_sd", "val_accuracy", "val_balanced_accuracy", 
 LEADERBOARD = ("rank", "phi", *_MULTIPLIERS, *SHARE_KEYS, "real_cost", *_RESULTS, "network")
 PLAN = (*_MULTIPLIERS, *SHARE_KEYS, "nominal", "real_cost", "macs_short", "params_short", "network")
 FAMILY = (
-    "phi", "depth_times", "width_times", "resolution_times", "nominal", "real_cost", "macs_short", "params_short",
-    "network",
+    "phi", "depth_times", "width_times", "resolution_times", *SHARE_KEYS, "nominal", "real_cost", "macs_short",
+    "params_short", *TRAINING_KEYS, "network",
 )  # fmt: skip
 
 
@@ -121,9 +121,11 @@ def show_count(name: str, spec: ArchitectureSpec, cost: Complexity, base: Comple
     )
 
 
-def show_family(members: Iterable[FamilyMember]) -> None:
-    """The family as a table."""
-    _Screen().table(networks.family(members).select(*FAMILY))
+def show_family(members: Iterable[FamilyMember], note: str = "") -> None:
+    """The family as a table, and the `note` on it."""
+    screen = _Screen()
+    screen.table(networks.family(members).select(*FAMILY))
+    screen.say(note)
 
 
 def show_explanation(
@@ -207,8 +209,8 @@ def show_result(outcome: Outcome, files: Sequence[Path]) -> None:
             f"{network(nearest.spec)} ({nearest.cost_ratio:.3f}×)"
         )
         screen.title("Family")
-        show_family(outcome.family())
-        screen.say(rounding_note(outcome.rule))
+        members = outcome.family()
+        show_family(members, cost_note(members, outcome.study.tolerance))
     failed = outcome.candidates[outcome.candidates["status"].eq(FAILED)]
     for row in failed.to_dict("records"):
         screen.say(f"failed: {results.network_of(row)}: {row['failure']}")
@@ -252,10 +254,9 @@ def show_validations(validations: Sequence[Validation], metric: str) -> None:
 def show_trained(trained: TrainedModel) -> None:
     """The network, its best epoch, and the folder."""
     screen, best = _Screen(), trained.best
-    balanced = "" if best.balanced_accuracy is None else f", balanced accuracy {percent(best.balanced_accuracy, 4)}"
+    accuracy = f"validation accuracy {percent(best.val_accuracy, 4)}"
+    if best.val_balanced_accuracy is not None:
+        accuracy += f" (balanced {percent(best.val_balanced_accuracy, 4)})"
     screen.say(f"{trained.card.name}: {network(trained.card.spec)}")
-    screen.say(
-        f"best epoch {best.epoch} of {len(trained.curves)}: validation accuracy {percent(best.accuracy, 4)}{balanced}, "
-        f"validation loss {best.val_loss:.4f}"
-    )
-    screen.say(f"{trained.folder}: model.json, weights.safetensors, curves.csv")
+    screen.say(f"best epoch {best.epoch} of {len(trained.curves)}: {accuracy}, validation loss {best.val_loss:.4f}")
+    screen.say(f"{trained.folder}: model.json, weights.safetensors, curves.csv, report.html")

@@ -125,5 +125,5 @@ def _line(row: EpochRow, name: str) -> str:
 
 
 def _values(row: EpochRow) -> str:
-    balanced = "" if row.balanced_accuracy is None else f", balanced {row.balanced_accuracy:.4f}"
-    return f"loss {row.train_loss:.4f}, validation loss {row.val_loss:.4f}, accuracy {row.accuracy:.4f}{balanced}"
+    balanced = "" if row.val_balanced_accuracy is None else f", balanced {row.val_balanced_accuracy:.4f}"
+    return f"loss {row.train_loss:.4f}, validation loss {row.val_loss:.4f}, accuracy {row.val_accuracy:.4f}{balanced}"

@@ -14,6 +14,7 @@ from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.cost.count import Complexity
 from scalesearch.scaling.feasible import Candidate
+from scalesearch.scaling.simplex import Shares
 from scalesearch.study.documents import FROM_LIST, FROM_OBJECT, Section, Spec, read
 
 # What the tables call a trial that finished, a seed of a trial that did not, and a trial that was pruned or failed.
@@ -131,7 +132,7 @@ def candidate_numbers(records: Sequence[TrialRecord]) -> list[int]:
 
 
 def candidate_to_json(candidate: Candidate) -> dict[str, Any]:
-    """The object of the contract: realised α, β, γ and shares, nominal ones, exact counts, spec."""
+    """The object of the contract: realised α, β, γ, shares of real cost, nominal α, β, γ, exact counts, spec."""
     return {
         **dataclasses.asdict(candidate.coefficients),
         "shares": dataclasses.asdict(candidate.shares),
@@ -161,7 +162,7 @@ class _CandidateDocument(Section):
     alpha: float
     beta: float
     gamma: float
-    shares: dict[str, float]  # those of the coefficients: not read
+    shares: Annotated[Shares, FROM_OBJECT]  # of α·β²·γ² in records of 2026-11-28 and before
     nominal: Annotated[Coefficients, FROM_OBJECT]
     macs: int
     macs_ratio: float
@@ -173,6 +174,7 @@ class _CandidateDocument(Section):
         return Candidate(
             spec=self.spec,
             coefficients=Coefficients(self.alpha, self.beta, self.gamma),
+            shares=self.shares,
             nominal=self.nominal,
             complexity=Complexity(self.macs, self.params, self.activations),
             cost_ratio=self.macs_ratio,

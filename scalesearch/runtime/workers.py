@@ -213,6 +213,7 @@ def carry_out(work: Callable[..., object]) -> int:
     warnings.filterwarnings("always", module="scalesearch")
     log = logging.getLogger("scalesearch")
     log.addHandler(Reports())
+    log.propagate = False  # a library may have given the root logger a handler, which would write to standard error
     log.setLevel(logging.INFO)
     try:
         with interrupts.deferred(""):

@@ -1,21 +1,22 @@
-"""Why a family does not cost what its formula says, factor by factor."""
+"""What lies between the cost that a family's formula says and its real cost, factor by factor."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from scalesearch.scaling.coefficients import Coefficients
+from scalesearch.runtime.text import percent
+from scalesearch.scaling.coefficients import Coefficients, shares_of
 from scalesearch.scaling.compound import Baseline, round_widths
 from scalesearch.scaling.cost.budgeted import MACS
 from scalesearch.scaling.cost.count import FloatArray, areas, count, tabulate
-from scalesearch.scaling.family import FamilyMember, members
+from scalesearch.scaling.family import DEFAULT_TOLERANCE, FamilyMember, cost_note, members, nominal_members
 
 FACTORS = ("formula", "depth", "width", "resolution")
 # Differences of two logarithms below it are rounding errors.
@@ -26,9 +27,9 @@ _NOTHING = 1e-9
 class Explained:
     """A member φ and its real cost ratio as a product: `nominal` · `formula` · `depth` · `width` · `resolution`.
 
-    `nominal` is (α·β²·γ²)^φ. `formula` is what the network would cost in fractions of blocks, channels and pixels,
+    `nominal` is (α·β²·γ²)^φ. `formula` is what (α^φ, β^φ, γ^φ) would cost in fractions of blocks, channels and pixels,
     over `nominal`: the stem, the head and the first block of a stage do not grow as α·β²·γ². The other three are
-    the factors by which rounding depth, then width, then resolution multiplies that cost.
+    the factors by which the member's blocks, then its widths, then its pixels multiply that cost.
     """
 
     member: FamilyMember
@@ -55,17 +56,24 @@ class Explained:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The members of a family, each with the factors between its nominal and its real cost."""
+    """The members of a family, each with the factors between its nominal and its real cost.
+
+    `rounded` are the members that rounding each multiplier by itself would give.
+    """
 
     baseline: Baseline
     coefficients: Coefficients
     members: tuple[Explained, ...]
+    rounded: tuple[FamilyMember, ...]
+    tolerance: float
 
     @property
     def sentences(self) -> tuple[str, ...]:
         """What the members' numbers say, in plain words."""
         product = f"{self.coefficients.product:.4g}"
         expected = f"α·β²·γ² is {product}: a step of φ should cost {product} times as much."
+        if any(one.member.spec != other.spec for one, other in zip(self.members, self.rounded, strict=True)):
+            return (expected, *self._sentences_on_real_cost())
         worst, last = max(self.members, key=lambda one: abs(math.log(one.off))), self.members[-1]
         if abs(math.log(worst.off)) <= _NOTHING:
             steps = any(one.member.phi for one in self.members)
@@ -74,6 +82,20 @@ class Explanation:
         if last is not worst:
             sentences += (f"At φ = {last.member.phi:g} real ÷ nominal cost is {last.off:.3f}.",)
         return sentences
+
+    def _sentences_on_real_cost(self) -> tuple[str, ...]:
+        """Whether the members cost what they should, and what their multipliers would, each rounded by itself."""
+        note = cost_note((one.member for one in self.members), self.tolerance)
+        worst = max(self.rounded, key=lambda one: abs(math.log(one.cost_ratio / one.coefficients.product)))
+        off = worst.cost_ratio / worst.coefficients.product
+        apart = f"{percent(abs(off - 1))} {'more' if off > 1 else 'less'}"
+        return (
+            note,
+            (
+                f"Each multiplier rounded by itself would cost up to {apart}: {worst.cost_ratio:.4g} times the "
+                f"baseline's at φ = {worst.phi:g}."
+            ),
+        )
 
 
 def _sentences_of(one: Explained, blocks: int) -> tuple[str, str]:
@@ -92,10 +114,30 @@ def _sentences_of(one: Explained, blocks: int) -> tuple[str, str]:
     return off, factors
 
 
-def explain(baseline: Baseline, coefficients: Coefficients, phis: Iterable[float] | float) -> Explanation:
-    """The family of `coefficients` explained. Raises as `family.members`."""
-    family = members(baseline, coefficients, phis)
-    return Explanation(baseline, coefficients, tuple(_explained(baseline, coefficients, member) for member in family))
+def explain(
+    baseline: Baseline,
+    coefficients: Coefficients,
+    phis: Iterable[float] | float,
+    *,
+    nominal: bool = False,
+    tolerance: float = DEFAULT_TOLERANCE,
+) -> Explanation:
+    """The family of `coefficients` explained, or with `nominal` their rounded powers. Raises as `family.members`."""
+    found = (
+        nominal_members(baseline, coefficients, phis, tolerance)
+        if nominal
+        else members(baseline, shares_of(coefficients), coefficients.product, phis, tolerance)
+    )
+    return explain_members(baseline, coefficients, found, tolerance)
+
+
+def explain_members(
+    baseline: Baseline, coefficients: Coefficients, found: Sequence[FamilyMember], tolerance: float = DEFAULT_TOLERANCE
+) -> Explanation:
+    """The explanation of the members that were `found` for a rule of `baseline` and `coefficients`."""
+    rounded = nominal_members(baseline, coefficients, [member.phi for member in found], tolerance)
+    explained = tuple(_explained(baseline, coefficients, member) for member in found)
+    return Explanation(baseline, coefficients, explained, rounded, tolerance)
 
 
 def _explained(baseline: Baseline, coefficients: Coefficients, member: FamilyMember) -> Explained:

@@ -1,7 +1,8 @@
 """The feasible set: every distinct integer network whose real cost lies within the tolerance of the budget.
 
 All depth vectors, width vectors and resolutions that the rounding policy can reach (`reachable`) are
-combined and counted as one matrix product (`cost.count`).
+combined and counted as one matrix product (`cost.count`), which also says what each dimension alone
+and each two of them would cost, and so the shares of real cost (`split`).
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from numpy.typing import NDArray
 
 from scalesearch.errors import InputError
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.scaling.coefficients import Coefficients, shares_of
+from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.compound import Rounding
 from scalesearch.scaling.cost.budgeted import MACS, Cost
 from scalesearch.scaling.cost.count import Complexity, FloatArray, areas, complexity, count, tabulate
 from scalesearch.scaling.cost.tally import IntArray
 from scalesearch.scaling.reachable import Axes, reachable, with_distinct_maps
-from scalesearch.scaling.simplex import EQUAL, Shares
+from scalesearch.scaling.simplex import Shares
+from scalesearch.scaling.split import split_costs
 
 # Combinations counted at most; above it the axes are thinned evenly and the set says so.
 MAX_COUNTED = 50_000_000
@@ -38,21 +40,19 @@ class InfeasibleBudget(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A network that costs the budget. `coefficients` are realised; `nominal` are multipliers that scale to it.
+    """A network that costs the budget.
 
-    The baseline itself is one at a budget of 1.
+    `coefficients` are realised: what blocks, widths and pixels were multiplied by. `shares` are those of real cost
+    (`split.split_cost`). `nominal` are multipliers that scale to the network.
+    The baseline itself is one at a budget of 1, with equal shares.
     """
 
     spec: ArchitectureSpec
     coefficients: Coefficients
+    shares: Shares
     nominal: Coefficients
     complexity: Complexity
     cost_ratio: float
-
-    @property
-    def shares(self) -> Shares:
-        """Shares of the realised coefficients; equal ones for the baseline, which is the network of all shares."""
-        return EQUAL if self.is_baseline else shares_of(self.coefficients)
 
     @property
     def is_baseline(self) -> bool:
@@ -65,7 +65,8 @@ class FeasibleSet:
     """Feasible networks as arrays; `candidate(i)` builds one. Rows are in order of depth, width, resolution.
 
     `index` (N, 3) points into `depths` (D, n), `widths` (W, n + 2) and `resolutions` (R); `shares`
-    (N, 3) and `cost_ratio` (N,) are realised; `counted` of `combinations` had their cost counted (fewer if thinned).
+    (N, 3) are those of real cost, `cost_ratio` (N,) is exact. `counted` of `combinations` had their cost counted
+    (fewer if thinned).
     """
 
     baseline: ArchitectureSpec
@@ -102,12 +103,13 @@ class FeasibleSet:
         )
         alpha, beta, gamma = self.nominal
         nominal = Coefficients(float(alpha[d]), float(beta[w]), float(gamma[r]))
-        return candidate_of(self.baseline, self.rounding, self.baseline_cost, spec, nominal, self.cost)
+        shares = Shares(*self.shares[row].tolist())
+        return candidate_of(self.baseline, self.rounding, self.baseline_cost, spec, nominal, shares, self.cost)
 
     def log_distances(self, target: Shares, budget: float) -> FloatArray:
         """Distance (N,) of each network from `target` in the logarithm of cost.
 
-        The shares' distance times ln B, and the distance of ln(macs ratio) from ln B, in quadrature.
+        The shares' distance times ln B, and the distance of ln(cost ratio) from ln B, in quadrature.
         """
         apart = np.linalg.norm(self.shares - np.array(target.values), axis=1) * math.log(budget)
         return np.asarray(np.hypot(apart, np.log(self.cost_ratio / budget)))
@@ -123,11 +125,12 @@ def candidate_of(
     baseline_cost: int,
     spec: ArchitectureSpec,
     nominal: Coefficients,
+    shares: Shares,
     cost: Cost,
 ) -> Candidate:
     """The candidate for `spec`, with its realised coefficients and exact cost."""
-    counted = complexity(spec)
-    return Candidate(spec, realised(baseline, spec, rounding), nominal, counted, cost.amount(counted) / baseline_cost)
+    counted, ratios = complexity(spec), realised(baseline, spec, rounding)
+    return Candidate(spec, ratios, shares, nominal, counted, cost.amount(counted) / baseline_cost)
 
 
 def realised(baseline: ArchitectureSpec, spec: ArchitectureSpec, rounding: Rounding) -> Coefficients:
@@ -176,11 +179,9 @@ def feasible_set(
     axes = reachable(baseline, rounding, base * budget * (1 + tolerance), cost)
     combinations = math.prod(axes.shape)
     axes = axes.take(*_thinned(axes.shape, max_counted))
-    index, ratio, _ = _within(baseline, rounding, axes, base * budget, tolerance, cost, chunk)
+    index, ratio, shares, _ = _within(baseline, rounding, axes, base * budget, tolerance, cost, chunk)
     if len(index) == 0:
         raise InfeasibleBudget(_advice(baseline, rounding, budget, tolerance, combinations, cost))
-    growth = _growth(baseline, rounding, axes)
-    logs = np.stack([rows[column] for rows, column in zip(growth, index.T, strict=True)], axis=1)
     return FeasibleSet(
         baseline=baseline,
         rounding=rounding,
@@ -191,22 +192,17 @@ def feasible_set(
         resolutions=axes.resolutions,
         nominal=(axes.alpha, axes.beta, axes.gamma),
         index=index,
-        shares=logs / logs.sum(axis=1, keepdims=True),
+        shares=shares,
         cost_ratio=ratio * budget,
         counted=math.prod(axes.shape),
         combinations=combinations,
     )
 
 
-def _growth(baseline: ArchitectureSpec, rounding: Rounding, axes: Axes) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Logarithms ln α (D), 2 ln β (W) and 2 ln γ (R) of the realised coefficients."""
-    ratios, depths = axes.widths[:, 1:-1] / np.array(baseline.widths[1:-1]), rounding.deepened
-    width = 2 * np.log(ratios[:, rounding.widened]).mean(axis=1)
-    return (
-        np.log(axes.depths[:, depths].sum(axis=1) / sum(baseline.depths[depths])),
-        np.where(np.abs(width) < 1e-12, 0.0, width),
-        2 * np.log(axes.resolutions / baseline.resolution),
-    )
+def _not_widened(baseline: ArchitectureSpec, rounding: Rounding, axes: Axes) -> NDArray[np.bool_]:
+    """Which rows (W,) of widths have stages as wide as the baseline's, in the geometric mean."""
+    ratios = axes.widths[:, 1:-1] / np.array(baseline.widths[1:-1])
+    return np.asarray(np.abs(np.log(ratios[:, rounding.widened]).mean(axis=1)) < 1e-12)
 
 
 def _thinned(shape: tuple[int, int, int], max_counted: int = MAX_COUNTED) -> tuple[IntArray, IntArray, IntArray]:
@@ -230,28 +226,32 @@ def _within(
     tolerance: float,
     cost: Cost,
     chunk: int = CHUNK,
-) -> tuple[NDArray[np.intp], FloatArray, float]:
-    """Indices (N, 3) of the networks within the tolerance of `target`, their ratios to it, the nearest ratio.
+) -> tuple[NDArray[np.intp], FloatArray, FloatArray, float]:
+    """Indices (N, 3) of the networks within the tolerance of `target`, their ratios to it, shares, the nearest ratio.
 
-    The baseline, and networks that differ from it only in the stem or the head, are left out: they have no shares.
+    The baseline, and networks that differ from it only in the stem or the head, are left out: no coefficient grows.
     """
     table, area = cost.table(tabulate(baseline, axes.widths)), areas(baseline, axes.resolutions)
     rows = max(1, chunk // (len(axes.widths) * area.shape[1]))
     indices: list[NDArray[np.intp]] = []
     ratios: list[FloatArray] = []
+    shares: list[FloatArray] = []
     nearest = math.inf
+    shallow = count(table, axes.depths[:1], area)[0]
     for start in range(0, len(axes.depths), rows):
-        ratio = count(table, axes.depths[start : start + rows], area) / target
+        costs = count(table, axes.depths[start : start + rows], area)
+        deviation = np.abs(costs / target - 1)
         if start == 0:
-            ratio[0, _growth(baseline, rounding, axes)[1] == 0, 0] = math.inf
-        deviation = np.abs(ratio - 1)
+            deviation[0, _not_widened(baseline, rounding, axes), 0] = math.inf
         within = deviation <= tolerance
-        indices.append(np.argwhere(within) + np.array([start, 0, 0]))
-        ratios.append(ratio[within])
+        index = np.argwhere(within)
+        indices.append(index + np.array([start, 0, 0]))
+        ratios.append(costs[within] / target)
+        shares.append(split_costs(costs, shallow, index))
         best = deviation.argmin()
         if deviation.flat[best] < abs(nearest - 1):
-            nearest = float(ratio.flat[best])
-    return np.concatenate(indices), np.concatenate(ratios), nearest
+            nearest = float(costs.flat[best] / target)
+    return np.concatenate(indices), np.concatenate(ratios), np.concatenate(shares), nearest
 
 
 def _advice(

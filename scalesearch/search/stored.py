@@ -82,7 +82,7 @@ def train_missing(
 
     searches = [search] if reference is None else [search, reference]
     for each in searches:
-        queue.check_plan(each.optuna_study, each.plan.distinct)
+        queue.check_plan(each.optuna_study, each.study, each.plan)
         queue.enqueue_missing(each.optuna_study, each.plan.distinct)
     watchers = _Watchers(searches)
     records = watchers.look()

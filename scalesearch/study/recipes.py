@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from scalesearch.scaling.growth import grown
 from scalesearch.study.documents import Section, read
 from scalesearch.study.training import RecipeSection, TrainingSection, TrainSection
 
@@ -79,7 +80,7 @@ def recipe(
     Args:
         training: the study's `[training]`.
         images: training images.
-        phi: the φ of the network; larger ones are regularised more.
+        phi: the φ of the network; larger ones are regularised more (`scaling.growth`).
         budget: what a step of φ multiplies the cost by.
         section: the user's `[train]`.
         where: names the document in errors.
@@ -109,7 +110,7 @@ def recipe(
         values["ema_decay"] = _ema_decay(values["epochs"] * (images // batch_size))
 
     # What grows with the network, then the user's own values.
-    values = _made_for(_grown(values, phi, budget), given) | given
+    values = _made_for(grown(values, phi, budget), given) | given
     return read(_Document, {"train": values}, lambda document: document.train, where)
 
 
@@ -155,9 +156,3 @@ def _made_for(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     if given.get("rand_augment") == 0:
         unused.append("rand_augment_magnitude")
     return {key: value for key, value in values.items() if key not in unused}
-
-
-def _grown(values: dict[str, Any], phi: float, budget: float) -> dict[str, Any]:
-    """`values` with the regularisation of a network of this φ; what is 0 stays 0."""
-    del phi, budget
-    return values

@@ -17,14 +17,11 @@ from scalesearch.runtime import modules
 from scalesearch.scaling.architecture import Activation, ArchitectureSpec, Norm
 from scalesearch.scaling.compound import Baseline, DepthRounding, EndRounding, HeadRounding, Rounding, StemRounding
 from scalesearch.scaling.cost.budgeted import MACS, Cost
+from scalesearch.scaling.family import DEFAULT_TOLERANCE
 from scalesearch.scaling.feasible import MAX_BUDGET
 from scalesearch.study.documents import Count, Section, Stages, Stem
 from scalesearch.study.sources import parse_source
 from scalesearch.study.training import RecipeSection, TrainingSection
-
-DEFAULT_TOLERANCE = 0.02
-"""Allowed deviation of a candidate's cost from the budget if the study sets none."""
-
 
 DesignKind = Literal["lattice", "grid", "qmc", "tpe"]
 DESIGNS_OF: Mapping[str, tuple[DesignKind, ...]] = {

@@ -27,8 +27,8 @@ class EpochRow:
         learning_rate: of its last step.
         train_loss: mean over its steps, of images as they were augmented.
         val_loss: cross-entropy in nats of the evaluated weights.
-        accuracy: the fraction of validation images that are classified right.
-        balanced_accuracy: the mean over the classes; None where classes are even.
+        val_accuracy: the fraction of validation images that are classified right.
+        val_balanced_accuracy: the mean over the classes; None where classes are even.
         images_per_second: training images over the time of the epoch without its evaluation.
         seconds: of the epoch, evaluation included.
     """
@@ -37,15 +37,15 @@ class EpochRow:
     learning_rate: float
     train_loss: float
     val_loss: float
-    accuracy: float
-    balanced_accuracy: float | None
+    val_accuracy: float
+    val_balanced_accuracy: float | None
     images_per_second: float
     seconds: float
 
     @property
     def rank(self) -> tuple[float, float]:
         """What the best epoch has most of: (balanced) accuracy, and where this is equal, the lower loss."""
-        return (self.accuracy if self.balanced_accuracy is None else self.balanced_accuracy), -self.val_loss
+        return (self.val_accuracy if self.val_balanced_accuracy is None else self.val_balanced_accuracy), -self.val_loss
 
 
 _COLUMNS = tuple(field.name for field in dataclasses.fields(EpochRow))
@@ -105,8 +105,8 @@ class TensorBoard:
         values = {
             "loss/train": row.train_loss,
             "loss/validation": row.val_loss,
-            "accuracy/validation": row.accuracy,
-            "accuracy/balanced": row.balanced_accuracy,
+            "accuracy/validation": row.val_accuracy,
+            "accuracy/balanced": row.val_balanced_accuracy,
             "learning_rate": row.learning_rate,
             "images_per_second": row.images_per_second,
         }

@@ -83,7 +83,7 @@ def train(
     Example:
         >>> import scalesearch
         >>> model = scalesearch.train("runs/mnist_sample", phi=2)  # doctest: +SKIP
-        >>> model.best.accuracy  # doctest: +SKIP
+        >>> model.best.val_accuracy  # doctest: +SKIP
         0.985
     """
     job, splits, name = plan_job(rule, phi, origin, study, data, resolution, max_resolution, recipe)

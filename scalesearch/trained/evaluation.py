@@ -100,14 +100,14 @@ OnImages = Callable[[int, int], object]
 """Called with how many images are evaluated of how many."""
 
 
-def evaluate(
+def evaluate_images(
     model: Model, labelled: Labelled, *, mistakes: int = 0, on_images: OnImages = lambda done, total: None
 ) -> Evaluation:
     """Evaluates `model` on images, part after part, so that memory stays bounded.
 
     Args:
         model: the model.
-        labelled: the images, from `labelled_images`.
+        labelled: the images, from `trained.labelled`.
         mistakes: how many of the most confident mistakes to keep.
         on_images: called after each part.
 

@@ -14,7 +14,7 @@ from scalesearch.errors import InputError
 from scalesearch.export.rule_json import read_rule
 from scalesearch.runtime.text import enumerated, plural
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.scaling.family import family
+from scalesearch.scaling.family import check_max_resolution, cost_note, family, tolerance_of
 from scalesearch.scaling.rule import ScalingRule
 from scalesearch.study.documents import read, with_tuples
 from scalesearch.study.load import load_study, located_source
@@ -46,8 +46,8 @@ def plan_job(
     for key, value in (("resolution", resolution), *((key, changes.get(key)) for key in ("frozen", "layer_rate"))):
         if value is not None and origin is None:
             raise InputError(f"`{key}` belongs to a transfer: it needs --from")
-    if max_resolution is not None and origin is not None:
-        raise InputError("`max_resolution` belongs to a rule's networks: with --from, give `resolution`")
+    if max_resolution is not None and rule is None:
+        raise InputError("`max_resolution` belongs to the networks of a rule: for that of --from, give `resolution`")
 
     # The rule, and the study that goes with it.
     folder: Path | None = None
@@ -64,7 +64,7 @@ def plan_job(
     given = {} if study is None or study.train is None else dict(study.train)
     values = read(RecipeSection, {**given, **changes}, lambda each: each, "[train]")
     if origin is not None:
-        member = None if rule is None or phi is None else _member(rule, phi)
+        member = None if rule is None or phi is None else _member(rule, phi, max_resolution)
         return plan_transfer(origin, member, section, training, runtime, values, resolution)
 
     # The data, then the network for their channels and classes.
@@ -72,10 +72,8 @@ def plan_job(
     assert phi is not None
     assert training is not None
     splits = load_splits(section)
-    spec = _with_data(_member(rule, phi), splits)
-    if max_resolution is not None and max_resolution < spec.resolution:
-        spec = dataclasses.replace(spec, resolution=max_resolution)
-    filled = recipe(training, len(splits.train), phi=phi, section=values, where="[train]")
+    spec = _with_data(_member(rule, phi, max_resolution), splits)
+    filled = recipe(training, len(splits.train), phi=phi, budget=rule.budget, section=values, where="[train]")
     check_fits(spec, splits, filled.batch_size)
     job = Job(
         name=f"{rule.baseline.name} φ = {phi:g}",
@@ -90,12 +88,15 @@ def plan_job(
     return job, splits, f"{study.name if study is not None else rule.baseline.name}-phi{phi:g}"
 
 
-def _member(rule: ScalingRule, phi: float) -> ArchitectureSpec:
-    """The network of the rule's family."""
+def _member(rule: ScalingRule, phi: float, max_resolution: int | None) -> ArchitectureSpec:
+    """The network of the rule's family. Warns if it costs anything but B^φ."""
     try:
-        (member,) = family(rule, phi)
+        check_max_resolution(rule.baseline, max_resolution)
+        (member,) = found = family(rule, phi, max_resolution=max_resolution)
     except ValueError as error:
-        raise InputError(f"`phi`: {error}") from None
+        raise InputError(f"the network: {error}") from None
+    if not member.within_tolerance:
+        warnings.warn(cost_note(found, tolerance_of(rule)), stacklevel=3)
     return member.spec
 
 

@@ -35,7 +35,6 @@ from scalesearch.trained.leaves import Leaf
 BATCHES = (1, 32)
 """Sizes of the batches that programs are compiled for. Other numbers of images are padded."""
 
-_VERSION = 1
 _KEPT = 64
 _Shape: Any = jax.ShapeDtypeStruct
 _log = logging.getLogger(__name__)
@@ -121,8 +120,13 @@ class Programs:
             return None
         path = self._path(batch)
         try:
-            leaves, program = pickle.loads(path.read_bytes())  # from a folder that only this user can write to
-            loaded = serialize_executable.deserialize_and_load(*program)
+            leaves, (executable, *trees) = pickle.loads(
+                path.read_bytes()
+            )  # from a folder that only this user can write to
+            devices = jax.local_devices()[:1]
+            loaded = serialize_executable.deserialize_and_load(
+                executable, trees[0], trees[1], execution_devices=devices
+            )
         except FileNotFoundError:
             return None
         except Exception as error:  # whatever a damaged file leads pickle or XLA to: it is only a cache
@@ -156,7 +160,6 @@ class Programs:
 def _digest(spec: ArchitectureSpec, precision: Precision, operations: Operations, batch: int) -> str:
     device = jax.devices()[0]
     parts = (
-        _VERSION,
         json.dumps(spec.to_json()),
         precision,
         repr(operations),
@@ -172,9 +175,8 @@ def _digest(spec: ArchitectureSpec, precision: Precision, operations: Operations
 
 
 def _code() -> str:
-    """A digest of the code that networks are made of."""
-    import scalesearch.models as package
-
-    (folder,) = map(Path, package.__path__)
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".cc", ".h"))
+    """A digest of the code that programs are made of."""
+    package = Path(__file__).parents[1]
+    models = (path for path in (package / "models").rglob("*") if path.suffix in (".py", ".cc", ".h"))
+    files = [*sorted(models), package / "data" / "feed.py", Path(__file__)]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()

@@ -56,7 +56,7 @@ class TrainedModel:
 
     def __repr__(self) -> str:
         """The model in a line."""
-        return f"<TrainedModel {self.card.name}: accuracy {self.best.accuracy:.4f}, {self.folder}>"
+        return f"<TrainedModel {self.card.name}: accuracy {self.best.val_accuracy:.4f}, {self.folder}>"
 
 
 def read_trained(folder: Path) -> TrainedModel:

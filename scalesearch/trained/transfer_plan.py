@@ -62,7 +62,8 @@ def plan_transfer(
         training = read(TrainingSection, usual, lambda each: each, "the usual training")
     if section.recipe == "auto":
         section = section.model_copy(update={"recipe": "transfer"})
-    filled = recipe(training, images, phi=card.phi or 0.0, section=section, where="[train]")
+    budget = float((card.rule or {}).get("budget", 2.0))
+    filled = recipe(training, images, phi=card.phi or 0.0, budget=budget, section=section, where="[train]")
     check_fits(spec, splits, filled.batch_size)
 
     origin = Origin(

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from scalesearch.export.opened import open_network
 from scalesearch.runtime import allocator, interrupts, workers
 from scalesearch.runtime.folders import WORKER_LOCK
 from scalesearch.runtime.modules import look_in
+from scalesearch.runtime.text import first_line
 from scalesearch.search.events import Preparing
 from scalesearch.trained.card import NamedArrays
 from scalesearch.trained.events import EpochTrained, Event, PartTrained, TrainingStarted
@@ -59,6 +61,7 @@ def train_job(
     check_fits(parsed.spec, splits, parsed.training.batch_size)
 
     # What trains: imports jax.
+    from scalesearch.report.model_page import write_model_report
     from scalesearch.runtime.jax_settings import check_jax
     from scalesearch.search.events import PreparationReports
     from scalesearch.trained.fit import fit
@@ -69,6 +72,10 @@ def train_job(
     try:
         _acquire(lock)
         fit(parsed, splits, Path(folder), _report, PreparationReports(_report), initial=initial, **(settings or {}))
+        try:
+            write_model_report(Path(folder), splits)
+        except Exception as error:  # the model is trained all the same
+            warnings.warn(f"report.html is not written ({first_line(error)}); try `scalesearch report`", stacklevel=1)
     finally:
         lock.release()
 

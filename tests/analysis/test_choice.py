@@ -47,7 +47,7 @@ def test_the_rule_is_the_optimum_of_the_surface(metric: str) -> None:
     # The planted optimum by the stationary equations: see the tests of the surface.
     system = np.array([[0, -0.35, -0.35, 1], [-0.35, 0, -0.40, 1], [-0.35, -0.40, 0, 1], [1, 1, 1, 0]])
     truth = np.linalg.solve(system, [-0.56, -0.50, -0.53, 1])[:3]
-    # Accuracy is exp(−loss), which a quadratic follows less exactly: a hundredth of a share.
+    # Accuracy is exp(−loss), which no quadratic follows exactly: a hundredth of a share.
     assert rule.shares.values == pytest.approx(truth, abs=1e-3 if metric == "val_loss" else 0.02)
     assert abs(rule.alpha * rule.beta**2 * rule.gamma**2 - 2) < 1e-9
     assert rule.resolved
@@ -57,7 +57,8 @@ def test_the_rule_is_the_optimum_of_the_surface(metric: str) -> None:
     assert rule.training["epochs"] == 3
     assert rule.data["source"] == "mnist-sample"
     assert rule.provenance["device"] == "cpu"
-    assert rule.provenance["basis"].startswith("The optimum (interior) of a Scheffé quadratic surface fitted to 15")
+    surface = "Scheffé quadratic" if metric == "val_loss" else "Gaussian process"
+    assert rule.provenance["basis"].startswith(f"The optimum (interior) of a {surface} surface fitted to 15")
     assert parse_rule(json.loads(json.dumps(rule.to_json()))) == rule
 
 

@@ -14,12 +14,12 @@ GOLDEN = json.loads((ROOT / "tests/golden/efficientnet.json").read_text(encoding
 
 
 def test_json_tells_the_factors_and_the_published_family(capsys: pytest.CaptureFixture[str]) -> None:
-    document = answer(capsys, "explain", "--phi", "0,1")
+    document = answer(capsys, "explain", "--phi", "0,1", "--nominal")
     assert list(document) == ["baseline", "alpha", "beta", "gamma", "product", "family", "published", "told"]
     assert [document[name] for name in ("baseline", "alpha", "beta", "gamma")] == ["efficientnet-b0", 1.2, 1.1, 1.15]
     assert list(document["family"][1]) == [
-        "phi", "alpha", "beta", "gamma", "macs", "macs_ratio", "params", "activations", "spec", "nominal",
-        "factors",
+        "phi", "alpha", "beta", "gamma", "macs", "macs_ratio", "params", "activations", "spec",
+        "within_tolerance", "shares", "training_memory", "training", "nominal", "factors",
     ]  # fmt: skip
     assert round(document["family"][1]["macs_ratio"], 2) == GOLDEN["paper_triple"]["real_macs_ratio_at_phi_1_258px"]
     assert list(document["family"][1]["factors"]) == ["formula", "depth", "width", "resolution"]
@@ -30,7 +30,7 @@ def test_json_tells_the_factors_and_the_published_family(capsys: pytest.CaptureF
 
 
 def test_without_a_file_it_explains_the_papers_up_to_7(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["explain"]) == 0
+    assert main(["explain", "--nominal"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("efficientnet-b0, α = 1.200, β = 1.100, γ = 1.150\n")
     rows = [row.split() for row in out.splitlines()]
@@ -38,6 +38,12 @@ def test_without_a_file_it_explains_the_papers_up_to_7(capsys: pytest.CaptureFix
     assert ["1", "1.340", "0.993", "1.225", "0.966", "1.140", "19.2,", "23", "257.6,", "258"] in rows
     assert ["B7", "3.1", "2", "600", "6.21", "7.27", "7.05", "6.88"] in [row[:8] for row in rows]
     assert "φ = 1 is furthest from that: 2.573 times the baseline's" in " ".join(out.split())
+
+
+def test_the_papers_family_really_costs_what_it_should(capsys: pytest.CaptureFixture[str]) -> None:
+    document = answer(capsys, "explain", "--phi", "0:7")
+    assert all(abs(member["macs_ratio"] / member["nominal"] - 1) <= 0.02 for member in document["family"])
+    assert document["told"][2].endswith("would cost up to 34 % more: 2.573 times the baseline's at φ = 1.")
 
 
 def test_a_rule_is_explained_by_itself(capsys: pytest.CaptureFixture[str], rule_file: Path) -> None:

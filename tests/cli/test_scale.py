@@ -10,6 +10,7 @@ import pytest
 
 from scalesearch.cli.main import main
 from scalesearch.export.rule_json import parse_rule
+from scalesearch.scaling.compound import scale
 from scalesearch.scaling.cost.count import complexity
 from scalesearch.study.documents import spec_from_json
 from tests.cli.tiny import answer, complaint
@@ -22,8 +23,10 @@ def test_json_has_the_contracts_keys(capsys: pytest.CaptureFixture[str], rule_fi
     assert [member["phi"] for member in family] == [0, 1, 2]
     for member in family:
         assert list(member) == [
-            "phi", "alpha", "beta", "gamma", "macs", "macs_ratio", "params", "activations", "spec",
+            "phi", "alpha", "beta", "gamma", "macs", "macs_ratio", "params", "activations", "spec", "within_tolerance",
+            "shares", "training_memory", "training",
         ]  # fmt: skip
+        assert abs(member["macs_ratio"] / rule.budget ** member["phi"] - 1) <= 0.02
         assert member["alpha"] == pytest.approx(rule.alpha ** member["phi"], rel=1e-12)
         assert complexity(spec_from_json(member["spec"])).macs == member["macs"]
     assert family[0]["macs_ratio"] == 1
@@ -31,8 +34,36 @@ def test_json_has_the_contracts_keys(capsys: pytest.CaptureFixture[str], rule_fi
 
 def test_default_is_0_to_3_as_a_table(capsys: pytest.CaptureFixture[str], rule_file: Path) -> None:
     assert main(["scale", str(rule_file)]) == 0
-    rows = capsys.readouterr().out.splitlines()
+    *rows, meaning, note = capsys.readouterr().out.splitlines()
     assert [row.split()[0] for row in rows] == ["φ", "0", "1", "2", "3"]
+    assert meaning.startswith("memory: what training takes")
+    assert note == "Every member costs its nominal multiple of the baseline within 2 %."
+
+
+def test_each_multiplier_rounded_by_itself(capsys: pytest.CaptureFixture[str], rule_file: Path) -> None:
+    rule = parse_rule(json.loads(rule_file.read_text(encoding="utf-8")))
+    (member,) = answer(capsys, "scale", str(rule_file), "--nominal", "--phi", "2")["family"]
+    assert spec_from_json(member["spec"]) == scale(rule.baseline.spec, rule.coefficients**2, rule.rounding)
+    assert main(["scale", str(rule_file), "--nominal"]) == 0
+    assert "within" not in capsys.readouterr().out
+
+
+def test_a_tolerance_that_nothing_meets_is_said(capsys: pytest.CaptureFixture[str], rule_file: Path) -> None:
+    (member,) = answer(capsys, "scale", str(rule_file), "--tolerance", "1e-7", "--phi", "1")["family"]
+    assert not member["within_tolerance"]
+    assert main(["scale", str(rule_file), "--tolerance", "1e-7", "--phi", "1"]) == 0
+    assert f"φ = 1 costs {member['macs_ratio']:.5g}× instead of 2×" in capsys.readouterr().out
+
+
+def test_a_cap_on_resolution(capsys: pytest.CaptureFixture[str], rule_file: Path) -> None:
+    (member,) = answer(capsys, "scale", str(rule_file), "--max-resolution", "112", "--phi", "3")["family"]
+    assert (member["spec"]["resolution"], member["within_tolerance"]) == (112, True)
+    assert "--max-resolution: `max_resolution` must be at least the baseline's resolution" in complaint(
+        capsys, "scale", str(rule_file), "--max-resolution", "95"
+    )
+    assert "--max-resolution: not with --nominal" in complaint(
+        capsys, "scale", str(rule_file), "--max-resolution", "112", "--nominal"
+    )
 
 
 def test_below_0_the_family_shrinks(capsys: pytest.CaptureFixture[str], rule_file: Path) -> None:

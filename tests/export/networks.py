@@ -9,7 +9,7 @@ import numpy as np
 
 from scalesearch.baselines.efficientnet import published
 from scalesearch.baselines.published import baseline
-from scalesearch.export.torch_layers import layers_of
+from scalesearch.export.torch_layers import RESIDUAL, layers_of
 from scalesearch.scaling.architecture import Activation, ArchitectureSpec, StemSpec
 from scalesearch.scaling.compound import scale
 from scalesearch.scaling.stage import make_stage
@@ -93,7 +93,7 @@ NETWORKS: dict[str, ArchitectureSpec] = {
     ),
     # Stem 36 and head 1440 are 9/8 of 32 and 1280: transformers' rounding can give them.
     "for transformers": network(
-        StemSpec(36, 3, 2), [(3, 2, 13, 1, 1, 0.25), (5, 2, 27, 6, 2, 0.25), (3, 2, 35, 5, 2, 0.25)], 1440
+        StemSpec(36, 3, 2), [(3, 2, 18, 1, 1, 0.25), (5, 2, 27, 6, 2, 0.25), (3, 2, 45, 5, 2, 0.25)], 1440
     ),
     "for transformers, same": network(
         StemSpec(28, 3, 2), [(3, 2, 13, 1, 1, 0.25), (5, 2, 27, 6, 2, 0.25)], 1120, padding="same"
@@ -109,8 +109,14 @@ def card_of(spec: ArchitectureSpec, **fields: Any) -> ModelCard:
     return ModelCard(name='a "name"', spec=spec, preprocessing=preprocessing, **fields)
 
 
+_LAST = ("project", "second", "expand")
+
+
 def random_arrays(spec: ArchitectureSpec, seed: int = 0) -> NamedArrays:
-    """Arrays of a network with statistics, scales and biases that differ from channel to channel."""
+    """Arrays of a network with statistics, scales and biases that differ from channel to channel.
+
+    What blocks add to their input is small, so that maps and logits stay so.
+    """
     rng, arrays = np.random.default_rng(seed), {}
     for layer in layers_of(spec):
         for name, shape in layer.shapes.items():
@@ -120,6 +126,8 @@ def random_arrays(spec: ArchitectureSpec, seed: int = 0) -> NamedArrays:
                 value = rng.normal(0, deviation, shape)
             elif part in ("scale", "var"):
                 value = rng.uniform(0.5, 1.5, shape)
+                if part == "scale" and layer.role in _LAST and (layer.block.same_shape or layer.block.kind in RESIDUAL):
+                    value *= 0.2
             else:
                 value = rng.normal(0, 0.1, shape)
             arrays[name] = value.astype(np.float32)

@@ -16,15 +16,16 @@ else:
     import torch
 
     # A torchvision for CUDA beside a PyTorch for CPUs: its compiled operations cannot be loaded, and its import fails
-    # for the lack of one that no network here uses.
+    # for the lack of two that no network here uses.
     try:
         torch.ops.load_library(Path(importlib.util.find_spec("torchvision").origin).with_name("_C.so"))
     except OSError:
-        torch.library.define("torchvision::nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        for name in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
 @pytest.fixture
-def differ(record_property):
+def differ():
     """Keeps the largest difference of logits for the table at the end."""
 
     def record(what: str, ours, theirs) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,10 @@ def built(folder: Path) -> Any:
     return module
 
 
+# The last normalisation of a branch, in timm and torchvision's MobileNet, transformers, and torchvision's EfficientNet.
+_LAST = re.compile(r"(bn[23]|conv\.3|layer\.[12]\.normalization|project_bn|block\.[0123]\.1)\.weight$")
+
+
 def randomise(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     """The model with kernels that keep the size of maps, and statistics that differ from channel to channel."""
     rng = np.random.default_rng(seed)
@@ -55,7 +60,8 @@ def randomise(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
         if value.ndim > 1:
             drawn = rng.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
         elif name.endswith("running_var") or (name.endswith("weight") and value.ndim == 1):
-            drawn = rng.uniform(0.5, 1.5, shape)
+            # what blocks add to their input is small, so that maps and logits stay so
+            drawn = rng.uniform(0.5, 1.5, shape) * (0.2 if _LAST.search(name) else 1)
         else:
             drawn = rng.normal(0, 0.1, shape)
         state[name] = torch.from_numpy(np.asarray(drawn)).to(value.dtype)

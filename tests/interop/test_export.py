@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import importlib
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from scalesearch.baselines.published import baseline
 from scalesearch.errors import InputError
+from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.cost.count import complexity
+from scalesearch.trained.card import NamedArrays
 from tests.export.networks import NETWORKS, at, card_of, efficientnets, random_arrays
 from tests.interop.logits import built, images_for, our_logits, their_logits
 
@@ -40,11 +44,23 @@ REFUSED = {
 }
 
 
+@cache
+def arrays_of(name: str) -> tuple[ArchitectureSpec, NamedArrays]:
+    spec = (NETWORKS | PUBLISHED)[name]
+    return spec, random_arrays(spec)
+
+
+@cache
+def logits_of(name: str, size: int) -> np.ndarray:
+    spec, arrays = arrays_of(name)
+    return our_logits(spec, arrays, images_for(spec, size))
+
+
 @pytest.mark.parametrize("library", ["timm", "torchvision", "transformers"])
 @pytest.mark.parametrize("name", [*NETWORKS, *PUBLISHED])
 def test_an_exported_network_gives_our_logits(library: str, name: str, tmp_path: Path, differ) -> None:
-    spec = (NETWORKS | PUBLISHED)[name]
-    arrays, export = random_arrays(spec), importlib.import_module(f"scalesearch.export.{library}").export
+    spec, arrays = arrays_of(name)
+    export = importlib.import_module(f"scalesearch.export.{library}").export
     if name in REFUSED[library]:
         with pytest.raises(InputError, match=f"{library} cannot build this network exactly"):
             export(card_of(spec), arrays, tmp_path)
@@ -59,10 +75,9 @@ def test_an_exported_network_gives_our_logits(library: str, name: str, tmp_path:
     )
     assert sum(parameter.numel() for parameter in model.parameters()) == complexity(spec).params
     for size in sizes:
-        images = images_for(spec, size)
-        theirs = their_logits(model, images)
+        theirs = their_logits(model, images_for(spec, size))
         assert abs(theirs).max() > 0.1
-        assert differ(f"export {library}: {name} at {size}", our_logits(spec, arrays, images), theirs) < LARGEST
+        assert differ(f"export {library}: {name} at {size}", logits_of(name, size), theirs) < LARGEST
 
 
 @pytest.mark.parametrize("library", ["timm", "torchvision", "transformers"])

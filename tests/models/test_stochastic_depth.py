@@ -142,3 +142,6 @@ def test_dropout_before_the_classifier_draws_as_without_it(kept: np.ndarray) -> 
     both = kept_of(counting_network(dropout=0.5), key)
     dropout = 2.0 * np.asarray(jax.random.bernoulli(key, 0.5, kept.shape))
     np.testing.assert_allclose(both, dropout * kept, rtol=1e-6)
+    # Other numbers: neither in the order of images nor in that of blocks are they alike.
+    for other in (kept > 0, (kept > 0).T):
+        assert abs(np.corrcoef(dropout.ravel(), other.ravel())[0, 1]) < 5 / kept.size**0.5

@@ -23,6 +23,7 @@ from scalesearch.results.records import Failure
 from tests.planted import PlantedSurface, planted_candidates, planted_records
 from tests.report.pages import FINISHED, level_records, report
 from tests.report.test_html import HOSTILE
+from tests.report.test_model_page import write_page
 
 pytestmark = pytest.mark.browser
 
@@ -105,10 +106,10 @@ def luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def unreadable(browser: Chrome) -> list[Any]:
-    """The texts of too little contrast."""
+def unreadable(browser: Chrome, least: int = 300) -> list[Any]:
+    """The texts of too little contrast, of more than `least`."""
     texts = browser.execute_script(TEXTS)
-    assert len(texts) > 300
+    assert len(texts) > least
     pairs = [(text, sorted((luminance(ink), luminance(behind)))) for text, ink, behind in texts]
     return [(text, low, high) for text, (low, high) in pairs if (high + 0.05) / (low + 0.05) < CONTRAST]
 
@@ -295,4 +296,15 @@ def test_a_page_without_figures_has_no_error_either(browser: Chrome, tmp_path: P
     opened(browser, path, width=390, phone=True)
     assert "No candidate has finished" in browser.find_element(By.TAG_NAME, "main").text
     assert browser.execute_script("return document.documentElement.scrollWidth") == 390
+    assert browser.get_log("browser") == []
+
+
+def test_the_report_of_a_model_is_drawn_and_fits_a_phone(browser: Chrome, tmp_path: Path):
+    path = write_page(tmp_path)
+    opened(browser, path, width=390, phone=True, dark=True)
+    assert browser.execute_script("return document.documentElement.scrollWidth") == 390
+    assert browser.execute_script(CUT) == []
+    assert browser.execute_script("return [...document.querySelectorAll('.main-svg .trace')].length") > 2
+    assert browser.execute_script("return [...document.images].map((image) => image.naturalWidth)") == [6, 6]
+    assert unreadable(browser, least=100) == []
     assert browser.get_log("browser") == []

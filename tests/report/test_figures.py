@@ -183,7 +183,7 @@ def test_hovering_text_is_escaped_and_short():
     assert "<script" not in text
     assert "&lt;script" in text
     assert len(text) < 500
-    assert "widths 20 30 52 82" in text
+    assert "widths 22 32 54 84" in text
 
 
 def test_axes_carry_units():

@@ -18,12 +18,14 @@ from scalesearch.report.views.table import Table, make_table
 from scalesearch.results.load import Run
 from scalesearch.scaling.explain import explain
 from scalesearch.scaling.feasible import Candidate
+from scalesearch.scaling.split import split_cost
 from tests.planted import planted_candidates, planted_run
 from tests.report.pages import validations
 
 WIDTHS = (60, 80, 105, 140)
 PIECES = re.compile(r"[^\s-]*-|[^\s-]+")
-EXPLAINED = explain(baseline("efficientnet-b0"), PAPER, range(8))
+B0 = baseline("efficientnet-b0")
+EXPLAINED = explain(B0, PAPER, range(8))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def tables(run: Run) -> dict[str, Table]:
     """All tables that a terminal shows, with short and with long networks."""
     long = tuple(
-        Candidate(one.member.spec, one.member.coefficients, PAPER, one.member.complexity, one.member.cost_ratio)
+        Candidate(
+            one.member.spec,
+            one.member.coefficients,
+            split_cost(B0.spec, one.member.spec),
+            PAPER,
+            one.member.complexity,
+            one.member.cost_ratio,
+        )
         for one in EXPLAINED.members[1:]
     )
     return {

@@ -27,6 +27,8 @@ from scalesearch.scaling.compound import Rounding
 from scalesearch.scaling.cost.budgeted import MACS
 from scalesearch.scaling.cost.count import complexity
 from scalesearch.scaling.feasible import Candidate, candidate_of
+from scalesearch.scaling.simplex import Shares
+from scalesearch.scaling.split import split_cost
 from scalesearch.scaling.stage import make_stage
 
 BASE = ArchitectureSpec(
@@ -42,7 +44,8 @@ GROWN = BASE.with_sizes((3,), (8, 16, 0), 15)
 
 
 def _candidate() -> Candidate:
-    return candidate_of(BASE, ROUNDING, complexity(BASE).macs, GROWN, Coefficients(1.5, 1.9, 1.25), MACS)
+    shares = split_cost(BASE, GROWN)
+    return candidate_of(BASE, ROUNDING, complexity(BASE).macs, GROWN, Coefficients(1.5, 1.9, 1.25), shares, MACS)
 
 
 def _record(**changes: Any) -> TrialRecord:
@@ -115,9 +118,13 @@ def test_a_candidate_has_the_keys_of_the_contract() -> None:
     assert (document["macs"], document["params"], document["activations"]) == (cost.macs, cost.params, cost.activations)
     assert document["macs_ratio"] == cost.macs / complexity(BASE).macs
     assert document["spec"] == GROWN.to_json()
-    # ln 1.5 : 2 ln 2 : 2 ln 1.25, over their sum.
-    logs = math.log(1.5), 2 * math.log(2), 2 * math.log(1.25)
-    assert tuple(document["shares"].values()) == pytest.approx([value / sum(logs) for value in logs], abs=1e-15)
+    assert tuple(document["shares"].values()) == split_cost(BASE, GROWN).values
+
+
+def test_a_record_keeps_the_shares_that_an_earlier_version_stored() -> None:
+    before = {**candidate_to_json(_candidate()), "shares": {"depth": 0.25, "width": 0.5, "resolution": 0.25}}
+    assert candidate_from_json(before).shares == Shares(0.25, 0.5, 0.25)
+    assert candidate_to_json(candidate_from_json(before)) == before
 
 
 def test_json_gives_the_candidate_back() -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from scalesearch.runtime.files import write_text, write_whole
+from scalesearch.runtime.files import write_folder, write_text, write_whole
 
 
 def test_text_is_written_as_utf_8_and_replaces_what_was_there(tmp_path: Path) -> None:
@@ -62,3 +66,101 @@ def test_a_result_is_as_readable_as_any_other_file(tmp_path: Path, mask: int, mo
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_text(tmp_path / "no" / "such.json", "text")
+
+
+def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
+    target, link = tmp_path / "there" / "rule.json", tmp_path / "link.json"
+    target.parent.mkdir()
+    target.write_text("old", encoding="utf-8")
+    link.symlink_to(Path("there") / "rule.json")
+    write_text(link, "new")
+    assert (link.is_symlink(), target.read_text(encoding="utf-8")) == (True, "new")
+    assert [each.name for each in target.parent.iterdir()] == ["rule.json"]
+
+
+def test_a_link_that_leads_nowhere_and_a_folder_are_refused(tmp_path: Path) -> None:
+    link = tmp_path / "link.json"
+    link.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match="a link that leads nowhere"):
+        write_text(link, "text")
+    with pytest.raises(IsADirectoryError):
+        write_text(tmp_path, "text")
+    assert [each.name for each in tmp_path.iterdir()] == ["link.json"]
+
+
+def test_a_pipe_is_written_through(tmp_path: Path) -> None:
+    pipe, got = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
+    reader.start()
+    write_text(pipe, "text")
+    reader.join()
+    assert (got, stat.S_ISFIFO(pipe.stat().st_mode)) == ([b"text"], True)
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_a_device_is_written_through() -> None:
+    write_text(Path("/dev/null"), "text")
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+    with pytest.raises(OSError, match="No space left"):
+        write_text(Path("/dev/full"), "text")
+    assert stat.S_ISCHR(Path("/dev/full").stat().st_mode)
+
+
+def test_an_open_file_is_written_on_where_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with path.open("wb") as log:
+        log.write(b"before\n")
+        log.flush()
+        write_text(Path(f"/dev/fd/{log.fileno()}"), "text\n")
+        write_text(Path(f"/proc/self/fd/{log.fileno()}"), "more\n")
+        log.write(b"after\n")
+    assert path.read_text(encoding="utf-8") == "before\ntext\nmore\nafter\n"
+
+
+def test_stdout_by_its_path(tmp_path: Path) -> None:
+    code = "from pathlib import Path; from scalesearch.runtime.files import write_text; "
+    code += "print('a', flush=True); write_text(Path('/dev/stdout'), 'b\\n'); print('c')"
+    with (tmp_path / "out").open("wb") as out:
+        subprocess.run([sys.executable, "-c", code], check=True, stdout=out)
+    assert (tmp_path / "out").read_text(encoding="utf-8") == "a\nb\nc\n"
+
+
+def _fill(*names: str) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        for name in names:
+            (folder / name).write_text(f"new {name}", encoding="utf-8")
+
+    return write
+
+
+def test_a_folder_is_new_empty_or_of_the_same_files(tmp_path: Path) -> None:
+    folder = tmp_path / "export"
+    write_folder(folder, _fill("a", "b"))
+    (folder / "a").write_text("old", encoding="utf-8")
+    write_folder(folder, _fill("a", "b", "c"))
+    assert {each.name: each.read_text(encoding="utf-8") for each in folder.iterdir()} == {
+        "a": "new a",
+        "b": "new b",
+        "c": "new c",
+    }
+    (tmp_path / "empty").mkdir()
+    write_folder(tmp_path / "empty", _fill("a"))
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["empty", "export"]
+
+
+def test_a_folder_with_anything_else_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "export"
+    write_folder(folder, _fill("a", "b"))
+    before = {each.name: each.stat().st_mtime_ns for each in folder.iterdir()}
+    for names, kept in ((("a",), ()), (("a", "b"), ("b",))):
+        with pytest.raises(FileExistsError, match="it holds b, which no export wrote"):
+            write_folder(folder, _fill(*names), kept)
+        assert {each.name: each.stat().st_mtime_ns for each in folder.iterdir()} == before
+    with pytest.raises(NotADirectoryError, match="it exists and is no folder"):
+        write_folder(folder / "a", _fill("a"))
+    (folder / "b").unlink()
+    (folder / "b").symlink_to("a")
+    with pytest.raises(FileExistsError, match="it holds b"):
+        write_folder(folder, _fill("a", "b"))
+    assert [each.name for each in tmp_path.iterdir()] == ["export"]

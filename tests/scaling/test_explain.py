@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalesearch.baselines.efficientnet import PAPER, published, published_sentences
@@ -34,29 +34,31 @@ def rounded_by(name: str, **changes: object) -> Baseline:
     st.floats(0, 1),
     st.floats(1.1, 8),
     st.floats(-0.5, 3),
+    st.booleans(),
 )
+@settings(max_examples=60)
 def test_the_factors_multiply_to_the_real_cost(
-    name: str, depth: str, share: float, fraction: float, budget: float, phi: float
+    name: str, depth: str, share: float, fraction: float, budget: float, phi: float, nominal: bool
 ) -> None:
     own, coefficients = rounded_by(name, depth=depth), coefficients_of(from_search_space(share, fraction), budget)
-    zero, one = explain(own, coefficients, (0, phi)).members
+    zero, one = explain(own, coefficients, (0, phi), nominal=nominal).members
     assert set(zero.factors.values()) == {1.0}
     assert one.nominal * math.prod(one.factors.values()) == pytest.approx(one.member.cost_ratio, rel=1e-9)
     assert one.off == one.member.cost_ratio / one.nominal
 
 
 def test_what_needs_no_rounding_has_no_such_factor() -> None:
-    (one,) = explain(baseline("resnet-50"), Coefficients(2, 2, 2), (1,)).members
+    (one,) = explain(baseline("resnet-50"), Coefficients(2, 2, 2), (1,), nominal=True).members
     assert (one.depth, one.width, one.resolution) == pytest.approx((1, 1, 1), rel=1e-12)
     assert one.formula < 1  # the stem and the first blocks are not twice as many
     halved = rounded_by("mobilenet-v2", width_divisor=2)  # its head stays 1280 where the widths are halved
-    (one,) = explain(halved, Coefficients(1, 2, 1), (-1,)).members
+    (one,) = explain(halved, Coefficients(1, 2, 1), (-1,), nominal=True).members
     assert one.width == pytest.approx(1, rel=1e-12)
 
 
 def test_half_a_block_costs_the_mean_of_its_neighbours() -> None:
     own = rounded_by("resnet-18", depth="ceil")  # two blocks a stage
-    (one,) = explain(own, Coefficients(1.25, 1, 1), (1,)).members
+    (one,) = explain(own, Coefficients(1.25, 1, 1), (1,), nominal=True).members
     two, three = (complexity(own.spec.with_sizes((n,) * 4, own.spec.widths, own.spec.resolution)).macs for n in (2, 3))
     assert one.member.spec.depths == (3, 3, 3, 3)
     assert one.depth == pytest.approx(three / ((two + three) / 2), rel=1e-12)
@@ -65,11 +67,11 @@ def test_half_a_block_costs_the_mean_of_its_neighbours() -> None:
 
 def test_unrounded_widths_and_pixels_cost_what_networks_of_them_cost() -> None:
     own = rounded_by("resnet-18", width_divisor=32)
-    (one,) = explain(own, Coefficients(1, 1.25, 1), (1,)).members
+    (one,) = explain(own, Coefficients(1, 1.25, 1), (1,), nominal=True).members
     exact = own.spec.with_sizes(own.spec.depths, (80, 80, 160, 320, 640, 0), own.spec.resolution)
     assert one.member.spec.widths == (96, 96, 160, 320, 640, 0)
     assert one.width == pytest.approx(one.member.complexity.macs / complexity(exact).macs, rel=1e-12)
-    (one,) = explain(own, Coefficients(1, 1, 1.1), (1,)).members
+    (one,) = explain(own, Coefficients(1, 1, 1.1), (1,), nominal=True).members
     classifier = 512 * 1000
     exact_macs = (complexity(own.spec).macs - classifier) * 1.1**2 + classifier
     assert one.member.spec.resolution == 246
@@ -79,7 +81,7 @@ def test_unrounded_widths_and_pixels_cost_what_networks_of_them_cost() -> None:
 def test_the_papers_first_step() -> None:
     triple = GOLDEN["paper_triple"]
     assert dataclasses.astuple(PAPER) == (triple["alpha"], triple["beta"], triple["gamma"])
-    explained = explain(baseline("efficientnet-b0"), PAPER, (1,))
+    explained = explain(baseline("efficientnet-b0"), PAPER, (1,), nominal=True)
     (one,) = explained.members
     assert round(one.nominal, 5) == triple["product"]
     assert round(one.member.cost_ratio, 2) == triple["real_macs_ratio_at_phi_1_258px"]
@@ -91,14 +93,16 @@ def test_the_papers_first_step() -> None:
 
 
 def test_too_cheap_is_as_far_off_as_too_dear() -> None:
-    explained = explain(baseline("resnet-50"), PAPER, (2, 7))
+    explained = explain(baseline("resnet-50"), PAPER, (2, 7), nominal=True)
     two, seven = explained.members
     assert seven.off < 1 < two.off < 1 / seven.off
     assert "φ = 7 is furthest from that" in " ".join(explained.sentences)
 
 
 def test_a_family_that_costs_what_it_should_says_so() -> None:
-    assert explain(baseline("efficientnet-b0"), Coefficients(1.0, 1.4, 1.0), (0, 1e-10)).sentences[1:] == ("It does.",)
+    assert explain(baseline("efficientnet-b0"), Coefficients(1.0, 1.4, 1.0), (0, 1e-10), nominal=True).sentences[
+        1:
+    ] == ("It does.",)
     assert explain(baseline("efficientnet-b0"), PAPER, (0,)).sentences[1:] == ()  # no step, no evidence
 
 
@@ -134,9 +138,22 @@ def test_why_the_published_are_not_powers() -> None:
     assert "B7 really costs 97.8 times B0" in told
 
 
+def test_the_papers_family_at_its_real_cost() -> None:
+    explained = explain(baseline("efficientnet-b0"), PAPER, (0, 1, 7))
+    assert all(abs(one.off - 1) <= 0.02 for one in explained.members)
+    assert explained.sentences[1:] == (
+        "Every member costs its nominal multiple of the baseline within 2 %.",
+        "Each multiplier rounded by itself would cost up to 34 % more: 2.573 times the baseline's at φ = 1.",
+    )
+    _, one, _ = explained.members
+    assert one.member.spec.depths == (2, 3, 3, 4, 4, 5, 2)  # as ⌈1.2 d⌉, which costs 1.225 times 19.2 blocks
+    assert one.depth > 1.2 > 1 > one.width
+    assert one.resolution < 1
+
+
 def test_whatever_is_fixed_does_not_grow() -> None:
     own = dataclasses.replace(baseline("efficientnet-b0"), rounding=Rounding(8, "round", 1, "fixed", "fixed"))
     scaled = baseline("efficientnet-b0")
-    (fixed,), (grown,) = (explain(one, Coefficients(1, 2, 1), (1,)).members for one in (own, scaled))
+    (fixed,), (grown,) = (explain(one, Coefficients(1, 2, 1), (1,), nominal=True).members for one in (own, scaled))
     assert fixed.formula < grown.formula
     assert fixed.width == pytest.approx(1, abs=1e-12)

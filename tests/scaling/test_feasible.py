@@ -33,6 +33,7 @@ from scalesearch.scaling.compound import (
 from scalesearch.scaling.cost.count import areas, complexity
 from scalesearch.scaling.feasible import FeasibleSet, InfeasibleBudget, feasible_set, realised
 from scalesearch.scaling.reachable import reachable
+from scalesearch.scaling.split import split_cost
 from scalesearch.scaling.stage import make_stage
 
 DEPTHS = get_args(DepthRounding)
@@ -109,7 +110,7 @@ def _found(base: ArchitectureSpec, rounding: Rounding, budget: float, tolerance:
         assert candidate.cost_ratio == candidate.complexity.macs / complexity(base).macs
         assert abs(candidate.cost_ratio / budget - 1) <= tolerance + 1e-12
         assert found.cost_ratio[row] == pytest.approx(candidate.cost_ratio, rel=1e-12)
-        assert found.shares[row] == pytest.approx(candidate.shares.values, abs=1e-9)
+        assert candidate.shares.values == pytest.approx(split_cost(base, candidate.spec).values, abs=1e-12)
         specs.append(candidate.spec)
     return specs
 

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial
 
 from scalesearch.errors import StorageError, StudyMismatch
 from scalesearch.results.records import Failure
+from scalesearch.scaling.coefficients import shares_of
 from scalesearch.search.plan.design import make_plan
 from scalesearch.search.queue import optuna_study as studies
 from scalesearch.search.queue.storage import open_storage, sqlite_url
@@ -175,13 +176,26 @@ def test_each_worker_expects_another_one_of_the_queue(tmp_path: Path) -> None:
 
 def test_networks_that_another_version_planned_are_a_mismatch(tmp_path: Path) -> None:
     config = planted_study()
-    planned = make_plan(config).distinct
+    plan = make_plan(config)
+    planned = plan.distinct
     study = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest")
     studies.enqueue_missing(study, planned)
-    studies.check_plan(study, planned)
+    studies.check_plan(study, config, plan)
     for other in (planned[:-1], (*planned[:-1], dataclasses.replace(planned[-1], seeds=(0,)))):
         with pytest.raises(StudyMismatch, match="planned by another version"):
-            studies.check_plan(study, other)
+            studies.check_plan(study, config, dataclasses.replace(plan, trials=other))
+
+
+def test_a_study_with_shares_that_an_earlier_version_measured_is_a_mismatch(tmp_path: Path) -> None:
+    """Shares of α·β²·γ² and of real cost on one surface would mislead."""
+    config = planted_study()
+    plan = make_plan(config)
+    study = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest")
+    for trial in plan.distinct:
+        before = dataclasses.replace(trial.candidate, shares=shares_of(trial.candidate.coefficients))
+        studies.enqueue(study, before, trial.seeds, planned=True)
+    with pytest.raises(StudyMismatch, match="read shares off α, β and γ, not off real cost"):
+        studies.check_plan(study, config, plan)
 
 
 def test_records_come_back_as_they_were(storage_url: str) -> None:
@@ -239,4 +253,4 @@ def test_a_queued_plan_is_what_was_queued(tmp_path: Path) -> None:
     assert (plan.baseline, plan.feasible) == (planned.baseline, planned.feasible)
     work(study, config, plan, planted_evaluate(PlantedSurface()))
     assert studies.count_states(study)["complete"] == len(planned.distinct)
-    studies.check_plan(study, studies.queued_plan(study, config).distinct)
+    studies.check_plan(study, config, studies.queued_plan(study, config))

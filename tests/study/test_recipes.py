@@ -80,6 +80,13 @@ def test_what_the_user_says_wins_and_takes_what_goes_with_it() -> None:
     assert made(frozen=True, seed=3, evaluation_resolution=40).evaluation_resolution == 40
 
 
+def test_larger_networks_are_regularised_more_unless_the_user_says_how_much() -> None:
+    large = recipe(STUDY, IMAGENET, phi=3.5, budget=4.0)  # seven doublings, as from B0 to B7
+    assert (large.dropout, large.stochastic_depth, large.rand_augment_magnitude) == (0.5, 0.5, 10)
+    assert recipe(STUDY, IMAGENET, phi=7, section=RecipeSection(dropout=0.3)).dropout == 0.3
+    assert recipe(STUDY, 5000, phi=7).dropout == 0  # the study has none
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from jax import numpy as jnp
@@ -25,6 +27,7 @@ from scalesearch.study.training import TrainingSection
 from scalesearch.training.chunks import in_chunks
 from scalesearch.training.compile import compile_program
 from scalesearch.training.draws import draws_of_epoch
+from scalesearch.training.epochs import Place, train_epochs
 from scalesearch.training.loop import train
 from scalesearch.training.parts import whole_epoch
 from scalesearch.training.prepare import Prepared, prepare_training
@@ -49,6 +52,7 @@ TRAINING = TrainingSection(
     schedule="exponential",
     ema_decay=0.9,
 )
+SEED = np.array(0, np.uint32)
 RUNTIME = RuntimeSection(seeds_together=False)
 TOGETHER = RuntimeSection(seeds_together=True)
 
@@ -111,7 +115,35 @@ def test_a_stream_trains_to_the_same_bits(in_memory: tuple[Prepared, Splits, Run
     # eleven steps in chunks of four for one seed, of two for two seeds; four batches of validation in one
     assert stream.steps_per_chunk((11, 4)) == 4
     assert stream.steps_per_chunk((2, 11, 4)) == 2
-    assert curves(streamed(prepared, stream), splits, runtime) == expected
+    in_chunks = streamed(prepared, stream)
+    assert curves(in_chunks, splits, runtime) == expected
+    if runtime is RUNTIME:
+        goes_on_within_an_epoch(in_chunks, expected[0])
+
+
+def test_an_epoch_in_parts_trains_to_the_same_bits(in_memory: tuple[Prepared, Splits, RuntimeSection]) -> None:
+    prepared, splits, runtime = in_memory
+    if runtime is TOGETHER:
+        pytest.skip("one seed alone trains in parts")
+    cut = prepare_training(SPEC, splits, TRAINING, runtime, (0,), compiler=partial(compile_program, parts=True))
+    goes_on_within_an_epoch(cut, curves(prepared, splits, runtime)[0])
+
+
+def goes_on_within_an_epoch(prepared: Prepared, expected: tuple[tuple[float, ...], ...]) -> None:
+    """Seed 0, broken off in its second epoch and gone on with from there, has the curves of the whole training."""
+    places: list[Place] = []
+
+    def on_part(place: Place) -> None:
+        if (place.epoch, place.step) == (1, 4):
+            places.append(Place(1, jax.tree.map(np.array, place.state), 4, np.array(place.losses), place.mean))
+
+    rows = [values[:, 0] for _, values in train_epochs(prepared, SEED, TRAINING, on_part=on_part, part_seconds=0)]
+    assert [tuple(map(float, curve)) for curve in zip(*rows, strict=True)] == [each for each in expected if each]
+    (start,) = places
+    start = dataclasses.replace(start, state=jax.tree.map(jnp.array, start.state))
+    ((end, values),) = train_epochs(prepared, SEED, TRAINING, start, lambda place: None)
+    assert end.epoch == 2
+    np.testing.assert_array_equal(values[:, 0], rows[1])
 
 
 def test_an_interrupt_ends_an_epoch_between_chunks_and_no_thread_goes_on() -> None:

@@ -21,6 +21,8 @@ from scalesearch.data.splits import Splits, load_splits
 from scalesearch.models.network import Network
 from scalesearch.models.ops.select import named, select
 from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
+from scalesearch.scaling.cost.count import complexity
+from scalesearch.scaling.growth import training_memory
 from scalesearch.scaling.stage import make_stage
 from scalesearch.study.load import default_study_path, load_study
 from scalesearch.study.sections import DataSection, RuntimeSection, Study
@@ -106,6 +108,11 @@ def test_every_plan_needs_less_than_the_one_before(needed: list[int]) -> None:
     assert needed == sorted(needed, reverse=True)
     assert needed[1] < 0.7 * needed[0]
     assert needed[2] < 0.8 * needed[1]
+
+
+def test_the_estimate_without_compiling_is_of_the_right_size(needed: list[int]) -> None:
+    estimate = training_memory(complexity(SPEC), TRAINING.batch_size)
+    assert 0.5 < needed[0] / estimate < 1.5
 
 
 def test_a_network_that_would_not_fit_computes_its_blocks_anew_for_the_same_result(

@@ -25,7 +25,7 @@ class SurfaceData:
     Attributes:
         metric: name of the metric.
         budget: the study's budget B.
-        shares: realised shares (N, 3).
+        shares: shares of real cost (N, 3).
         log_ratio: ln(macs ratio ÷ budget of the level) (N,).
         response: mean of the metric over the seeds (N,).
         weights: numbers of seeds (N,).

@@ -127,7 +127,7 @@ class Polynomial(Surface):
 
 
 def fit_polynomial(candidates: pd.DataFrame, budget: float, metric: str) -> Polynomial:
-    """The polynomial for `metric` over the realised shares of the finished candidates, weighted by their seeds.
+    """The polynomial for `metric` over the shares of the finished candidates, weighted by their seeds.
 
     A model can be fitted if there are more distinct shares than it has terms and they determine the terms. The
     quadratic model is taken, or the special cubic if it predicts left-out candidates clearly better; the linear model,

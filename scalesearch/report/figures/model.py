@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import html
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from scalesearch.report.figures.style import BLUE, GREEN, INK, VERMILION, styled, with_legend
+from scalesearch.report.figures.style import BLUE, CELL, GREEN, GRID, INK, PAPER, VERMILION, styled, with_legend
 from scalesearch.trained.evaluation import Evaluation
 
 MOST_CLASSES = 60
 """A matrix of more cannot be read."""
 _NUMBERED = 12
 """Classes up to which each cell has its number."""
+_LONGEST = 18
+"""Characters of a class at an axis."""
 
 LOSSES: Mapping[str, str] = {"train_loss": "training", "val_loss": "validation"}
 ACCURACIES: Mapping[str, str] = {"val_accuracy": "accuracy", "val_balanced_accuracy": "balanced"}
@@ -51,21 +54,25 @@ def curves(table: pd.DataFrame, columns: Mapping[str, str], title: str, unit: st
 
 
 def best_epoch(table: pd.DataFrame) -> int:
-    """The epoch of the best validation accuracy; of equal ones, the first."""
-    return int(table["epoch"].iloc[int(table["val_accuracy"].to_numpy().argmax())])
+    """The epoch of the highest accuracy, balanced where classes are uneven; of equal ones, that of the lowest loss."""
+    balanced = "val_balanced_accuracy"
+    judged = balanced if balanced in table and table[balanced].notna().all() else "val_accuracy"
+    ranked = table.sort_values([judged, "val_loss", "epoch"], ascending=[False, True, True])
+    return int(ranked["epoch"].iloc[0])
 
 
 def confusion(evaluation: Evaluation) -> go.Figure:
     """Of the images of each class (a row), the shares that are taken for each class (a column)."""
-    counts, classes = evaluation.confusion, [_short(name) for name in evaluation.classes]
+    counts, classes = evaluation.confusion, _labels(evaluation.classes)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     numbered = len(classes) <= _NUMBERED
     figure = go.Figure(
         go.Heatmap(
-            z=shares, x=classes, y=classes, customdata=counts, zmin=0, zmax=1, colorscale="Cividis", showscale=False,
+            z=shares, x=classes, y=classes, customdata=counts, zmin=0, zmax=1, showscale=False,
+            colorscale=[[0, PAPER], [1, CELL]],
             hovertemplate="%{y} taken for %{x}: %{customdata} images, %{z:.1%}<extra></extra>", xgap=1, ygap=1,
             text=[[f"{count:,}" if count else "" for count in row] for row in counts.tolist()] if numbered else None,
-            texttemplate="%{text}" if numbered else None,
+            texttemplate="%{text}" if numbered else None, textfont={"color": INK},
         )
     )  # fmt: skip
     wrong = counts.copy()
@@ -74,11 +81,21 @@ def confusion(evaluation: Evaluation) -> go.Figure:
     most = f" Most often {evaluation.classes[label]} is taken for {evaluation.classes[other]}." if wrong.any() else ""
     alt = f"A matrix of the images of {len(classes)} classes by what they are taken for.{most}"
     styled(figure, "Confusion: images of each class (row) by what they are taken for (column)", 640, alt)
-    axis = {"type": "category", "showgrid": False, "automargin": True, "categoryarray": classes}
+    axis = {
+        "type": "category",
+        "showgrid": False,
+        "mirror": True,
+        "showline": True,
+        "linecolor": GRID,
+        "automargin": True,
+        "categoryarray": classes,
+    }
     figure.update_xaxes(title_text="taken for", **axis)
     figure.update_yaxes(title_text="class", autorange="reversed", **axis)
     return figure
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 18 else f"{name[:17]}…"
+def _labels(names: Sequence[str]) -> list[str]:
+    """Names for an axis: short, without markup, and all different."""
+    short = [html.escape(name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…") for name in names]
+    return short if len({*short}) == len(short) else [f"{place} {name}" for place, name in enumerate(short)]

@@ -21,10 +21,12 @@ from scalesearch.runtime.text import plural
 BLUE, VERMILION, GREEN, PURPLE, OCHRE = "#0072B2", "#C25400", "#007A5A", "#A0478C", "#8A6100"
 GREY, SOFT = "#8A8F98", "#5B6472"
 INK, PAPER, GRID, LABEL = "#1F2430", "#FFFFFF", "#E4E7EC", "rgba(255,255,255,0.85)"
+# The fullest cell of a matrix, on which text in INK is readable.
+CELL = "#8CC4E8"
 # What replaces each colour on a dark screen; a colour without an entry stays the same.
 DARK: Mapping[str, str] = {
     INK: "#E8EAEE", PAPER: "#1D2128", GRID: "#343A45", LABEL: "rgba(29,33,40,0.85)", SOFT: "#A3ABB8", BLUE: "#56B4E9",
-    VERMILION: "#FF9A57", GREEN: "#3CC9A0", PURPLE: "#E39BD0", OCHRE: "#E0B04A",
+    VERMILION: "#FF9A57", GREEN: "#3CC9A0", PURPLE: "#E39BD0", OCHRE: "#E0B04A", CELL: "#1C5F8F",
 }  # fmt: skip
 # White on dark screens too: the marks that it surrounds may be darker than the screen.
 HALO = "white"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from scalesearch.baselines.efficientnet import PAPER, PAPER_BASELINE, Published
 from scalesearch.baselines.published import baseline
 from scalesearch.report.views.table import (
     SHARE_KEYS,
+    TRAINING_KEYS,
     Table,
     make_table,
     multipliers,
@@ -24,20 +26,35 @@ from scalesearch.scaling.simplex import NAMES
 
 
 def family(members: Iterable[FamilyMember]) -> Table:
-    """A row for each member: multipliers, nominal and real cost, network."""
+    """A row for each member: multipliers, shares of real cost, nominal and real cost, network, training.
+
+    Of the training what all members do without has no column.
+    """
+    listed = list(members)
+    judged = any(one.training.get("evaluation_resolution") not in (None, one.spec.resolution) for one in listed)
+    used = [
+        key
+        for key in ("dropout", "stochastic_depth", "rand_augment_magnitude", "evaluation_resolution")
+        if (judged if key == "evaluation_resolution" else any(member.training.get(key) for member in listed))
+    ]
     rows = (
         {
             "phi": f"{member.phi:g}",
             **_times(member.coefficients, ".3f"),
+            **shares((math.nan,) * 3 if member.cost_ratio == 1 else member.shares.values),
             "nominal": f"{member.coefficients.product:.4g}×",
             "real_cost": f"{member.cost_ratio:.4g}×",
             **_counts(member.complexity.macs, member.complexity.params),
             "activations": f"{member.complexity.activations:,}",
             **sizes(member.spec),
+            **({} if member.memory is None else {"memory": f"{quantity(member.memory)}B"}),
+            **{key: f"{round(member.training.get(key, 0), 3):g}" for key in used},
         }
-        for member in members
+        for member in listed
     )
-    return make_table("The baseline (φ = 0) and its family", rows, (("params_short",), ("macs_short",), ("nominal",)))
+    training = [key for key in TRAINING_KEYS if key != "memory"]
+    optional = (tuple(training), SHARE_KEYS, ("params_short",), ("macs_short",), ("memory",), ("nominal",))
+    return make_table("The baseline (φ = 0) and its family", rows, optional)
 
 
 def planned(candidates: Iterable[Candidate], nominal: bool) -> Table:

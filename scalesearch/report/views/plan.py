@@ -7,11 +7,8 @@ from scalesearch.data.splits import Splits
 from scalesearch.report.views.table import duration, network, quantity
 from scalesearch.runtime.text import enumerated, percent, plural
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.scaling.coefficients import coefficients_of
-from scalesearch.scaling.compound import Baseline, scale
-from scalesearch.scaling.feasible import Candidate
-from scalesearch.scaling.simplex import NAMES, Shares
-from scalesearch.search.plan.corners import cannot_grow, misleading, tolerance_for_corners
+from scalesearch.scaling.compound import Baseline
+from scalesearch.search.plan.corners import cannot_grow, tolerance_for_corners
 from scalesearch.search.plan.design import Plan, halvings, planned_size
 from scalesearch.search.plan.reference import reference_seconds
 from scalesearch.search.plan.timing import DEVICE, predicted_seconds
@@ -106,11 +103,15 @@ def cautions(study: Study, plan: Plan) -> tuple[str, ...]:
         cure = "no tolerance up to 0.1 changes that"
         if tolerance is not None:
             cure = f"--tolerance {tolerance:g} reaches {'them all' if len(unreached) > 1 else 'it'}"
-        corners = " or ".join(f"all {name}" for name in unreached)
+        corners = " or ".join(f"all {name} (at most {_largest(plan, name)})" for name in unreached)
         said.append(f"No candidate is near {corners}: an optimum there would be an extrapolation ({cure})")
-    if not study.design.nominal:
-        said += [_misleading(study, plan, name, candidate) for name, candidate in misleading(plan).items()]
     return tuple(said)
+
+
+def _largest(plan: Plan, name: str) -> str:
+    """The largest share of a dimension that a candidate has, and the size of that candidate."""
+    candidate = max((trial.candidate for trial in plan.trials), key=lambda one: float(getattr(one.shares, name)))
+    return f"{percent(getattr(candidate.shares, name))}, {_size(candidate.spec, name)}"
 
 
 def _stuck(baseline: Baseline, name: str, step: tuple[ArchitectureSpec, float] | None) -> str:
@@ -132,18 +133,6 @@ def _stuck(baseline: Baseline, name: str, step: tuple[ArchitectureSpec, float] |
     return (
         f"{name.capitalize()} cannot grow within the budget: {_size(spec, name)} cost {ratio:.2f}×. "
         f"To search it, take {ways} or {other}"
-    )
-
-
-def _misleading(study: Study, plan: Plan, name: str, candidate: Candidate) -> str:
-    """That the shares near a corner are not those of real cost, by its candidate and by what a rule there gives."""
-    corner = coefficients_of(Shares(*(float(name == one) for one in NAMES)), plan.budget)
-    ruled = scale(plan.baseline.spec, corner, plan.baseline.rounding)
-    ratio = study.cost.of(ruled) / study.cost.of(plan.baseline.spec)
-    return (
-        f"Near all {name} the shares are not those of real cost: {_size(candidate.spec, name)} cost "
-        f"{candidate.cost_ratio:.2f}× where α·β²·γ² is {candidate.coefficients.product:.2f}, and a rule of all {name} "
-        f"would give {_size(ruled, name)} at {ratio:.2f}×"
     )
 
 

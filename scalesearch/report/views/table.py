@@ -21,6 +21,7 @@ class Column:
     meaning: str = ""
 
 
+TRAINING_KEYS = ("memory", "dropout", "stochastic_depth", "rand_augment_magnitude", "evaluation_resolution")
 SHARE_KEYS = ("depth_share", "width_share", "resolution_share")
 _SEED_SD = "± seed: standard deviation over the seeds."
 # The heading of a key is the same on every screen. A key that is not listed is its own heading.
@@ -45,6 +46,11 @@ _COLUMNS: Mapping[str, Column] = {
         Column("real_cost", "real cost"),
         Column("macs_short", "macs"),
         Column("params_short", "params"),
+        # What the training of a family's member takes.
+        Column("memory", "memory", meaning="memory: what training takes, estimated for the study's batches."),
+        Column("stochastic_depth", "stochastic depth"),
+        Column("rand_augment_magnitude", "RandAugment"),
+        Column("evaluation_resolution", "evaluated px"),
         # Results.
         Column("val_loss_sd", "± seed", meaning=_SEED_SD),
         Column("val_accuracy_sd", "± seed", meaning=_SEED_SD),

@@ -1,4 +1,4 @@
-"""The corners of the triangle: which ones a plan cannot reach, and where shares are not those of real cost."""
+"""The corners of the triangle that a plan cannot reach."""
 
 from __future__ import annotations
 
@@ -6,20 +6,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import astuple
 
-import numpy as np
-
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.scaling.feasible import Candidate
 from scalesearch.scaling.reachable import first_steps
-from scalesearch.scaling.simplex import FAR, NAMES
+from scalesearch.scaling.simplex import NAMES
 from scalesearch.search.plan.design import Plan, make_plan
 from scalesearch.study.sections import Study
 
 # Larger tolerances that are tried to reach a corner; the surface's covariate corrects for the macs.
 LOOSER = (0.03, 0.04, 0.05, 0.075, 0.1)
-# A candidate's shares are those of its real cost if α·β²·γ² is its cost ratio. They mislead if the logarithms differ by
-# more than this part of the budget's.
-MISLEADING = 0.5
 
 
 def tolerance_for_corners(study: Study, plan: Plan) -> float | None:
@@ -53,17 +47,4 @@ def cannot_grow(study: Study, plan: Plan) -> Mapping[str, tuple[ArchitectureSpec
         grown = any(astuple(trial.candidate.coefficients)[place] > 1 for trial in plan.trials)
         if ratio > highest and not grown:
             found[name] = None if step is None else (step, ratio)
-    return found
-
-
-def misleading(plan: Plan) -> Mapping[str, Candidate]:
-    """The dimensions whose corner is near a candidate that α·β²·γ² says little about, with that candidate."""
-    found: dict[str, Candidate] = {}
-    candidates = [trial.candidate for trial in plan.trials]
-    for name, corner in zip(NAMES, np.eye(3).tolist(), strict=True):
-        nearest = min(candidates, key=lambda one: math.dist(one.shares.values, corner), default=None)
-        if nearest is None or math.dist(nearest.shares.values, corner) > FAR:
-            continue
-        if abs(math.log(nearest.coefficients.product / nearest.cost_ratio)) > MISLEADING * math.log(plan.budget):
-            found[name] = nearest
     return found

@@ -20,6 +20,7 @@ from scalesearch.scaling.feasible import (
     feasible_set,
 )
 from scalesearch.scaling.simplex import FAR, NAMES, Shares, from_unit_square, lattice
+from scalesearch.scaling.split import split_cost
 from scalesearch.search.plan.grid import grid
 from scalesearch.study.sections import DesignSection, Study
 
@@ -34,7 +35,7 @@ class PlannedTrial:
     Attributes:
         target: the shares that the design asks for.
         candidate: the candidate that stands for them.
-        distance: Euclidean distance between the target and the candidate's realised shares.
+        distance: Euclidean distance between the target and the candidate's shares of real cost.
         seeds: the seeds to train it for.
     """
 
@@ -169,7 +170,8 @@ def _rounded(
 ) -> PlannedTrial | None:
     """The network of a grid point at its real cost; None if rounding makes it no larger than the baseline."""
     spec = scale(baseline.spec, point, baseline.rounding)
-    candidate = candidate_of(baseline.spec, baseline.rounding, baseline_cost, spec, point, cost)
+    shares = split_cost(baseline.spec, spec, cost)
+    candidate = candidate_of(baseline.spec, baseline.rounding, baseline_cost, spec, point, shares, cost)
     grown = astuple(candidate.coefficients)
     if min(grown) < 1 - 1e-9 or max(grown) < 1 + 1e-9:
         return None

@@ -26,7 +26,7 @@ def reference_plan(reference: Study) -> Plan:
     """The plan of a `reference_study`: one trial, the baseline."""
     baseline = reference.resolved_baseline()
     cost, once = complexity(baseline.spec), Coefficients(1.0, 1.0, 1.0)
-    candidate = Candidate(baseline.spec, once, once, cost, 1.0)
+    candidate = Candidate(baseline.spec, once, EQUAL, once, cost, 1.0)
     trial = PlannedTrial(EQUAL, candidate, 0.0, first_seeds(reference))
     return Plan(
         baseline=baseline,

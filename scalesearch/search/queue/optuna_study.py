@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from scalesearch.results.records import TrialRecord
 from scalesearch.runtime.modules import digest_of
 from scalesearch.runtime.text import enumerated
 from scalesearch.scaling.feasible import Candidate, feasible_set
+from scalesearch.scaling.split import split_cost
 from scalesearch.search.plan.design import Plan, PlannedTrial, plan_of
 from scalesearch.search.queue.storage import hidden, storage_errors, study_names
 from scalesearch.search.queue.stored_study import StoredStudy
@@ -37,6 +39,9 @@ from scalesearch.study.sections import Study
 
 Evaluates = Literal["validation", "test"]
 """The split that judges the trainings of a study. Only those that validate a rule are judged by the test split."""
+
+# Trials whose stored shares are compared with those of real cost, and the distance that rounding errors explain.
+_COMPARED, _SAME = 10, 1e-6
 
 _CODE = "baseline.code"
 """The key of a fingerprint that holds the digest of the user's own code, if there is any."""
@@ -229,13 +234,24 @@ def enqueue_again(optuna_study: optuna.Study, trial: optuna.Trial) -> None:
 
 
 @storage_errors()
-def check_plan(optuna_study: optuna.Study, planned: Sequence[PlannedTrial]) -> None:
-    """Raises `StudyMismatch` if the study queued other networks than `planned`, as another version might."""
-    wanted = {(trial.candidate.spec, trial.seeds) for trial in planned}
-    for trial in optuna_study.get_trials(deepcopy=False):
+def check_plan(optuna_study: optuna.Study, study: Study, plan: Plan) -> None:
+    """Raises `StudyMismatch` if the study queued other networks than `plan`, as another version might.
+
+    Or if an earlier version stored shares that are not those of real cost.
+    """
+    trials, spec = optuna_study.get_trials(deepcopy=False), plan.baseline.spec
+    # A network in a corner has the same shares either way, but no study begins with corners alone.
+    first = [candidate for trial in trials[:_COMPARED] if (candidate := candidate_of(trial)) is not None]
+    if any(math.dist(split_cost(spec, one.spec, study.cost).values, one.shares.values) > _SAME for one in first):
+        raise StudyMismatch(
+            f"the study {study.name!r} was made by a version of scalesearch that read shares off α, β and γ, not off "
+            "real cost: `report` shows it as it was; use another run folder (`out`) to search"
+        )
+    wanted = {(trial.candidate.spec, trial.seeds) for trial in plan.distinct}
+    for trial in trials:
         if is_planned(trial) and task_of(trial) not in wanted:
             raise StudyMismatch(
-                f"the study {optuna_study.study_name!r} must hold the networks that are planned now, but trial "
+                f"the study {study.name!r} must hold the networks that are planned now, but trial "
                 f"{trial.number} is another one, planned by another version of scalesearch or for another rule; "
                 "use another run folder (`out`)"
             )

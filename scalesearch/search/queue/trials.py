@@ -32,7 +32,7 @@ _SEARCH_SPACE: Mapping[str, FloatDistribution] = dict.fromkeys(
 def queued_trial(
     candidate: Candidate, seeds: tuple[int, ...], *, planned: bool, replaces: int | None = None
 ) -> FrozenTrial:
-    """A trial to add to the queue, at the realised shares of `candidate`.
+    """A trial to add to the queue, at the shares of `candidate`.
 
     Args:
         candidate: the network to train.

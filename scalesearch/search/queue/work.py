@@ -88,10 +88,10 @@ def work(
         grace_seconds: after twice as long, running trials that never had a heartbeat count as those of dead workers.
 
     Raises:
-        StudyMismatch: the study holds other networks than `plan`.
+        StudyMismatch: the study holds other networks than `plan`, or shares that an earlier version measured.
         StorageError: the storage failed.
     """
-    check_plan(optuna_study, plan.distinct)
+    check_plan(optuna_study, study, plan)
     if study.prune:
         optuna_study.pruner = pruner_of(study, plan)
     tasks: QueuedTasks | SampledTasks = QueuedTasks(optuna_study, expect, study.runtime.workers)

@@ -133,7 +133,7 @@ def test_no_point_is_better_than_its_optimum(surface: Surface, maximise: bool) -
     assert candidates.sum(axis=1) == pytest.approx(np.ones(len(candidates)))
     sign = -1 if maximise else 1
     best = better(surface.predict(candidates), maximise)
-    assert sign * best <= sign * better(surface.predict(POINTS), maximise) + 1e-12
+    assert sign * best <= sign * better(surface.predict(POINTS), maximise) + 1e-11  # as near as a solver comes
     assert surface.predict([optimum(surface, maximise).values])[0] == pytest.approx(best, abs=1e-9)
 
 
