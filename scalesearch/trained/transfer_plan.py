@@ -53,7 +53,6 @@ def plan_transfer(
     splits = load_splits(data)
     spec = transferred_spec(card, splits.in_channels, splits.num_classes, resolution)
     standard = transferred_standard(card, spec.in_channels)
-    _say(card, spec, data.classes or splits.classes, known=standard is not None)
 
     # The recipe for transfers, unless the user asks for another.
     images = len(splits.train)
@@ -65,6 +64,7 @@ def plan_transfer(
     budget = float((card.rule or {}).get("budget", 2.0))
     filled = recipe(training, images, phi=card.phi or 0.0, budget=budget, section=section, where="[train]")
     check_fits(spec, splits, filled.batch_size)
+    _say(card, spec, data.classes or splits.classes, known=standard is not None)
 
     origin = Origin(
         source=place,
@@ -104,7 +104,7 @@ def _say(card: ModelCard, spec: ArchitectureSpec, classes: tuple[str, ...], *, k
     if keeps_classifier(card, classes):
         notes.append(f"the classes are those of {card.name}: its classifier is kept")
     else:
-        notes.append(f"{plural(spec.num_classes, 'class', 'classes')}: the classifier of {card.name} is a new one")
+        notes.append(f"{card.name} gets a new classifier, for {plural(spec.num_classes, 'class', 'classes')}")
     if spec.in_channels < card.spec.in_channels:
         notes.append("grey images: the kernel of the colour network's stem is summed over the channels")
     if spec.in_channels > card.spec.in_channels:
