@@ -16,10 +16,10 @@ from scalesearch.trained.card import CARD_FILE, ModelCard, NamedArrays, Preproce
 from scalesearch.trained.weights import write_weights
 from tests.cli.tiny import TINY
 
-CURVES = """epoch,learning_rate,train_loss,val_loss,val_accuracy,images_per_second,seconds
-1,0.004,2.01,1.52,0.5,3000,1.1
-2,0.003,1.41,1.12,0.7,3000,1.1
-3,0.001,1.12,1.21,0.65,3000,1.1
+CURVES = """epoch,learning_rate,train_loss,val_loss,val_accuracy,val_balanced_accuracy,images_per_second,seconds
+1,0.004,2.01,1.52,0.5,,3000,1.1
+2,0.003,1.41,1.12,0.7,,3000,1.1
+3,0.001,1.12,1.21,0.65,,3000,1.1
 """
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from PIL import Image
 
 from scalesearch.data.splits import Splits
@@ -22,11 +21,11 @@ from scalesearch.runtime.files import write_text
 from scalesearch.runtime.text import percent, plural
 from scalesearch.scaling.cost.count import complexity
 from scalesearch.trained.card import ModelCard
+from scalesearch.trained.curves import CURVES_FILE, EpochRow, best_of, read_curves
 from scalesearch.trained.evaluation import Evaluation, Mistake, OnImages, evaluate_images
 from scalesearch.trained.labelled import labelled_images, labelled_split
 from scalesearch.trained.model import read_model
 
-CURVES_FILE = "curves.csv"
 REPORT_FILE = "report.html"
 
 _WORST = 24
@@ -52,7 +51,7 @@ def write_model_report(
     model = read_model(folder)
     labelled = labelled_images(model.card) if splits is None else labelled_split(model.card, splits)
     evaluation = evaluate_images(model, labelled, mistakes=_WORST, on_images=on_images)
-    text = render(model.card, read_curves(folder), evaluation)
+    text = render(model.card, curves_of(folder), evaluation)
     try:
         write_text(folder / REPORT_FILE, text)
     except OSError as error:
@@ -60,22 +59,12 @@ def write_model_report(
     return evaluation
 
 
-def read_curves(folder: Path) -> pd.DataFrame | None:
-    """The rows of curves.csv, one for each epoch; None if there are none. Raises `InputError` if it is no such file."""
-    path = folder / CURVES_FILE
-    try:
-        table = pd.read_csv(path)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
-    missing = [name for name in ("epoch", *figures.LOSSES, "val_accuracy") if name not in table]
-    if missing:
-        raise InputError(f"{path}: must have the columns of a training's curves, but lacks {', '.join(missing)}")
-    return table if len(table) else None
+def curves_of(folder: Path) -> tuple[EpochRow, ...]:
+    """The rows of curves.csv; none for a model that was not trained here. Raises `InputError` as `read_curves`."""
+    return read_curves(folder) if (folder / CURVES_FILE).exists() else ()
 
 
-def render(card: ModelCard, curves: pd.DataFrame | None, evaluation: Evaluation) -> str:
+def render(card: ModelCard, curves: Sequence[EpochRow], evaluation: Evaluation) -> str:
     """The report as a page; `curves` are the rows of curves.csv, if there are any."""
     low, high = (f"{100 * bound:.1f}" for bound in evaluation.interval)
     answer = (
@@ -83,7 +72,7 @@ def render(card: ModelCard, curves: pd.DataFrame | None, evaluation: Evaluation)
         f"(95 % interval {low} to {high} %)."
     )
     head: list[Block] = [("soft", _subtitle(card)), ("answer", answer), ("facts", views.measures(evaluation))]
-    shows_figures = curves is not None or _has_matrix(evaluation)
+    shows_figures = bool(curves) or _has_matrix(evaluation)
     return page(card.name, head, [*_sections(curves, evaluation), _made_with(card)], figures=shows_figures)
 
 
@@ -91,15 +80,16 @@ def _has_matrix(evaluation: Evaluation) -> bool:
     return len(evaluation.classes) <= figures.MOST_CLASSES
 
 
-def _sections(curves: pd.DataFrame | None, evaluation: Evaluation) -> Iterator[Section]:
-    if curves is not None:
+def _sections(curves: Sequence[EpochRow], evaluation: Evaluation) -> Iterator[Section]:
+    best = best_of(curves)
+    if best is not None:
         loss = figures.curves(curves, figures.LOSSES, "Loss", "cross-entropy (nats)")
         accuracy = figures.curves(curves, figures.ACCURACIES, "Accuracy on the validation split", "fraction")
         yield section(
             "training",
             "Training",
             ("grid", [drawn(loss, "loss"), drawn(accuracy, "accuracy")]),
-            ("soft", f"Dashed: epoch {figures.best_epoch(curves)}, the best one, whose weights the model has."),
+            ("soft", f"Dashed: epoch {best.epoch}, the best one, whose weights the model has."),
         )
     yield section(
         "confusion",

@@ -173,8 +173,9 @@ def test_what_a_cap_takes_from_resolution_goes_to_depth_and_width():
     assert capped[2] == free[2]
     assert capped[1].within_tolerance
     assert 290 < capped[1].spec.resolution <= 300 < free[1].spec.resolution
-    depth, width, _ = capped[1].shares.values
-    assert depth / width == pytest.approx(rule.shares.depth / rule.shares.width, rel=0.05)
+    (uneven,) = members(baseline("resnet-50"), Shares(0.1, 0.4, 0.5), 2, 5, max_resolution=300)
+    assert (uneven.spec.resolution, uneven.within_tolerance) == (300, True)
+    assert uneven.shares.depth / uneven.shares.width == pytest.approx(0.1 / 0.4, rel=0.05)
     (wider,) = members(rule.baseline, Shares(0, 0, 1), 2, 1, max_resolution=224)
     assert wider.shares.values == pytest.approx((0.5, 0.5, 0), abs=0.1)
     with pytest.raises(

@@ -75,6 +75,15 @@ def test_the_data_choose() -> None:
     assert made(IMAGENET, recipe="study").epochs == 60
 
 
+def test_a_larger_network_is_regularised_more_unless_the_user_says_how() -> None:
+    seven, four = (recipe(STUDY, IMAGENET, phi=phi, budget=budget) for phi, budget in ((7, 2.0), (2, 4.0)))
+    assert (seven.dropout, seven.stochastic_depth) == (0.5, 0.5)  # B7, of 0.2 for B0
+    assert four.dropout == pytest.approx(0.2 * (1 + 4 * 1.5 / 7), abs=1e-6)  # 4² is four doublings
+    given = RecipeSection.model_validate({"dropout": 0.1})
+    assert recipe(STUDY, IMAGENET, phi=7, section=given).dropout == 0.1
+    assert recipe(STUDY, 5000, phi=7) == recipe(STUDY, 5000)  # what the study does without
+
+
 def test_another_length_decays_as_far_and_looks_back_less() -> None:
     short = made(6400, recipe="paper", epochs=35)
     assert (short.warmup_epochs, short.decay_epochs) == pytest.approx((3.5, 0.24))

@@ -6,10 +6,10 @@ import html
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 import plotly.graph_objects as go
 
 from scalesearch.report.figures.style import BLUE, CELL, GREEN, GRID, INK, PAPER, VERMILION, styled, with_legend
+from scalesearch.trained.curves import EpochRow, best_of
 from scalesearch.trained.evaluation import Evaluation
 
 MOST_CLASSES = 60
@@ -21,44 +21,36 @@ _LONGEST = 18
 
 LOSSES: Mapping[str, str] = {"train_loss": "training", "val_loss": "validation"}
 ACCURACIES: Mapping[str, str] = {"val_accuracy": "accuracy", "val_balanced_accuracy": "balanced"}
-_COLOURS = {
-    "train_loss": GREEN, "val_loss": BLUE, "val_accuracy": BLUE, "val_balanced_accuracy": VERMILION,
-}  # fmt: skip
+_COLOURS = {"train_loss": GREEN, "val_loss": BLUE, "val_accuracy": BLUE, "val_balanced_accuracy": VERMILION}
 
 
-def curves(table: pd.DataFrame, columns: Mapping[str, str], title: str, unit: str) -> go.Figure:
-    """Columns of curves.csv over the epoch; the epoch of the best validation accuracy, whose weights count, is marked.
+def curves(rows: Sequence[EpochRow], columns: Mapping[str, str], title: str, unit: str) -> go.Figure:
+    """Fields of `rows`, one an epoch, over the epoch; the best epoch, whose weights the model has, is marked.
 
     Args:
-        table: a row for each epoch.
-        columns: those to draw, each with its name in the legend; those that `table` lacks are left out.
+        rows: at least one.
+        columns: the fields to draw, each with its name in the legend; those that are None are left out.
         title: of the figure.
         unit: of the values.
     """
-    figure, summaries = go.Figure(), []
+    figure, summaries, epochs = go.Figure(), [], [row.epoch for row in rows]
     for column, name in columns.items():
-        if column not in table or table[column].isna().all():
+        values = [getattr(row, column) for row in rows]
+        if None in values:
             continue
-        values = table[column]
-        summaries.append(f"{name} from {values.iloc[0]:.4f} to {values.iloc[-1]:.4f}")
+        summaries.append(f"{name} from {values[0]:.4f} to {values[-1]:.4f}")
         figure.add_scatter(
-            x=table["epoch"], y=values, mode="lines+markers" if len(table) <= 40 else "lines", name=name,
+            x=epochs, y=values, mode="lines+markers" if len(rows) <= 40 else "lines", name=name,
             line={"color": _COLOURS[column], "width": 2.5}, hovertemplate="epoch %{x}: %{y:.4f}<extra></extra>",
         )  # fmt: skip
-    figure.add_vline(x=best_epoch(table), line={"color": INK, "width": 1, "dash": "dash"})
-    alt = f"{title} over {len(table)} epochs: {'; '.join(summaries)}."
+    best = best_of(rows)
+    if best is not None:
+        figure.add_vline(x=best.epoch, line={"color": INK, "width": 1, "dash": "dash"})
+    alt = f"{title} over {len(rows)} epochs: {'; '.join(summaries)}."
     with_legend(styled(figure, title, 380, alt))
-    figure.update_xaxes(title_text="epoch", dtick=1 if len(table) <= 12 else None)
+    figure.update_xaxes(title_text="epoch", dtick=1 if len(rows) <= 12 else None)
     figure.update_yaxes(title_text=unit)
     return figure
-
-
-def best_epoch(table: pd.DataFrame) -> int:
-    """The epoch of the highest accuracy, balanced where classes are uneven; of equal ones, that of the lowest loss."""
-    balanced = "val_balanced_accuracy"
-    judged = balanced if balanced in table and table[balanced].notna().all() else "val_accuracy"
-    ranked = table.sort_values([judged, "val_loss", "epoch"], ascending=[False, True, True])
-    return int(ranked["epoch"].iloc[0])
 
 
 def confusion(evaluation: Evaluation) -> go.Figure:
