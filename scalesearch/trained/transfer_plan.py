@@ -10,7 +10,7 @@ from pathlib import Path
 from scalesearch.data.splits import Splits, check_fits, load_splits
 from scalesearch.data.usual import study_name, usual_training
 from scalesearch.errors import InputError
-from scalesearch.export.opened import located, open_network
+from scalesearch.export.opened import is_foreign, located, open_network
 from scalesearch.runtime.text import plural
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.study.documents import read
@@ -84,7 +84,8 @@ def plan_transfer(
         rule=card.rule,
         origin=origin,
     )
-    return job, splits, f"{Path(place).stem}-to-{study_name(data.source)}"
+    path = Path(place)
+    return job, splits, f"{path.stem if is_foreign(source) else path.name}-to-{study_name(data.source)}"
 
 
 def _check_same(card: ModelCard, member: ArchitectureSpec) -> None:
