@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from scalesearch.study.load import load_study
     from scalesearch.study.sections import Study
     from scalesearch.trained.engine import train
-    from scalesearch.trained.evaluation import evaluate
-    from scalesearch.trained.model import Model, load_model
+    from scalesearch.trained.model import Model
+    from scalesearch.trained.opening import evaluate, load_model
 
 # The packages `export` and `search` are loaded first: loaded later, they would take the place of the functions.
 import scalesearch.export
@@ -42,9 +42,9 @@ _MODULES = {
     "Study": "study.sections",
     "compare": "results.load",
     "export": "export.write",
-    "evaluate": "trained.evaluation",
+    "evaluate": "trained.opening",
     "load": "results.load",
-    "load_model": "trained.model",
+    "load_model": "trained.opening",
     "load_study": "study.load",
     "search": "search.engine",
     "train": "trained.engine",

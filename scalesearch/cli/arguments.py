@@ -6,6 +6,7 @@ import argparse
 import math
 from pathlib import Path
 
+CKPT = "the folder of a trained model, or weights of another library (timm:FILE, torchvision:FILE, keras:FILE)"
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from scalesearch.cli.arguments import add_json
+from scalesearch.cli.arguments import CKPT, add_json
 from scalesearch.cli.output import print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model and the images."""
-    parser.add_argument("model", type=Path, metavar="CKPT", help="the folder of a trained model")
+    parser.add_argument("model", type=Path, metavar="CKPT", help=CKPT)
     data = "labelled images: folder:DIR, npz:FILE, … (default: the data that it was trained on)"
     parser.add_argument("--data", metavar="SOURCE", help=data)
     splits = ("test", "validation", "train")
@@ -24,8 +24,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Evaluate the model and show how good it is."""
     from scalesearch.report import terminal
     from scalesearch.report.bar import ImagesBar
-    from scalesearch.trained.evaluation import evaluate
-    from scalesearch.trained.model import load_model
+    from scalesearch.trained.opening import evaluate, load_model
 
     model = load_model(arguments.model)
     with ImagesBar("images", shown=not arguments.quiet) as bar:

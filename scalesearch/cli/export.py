@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from scalesearch.cli.arguments import CKPT
 from scalesearch.export.formats import FORMATS
 
 _EPILOG = "formats:\n" + "\n".join(f"  {name:13}{each.summary}" for name, each in FORMATS.items())
@@ -17,8 +18,8 @@ STDOUT = Path("-")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to export, the format, and where to write it."""
     parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, _EPILOG
-    source = "coefficients.json, a run folder, or the folder of a trained model"
-    parser.add_argument("source", type=Path, metavar="RULE|DIR", help=source)
+    source = f"coefficients.json, a run folder, or {CKPT}"
+    parser.add_argument("source", type=Path, metavar="RULE|CKPT", help=source)
     parser.add_argument("--to", choices=tuple(FORMATS), default="json", help="format (default: json)")
     phi = "which network of the rule's family (default 1; json: the rule itself)"
     parser.add_argument("--phi", type=float, metavar="PHI", help=phi)
@@ -40,9 +41,9 @@ def main(arguments: argparse.Namespace) -> int:
             raise InputError(f"--to {to} writes a folder: name it with --output DIR")
         if not chosen.text and sys.stdout.isatty():
             raise InputError(f"--to {to} is no text for a terminal: use --output FILE, or redirect stdout")
-    if not source.exists():
-        raise InputError(f"{source}: no such file or folder")
     if not write.is_trained(source):
+        if not source.exists():
+            raise InputError(f"{source}: no such file or folder")
         rule = read_rule(source)
         say_caveats(rule)
         source = rule

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scalesearch.cli.arguments import add_json, count
+from scalesearch.cli.arguments import CKPT, add_json, count
 from scalesearch.cli.output import print_json, say
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _MANY = 64
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model and the pictures."""
-    parser.add_argument("model", type=Path, metavar="CKPT", help="the folder of a trained model")
+    parser.add_argument("model", type=Path, metavar="CKPT", help=CKPT)
     pictures = "pictures, or folders whose pictures are all taken, at any depth"
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE|DIR", help=pictures)
     parser.add_argument(
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Print the classes of each picture. Pictures that cannot be read are named on stderr; then the exit code is 2."""
     from scalesearch.data.loose import picture_files
-    from scalesearch.trained.model import load_model
+    from scalesearch.trained.opening import load_model
 
     model = load_model(arguments.model)
     files = picture_files(arguments.images)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -123,6 +125,15 @@ def prepare(
         std=jnp.asarray(std),
         class_weights=None if class_weights is None else jnp.asarray(class_weights),
     )
+
+
+def standardised_by(data: Feed, mean: Sequence[float], std: Sequence[float]) -> Feed:
+    """`data` whose images are standardised by these, and not by the statistics of their training split."""
+    means, deviations = np.array(mean, np.float32), np.array(std, np.float32)
+    if isinstance(data, ImageStream):
+        return dataclasses.replace(data, mean=means, std=deviations)
+    placed = jax.device_put((means, deviations), data.mean.sharding)
+    return dataclasses.replace(data, mean=placed[0], std=placed[1])
 
 
 def balancing_weights(labels: Int[np.ndarray, " n"]) -> Float[np.ndarray, " k"]:

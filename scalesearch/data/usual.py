@@ -40,7 +40,7 @@ def usual_study(source: str, overrides: Mapping[str, Any]) -> Study:
     """
     where, folders = f"--data {source}", (Path.cwd(),)
     look_in(*folders)
-    document = _document(source, {}, 1, 1, 1)
+    document = _document(source, {}, 1, 1)
     section = study_of_document(document, {}, folders, where).data
     given = {key.removeprefix("data."): value for key, value in overrides.items() if key.startswith("data.")}
     section = DataSection(**{**dict(section), "train": 0, "validation": 0, **given})
@@ -48,11 +48,10 @@ def usual_study(source: str, overrides: Mapping[str, Any]) -> Study:
 
     # Sizes and schedule.
     train, validation = (min(len(split), MOST_TRAINED) for split in (splits.train, splits.validation))
-    epochs = min(20, max(3, round(TRAINED_IN_ALL / train)))
     budget, phis = overrides.get("budget", 2.0), overrides.get("phi", (1.0,))
     side = largest_resolution(budget, max(phis), splits.native_resolution)
     sizes = {"train": train, "validation": validation, "test": len(splits.test)}
-    document = _document(section.source, sizes, epochs, min(side, LARGEST_RESOLUTION), train)
+    document = _document(section.source, sizes, min(side, LARGEST_RESOLUTION), train)
     study = study_of_document(document, overrides, folders, where)
     training = study.training
     size = f" at {study.baseline.resolution} px" if study.baseline.resolution else ""
@@ -66,10 +65,28 @@ def usual_study(source: str, overrides: Mapping[str, Any]) -> Study:
     return study
 
 
-def _document(source: str, sizes: Mapping[str, int], epochs: int, resolution: int, train: int) -> dict[str, Any]:
+def usual_training(images: int) -> dict[str, Any]:
+    """A `[training]` for so many images.
+
+    >>> usual_training(500)["batch_size"], usual_training(500)["epochs"]
+    (16, 20)
+    """
+    power = min(max(int(math.log2(max(images / 20, 1))), _BATCHES[0]), _BATCHES[-1])
+    batch_size = 2 ** min(power, int(math.log2(images)))
+    epochs = min(20, max(3, round(TRAINED_IN_ALL / images)))
+    return {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": round(0.004 * math.sqrt(batch_size / 64), 4),
+        "warmup_epochs": 1 if epochs > 1 else 0.5,
+        "weight_decay": 0.02,
+        "ema_decay": 0.98,
+        "shift": 0.08,
+    }
+
+
+def _document(source: str, sizes: Mapping[str, int], resolution: int, train: int) -> dict[str, Any]:
     large = resolution >= 24
-    power = min(max(int(math.log2(max(train / 20, 1))), _BATCHES[0]), _BATCHES[-1])
-    batch_size = 2 ** min(power, int(math.log2(train)))
     strides = (1, 2, 2) if large else (2, 2)
     widths = (16, 24, 40) if large else (16, 32)
     block = {"block": "mbconv", "kernel_size": 3, "expand_ratio": 3, "depth": 2, "se_ratio": 0.25}
@@ -90,15 +107,7 @@ def _document(source: str, sizes: Mapping[str, int], epochs: int, resolution: in
         "rounding": {"width_divisor": 1},
         "design": {"kind": "lattice", "degree": 4},
         "data": {"source": source, **sizes},
-        "training": {
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "learning_rate": round(0.004 * math.sqrt(batch_size / 64), 4),
-            "warmup_epochs": 1 if epochs > 1 else 0.5,
-            "weight_decay": 0.02,
-            "ema_decay": 0.98,
-            "shift": 0.08,
-        },
+        "training": usual_training(train),
         "runtime": {"workers": min(2, len(usable_cores()))},
     }
 

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from scalesearch.errors import InputError
 from scalesearch.export.formats import FORMATS, exporter
+from scalesearch.export.opened import is_foreign, open_network
 from scalesearch.export.rule_json import read_rule, rule_text
 from scalesearch.runtime.files import write_folder, write_whole
 from scalesearch.scaling.family import family
 from scalesearch.scaling.rule import ScalingRule
 from scalesearch.trained.card import CARD_FILE, ModelCard, NamedArrays, read_card
+from scalesearch.trained.weights import WEIGHTS_FILE
 
 DEFAULT_PHI = 1.0
 
@@ -24,7 +26,8 @@ def export(
     """Hands over a network to another library: its definition, and its weights if it has been trained.
 
     Args:
-        source: a rule, a coefficients.json, a run folder, or the folder of a trained model.
+        source: a rule, a coefficients.json, a run folder, the folder of a trained model, or weights of another
+            library, as `timm:FILE.safetensors` (`export.opened`).
         to: a name in `export.formats.FORMATS`.
         path: the file to write, or for formats that write a folder, one that is new, empty or an earlier export.
         phi: which member of the rule's family, 1 if None; for a trained model it must be None. As JSON, None writes
@@ -53,8 +56,7 @@ def writer(source: ScalingRule | str | os.PathLike[str], to: str, phi: float | N
     if isinstance(origin, Path) and is_trained(origin):
         if phi is not None:
             raise InputError(f"`phi` chooses a member of a rule, but {origin} is a trained model")
-        card = read_card(origin)
-        arrays = None if to == "json" else _weights(origin, card)
+        card, arrays = _trained(origin, to)
     else:
         rule = origin if isinstance(origin, ScalingRule) else read_rule(origin)
         if to == "json" and phi is None:
@@ -69,8 +71,8 @@ def writer(source: ScalingRule | str | os.PathLike[str], to: str, phi: float | N
 
 
 def is_trained(path: Path) -> bool:
-    """Whether `path` is the folder of a trained model."""
-    return (path / CARD_FILE).is_file()
+    """Whether `path` is the folder of a trained model, or names weights of another library."""
+    return is_foreign(path) or (path / CARD_FILE).is_file()
 
 
 def member_card(rule: ScalingRule, phi: float) -> ModelCard:
@@ -87,13 +89,13 @@ def _write_rule(rule: ScalingRule, target: Path) -> None:
     target.write_text(rule_text(rule), encoding="utf-8")
 
 
-def _weights(folder: Path, card: ModelCard) -> NamedArrays:
-    """The weights of a trained model, which fit its card."""
+def _trained(origin: Path, to: str) -> tuple[ModelCard, NamedArrays | None]:
+    """The card of a trained model and its weights, which fit it; for JSON the card alone, which needs no jax."""
+    if to == "json":
+        return (open_network(origin)[0] if is_foreign(origin) else read_card(origin)), None
     from scalesearch.models.names import shapes_of
     from scalesearch.trained.leaves import check_names
-    from scalesearch.trained.weights import WEIGHTS_FILE, read_weights
 
-    file = folder / WEIGHTS_FILE
-    arrays = read_weights(file)
-    check_names(arrays, shapes_of(card.spec), str(file))
-    return arrays
+    card, arrays = open_network(origin)
+    check_names(arrays, shapes_of(card.spec), str(origin if is_foreign(origin) else origin / WEIGHTS_FILE))
+    return card, arrays

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from scalesearch.scaling.growth import grown
@@ -38,6 +39,23 @@ _PAPER_EMA_DECAY = 0.9999
 _AVERAGED_FRACTION = 0.1  # of all steps: 0.9999 in the paper's 109,375 steps of 4096 images
 
 
+# Kornblith et al., arXiv:1805.08974 (fine-tuning), whom arXiv:1905.11946 §5.3 follows: SGD with Nesterov momentum, a
+# cosine without warm-up, running statistics that look back a tenth of an epoch or ten steps, and as many steps of few
+# images as of many. Their 20,000 steps are for GPUs. The rate is the second highest of their grid, 10⁻⁴ to 0.1.
+_TRANSFER: dict[str, Any] = {
+    "optimizer": "sgd",
+    "momentum": 0.9,
+    "schedule": "cosine",
+    "final_learning_rate_fraction": 0.0,
+    "warmup_epochs": 0.0,
+    "decay_rate": 0.97,
+    "decay_epochs": 2.4,
+}
+_TRANSFER_RATE = 0.03
+_TRANSFER_STEPS = 400
+"""Of few images, a network sees as many epochs as make these steps."""
+
+
 class _Document(Section):
     train: TrainSection
 
@@ -54,9 +72,10 @@ def recipe(
     """The whole recipe: that of a name, at the length that is asked for, with the user's own values.
 
     `paper` is EfficientNet's, with the batch size, the precision and all augmentation of the study: whether an image
-    may be mirrored or cropped is a fact of the data. `study` is the study's `[training]` with more epochs. `auto`
-    takes `paper` from `PAPER_IMAGES` images on. In another number of epochs the learning rate decays as far, and the
-    warm-up is at most a tenth of fewer epochs.
+    may be mirrored or cropped is a fact of the data. `study` is the study's `[training]` with more epochs. `transfer`
+    is for a network that begins with the weights of another training: SGD at a low rate for the epochs of the study, or
+    more of few images, with its batch size, precision and augmentation. `auto` takes `paper` from `PAPER_IMAGES` images
+    on. In another number of epochs the learning rate decays as far, and the warm-up is at most a tenth of fewer epochs.
 
     Args:
         training: the study's `[training]`.
@@ -82,7 +101,8 @@ def recipe(
         name = "paper" if images >= PAPER_IMAGES else "study"
 
     # The recipe of that name, at the length that is asked for.
-    values = {**dict(training), **(_PAPER if name == "paper" else _longer(training))}
+    named = {"paper": _PAPER, "study": _longer(training), "transfer": _transfer(training, images, given)}
+    values = {**dict(training), **named[name]}
     values = _in_epochs(values, given.get("epochs", values["epochs"]))
     if name == "paper":
         batch_size = given.get("batch_size", training.batch_size)
@@ -99,6 +119,17 @@ def _longer(training: TrainingSection) -> dict[str, Any]:
     if training.schedule == "cosine":
         return {"epochs": training.epochs * LONGER}
     return {"epochs": training.epochs * LONGER, "decay_epochs": training.decay_epochs * LONGER}
+
+
+def _transfer(training: TrainingSection, images: int, given: dict[str, Any]) -> dict[str, Any]:
+    """What `transfer` changes in the study's `[training]`."""
+    steps = max(images // given.get("batch_size", training.batch_size), 1)  # of an epoch
+    return {
+        **_TRANSFER,
+        "epochs": max(training.epochs, math.ceil(_TRANSFER_STEPS / steps)),
+        "learning_rate": _TRANSFER_RATE,
+        "statistics_decay": max(1 - 10 / steps, 0.9),
+    }
 
 
 def _in_epochs(values: dict[str, Any], epochs: int) -> dict[str, Any]:

@@ -120,7 +120,7 @@ class RecipeSection(create_model("Optional", __base__=Section, **_optional(Train
     Besides those of `TrainSection`, which may all be left out, its only key is `recipe` (`study.recipes`).
     """
 
-    recipe: Literal["auto", "paper", "study"] = "auto"
+    recipe: Literal["auto", "paper", "study", "transfer"] = "auto"
 
     def given(self) -> dict[str, Any]:
         """The values that are set, by their keys in `TrainSection`."""

@@ -5,7 +5,6 @@ Each is written whole or not at all. One that is damaged later, which a digest o
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from scalesearch.runtime.text import first_line
 from scalesearch.trained.card import NamedArrays
+from scalesearch.trained.weights import digest_of
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Checkpoints:
         """
         items = {
             "state": ocp.args.StandardSave(arrays),
-            "facts": ocp.args.JsonSave({**facts, "digest": _digest(arrays)}),
+            "facts": ocp.args.JsonSave({**facts, "digest": digest_of(arrays)}),
         }
         metrics = None if rank is None else dict(zip(RANKS, rank, strict=True))
         if not self._manager.save(number, args=ocp.args.Composite(**items), metrics=metrics):
@@ -89,7 +89,7 @@ class Checkpoints:
             restored = self._manager.restore(number, args=ocp.args.Composite(**items))
             arrays = {name: np.asarray(array) for name, array in restored.state.items()}
             facts = dict(restored.facts)
-            reason = "" if facts.pop("digest") == _digest(arrays) else "its digest is another"
+            reason = "" if facts.pop("digest") == digest_of(arrays) else "its digest is another"
         except Exception as error:  # a damaged file can raise anything
             reason = first_line(error)
         if reason:
@@ -114,11 +114,3 @@ class Checkpoints:
 
 def _rank(metrics: Mapping[str, float]) -> tuple[float, ...]:
     return tuple(metrics[name] for name in RANKS)
-
-
-def _digest(arrays: NamedArrays) -> str:
-    digest = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -41,27 +42,37 @@ _log = logging.getLogger(__name__)
 
 
 def train(
-    rule: ScalingRule | Run | str | Path,
-    phi: float,
+    rule: ScalingRule | Run | str | Path | None = None,
+    phi: float | None = None,
     *,
+    origin: str | os.PathLike[str] | None = None,
     data: str | None = None,
     study: Study | str | Path | None = None,
     out: str | Path | None = None,
+    resolution: int | None = None,
     max_resolution: int | None = None,
     events: OnEvent | None = None,
     **recipe: Any,
 ) -> TrainedModel:
-    """Trains the network φ of a rule's family and writes its folder. Called again, it resumes.
+    """Trains the network φ of a rule's family, or `origin` on other images, and writes its folder.
+
+    Called again, it resumes.
 
     Args:
-        rule: a rule, its coefficients.json, or a run or its folder, whose study then gives data and recipe.
+        rule: a rule, its coefficients.json, or a run or its folder, whose study then gives data and recipe. With
+            `origin` it may be None, or must have the same network.
         phi: which member of the family.
+        origin: the network whose weights the training begins with, in a transfer: the folder of a trained model, or
+            weights of another library, as `timm:FILE.safetensors`. Its classifier is kept if the classes have the same
+            names. Images are standardised as it is used to.
         data: the source of the images, if it is another than the study's.
         study: the study, or its file, that gives data and recipe; the run's if None.
-        out: the model's folder; `runs/NAME-phiN` if None.
+        out: the model's folder; `runs/NAME-phiN` if None, or in a transfer `runs/ORIGIN-to-DATA`.
+        resolution: of the images in a transfer, if it is another than that of the network.
         max_resolution: the largest resolution that the network may have.
         events: called with each event (`trained.events`); None draws progress in a terminal or a notebook.
-        recipe: values of `[train]` that replace the study's: `epochs=100`, `seed=1`.
+        recipe: values of `[train]` that replace the study's: `epochs=100`, `seed=1`; for a transfer also
+            `frozen=True` (the classifier trains alone), `layer_rate=0.8`.
 
     Returns:
         The folder with what is in it: the network, its curves and its best epoch.
@@ -77,8 +88,8 @@ def train(
         >>> model.best.val_accuracy  # doctest: +SKIP
         0.985
     """
-    job, splits, name = plan_job(rule, phi, study, data, max_resolution, recipe)
-    folder = Path("runs") / f"{name}-phi{phi:g}" if out is None else Path(out)
+    job, splits, name = plan_job(rule, phi, origin, study, data, resolution, max_resolution, recipe)
+    folder = Path("runs") / name if out is None else Path(out)
     with _drawing(events) as on_event, locked_folder(folder), interrupts.deferred(STOPPING):
         if not check_same(folder, job):
             _check_free(folder)

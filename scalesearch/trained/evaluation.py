@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import heapq
-import warnings
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +13,8 @@ from jaxtyping import Float, Int, UInt8
 from scalesearch.data.decoding import decode_in_parts
 from scalesearch.data.images import Pictures, Split
 from scalesearch.errors import InputError
-from scalesearch.trained.labelled import Labelled, SplitName, labelled_images
-from scalesearch.trained.model import Model, load_model, softmax
+from scalesearch.trained.labelled import Labelled
+from scalesearch.trained.model import Model, softmax
 from scalesearch.trained.program import BATCHES
 
 BINS = 15
@@ -102,32 +100,6 @@ OnImages = Callable[[int, int], object]
 """Called with how many images are evaluated of how many."""
 
 
-def evaluate(
-    model: Model | str | Path,
-    data: str | None = None,
-    split: SplitName | None = None,
-    *,
-    on_images: OnImages = lambda done, total: None,
-) -> Evaluation:
-    """How good a model is on labelled images.
-
-    Args:
-        model: the model, or the folder of one.
-        data: a data source, such as `folder:DIR`; None for the data that it was trained on.
-        split: `test`, `validation` or `train`; None for test if there are test images, else validation; of a source
-            that is one set, all of it.
-        on_images: called with how many images are evaluated of how many.
-
-    Raises:
-        InputError: there is no whole model, the data cannot be read, lack the split, or have other classes or channels.
-    """
-    loaded = model if isinstance(model, Model) else load_model(model)
-    labelled = labelled_images(loaded.card, data, split)
-    for note in labelled.notes:
-        warnings.warn(f"{labelled.source}: {note}", stacklevel=2)
-    return evaluate_images(loaded, labelled, on_images=on_images)
-
-
 def evaluate_images(
     model: Model, labelled: Labelled, *, mistakes: int = 0, on_images: OnImages = lambda done, total: None
 ) -> Evaluation:
@@ -135,7 +107,7 @@ def evaluate_images(
 
     Args:
         model: the model.
-        labelled: the images, from `labelled_images`.
+        labelled: the images, from `trained.labelled`.
         mistakes: how many of the most confident mistakes to keep.
         on_images: called after each part.
 

@@ -10,7 +10,7 @@ import importlib.metadata
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from scalesearch.data.cache import OnDone
+from scalesearch.data.feed import standardised_by
 from scalesearch.data.splits import Splits
 from scalesearch.errors import InputError
 from scalesearch.models.counting import check_own
@@ -94,6 +95,8 @@ def fit(
     compiler = partial(compile_program, parts=True)
     network = (job.spec, splits, job.training, job.runtime, (job.training.seed,))
     prepared = prepare_training(*network, compiler=compiler, on_images=on_images, must_fit=True)
+    if (origin := job.origin) is not None and origin.mean is not None and origin.std is not None:
+        prepared = replace(prepared, data=standardised_by(prepared.data, origin.mean, origin.std))
     release()
     write_job(folder, job)
 
@@ -274,6 +277,7 @@ class _Fit:
             data={**job.data.model_dump(mode="json"), "digest": job.digest},
             training=job.training.model_dump(mode="json"),
             provenance={
+                **({} if job.origin is None else {"origin": job.origin.to_json()}),
                 "finished": finished,
                 "epoch": best.epoch,
                 "val_loss": best.val_loss,

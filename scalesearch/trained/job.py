@@ -5,21 +5,43 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tomli_w
 
 from scalesearch.errors import InputError, StudyMismatch
 from scalesearch.runtime.files import write_text
 from scalesearch.runtime.text import enumerated, short
-from scalesearch.study.documents import Section, Spec, read, with_tuples
+from scalesearch.study.documents import FROM_LIST, Section, Spec, read, with_tuples
 from scalesearch.study.sections import DataSection, RuntimeSection
 from scalesearch.study.training import TrainSection
 
 JOB_FILE = "train.toml"
 
-_SAME = ("name", "runtime", "rule", "data.source", "data.test_source", "data.classes")
-"""What another call may change: the digest of the data says whether they are the same, wherever they are."""
+_SAME = ("name", "runtime", "rule", "data.source", "data.test_source", "data.classes", "origin.source", "origin.name")
+"""What another call may change: digests say whether data and origin are the same, wherever they are."""
+
+
+class Origin(Section):
+    """The network that a transfer begins with.
+
+    Attributes:
+        source: the folder of a trained model, or the file of another library (`export.opened`).
+        name: of the network.
+        digest: of its weights (`trained.weights.digest_of`).
+        mean: of each channel, in grey levels, that images are standardised by; that of the new data if it is not known.
+        std: the deviation.
+    """
+
+    source: str
+    name: str
+    digest: str
+    mean: Annotated[tuple[float, ...], FROM_LIST] | None = None
+    std: Annotated[tuple[float, ...], FROM_LIST] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The object in the provenance of model.json."""
+        return self.model_dump(include={"source", "name", "digest"})
 
 
 class Job(Section):
@@ -34,6 +56,7 @@ class Job(Section):
         runtime: how the work is carried out.
         spec: the network.
         rule: the rule as in coefficients.json.
+        origin: where the weights come from that it begins with; None for initial ones.
     """
 
     name: str
@@ -44,6 +67,7 @@ class Job(Section):
     runtime: RuntimeSection = RuntimeSection()
     spec: Spec
     rule: dict[str, Any] | None = None
+    origin: Origin | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object that `job_of` reads."""

@@ -1,4 +1,4 @@
-"""A trained network that classifies images: what `load_model` returns."""
+"""A trained network that classifies images: what `trained.opening.load_model` returns."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from scalesearch.data.loose import Picture, square_images
 from scalesearch.data.resize import resize_in_parts
 from scalesearch.errors import InputError
 from scalesearch.runtime.jax_settings import check_jax
-from scalesearch.runtime.modules import look_in
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.study.training import Precision
-from scalesearch.trained.card import ModelCard, NamedArrays, Preprocessing, read_card
+from scalesearch.trained.card import ModelCard, NamedArrays, Preprocessing
 from scalesearch.trained.leaves import arranged
 from scalesearch.trained.program import BATCHES, Programs
-from scalesearch.trained.weights import WEIGHTS_FILE, read_weights
+from scalesearch.trained.weights import WEIGHTS_FILE, read_folder
 
 Images: TypeAlias = "UInt8[np.ndarray, 'n h w c'] | UInt8[np.ndarray, 'h w c'] | Picture | Sequence[Picture]"
 """Grey levels of one image or of several of one size, the file of a picture, a picture of Pillow, or a list of them."""
@@ -147,33 +146,9 @@ class Model:
         return whole
 
 
-def load_model(folder: str | Path) -> Model:
-    """The trained model in a folder that `scalesearch train` wrote.
-
-    The first call for a network on a machine compiles it; later ones take what is kept of that.
-
-    Args:
-        folder: holds model.json and weights.safetensors.
-
-    Raises:
-        InputError: there is no whole model of this or an earlier version, or weights do not fit its network.
-
-    >>> load_model("no such folder")
-    Traceback (most recent call last):
-    scalesearch.errors.InputError: no such folder: no trained model there (its folder holds a model.json)
-    """
-    folder = Path(folder)
-    look_in(folder, Path.cwd())  # for networks with code of the user's own
-    return read_model(folder)
-
-
 def read_model(folder: Path) -> Model:
-    """As `load_model`, but code of the user's own is looked for where this process looks already."""
-    card = read_card(folder)
-    path = folder / WEIGHTS_FILE
-    if not path.exists():
-        raise InputError(f"{folder}: half a model: its folder lacks {WEIGHTS_FILE}")
-    return Model(card, read_weights(path), str(path))
+    """The trained model in `folder`, with code of the user's own from where this process looks already."""
+    return Model(*read_folder(folder), str(folder / WEIGHTS_FILE))
 
 
 def softmax(logits: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:

@@ -1,7 +1,8 @@
-"""The arrays of a trained model in its folder: weights.safetensors, by their plain names."""
+"""The weights of a trained model in its folder: weights.safetensors, by their plain names."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 from scalesearch.errors import InputError
 from scalesearch.runtime.files import write_whole
 from scalesearch.runtime.text import first_line
-from scalesearch.trained.card import NamedArrays
+from scalesearch.trained.card import ModelCard, NamedArrays, read_card
 
 WEIGHTS_FILE = "weights.safetensors"
 
@@ -37,3 +38,20 @@ def read_weights(path: Path) -> NamedArrays:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     except SafetensorError as error:
         raise InputError(f"{path}: not a whole safetensors file ({first_line(error)})") from None
+
+
+def read_folder(folder: Path) -> tuple[ModelCard, NamedArrays]:
+    """The card and the weights of a trained model. Raises `InputError` if one of them is not there or not whole."""
+    card, path = read_card(folder), folder / WEIGHTS_FILE
+    if not path.exists():
+        raise InputError(f"{folder}: half a model: its folder lacks {WEIGHTS_FILE}")
+    return card, read_weights(path)
+
+
+def digest_of(arrays: Mapping[str, np.ndarray]) -> str:
+    """A SHA-256 over the names, types, shapes and numbers of arrays."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

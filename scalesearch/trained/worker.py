@@ -11,20 +11,28 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from scalesearch.errors import StudyMismatch
+from scalesearch.export.opened import open_network
 from scalesearch.runtime import allocator, interrupts, workers
 from scalesearch.runtime.folders import WORKER_LOCK
 from scalesearch.runtime.modules import look_in
 from scalesearch.runtime.text import first_line
 from scalesearch.search.events import Preparing
+from scalesearch.trained.card import NamedArrays
 from scalesearch.trained.events import EpochTrained, Event, PartTrained, TrainingStarted
-from scalesearch.trained.job import job_of
+from scalesearch.trained.job import Job, Origin, job_of
+from scalesearch.trained.leaves import check_names
+from scalesearch.trained.transfer import transferred_weights
+from scalesearch.trained.weights import digest_of
+
+if TYPE_CHECKING:
+    from scalesearch.data.splits import Splits
 
 MODULE = "scalesearch.trained.worker"
 _POLL_SECONDS = 0.2
@@ -59,16 +67,28 @@ def train_job(
     from scalesearch.trained.fit import fit
 
     check_jax()
+    initial = None if parsed.origin is None else _initial(parsed, parsed.origin, splits)
     lock = FileLock(Path(folder) / WORKER_LOCK)
     try:
         _acquire(lock)
-        fit(parsed, splits, Path(folder), _report, PreparationReports(_report), **(settings or {}))
+        fit(parsed, splits, Path(folder), _report, PreparationReports(_report), initial=initial, **(settings or {}))
         try:
             write_model_report(Path(folder), splits)
         except Exception as error:  # the model is trained all the same
             warnings.warn(f"report.html is not written ({first_line(error)}); try `scalesearch report`", stacklevel=1)
     finally:
         lock.release()
+
+
+def _initial(job: Job, origin: Origin, splits: Splits) -> Callable[[NamedArrays], NamedArrays]:
+    """What makes the weights that a transfer begins with. Raises `InputError` if those of its origin are not whole."""
+    from scalesearch.models.names import shapes_of
+
+    card, arrays = open_network(origin.source)
+    if digest_of(arrays) != origin.digest:
+        raise StudyMismatch(f"the weights of {origin.source} have changed since the training was started")
+    check_names(arrays, shapes_of(card.spec), origin.source)
+    return lambda fresh: transferred_weights(card, arrays, fresh, job.data.classes or splits.classes)
 
 
 def _acquire(lock: FileLock) -> None:

@@ -91,7 +91,7 @@ def test_weights_that_do_not_fit(capsys: pytest.CaptureFixture[str], model_folde
     write_weights(model_folder, {name: array for name, array in arrays.items() if name != "stem.kernel"})
     assert "weights.safetensors: lacks `stem.kernel`" in complaint(capsys, *command)
     (model_folder / "weights.safetensors").unlink()
-    assert "no such file" in complaint(capsys, *command)
+    assert "half a model: its folder lacks weights.safetensors" in complaint(capsys, *command)
     assert not (tmp_path / "net").exists()
 
 

@@ -53,6 +53,16 @@ def test_the_paper_s_recipe_at_the_paper_s_batch() -> None:
     )
 
 
+def test_a_transfer_takes_as_many_steps_of_few_images_as_of_many() -> None:
+    few, many = made(640, recipe="transfer"), made(64_000, recipe="transfer")
+    assert (few.epochs, many.epochs) == (40, 12)  # 400 steps of 64 images, the study's epochs
+    assert (few.statistics_decay, many.statistics_decay) == (0.9, 0.99)
+    for each in (few, many):
+        assert (each.optimizer, each.momentum, each.learning_rate, each.warmup_epochs) == ("sgd", 0.9, 0.03, 0)
+        assert (each.batch_size, each.flip, each.precision) == (64, True, "bfloat16")
+    assert made(640, recipe="transfer", batch_size=32, epochs=3).epochs == 3
+
+
 def test_the_study_s_own_schedule_made_longer() -> None:
     assert dict(made()) == {**dict(TrainSection(**dict(STUDY))), "epochs": 60}
     stairs = STUDY.model_copy(update={"schedule": "exponential", "final_learning_rate_fraction": 0.0})
@@ -118,7 +128,7 @@ def test_values_that_do_not_go_together_are_one_line(given: dict[str, Any], mess
         ("epoch", 3, "unknown key `train.epoch` (did you mean `epochs`?)"),
         ("epochs", "many", "`train.epochs` must be a whole number, but got 'many'"),
         ("dropout", 1.0, "`train.dropout` must be less than 1, but got 1.0"),
-        ("recipe", "best", "`train.recipe` must be 'auto', 'paper' or 'study', but got 'best'"),
+        ("recipe", "best", "`train.recipe` must be 'auto', 'paper', 'study' or 'transfer', but got 'best'"),
         ("warmup_epochs", 5, "`train.warmup_epochs` must be below `epochs` (5), but got 5"),
     ],
 )
