@@ -57,8 +57,8 @@ def randomise(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     state = {}
     for name, value in model.state_dict().items():
         shape = tuple(value.shape)
-        if value.ndim > 1:
-            drawn = rng.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
+        if value.ndim > 1:  # the classifier is larger: so are the logits
+            drawn = rng.normal(0, (4 if value.ndim == 2 else 1) * np.sqrt(2 / np.prod(shape[1:])), shape)
         elif name.endswith("running_var") or (name.endswith("weight") and value.ndim == 1):
             # what blocks add to their input is small, so that maps and logits stay so
             drawn = rng.uniform(0.5, 1.5, shape) * (0.2 if _LAST.search(name) else 1)

@@ -106,7 +106,9 @@ def stream_of(splits: Splits, resolution: int = 8, cache: ImageCache | None = No
     return stream
 
 
-def test_a_stream_trains_to_the_same_bits(in_memory: tuple[Prepared, Splits, RuntimeSection]) -> None:
+def test_a_stream_and_parts_of_an_epoch_train_to_the_same_bits(
+    in_memory: tuple[Prepared, Splits, RuntimeSection],
+) -> None:
     prepared, splits, runtime = in_memory
     assert isinstance(prepared.data, EpochData)
     expected = curves(prepared, splits, runtime)
@@ -115,18 +117,12 @@ def test_a_stream_trains_to_the_same_bits(in_memory: tuple[Prepared, Splits, Run
     # eleven steps in chunks of four for one seed, of two for two seeds; four batches of validation in one
     assert stream.steps_per_chunk((11, 4)) == 4
     assert stream.steps_per_chunk((2, 11, 4)) == 2
-    in_chunks = streamed(prepared, stream)
-    assert curves(in_chunks, splits, runtime) == expected
-    if runtime is RUNTIME:
-        goes_on_within_an_epoch(in_chunks, expected[0])
-
-
-def test_an_epoch_in_parts_trains_to_the_same_bits(in_memory: tuple[Prepared, Splits, RuntimeSection]) -> None:
-    prepared, splits, runtime = in_memory
-    if runtime is TOGETHER:
-        pytest.skip("one seed alone trains in parts")
-    cut = prepare_training(SPEC, splits, TRAINING, runtime, (0,), compiler=partial(compile_program, parts=True))
-    goes_on_within_an_epoch(cut, curves(prepared, splits, runtime)[0])
+    chunked = streamed(prepared, stream)
+    assert curves(chunked, splits, runtime) == expected
+    if runtime is RUNTIME:  # one seed alone trains in parts
+        goes_on_within_an_epoch(chunked, expected[0])
+        cut = prepare_training(SPEC, splits, TRAINING, runtime, (0,), compiler=partial(compile_program, parts=True))
+        goes_on_within_an_epoch(cut, expected[0])
 
 
 def goes_on_within_an_epoch(prepared: Prepared, expected: tuple[tuple[float, ...], ...]) -> None:
