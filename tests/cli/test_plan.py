@@ -95,10 +95,10 @@ def test_a_flag_that_would_do_nothing_or_too_much(
 
 
 def test_an_adaptive_plan_promises_no_more_than_there_is(capsys: pytest.CaptureFixture[str]) -> None:
-    plan = answer(capsys, "plan", "--design", "tpe", "--size", "100")
-    assert plan["distinct"] == plan["feasible"] < 100
+    plan = answer(capsys, "plan", "--design", "tpe", "--size", "200")
+    assert plan["distinct"] == plan["feasible"] < 200
     assert plan["predicted_seconds"] is None
-    assert main(["plan", "--design", "tpe", "--size", "100"]) == 0
+    assert main(["plan", "--design", "tpe", "--size", "200"]) == 0
     assert f"{plan['feasible']} candidates × 4 seeds" in capsys.readouterr().out
 
 

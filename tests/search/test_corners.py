@@ -19,18 +19,18 @@ def test_corners_without_a_near_candidate_are_named_with_the_tolerance_that_reac
     study = load_study(default_study_path(), {"tolerance": 0.02})
     plan = make_plan(study)
     shares = np.array([trial.candidate.shares.values for trial in plan.trials])
-    assert [np.linalg.norm(shares - corner, axis=1).min() > 0.15 for corner in np.eye(3)] == [True, False, False]
-    assert plan.unreached == ("depth",)
-    assert tolerance_for_corners(study, plan) == 0.04
+    assert [np.linalg.norm(shares - corner, axis=1).min() > 0.15 for corner in np.eye(3)] == [False, False, True]
+    assert plan.unreached == ("resolution",)
+    assert tolerance_for_corners(study, plan) == 0.03
     (caution,) = cautions(study, plan)
     assert caution == (
-        "No candidate is near all depth (at most 85.5 %, 7 blocks): an optimum there would be an extrapolation "
-        "(--tolerance 0.04 reaches it)"
+        "No candidate is near all resolution (at most 74.3 %, 18 px): an optimum there would be an extrapolation "
+        "(--tolerance 0.03 reaches it)"
     )
-    assert make_plan(study.model_copy(update={"tolerance": 0.03})).unreached == ("depth",)
-    wider = study.model_copy(update={"tolerance": 0.04})
+    assert make_plan(study.model_copy(update={"tolerance": 0.01})).unreached == ("resolution",)
+    wider = study.model_copy(update={"tolerance": 0.03})
     assert make_plan(wider).unreached == ()
-    assert tolerance_for_corners(wider, make_plan(wider)) == 0.04
+    assert tolerance_for_corners(wider, make_plan(wider)) == 0.03
     assert dataclasses.replace(plan, trials=()).unreached == ()
     assert make_plan(planted_study(tolerance=0.02)).unreached == ()
 
