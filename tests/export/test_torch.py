@@ -23,7 +23,6 @@ from scalesearch.models.names import shapes_of
 from scalesearch.runtime.files import write_folder
 from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
 from scalesearch.scaling.cost.count import complexity
-from scalesearch.trained.card import CARD_FILE
 from tests.export.networks import NETWORKS, card_of, efficientnets, network, random_arrays
 
 LIBRARIES = ("timm", "torchvision", "transformers")
@@ -225,7 +224,7 @@ def test_padding_and_epsilon_are_those_of_the_origin(file: str, padding: str, ep
 def test_an_exported_network_is_no_trained_model_and_is_replaced_by_the_next_export(tmp_path: Path) -> None:
     card = card_of(NETWORKS["odd mobilenet-v1"])
     for _ in range(2):
-        write_folder(tmp_path / "net", lambda folder: exporter("timm").export(card, None, folder), kept=(CARD_FILE,))
+        write_folder(tmp_path / "net", lambda folder: exporter("timm").export(card, None, folder))
     assert not is_trained(tmp_path / "net")
 
 
