@@ -28,6 +28,7 @@ _TYPES = {
     "ByteStorage": "u1",
     "BoolStorage": "?",
 }
+_ZIP = b"PK\x03\x04"
 _MAGIC = 0x1950A86A20F9469CFC6C  # of the format before the zip files, PyTorch < 1.6
 _BEYOND_PLAIN = frozenset({"BINPERSID"})
 """What a state dict is written with that plain values are not."""
@@ -40,7 +41,7 @@ def read_torch_file(path: Path) -> NamedArrays:
     """
     try:
         with path.open("rb") as file:
-            read = _read_zip if zipfile.is_zipfile(file) else _read_legacy
+            read = _read_zip if file.read(4) == _ZIP else _read_legacy
             file.seek(0)
             return read(file, path.stat().st_size)
     except FileNotFoundError:

@@ -57,7 +57,7 @@ def test_a_file_that_is_cut_short_is_one_line(name: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_with_a_wrong_byte_is_read_or_refused(name: str, tmp_path: Path) -> None:
     content, path = (GOLDEN / name).read_bytes(), tmp_path / "wrong.pth"
-    for place in range(0, len(content), 29):
+    for place in range(0, len(content), 17):
         path.write_bytes(content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :])
         try:
             read_torch_file(path)
@@ -73,6 +73,16 @@ class Called:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, (str(self.folder),)
+
+
+def test_what_only_ends_like_a_zip_file_is_one_line(tmp_path: Path) -> None:
+    content = (GOLDEN / "tiny.pth").read_bytes()
+    for place in range(len(content) - 100, len(content)):  # its last records say where the others are
+        (tmp_path / "a.pth").write_bytes(content[:place] + b"\xff" + content[place + 1 :])
+        try:
+            read_torch_file(tmp_path / "a.pth")
+        except InputError as error:
+            assert "\n" not in str(error)  # noqa: PT017
 
 
 def zipped(path: Path, content: bytes, **options: Any) -> Path:
