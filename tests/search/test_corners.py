@@ -16,7 +16,7 @@ from tests.planted import planted_study
 
 
 def test_corners_without_a_near_candidate_are_named_with_the_tolerance_that_reaches_them() -> None:
-    study = load_study(default_study_path(), {"tolerance": 0.02})
+    study = load_study(default_study_path(), {"tolerance": 0.015})
     plan = make_plan(study)
     shares = np.array([trial.candidate.shares.values for trial in plan.trials])
     assert [np.linalg.norm(shares - corner, axis=1).min() > 0.15 for corner in np.eye(3)] == [False, False, True]
