@@ -104,8 +104,8 @@ def test_the_variables_are_parameters_and_batch_statistics_alone() -> None:
     assert call(merged, images(tiny("mbconv")), train=False).shape == (4, 5)
 
 
-# Two kinds whose layers the others have too, and that compile for longest.
-LONG = ("bneck", "convnext")
+# Kinds whose layers the others have too, and that compile for longest.
+LONG = ("bneck", "convnext", "grouped_bottleneck", "preactivation")
 
 
 @pytest.mark.parametrize(
