@@ -137,19 +137,19 @@ def members(
     cost: Cost = MACS,
     max_resolution: int | None = None,
 ) -> Family:
-    """The members φ of the family that spends `budget` by `shares`: networks that really cost `budget`^φ.
+    """The members φ of the family that spends a budget B by `shares`: networks that really cost B^φ.
 
-    Each is the network within `tolerance` of `budget`^φ whose shares of real cost lie nearest to `shares`
+    Each is the network within `tolerance` of B^φ whose shares of real cost lie nearest to `shares`
     (`member.nearest_network`): at φ = 1 the candidate that `feasible.FeasibleSet.nearest` gives. φ = 0 is the baseline.
     For φ above 0 nothing is smaller than in it, below 0 nothing is larger. A dimension with a share of 0 stays as it is
-    if that leaves a network within the tolerance. Where no network is within it, a member is the nearest in cost.
+    if that leaves a network within the tolerance and near the shares. Where no network is within it, a member is the nearest in cost.
 
     Args:
         baseline: the network at φ = 0, and its rounding.
         shares: how the logarithm of cost is split. A corner gives the family that grows one dimension alone.
-        budget: what a step of φ multiplies the cost by; above 1.
+        budget: B, what a step of φ multiplies the cost by; above 1.
         phis: φ, or several.
-        tolerance: how far from `budget`^φ a cost may be, as a fraction.
+        tolerance: how far from B^φ a cost may be, as a fraction.
         cost: what is counted.
         max_resolution: the largest resolution of members above 0. Depth and width take over the growth that it takes
             from resolution, in proportion to their shares.
