@@ -76,6 +76,8 @@ def read_rule(path: Path) -> ScalingRule:
         folder, path = path, path / "coefficients.json"
         if not path.exists():
             _check_learned(folder)
+            if (folder / "model.json").is_file():
+                raise InputError(f"{folder}: the folder of a trained model, not of a rule")
             raise InputError(f"{folder}: no coefficients.json there yet; finish the run first")
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))

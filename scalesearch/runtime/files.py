@@ -83,7 +83,7 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
             name for name, each in there.items() if name not in new or not stat.S_ISREG(each.lstat().st_mode)
         )
         if foreign:
-            raise FileExistsError(errno.EEXIST, f"it holds {foreign[0]}, which no export wrote", str(path))
+            raise FileExistsError(errno.EEXIST, f"it holds {foreign[0]}, which this export does not write", str(path))
         if not there:
             folder.replace(path)
             return

@@ -75,7 +75,7 @@ def test_a_trained_model(capsys: pytest.CaptureFixture[str], model_folder: Path,
         assert sorted(each.name for each in folder.iterdir()) == ["network.py", "weights.safetensors"]
     before = (model_folder / "weights.safetensors").read_bytes()
     text = complaint(capsys, "export", model_folder, "--to", "flax", "--output", model_folder)
-    assert f"{model_folder}: cannot be written (it holds model.json, which no export wrote)" in text
+    assert f"{model_folder}: cannot be written (it holds model.json, which this export does not write)" in text
     assert (model_folder / "weights.safetensors").read_bytes() == before
     assert main(["export", str(model_folder)]) == 0
     assert capsys.readouterr().out == (model_folder / CARD_FILE).read_text(encoding="utf-8")

@@ -86,6 +86,12 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError) as missing:
         read_rule(tmp_path)
     assert str(missing.value) == f"{tmp_path}: no coefficients.json there yet; finish the run first"
+
+
+def test_the_folder_of_a_trained_model_is_no_rule(tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text("{}")
+    with pytest.raises(InputError, match="the folder of a trained model, not of a rule"):
+        read_rule(tmp_path)
     (tmp_path / "coefficients.json").mkdir()
     with pytest.raises(InputError) as folder:
         read_rule(tmp_path)

@@ -156,7 +156,7 @@ def test_a_folder_with_anything_else_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "export"
     write_folder(folder, _fill("a", "b"))
     before = {each.name: each.stat().st_mtime_ns for each in folder.iterdir()}
-    with pytest.raises(FileExistsError, match="it holds b, which no export wrote"):
+    with pytest.raises(FileExistsError, match="it holds b, which this export does not write"):
         write_folder(folder, _fill("a"))
     assert {each.name: each.stat().st_mtime_ns for each in folder.iterdir()} == before
     with pytest.raises(NotADirectoryError, match="it exists and is no folder"):
