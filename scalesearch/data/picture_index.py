@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -44,6 +45,8 @@ class _Entry(NamedTuple):
 def read_picture(folder: Path, path: str, name: str) -> bytes:
     """The bytes of a picture's file, called `name` in messages. Raises `DataError` if it cannot be read."""
     try:
+        if not stat.S_ISREG((folder / path).stat().st_mode):  # opening a pipe would wait for its writer
+            raise DataError(f"{name}: not a file")
         with (folder / path).open("rb") as stream:
             if os.fstat(stream.fileno()).st_size > LARGEST_FILE:
                 raise DataError(f"{name}: a picture's file must have at most {LARGEST_FILE:,} bytes")

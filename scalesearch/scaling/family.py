@@ -142,7 +142,8 @@ def members(
     Each is the network within `tolerance` of B^φ whose shares of real cost lie nearest to `shares`
     (`member.nearest_network`): at φ = 1 the candidate that `feasible.FeasibleSet.nearest` gives. φ = 0 is the baseline.
     For φ above 0 nothing is smaller than in it, below 0 nothing is larger. A dimension with a share of 0 stays as it is
-    if that leaves a network within the tolerance and near the shares. Where no network is within it, a member is the nearest in cost.
+    if that leaves a network within the tolerance and near the shares. Where no network is within the tolerance, a
+    member is the nearest in cost.
 
     Args:
         baseline: the network at φ = 0, and its rounding.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,9 @@ def test_pictures_that_cannot_be_read_are_named_and_the_others_go_on(
     assert main(["predict", str(folder), str(bad), "--json"]) == 2
     document = json.loads(capsys.readouterr().out)
     assert (document["images"], [one["image"] for one in document["unreadable"]]) == ([], [str(bad)])
+    os.mkfifo(tmp_path / "pipe")  # without a writer: opening it would wait for ever
+    assert main(["predict", str(folder), str(tmp_path / "pipe")]) == 2
+    assert f"{tmp_path / 'pipe'}: not a file" in capsys.readouterr().err
 
 
 def test_evaluate_measures_a_split_and_says_which(folder: Path, capsys: pytest.CaptureFixture[str]):
