@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from functools import partial
@@ -90,7 +91,10 @@ def _write_rule(rule: ScalingRule, target: Path) -> None:
 
 
 def _trained(origin: Path, to: str) -> tuple[ModelCard, NamedArrays | None]:
-    """The card of a trained model and its weights, which fit it; for JSON the card alone, which needs no jax."""
+    """The card of a trained model and its weights, which fit it; for JSON the card alone, which needs no jax.
+
+    The network is that which classifies: at the resolution of its evaluation, which may be another than it trained at.
+    """
     if to == "json":
         return (open_network(origin)[0] if is_foreign(origin) else read_card(origin)), None
     from scalesearch.models.names import shapes_of
@@ -98,4 +102,7 @@ def _trained(origin: Path, to: str) -> tuple[ModelCard, NamedArrays | None]:
 
     card, arrays = open_network(origin)
     check_names(arrays, shapes_of(card.spec), str(origin if is_foreign(origin) else origin / WEIGHTS_FILE))
+    if card.preprocessing is not None:
+        spec = dataclasses.replace(card.spec, resolution=card.preprocessing.resolution)
+        card = card.model_copy(update={"spec": spec})
     return card, arrays

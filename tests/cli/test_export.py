@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import subprocess
@@ -18,7 +19,8 @@ from scalesearch.scaling.family import family
 from scalesearch.trained.card import CARD_FILE, card_text
 from scalesearch.trained.weights import write_weights
 from tests.cli.tiny import complaint
-from tests.export.nets import trained
+from tests.export.nets import grey_levels, logits, standardised, trained
+from tests.models_on_disk import write_model
 from tests.planted import planted_rule
 
 
@@ -132,6 +134,24 @@ def test_a_library_that_is_not_installed(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "keras" else find(name))
     text = complaint(capsys, "export", rule_file, "--to", "keras", "--output", rule_file.parent / "net.keras")
     assert "--to keras needs the package keras: pip install 'scalesearch[keras]'" in text
+
+
+def test_the_resolution_is_that_of_the_evaluation(tmp_path: Path) -> None:
+    """A network that trained at 22 px and is judged at 29 px is handed over as `evaluate` and `predict` run it."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    card, arrays = trained("mobile")
+    assert card.preprocessing is not None
+    judged = card.preprocessing.model_copy(update={"resolution": 29})
+    card = card.model_copy(update={"preprocessing": judged})
+    folder = write_model(tmp_path / "model", card, arrays)
+    scalesearch.export(folder, to="onnx", path=tmp_path / "net.onnx")
+
+    spec = dataclasses.replace(card.spec, resolution=29)
+    images = standardised(card, grey_levels(card.model_copy(update={"spec": spec})))
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape == ["n", 3, 29, 29]
+    (found,) = session.run(None, {"images": images.transpose(0, 3, 1, 2)})
+    np.testing.assert_allclose(found, logits(spec, arrays, images), atol=1e-5)
 
 
 def test_from_python(tmp_path: Path) -> None:
