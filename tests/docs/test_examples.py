@@ -35,15 +35,18 @@ def test_examples_of_docstrings(module: str, monkeypatch: pytest.MonkeyPatch) ->
 def test_python_of_the_readme(monkeypatch: pytest.MonkeyPatch) -> None:
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    # The search takes minutes: its call is checked, and its result is the stored one.
-    call = re.search(r"scalesearch\.search\(.*?\)", code)
-    assert call is not None
-    bind = inspect.signature(scalesearch.search).bind
-    assert eval(call.group().replace("scalesearch.search", "bind"), {"bind": bind}).arguments["study"] == "mnist_sample"
+    # The search and the training take minutes: their calls are checked, and the run is the stored one.
     stored = 'scalesearch.load("studies/results/mnist_sample")'
+    for function, arguments, result in (("search", {"study": "mnist_sample"}, stored), ("train", {"phi": 2}, "None")):
+        call = re.search(rf"scalesearch\.{function}\(.*?\)", code)
+        assert call is not None
+        bind = inspect.signature(getattr(scalesearch, function)).bind
+        bound = eval(call.group().replace(f"scalesearch.{function}", "bind"), {"bind": bind, "run": None})
+        assert arguments.items() <= bound.arguments.items()
+        code = code.replace(call.group(), result)
     monkeypatch.chdir(REPOSITORY)
     names: dict[str, object] = {}
-    exec(code.replace(call.group(), stored), names)
+    exec(code, names)
     assert isinstance(names["run"], scalesearch.Run)
 
 
