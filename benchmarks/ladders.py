@@ -7,7 +7,7 @@ RUN is the folder of a finished search, or a coefficients.json with its study. E
 and `scalesearch train` trains each of its networks for each seed by the recipe of the run's study, on one core each, as
 many at once as there are cores. The test split judges the weights of the best epoch (`scalesearch evaluate`). Run
 again, it goes on where it stopped. What it writes: a table of mean accuracies with 95 % intervals (Student's t over the
-seeds), the differences from the rule seed by seed, and a chart of accuracy over macs. `--quick`: one seed, two epochs,
+seeds), the differences from the rule seed by seed, and a chart of errors over macs. `--quick`: one seed, two epochs,
 φ = 0 and 1.
 """
 
@@ -134,26 +134,29 @@ def report(rows: Sequence[Mapping[str, Any]], rule: ScalingRule, command: str) -
 
 
 def chart(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
-    """Accuracy on the test split over macs, a line for each ladder."""
-    figure = go.Figure()
-    for name in (RULE, *CORNERS):
+    """Errors on the test split over macs, on logarithmic axes, a line for each ladder."""
+    figure, base = go.Figure(), next(row["macs"] for row in rows if row["phi"] == 0)
+    for name, shift in zip((RULE, *CORNERS), (1, 0.99, 1.01, 1.02), strict=True):  # so that intervals do not overlap
         points = []
         for phi in sorted({row["phi"] for row in rows}):
             each = [row for row in rows if row["phi"] == phi and row["ladder"] == (name if phi else RULE)]
             if each:
-                points.append((each[0]["macs"], *interval([100 * row["accuracy"] for row in each])))
-        macs, means, halves = zip(*points, strict=True)
+                mean, half = interval([100 * (1 - row["accuracy"]) for row in each])
+                points.append((each[0]["macs"] / base * shift, mean, half, min(half, 0.8 * mean)))
+        times, means, above, below = zip(*points, strict=True)
         figure.add_scatter(
-            x=macs,
+            x=times,
             y=means,
-            error_y={"type": "data", "array": halves, "thickness": 1},
+            error_y={"type": "data", "array": above, "arrayminus": below, "thickness": 1, "width": 3},
             name=name if name == RULE else f"{name} alone",
             mode="lines+markers",
             line={"width": 3 if name == RULE else 1.5},
         )
-    figure.update_layout(template="plotly_white", width=760, height=460, legend={"x": 0.75, "y": 0.1})
-    figure.update_xaxes(type="log", title="multiply-adds")
-    figure.update_yaxes(title="accuracy on the test split, %")
+    figure.update_layout(
+        template="plotly_white", width=760, height=440, legend={"x": 0.02, "y": 0.02}, margin={"t": 20, "r": 20}
+    )
+    figure.update_xaxes(type="log", title="macs as a multiple of the baseline's", tickvals=[1, 2, 4, 8, 16])
+    figure.update_yaxes(type="log", title="errors on the test split, %", tickvals=[1, 2, 5, 10, 20, 50])
     return figure
 
 

@@ -16,8 +16,6 @@ import statistics
 import time
 from pathlib import Path
 
-import numpy as np
-
 try:
     import torch
 except ImportError:
@@ -28,7 +26,6 @@ from torch.nn import functional
 
 from scalesearch.models.ops.base import EPSILON
 from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.scaling.cost.mbconv import squeeze_width
 from scalesearch.scaling.stage import StageSpec
 from scalesearch.study.documents import spec_from_json
 
@@ -57,7 +54,7 @@ class MBConv(nn.Module):
         layers: list[nn.Module] = [] if inner == width_in else [*_convolution(width_in, inner, 1, 1), nn.SiLU()]
         layers += [*_convolution(inner, inner, k, stride, groups=inner), nn.SiLU()]
         if stage.se_ratio:
-            layers.append(SqueezeExcite(inner, int(squeeze_width(np.asarray(width_in), stage.se_ratio))))
+            layers.append(SqueezeExcite(inner, max(1, int(width_in * stage.se_ratio))))
         self.body = nn.Sequential(*layers, *_convolution(inner, stage.width, 1, 1))
         self.skip = stride == 1 and width_in == stage.width
 
