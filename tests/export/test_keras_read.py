@@ -21,6 +21,8 @@ from scalesearch.export import keras, onnx
 from scalesearch.trained.card import ModelCard, NamedArrays
 from tests.export.nets import standardised
 
+pytestmark = pytest.mark.long  # a process with Keras, and networks of real size
+
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
