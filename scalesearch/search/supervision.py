@@ -84,19 +84,29 @@ def watch(
             elif "error" in message:
                 raise error_of(message)
         interrupts.check()
-        for index, exit_code, last_words in workers.ended():
-            if exit_code == 0:
-                continue
-            reason = f"a worker ended early with exit code {exit_code}: {last_words}".rstrip(": ")
-            if restarts == MAX_RESTARTS:
-                raise WorkerFailed(f"{reason}; it was started again {MAX_RESTARTS} times")
+        for index, reason in start_again(workers, restarts):
             restarts += 1
             on_event(EpochEnded(index, 0.0))
             on_event(f"{reason}; it is started again")
-            workers.start(index)
         if trial_ended or time.monotonic() - looked >= LOOK_SECONDS:
             looked = time.monotonic()
             yield trial_ended
+
+
+def start_again(workers: Workers, restarts: int) -> Iterator[tuple[int, str]]:
+    """Starts workers again that crashed: the index of each, and a clause that says how it ended.
+
+    Raises `WorkerFailed` for one more than `MAX_RESTARTS`, of which `restarts` have been.
+    """
+    for index, exit_code, last_words in workers.ended():
+        if exit_code == 0:
+            continue
+        reason = f"a worker ended early with exit code {exit_code}: {last_words}".rstrip(": ")
+        if restarts == MAX_RESTARTS:
+            raise WorkerFailed(f"{reason}; it was started again {MAX_RESTARTS} times")
+        restarts += 1
+        workers.start(index)
+        yield index, reason
 
 
 def error_of(message: Mapping[str, Any]) -> ScalesearchError:

@@ -23,7 +23,7 @@ from scalesearch.scaling.cost.count import complexity
 from scalesearch.scaling.rule import ScalingRule
 from scalesearch.search.events import PreparationReports, Preparing
 from scalesearch.search.plan.timing import training_seconds
-from scalesearch.search.supervision import MAX_RESTARTS, WorkerFailed, error_of
+from scalesearch.search.supervision import error_of, start_again
 from scalesearch.study.sections import Study
 from scalesearch.trained import worker
 from scalesearch.trained.card import CARD_FILE
@@ -136,15 +136,9 @@ def _train(job: Job, folder: Path, on_event: OnEvent) -> None:
             for _, message in running.messages(timeout=1.0):
                 _pass_on(message, on_event)
             interrupts.check()
-            for _, exit_code, last_words in running.ended():
-                if exit_code == 0:
-                    continue
-                reason = f"the worker ended early with exit code {exit_code}: {last_words}".rstrip(": ")
-                if restarts == MAX_RESTARTS:
-                    raise WorkerFailed(f"{reason}; it was started again {MAX_RESTARTS} times")
+            for _, reason in start_again(running, restarts):
                 restarts += 1
                 on_event(f"{reason}; it is started again and goes on from its last checkpoint")
-                running.start(0)
 
 
 def _pass_on(message: Mapping[str, Any], on_event: OnEvent) -> None:
