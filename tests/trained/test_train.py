@@ -123,8 +123,7 @@ def test_an_interrupt_and_two_kills_change_no_bit(run: Path, undisturbed: tuple[
     trained = scalesearch.train(run, 1, out=folder, events=kill, epochs=EPOCHS)
     assert len(said) == len(killed) == 2
     assert (
-        said
-        == ["a worker ended early with exit code -9; it is started again and goes on from its last checkpoint"] * 2
+        said == ["a worker ended early with exit code -9; it is started again and goes on from its last checkpoint"] * 2
     )
     before = undisturbed[0]
     assert curves(trained) == curves(before)
