@@ -44,6 +44,7 @@ from scalesearch.scaling.reachable import reachable
 from scalesearch.search.plan.design import make_plan
 from scalesearch.search.queue import optuna_study as studies
 from scalesearch.search.queue.looks import Watcher
+from scalesearch.search.queue.pruning import Watch, goes_on
 from scalesearch.search.queue.storage import open_storage, sqlite_url
 from scalesearch.search.queue.stored_study import StoredStudy
 from scalesearch.search.queue.work import work
@@ -184,7 +185,7 @@ def overhead(
     studies.enqueue_missing(optuna_study, trials, planned=False)
     begun: list[tuple[float, float]] = []
 
-    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on) -> TrialRecord:
         begun.append((time.perf_counter(), time.process_time()))
         if len(begun) == most:
             raise KeyboardInterrupt

@@ -35,6 +35,7 @@ from scalesearch.scaling.feasible import Candidate
 from scalesearch.search.plan.design import Plan, make_plan
 from scalesearch.search.plan.parts import derived
 from scalesearch.search.plan.racing import next_round
+from scalesearch.search.queue.pruning import Watch, goes_on
 from scalesearch.search.queue.work import Evaluate
 from scalesearch.study.sections import Study
 from tests.planted import planted_evaluate, planted_study
@@ -90,7 +91,9 @@ def _row(case: Case, study: Study, plan: Plan, repetitions: int) -> str:
     contained, resolved, full_resolved, wrong = 0, 0, 0, 0
     for key in range(repetitions):
 
-        def evaluate(candidate: Candidate, seeds: tuple[int, ...], key: int = key) -> TrialRecord:
+        def evaluate(
+            candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on, key: int = key
+        ) -> TrialRecord:
             planted = planted_evaluate(case.surface, noise_sd=case.noise_sd(candidate), key=key, fail=failing(case))
             return planted(candidate, seeds)
 

@@ -14,6 +14,7 @@ from scalesearch.results.records import TrialRecord
 from scalesearch.scaling.coefficients import coefficients_of
 from scalesearch.scaling.feasible import Candidate, feasible_set
 from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue.pruning import Watch, goes_on
 from scalesearch.search.queue.storage import sqlite_url
 from tests.planted import PlantedSurface, planted_evaluate, planted_study
 from tests.search.test_worker import SEARCH_SPACE, Counting, run
@@ -40,7 +41,7 @@ def test_an_adaptive_search_is_deterministic_feasible_and_repeats_no_network(tmp
 
 
 def test_an_interrupted_adaptive_search_draws_nothing_twice(tmp_path: Path) -> None:
-    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on) -> TrialRecord:
         if len(counting.candidates) == 4:
             raise KeyboardInterrupt
         return planted_evaluate(PlantedSurface())(candidate, seeds)

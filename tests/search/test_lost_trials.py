@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
-import sqlalchemy
 from optuna.trial import TrialState
 
-from scalesearch.results.records import TrialRecord
+from scalesearch.results.records import TrialRecord, record_to_json
 from scalesearch.runtime import interrupts
+from scalesearch.runtime.presence import present
 from scalesearch.scaling.feasible import Candidate
 from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue.lease import MAX_DEATHS, Lease, LostTrials
 from scalesearch.search.queue.pruning import Watch, goes_on
-from scalesearch.search.queue.storage import MAX_RETRIES, open_storage, sqlite_url
+from scalesearch.search.queue.storage import open_storage, sqlite_url
 from scalesearch.search.queue.stored_study import StoredStudy
-from scalesearch.search.queue.tasks import QueuedTasks
-from scalesearch.search.queue.trials import candidate_of, task_of
+from scalesearch.search.queue.trials import BEAT, WORKER, candidate_of, deaths_of, seeds_of, set_record, worker_of
 from scalesearch.search.queue.work import work
 from tests.planted import PlantedSurface, claim, planted_evaluate, planted_study
 from tests.search.test_worker import POLL_SECONDS, Counting, begin, run, signals_restored
@@ -31,148 +30,201 @@ from tests.search.test_worker import POLL_SECONDS, Counting, begin, run, signals
 __all__ = ["signals_restored"]
 
 ROOT = Path(__file__).parents[2]
-
-
-def age_heartbeats(study: StoredStudy) -> int:
-    """Make the last heartbeat of every worker an hour old."""
-    past = "datetime('now', '-1 hour')" if "sqlite" in study.storage.url else "now() - interval '1 hour'"
-    with study.storage.engine.begin() as connection:
-        return int(connection.execute(sqlalchemy.text(f"UPDATE trial_heartbeats SET heartbeat = {past}")).rowcount)
-
+DONE = {"waiting": 0, "running": 0, "complete": 15, "pruned": 0, "failed": 0}
 
 _BLOCKED = """
 import sys, time
 from scalesearch.search.queue import optuna_study as studies
-from scalesearch.search.plan.design import make_plan
 from scalesearch.search.queue.storage import open_storage
 from scalesearch.search.queue.work import work
 study = studies.join_study(open_storage(sys.argv[1]), "planted")
 config = studies.study_of(study)
-def evaluate(candidate, seeds):
-    time.sleep(1)  # for the first heartbeat
+def evaluate(candidate, seeds, watch):
     print("evaluating", flush=True)
     time.sleep(600)
 work(study, config, make_plan(config), evaluate)
 """
 
 
-def kill_a_worker_in_mid_trial(url: str) -> None:
+def blocked_worker(url: str) -> subprocess.Popen[str]:
+    """A worker process that has begun a trial, which takes ten minutes."""
     process = subprocess.Popen([sys.executable, "-c", _BLOCKED, url], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    with process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "evaluating\n"
-        process.kill()
+    assert process.stdout is not None
+    assert process.stdout.readline() == "evaluating\n"
+    return process
 
 
 @pytest.mark.slow
-def test_the_trial_of_a_killed_worker_is_tried_again(storage_url: str) -> None:
+def test_the_trial_of_a_killed_worker_of_this_machine_is_taken_back_at_once(storage_url: str) -> None:
     study, plan = begin(storage_url, planted_study())
-    kill_a_worker_in_mid_trial(storage_url)
-    assert studies.count_states(study) == {"waiting": 14, "running": 1, "complete": 0, "pruned": 0, "failed": 0}
-    assert studies.enqueue_missing(study, plan.trials) == 0  # it might live
-    assert age_heartbeats(study) == 1  # the worker spoke only after its first one
+    with blocked_worker(storage_url) as process:
+        assert studies.count_states(study) == {**DONE, "waiting": 14, "running": 1, "complete": 0}
+        assert studies.enqueue_missing(study, plan.trials) == 0  # it lives
+        LostTrials(study, "val_loss").take_back(study.get_trials(deepcopy=False))
+        assert study.trials[0].state == TrialState.RUNNING
+        process.kill()
+    waits: list[int] = []
     evaluate = Counting()
-    run(storage_url, planted_study(), evaluate)
-    assert Counter(candidate.spec for candidate in evaluate.candidates) == Counter(
-        t.candidate.spec for t in plan.trials
-    )
-    assert study.trials[0].state == TrialState.FAIL
-    assert task_of(study.trials[15]) == task_of(study.trials[0])
-    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 15, "pruned": 0, "failed": 0}
+    run(storage_url, planted_study(), evaluate, on_wait=waits.append)
+    assert waits == []
+    assert Counter(c.spec for c in evaluate.candidates) == Counter(t.candidate.spec for t in plan.trials)
+    assert studies.count_states(study) == DONE
+    assert len(study.trials) == 15
+    assert deaths_of(study.trials[0]) == [f"process {process.pid} on {worker_of(study.trials[0])['host']} ended"]
+
+
+def elsewhere(process: int = 7) -> dict[str, Any]:
+    """A worker on another machine."""
+    return {"host": "elsewhere", "process": process, "lock": "/tmp/some.lock"}
 
 
 def test_a_worker_waits_for_others_and_takes_over_from_one_that_died(tmp_path: Path) -> None:
     study, plan = begin(sqlite_url(tmp_path), planted_study())
-    study.record_heartbeat(claim(study).number)
+    held = claim(study)
+    held.set_user_attr(WORKER, elsewhere())
     waits: list[int] = []
 
     def on_wait(running: int) -> None:
         waits.append(running)
-        if len(waits) == 2:
-            age_heartbeats(study)
+        if len(waits) < 10:  # it lives
+            held.set_user_attr(BEAT, [len(waits), 0.1])
 
     evaluate = Counting()
-    work(study, planted_study(), plan, evaluate, on_wait=on_wait, poll_seconds=POLL_SECONDS)
-    assert waits == [1, 1]
+    work(study, planted_study(), plan, evaluate, on_wait=on_wait, poll_seconds=POLL_SECONDS, grace_seconds=0.3)
+    assert len(waits) >= 10 + 0.3 / POLL_SECONDS - 1
     assert [candidate.spec for candidate in evaluate.candidates[14:]] == [plan.trials[0].candidate.spec]
-    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 15, "pruned": 0, "failed": 0}
+    assert studies.count_states(study) == DONE
+    assert deaths_of(study.trials[0]) == ["no sign of life from process 7 on elsewhere for 0 s"]
 
 
-def test_a_worker_that_died_before_its_first_heartbeat_does_not_hold_its_trial_for_ever(tmp_path: Path) -> None:
-    study, plan = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
-    claim(study)
-    waits: list[int] = []
-
-    def on_wait(running: int) -> None:
-        waits.append(running)
-        age_heartbeats(study)  # none, until the waiting worker gives it one
-        assert len(waits) < 100
-
-    evaluate = Counting()
+def test_a_worker_that_died_before_it_said_who_it_is_does_not_hold_its_trial_for_ever(tmp_path: Path) -> None:
     config = planted_study(design={"degree": 1})
-    work(study, config, plan, evaluate, on_wait=on_wait, poll_seconds=0.05, grace_seconds=0.1)
+    study, plan = begin(sqlite_url(tmp_path), config)
+    claim(study)
+    evaluate = Counting()
+    work(study, config, plan, evaluate, poll_seconds=0.05, grace_seconds=0.1)
     assert len(evaluate.candidates) == 3
-    assert len(waits) > 2 * 0.1 / 0.05
-    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 3, "pruned": 0, "failed": 0}
+    assert studies.count_states(study) == {**DONE, "complete": 3}
 
 
-def give_up(study: StoredStudy) -> None:
-    """Do what another worker does with the running trial of `study` when its heartbeat is old."""
-    while not age_heartbeats(study):  # the first one is on its way
-        time.sleep(0.01)
-    other = studies.join_study(open_storage(study.storage.url), study.study_name)
-    with pytest.warns(optuna.exceptions.ExperimentalWarning):
-        optuna.storages.fail_stale_trials(other)
+def test_time_in_which_the_storage_was_away_is_not_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, _ = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
+    claim(study).set_user_attr(WORKER, elsewhere())
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    lost_trials = LostTrials(study, "val_loss")
+    states = []
+    for seconds in (0.0, 3600.0, *[10.0] * 5):
+        now += seconds
+        lost_trials.take_back(study.get_trials(deepcopy=False))
+        states.append(study.trials[0].state)
+    running = TrialState.RUNNING
+    assert states == [running] * 6 + [TrialState.WAITING]
+
+
+def give_up(study: StoredStudy, number: int = 0) -> None:
+    """Do what another worker does with the running trial of `study` when it gives no sign of life."""
+    other = studies.join_study(open_storage(str(study.storage.stored.url)), study.study_name)
+    lost_trials = LostTrials(other, "val_loss", grace_seconds=0.0)
+    lost_trials.take_back(other.get_trials(deepcopy=False))
+    assert other.trials[number].state != TrialState.RUNNING
 
 
 @pytest.mark.parametrize(
     "changes", [{}, {"design": {"kind": "tpe", "size": 15}}, {"prune": True, "seeds": 4}], ids=["", "tpe", "prune"]
 )
-def test_a_worker_that_slept_and_lost_its_trial_goes_on_with_the_next(tmp_path: Path, changes: Any) -> None:
+def test_a_late_result_is_adopted(tmp_path: Path, changes: Any) -> None:
+    """A worker that slept, and was given up, ends the trial that waits again."""
     config = planted_study(**changes)
-    slept: list[Candidate] = []
+    evaluated: list[Candidate] = []
 
     def evaluate(candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on) -> TrialRecord:
         evaluated.append(candidate)
-        record = planted_evaluate(PlantedSurface())(candidate, seeds, watch)  # the pruner has noted its rungs
-        if not slept:
-            slept.append(candidate)
+        record = planted_evaluate(PlantedSurface())(candidate, seeds, watch)
+        if len(evaluated) == 1:
             give_up(study)
         return record
 
-    evaluated: list[Candidate] = []
     study, plan = begin(sqlite_url(tmp_path), config)
     work(study, config, plan, evaluate)
-    assert Counter(c.spec for c in evaluated)[slept[0].spec] == 2
+    assert len(evaluated) == len({candidate.spec for candidate in evaluated}) == 15
     states = studies.count_states(study)
     assert (states["complete"] + states["pruned"], states["failed"]) == (15, 0)
-    assert study.trials[0].state == TrialState.FAIL
+    assert len(study.trials) == 15
 
 
-def test_a_trial_that_is_given_up_between_its_record_and_its_end_is_evaluated_again(tmp_path: Path) -> None:
+def test_a_late_result_is_adopted_while_another_worker_runs_the_trial_and_that_one_stops(tmp_path: Path) -> None:
+    config = planted_study(design={"degree": 1})
+    late_is_done, begun = threading.Event(), threading.Event()
+    counts = Counter[str]()
+
+    def late(candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on) -> TrialRecord:
+        counts["late"] += 1
+        if counts["late"] == 1:
+            give_up(study)
+            second.start()
+            assert begun.wait(10)
+        return planted_evaluate(PlantedSurface())(candidate, seeds, watch)
+
+    def cut_short(candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on) -> TrialRecord:
+        begun.set()
+        assert late_is_done.wait(10)
+        record = planted_evaluate(PlantedSurface())(candidate, seeds, watch)
+        counts["cut short"] += 1
+        return record
+
+    def on_trial(number: int, record: TrialRecord) -> None:
+        if number == 0:
+            late_is_done.set()
+
+    def join() -> None:
+        other = studies.join_study(open_storage(sqlite_url(tmp_path)), config.name)
+        work(other, config, plan, cut_short, poll_seconds=POLL_SECONDS)
+
+    second = threading.Thread(target=join)
+    study, plan = begin(sqlite_url(tmp_path), config)
+    work(study, config, plan, late, on_trial=on_trial, poll_seconds=POLL_SECONDS)
+    second.join()
+    assert counts["late"] == 3 or counts["cut short"] == 3 - counts["late"] + 1
+    assert studies.count_states(study) == {**DONE, "complete": 3}
+    assert len(study.trials) == 3
+
+
+def test_a_worker_whose_trial_has_ended_elsewhere_learns_it_from_its_beat(tmp_path: Path) -> None:
+    study, _ = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
+    trial = claim(study)
+    with present() as presence, Lease(study.storage, study.id_of(trial.number), presence, 0.01) as lease:
+        lease.done = 0.25
+        while study.trials[0].user_attrs.get(BEAT, [0])[0] < 3:
+            assert not lease.is_over
+        assert study.trials[0].user_attrs[BEAT][1] == 0.25
+        study.tell(trial, 1.0)
+        end = time.monotonic() + 10
+        while not lease.is_over:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+
+def test_a_record_whose_worker_died_before_its_end_is_kept(tmp_path: Path) -> None:
     config = planted_study(design={"degree": 1})
     study, plan = begin(sqlite_url(tmp_path), config)
-
-    class Slow(TrialRecord):
-        def mean(self, metric: str) -> float:  # what the worker asks for once the record is stored
-            if len(evaluate.candidates) == 1:
-                give_up(study)
-            return super().mean(metric)
-
-    def slow(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
-        record = planted_evaluate(PlantedSurface())(candidate, seeds)
-        return Slow(**{field.name: getattr(record, field.name) for field in dataclasses.fields(record)})
-
-    evaluate, ended = Counting(slow), list[int]()
-    work(study, config, plan, evaluate, on_trial=lambda number, record: ended.append(number))
-    assert len(evaluate.candidates) == 4
-    assert ended == [1, 2, 3]
-    assert len(studies.records(study)) == 3
+    trial = claim(study)
+    candidate = candidate_of(trial)
+    assert candidate is not None
+    set_record(trial, record_to_json(planted_evaluate(PlantedSurface())(candidate, seeds_of(trial))))
+    give_up(study)
+    evaluate = Counting()
+    work(study, config, plan, evaluate)
+    assert len(evaluate.candidates) == 2
+    assert studies.count_states(study) == {**DONE, "complete": 3}
 
 
-def test_an_interrupt_of_a_trial_that_was_given_up_is_an_interrupt(tmp_path: Path) -> None:
-    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+def test_an_interrupted_trial_goes_back_as_it_is_unless_another_worker_holds_it(tmp_path: Path) -> None:
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on) -> TrialRecord:
         give_up(study)
+        claimed = claim(studies.join_study(open_storage(sqlite_url(tmp_path)), "planted"))
+        assert claimed.number == 0
+        claimed.set_user_attr(WORKER, elsewhere())
         interrupts.request()
         interrupts.check()
         raise AssertionError
@@ -180,39 +232,30 @@ def test_an_interrupt_of_a_trial_that_was_given_up_is_an_interrupt(tmp_path: Pat
     study, plan = begin(sqlite_url(tmp_path), planted_study())
     with pytest.raises(KeyboardInterrupt), interrupts.deferred("stopping"):
         work(study, planted_study(), plan, evaluate)
-
-
-def test_a_trial_is_not_dropped_for_one_that_has_ended_during_the_look(tmp_path: Path) -> None:
-    """While this worker reads, another one is interrupted in a trial, and in the one that replaced it."""
-    config = planted_study(design={"degree": 1})
-    study, plan = begin(sqlite_url(tmp_path), config)
-    for _ in range(2):
-        study.tell(claim(study), 0.5)
-    before = study.get_trials(deepcopy=False)
-    other = studies.join_study(open_storage(sqlite_url(tmp_path)), config.name)
-    for _ in range(2):
-        trial = claim(other)
-        studies.enqueue_again(other, trial)
-        other.tell(trial, state=TrialState.FAIL)
-    after = study.get_trials(deepcopy=False)
-    tasks = QueuedTasks(study, None, workers=1)
-    assert tasks.left([*before, *after[len(before) :]]) == 2  # the one that the other worker ended, and the last
-    trial = claim(study)
-    assert trial.number == 4
-    assert tasks.task(trial)[0] == plan.trials[2].candidate
+    assert study.trials[0].state == TrialState.RUNNING
+    assert worker_of(study.trials[0]) == elsewhere()
 
 
 def test_a_trial_whose_workers_die_again_and_again_is_given_up(tmp_path: Path) -> None:
-    study, plan = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
+    config = planted_study(design={"degree": 1})
+    study, plan = begin(sqlite_url(tmp_path), config)
+    for _ in range(MAX_DEATHS + 1):
+        assert claim(study).number == 0
+        give_up(study)
+    assert len(deaths_of(study.trials[0])) == MAX_DEATHS + 1
     evaluate = Counting()
-    for _ in range(MAX_RETRIES + 1):
-        while candidate_of(trial := claim(study)) != plan.trials[0].candidate:
-            study.tell(trial, state=TrialState.FAIL)
-            studies.enqueue_missing(study, plan.trials)
-        study.record_heartbeat(trial.number)
-        age_heartbeats(study)
-        with pytest.warns(optuna.exceptions.ExperimentalWarning):
-            optuna.storages.fail_stale_trials(study)
-    work(study, planted_study(design={"degree": 1}), plan, evaluate)
+    work(study, config, plan, evaluate)
     assert {candidate.spec for candidate in evaluate.candidates} == {t.candidate.spec for t in plan.trials[1:]}
     assert studies.enqueue_missing(study, plan.trials) == 1  # run again: tried again
+
+
+def test_an_error_in_a_trial_puts_it_back_with_the_reason(tmp_path: Path) -> None:
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on) -> TrialRecord:
+        raise RuntimeError("no such device")
+
+    config = planted_study(design={"degree": 1})
+    study, plan = begin(sqlite_url(tmp_path), config)
+    with pytest.raises(RuntimeError, match="no such device"):
+        work(study, config, plan, evaluate)
+    assert study.trials[0].state == TrialState.WAITING
+    assert deaths_of(study.trials[0]) == ["RuntimeError: no such device"]

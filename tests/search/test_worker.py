@@ -21,6 +21,7 @@ from scalesearch.runtime import interrupts
 from scalesearch.scaling.feasible import Candidate
 from scalesearch.search.plan.design import Plan, make_plan
 from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue.pruning import Watch, goes_on
 from scalesearch.search.queue.storage import open_storage, sqlite_url
 from scalesearch.search.queue.stored_study import QueueEmpty, StoredStudy
 from scalesearch.search.queue.trials import candidate_of, seeds_of, set_record
@@ -38,8 +39,12 @@ POLL_SECONDS = 0.05
 
 @pytest.fixture
 def signals_restored() -> Iterator[None]:
-    """A test that interrupts itself leaves handlers that ignore further signals for a while."""
+    """A test that interrupts itself leaves handlers that ignore further signals for a while.
+
+    A shell starts its background jobs with SIGINT ignored.
+    """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -52,7 +57,7 @@ class Counting:
         self._evaluate = evaluate or planted_evaluate(PlantedSurface())
         self.candidates: list[Candidate] = []
 
-    def __call__(self, candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+    def __call__(self, candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on) -> TrialRecord:
         self.candidates.append(candidate)
         return self._evaluate(candidate, seeds)
 
@@ -84,6 +89,16 @@ def test_every_planned_trial_is_evaluated_once_with_the_studys_seeds(tmp_path: P
     assert all(trial.distributions == SEARCH_SPACE for trial in study.trials)
 
 
+def test_planned_trials_that_are_nowhere_are_queued(tmp_path: Path) -> None:
+    """As after the death of a process that was filling the queue."""
+    config = planted_study()
+    plan = make_plan(config)
+    study = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest")
+    studies.enqueue_missing(study, plan.trials[:4])
+    work(study, config, plan, Counting(), poll_seconds=POLL_SECONDS)
+    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 15, "pruned": 0, "failed": 0}
+
+
 def test_a_finished_search_resumes_with_nothing_to_do(tmp_path: Path) -> None:
     before = run(sqlite_url(tmp_path), planted_study(), Counting())
     evaluate = Counting()
@@ -95,7 +110,7 @@ def test_a_finished_search_resumes_with_nothing_to_do(tmp_path: Path) -> None:
 def test_an_interrupted_trial_goes_back_and_resume_does_exactly_the_missing(tmp_path: Path) -> None:
     interrupted: list[Candidate] = []
 
-    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on) -> TrialRecord:
         if len(first.candidates) == 6:
             interrupted.append(candidate)
             raise KeyboardInterrupt
@@ -135,22 +150,8 @@ def test_a_recorded_failure_is_kept_and_not_tried_again(tmp_path: Path) -> None:
     assert studies.records(study)[4].failure == failure
 
 
-def test_an_interrupted_trial_that_another_worker_claims_before_it_has_ended_is_not_lost(tmp_path: Path) -> None:
-    config = planted_study(design={"degree": 1})
-    study, plan = begin(sqlite_url(tmp_path), config)
-    interrupted = claim(study)
-    studies.enqueue_again(study, interrupted)
-
-    def on_wait(running: int) -> None:
-        study.tell(interrupted, state=TrialState.FAIL)
-
-    evaluate = Counting()
-    work(study, config, plan, evaluate, on_wait=on_wait, poll_seconds=POLL_SECONDS)
-    assert len({candidate.spec for candidate in evaluate.candidates}) == len(evaluate.candidates) == 3
-
-
 def test_a_defect_ends_the_work_and_its_trial_is_missing(tmp_path: Path) -> None:
-    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on) -> TrialRecord:
         raise ValueError("a defect")
 
     with pytest.raises(ValueError, match="a defect"):
@@ -197,7 +198,7 @@ def test_a_twin_that_another_worker_evaluates_meanwhile_is_pruned(tmp_path: Path
             set_record(trial, record_to_json(planted(candidate, seeds_of(trial))))
             other.tell(trial, 0.5)
 
-    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on) -> TrialRecord:
         if not counting.candidates[1:]:
             work_elsewhere()
         return planted(candidate, seeds)
@@ -225,7 +226,7 @@ def test_a_trial_queued_without_its_parameters_ends_with_them(tmp_path: Path) ->
 def test_a_trial_is_reported_before_an_interrupt_ends_the_work(tmp_path: Path, signals_restored: None) -> None:
     ended: list[int] = []
 
-    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on) -> TrialRecord:
         signal.raise_signal(signal.SIGINT)
         return planted_evaluate(PlantedSurface())(candidate, seeds)
 
@@ -256,8 +257,9 @@ def test_a_worker_that_lost_the_race_for_the_last_trial_makes_no_other(tmp_path:
     with pytest.raises(QueueEmpty):
         study.ask()
     assert len(study.trials) == 3
-    for trial in claimed:
-        other.tell(trial, state=TrialState.FAIL)
+    for trial, planned in zip(claimed, plan.trials, strict=True):
+        set_record(trial, record_to_json(planted_evaluate(PlantedSurface())(planned.candidate, planned.seeds)))
+        other.tell(trial, 0.5)
     work(study, config, plan, Counting())
     assert len(study.trials) == 3
 
@@ -273,7 +275,7 @@ study = studies.join_study(open_storage(sys.argv[1]), "planted")
 config = studies.study_of(study)
 plan = make_plan(config)
 planted = planted_evaluate(PlantedSurface())
-def evaluate(candidate, seeds):
+def evaluate(candidate, seeds, watch):
     print(candidate.spec, flush=True)
     time.sleep(random.random() / 50)
     return planted(candidate, seeds)
@@ -349,7 +351,7 @@ def test_threads_share_the_queue_too(storage_url: str) -> None:
 def test_a_worker_expects_the_next_in_the_queue_before_each_evaluation(tmp_path: Path) -> None:
     evaluated: list[tuple[Candidate, tuple[int, ...]] | None] = []
 
-    def evaluate(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on) -> TrialRecord:
         evaluated.append((candidate, seeds))
         return planted_evaluate(PlantedSurface())(candidate, seeds)
 

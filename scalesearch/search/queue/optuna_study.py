@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
-from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from scalesearch.errors import StorageError, StudyMismatch
@@ -20,14 +19,14 @@ from scalesearch.runtime.text import enumerated
 from scalesearch.scaling.feasible import Candidate, feasible_set
 from scalesearch.scaling.split import split_cost
 from scalesearch.search.plan.design import Plan, PlannedTrial, plan_of
-from scalesearch.search.queue.storage import hidden, storage_errors, study_names
+from scalesearch.search.queue.storage import Storage, storage_errors, study_names
 from scalesearch.search.queue.stored_study import StoredStudy
 from scalesearch.search.queue.trials import (
     candidate_of,
     has_record,
     holds_task,
+    is_given_up,
     is_planned,
-    is_queued,
     queued_trial,
     record_of,
     seeds_of,
@@ -66,9 +65,7 @@ def fingerprint(study: Study, data_digest: str) -> dict[str, Any]:
 
 
 @storage_errors()
-def open_study(
-    storage: RDBStorage, study: Study, data_digest: str, *, evaluates: Evaluates = "validation"
-) -> StoredStudy:
+def open_study(storage: Storage, study: Study, data_digest: str, *, evaluates: Evaluates = "validation") -> StoredStudy:
     """The stored study of this name, which is created if there is none.
 
     Args:
@@ -111,14 +108,13 @@ def open_study(
     if changed:
         differences = (f"`{key}` was {_short(before.get(key))}, now {_short(wanted.get(key))}" for key in changed)
         raise StudyMismatch(
-            f"the study {study.name!r} in {hidden(storage.url)} was made with other settings: "
+            f"the study {study.name!r} in {storage.name} was made with other settings: "
             f"{', '.join(differences)}; use another run folder (`out`) or study name, or the same settings"
         )
     if evaluates != evaluates_of(optuna_study):
         if evaluates == "validation":
             raise StudyMismatch(
-                f"the study {study.name!r} in {hidden(storage.url)} validates a rule on the test split; "
-                "use another study name"
+                f"the study {study.name!r} in {storage.name} validates a rule on the test split; use another study name"
             )
         optuna_study.set_user_attr(_EVALUATES, evaluates)  # an earlier version, which did not store it, made the study
     return optuna_study
@@ -140,16 +136,16 @@ def check_code(optuna_study: optuna.Study, study: Study) -> None:
 
 
 @storage_errors()
-def join_study(storage: RDBStorage, name: str) -> StoredStudy:
+def join_study(storage: Storage, name: str) -> StoredStudy:
     """The stored study called `name`. Raises `StorageError` if there is none, or another tool made it."""
     try:
         optuna_study = StoredStudy(storage, name)
     except KeyError:
         raise StorageError(
-            f"no study called {name!r} in {hidden(storage.url)}; there: {', '.join(study_names(storage)) or 'none'}"
+            f"no study called {name!r} in {storage.name}; there: {', '.join(study_names(storage)) or 'none'}"
         ) from None
     if not {_STUDY, _FINGERPRINT, _DATA} <= optuna_study.user_attrs.keys():
-        raise StorageError(f"the study {name!r} in {hidden(storage.url)} was not made by scalesearch")
+        raise StorageError(f"the study {name!r} in {storage.name} was not made by scalesearch")
     optuna_study.sampler = sampler_for(study_of(optuna_study), 0)
     return optuna_study
 
@@ -210,9 +206,15 @@ def queued_plan(optuna_study: optuna.Study, study: Study) -> Plan:
 
 
 @storage_errors()
-def enqueue_missing(optuna_study: optuna.Study, wanted: Sequence[PlannedTrial], *, planned: bool = True) -> int:
-    """Queue each of the `wanted` trials that is not waiting or running and has no record; returns how many."""
-    held = {task_of(trial) for trial in optuna_study.get_trials(deepcopy=False) if holds_task(trial)}
+def enqueue_missing(
+    optuna_study: optuna.Study, wanted: Sequence[PlannedTrial], *, planned: bool = True, again: bool = True
+) -> int:
+    """Queue each of the `wanted` trials that is not waiting or running and has no record; returns how many.
+
+    Those that were given up because their workers died are queued `again`, or not.
+    """
+    trials = optuna_study.get_trials(deepcopy=False)
+    held = {task_of(trial) for trial in trials if holds_task(trial) or (not again and is_given_up(trial))}
     missing = [trial for trial in wanted if (trial.candidate.spec, trial.seeds) not in held]
     for trial in missing:
         enqueue(optuna_study, trial.candidate, trial.seeds, planned=planned)
@@ -223,14 +225,6 @@ def enqueue_missing(optuna_study: optuna.Study, wanted: Sequence[PlannedTrial], 
 def enqueue(optuna_study: optuna.Study, candidate: Candidate, seeds: tuple[int, ...], *, planned: bool) -> None:
     """Queue a trial of `candidate`; `planned` says whether it belongs to the design."""
     optuna_study.add_trial(queued_trial(candidate, seeds, planned=planned))
-
-
-def enqueue_again(optuna_study: optuna.Study, trial: optuna.Trial) -> None:
-    """Queue the task of an interrupted trial again; nothing for a trial that a sampler proposed."""
-    candidate = candidate_of(trial)
-    if is_queued(trial) and candidate is not None:
-        again = queued_trial(candidate, seeds_of(trial), planned=is_planned(trial), replaces=trial.number)
-        optuna_study.add_trial(again)
 
 
 @storage_errors()

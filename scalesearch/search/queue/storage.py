@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import shutil
-import time
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -14,48 +12,32 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy import URL, Connection, Engine, event, make_url
-from sqlalchemy.exc import ArgumentError, InvalidatePoolError, NoSuchModuleError, SQLAlchemyError
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
 from scalesearch.errors import StorageError
 from scalesearch.runtime.doctor import Finding
 from scalesearch.runtime.files import write_whole
 from scalesearch.runtime.text import first_line, plural
+from scalesearch.search.queue.patience import PatientStorage, patiently, reason_of
 
-Storage = RDBStorage
+Storage = PatientStorage
 
-# Each worker records a heartbeat this often. One without a heartbeat for the grace period is dead, and its trial goes
-# back to the queue, at most this many times.
-HEARTBEAT_SECONDS = 15
-GRACE_SECONDS = 60
-MAX_RETRIES = 3
-# A connection to a server that was unused for this long is tested before it is used again.
-IDLE_SECONDS = 1.0
-# How long a process waits for others that write to the same SQLite file.
-_LOCK_SECONDS = 60
+# How long SQLite itself waits for another process that writes; calls are repeated after that (`patience.waiting`).
+_LOCK_SECONDS = 5
+# A connection to a server that does not answer within so many seconds is broken, though nobody closed it.
+_ANSWER_SECONDS = 30
 
 
-def open_storage(
-    url: str,
-    *,
-    read_only: bool = False,
-    heartbeat_seconds: int = HEARTBEAT_SECONDS,
-    grace_seconds: int = GRACE_SECONDS,
-    max_retries: int = MAX_RETRIES,
-    idle_seconds: float = IDLE_SECONDS,
-) -> RDBStorage:
+def open_storage(url: str, *, read_only: bool = False, create: bool = True) -> Storage:
     """Open the storage at an SQLAlchemy URL.
 
     Args:
         url: `sqlite:///FILE` (see `sqlite_url`) or `postgresql+psycopg://USER@HOST/DATABASE`.
         read_only: take no write lock on SQLite. Do not claim trials through such a storage.
-        heartbeat_seconds: how often a worker records that it is alive.
-        grace_seconds: without a heartbeat for this long, a worker counts as dead.
-        max_retries: how often the trial of a dead worker goes back to the queue.
-        idle_seconds: a connection to a server that was unused for this long is tested before use.
+        create: create Optuna's tables where they are missing.
 
     Raises:
         StorageError: the URL cannot be used, is in memory, or the storage cannot be opened.
@@ -75,15 +57,15 @@ def open_storage(
             raise StorageError(
                 f"the storage {url} is in memory, which other processes cannot access; use sqlite:///FILE"
             )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            storage = RDBStorage(
+
+        def connect() -> RDBStorage:
+            return RDBStorage(
                 url.replace("{", "{{").replace("}", "}}"),  # Optuna formats it
-                engine_kwargs={"connect_args": {"timeout": _LOCK_SECONDS}} if is_sqlite else {"pool_pre_ping": False},
-                heartbeat_interval=heartbeat_seconds,
-                grace_period=grace_seconds,
-                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=max_retries),
+                engine_kwargs={"connect_args": _connect_arguments(parsed)},
+                skip_table_creation=not create,
             )
+
+        stored = patiently(connect, lambda error: _may_be_opened(error, parsed), hidden(url))
     except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
         hint = "; pip install 'scalesearch[postgresql]' brings it" if "psycopg" in str(error.__cause__ or error) else ""
         reason = "not an SQLAlchemy URL" if isinstance(error, ValueError) else first_line(error)
@@ -92,13 +74,29 @@ def open_storage(
             "for example sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE"
         ) from error
     except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
-        raise StorageError(f"the storage {hidden(url)} cannot be opened ({first_line(error)})") from error
-    if not is_sqlite:
-        _ping_idle_connections(storage.engine, idle_seconds)
-    elif not read_only:
-        _begin_immediate(storage.engine)
-    weakref.finalize(storage, storage.engine.dispose)  # Optuna's storage has no `close`
+        raise StorageError(f"the storage {hidden(url)} cannot be opened ({reason_of(error)})") from error
+    if is_sqlite and not read_only:
+        _begin_immediate(stored.engine)
+    storage = PatientStorage(stored, hidden(url))  # type: ignore[abstract]  # its methods are made in a loop
+    weakref.finalize(storage, stored.engine.dispose)  # Optuna's storage has no `close`
     return storage
+
+
+def _connect_arguments(url: URL) -> dict[str, Any]:
+    """What the driver needs to notice, soon, that a file is locked or a server is away."""
+    if url.get_backend_name() == "sqlite":
+        return {"timeout": _LOCK_SECONDS}
+    if url.get_backend_name() == "postgresql":  # libpq's own names; those of the URL win
+        ours = {"connect_timeout": _ANSWER_SECONDS // 2, "tcp_user_timeout": 1000 * _ANSWER_SECONDS}
+        return {key: value for key, value in ours.items() if key not in url.query}
+    return {}
+
+
+def _may_be_opened(error: Exception, url: URL) -> bool:
+    """Whether another attempt to connect may succeed. Only a search that opened its storage before tries again."""
+    return isinstance(error, OperationalError) and (
+        url.get_backend_name() != "sqlite" or Path(url.database or "").exists()
+    )
 
 
 @contextlib.contextmanager
@@ -118,7 +116,7 @@ again to resume
         yield
     except (StorageInternalError, SQLAlchemyError) as error:
         raise StorageError(
-            f"the storage failed while it was used ({first_line(error)}); run the same command again to resume"
+            f"the storage failed while it was used ({reason_of(error)}); run the same command again to resume"
         ) from error
 
 
@@ -143,28 +141,6 @@ def _begin_immediate(engine: Engine) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     engine.dispose()  # connections made before the listeners
-
-
-def _ping_idle_connections(engine: Engine, idle_seconds: float) -> None:
-    """Test an idle connection before it is used again; if it is broken, open new ones.
-
-    A server may restart during a long training. SQLAlchemy's own `pool_pre_ping` tests before every transaction, of
-    which a trial has several in a row. Wall-clock time is right here: it goes on while the machine sleeps.
-    """
-
-    @event.listens_for(engine, "checkin")
-    def note(connection: Any, record: ConnectionPoolEntry) -> None:
-        del connection
-        record.info["used"] = time.time()
-
-    @event.listens_for(engine, "checkout")
-    def ping(connection: Any, record: ConnectionPoolEntry, proxy: Any) -> None:
-        del proxy
-        if not 0 <= time.time() - record.info.get("used", -math.inf) <= idle_seconds:
-            try:
-                engine.dialect.do_ping(connection)
-            except engine.dialect.loaded_dbapi.Error as error:
-                raise InvalidatePoolError from error
 
 
 def hidden(url: str) -> str:
@@ -200,7 +176,7 @@ def _file_url(path: Path) -> str:
 
 
 @storage_errors()
-def study_names(storage: RDBStorage) -> list[str]:
+def study_names(storage: Storage) -> list[str]:
     """The names of all studies in a storage, sorted."""
     return sorted(optuna.get_all_study_names(storage))
 

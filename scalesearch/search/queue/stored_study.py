@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+from bisect import insort
 from collections import deque
 from collections.abc import Container
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
+
+from scalesearch.search.queue.patience import PatientStorage
+from scalesearch.search.queue.trials import worker_of
 
 
 class QueueEmpty(Exception):
@@ -21,15 +24,15 @@ class StoredStudy(optuna.Study):
     """Optuna's study in a database, for many workers and many trials.
 
     Optuna's own cache reads every trial that has not ended, each time. So its looks and claims take longer the longer
-    the queue is. This class reads what may have changed (`TrialCache`), and claims from what it has read. Everything
-    else is Optuna's: `optimize` records heartbeats, `tell` ends a trial, the storage lets one worker claim each trial.
+    the queue is. This class reads what may have changed (`TrialCache`), and claims from what it has read. The storage
+    lets one worker claim each trial.
 
     Args:
         storage: the storage that holds the study.
         name: the study's name there. Raises `KeyError` if there is no study of this name.
     """
 
-    def __init__(self, storage: RDBStorage, name: str) -> None:
+    def __init__(self, storage: PatientStorage, name: str) -> None:
         super().__init__(name, storage)
         self.storage = storage
         self.study_id = storage.get_study_id_from_name(name)
@@ -64,19 +67,19 @@ class StoredStudy(optuna.Study):
             raise QueueEmpty
         return optuna.Trial(self, trial_id)
 
-    def record_heartbeat(self, number: int) -> None:
-        """Record a heartbeat of a running trial, on behalf of the worker that runs it."""
-        self.storage.record_heartbeat(self._trial_cache.id_of(number))
+    def id_of(self, number: int) -> int:
+        """Optuna's id of a trial."""
+        return self._trial_cache.id_of(number)
 
 
 class TrialCache:
     """All trials of a study; `read` asks the storage only for those that may have changed.
 
-    A trial that has ended does not change. Trials are claimed in the order of their numbers: if one waits, all
-    that were queued after it wait, too. Running trials are read each time.
+    A trial that has ended does not change. Trials are claimed in the order of their numbers: if one waits that nobody
+    ever held, all that were queued after it wait, too. Running trials are read each time.
     """
 
-    def __init__(self, storage: BaseStorage, study_id: int) -> None:
+    def __init__(self, storage: PatientStorage, study_id: int) -> None:
         self._storage, self._study = storage, study_id  # Optuna's id of the study
         self._trials: list[FrozenTrial] = []  # by number
         self._waiting = deque[int]()  # numbers of the trials that wait, ascending
@@ -102,18 +105,17 @@ class TrialCache:
             if trial.number < len(self._trials):
                 self._update(trial)
 
-        # Trials that were claimed since, up to the first that still waits.
-        while self._waiting:
-            first = self._trials[self._waiting[0]]
-            if first.state == TrialState.WAITING:
-                # Optuna claims a trial without its parameters itself, past this cache.
-                if not check_queue and first.params:
-                    return list(self._trials)
-                first = self._get(first.number)
-                if first.state == TrialState.WAITING:
-                    break
-                self._update(first)
-            self._waiting.popleft()
+        # Trials that were claimed since, up to the first that still waits and was never given back.
+        for number in tuple(self._waiting):
+            # Optuna claims a trial without its parameters itself, past this cache.
+            if not check_queue and self._trials[number].params:
+                return list(self._trials)
+            trial = self._get(number)
+            if trial.state != TrialState.WAITING:
+                self._waiting.remove(number)
+                self._update(trial)
+            elif not worker_of(trial):
+                break
 
         # New trials: several at once are read with all that wait.
         queued: dict[int, FrozenTrial] = {}
@@ -169,5 +171,8 @@ class TrialCache:
         if trial.state.is_finished():
             self._claimed.discard(trial.number)
             self._ids.pop(trial.number, None)
+        elif trial.state == TrialState.WAITING:  # it was given back
+            self._claimed.discard(trial.number)
+            insort(self._waiting, trial.number)
         else:
             self._claimed.add(trial.number)

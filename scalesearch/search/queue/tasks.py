@@ -86,11 +86,13 @@ class SampledTasks:
         return self._size - sum(map(_is_taken, trials))
 
     def task(self, trial: optuna.Trial) -> tuple[Candidate, tuple[int, ...]]:
-        """The candidate and the seeds of a new trial, which are stored with it.
+        """The candidate and the seeds of a new trial, which are stored with it; or those of one that was given back.
 
         Raises `TrialPruned` for a superfluous one: others have begun as many as the study asks for, or no network is
         free.
         """
+        if (candidate := candidate_of(trial)) is not None:
+            return candidate, seeds_of(trial)
         target = suggested(trial)
         order = self._feasible.log_distances(target, self._budget).argsort(kind="stable").tolist()
         while True:
@@ -119,5 +121,5 @@ def _is_taken(trial: FrozenTrial) -> bool:
 
 
 def _taken_specs(trials: Trials) -> set[ArchitectureSpec]:
-    candidates = (candidate_of(trial) for trial in trials if _is_taken(trial))
+    candidates = (candidate_of(trial) for trial in trials if holds_task(trial))
     return {candidate.spec for candidate in candidates if candidate is not None}

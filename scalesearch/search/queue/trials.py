@@ -21,7 +21,11 @@ Trials = Sequence[FrozenTrial]
 Task = tuple[ArchitectureSpec, tuple[int, ...]]
 """What a trial is for: a network to train for some seeds."""
 
-_CANDIDATE, _SEEDS, _PLANNED, _REPLACES, _RECORD = "candidate", "seeds", "planned", "replaces", "record"
+_CANDIDATE, _SEEDS, _PLANNED, _RECORD = "candidate", "seeds", "planned", "record"
+
+WORKER, BEAT, DEATHS = "worker", "beat", "deaths"
+"""Who runs the trial or ran it last; the count of its signs of life, with the fraction that is trained; and how
+workers of it ended without a result."""
 
 _SEARCH_SPACE: Mapping[str, FloatDistribution] = dict.fromkeys(
     ("depth_share", "width_fraction"), FloatDistribution(0.0, 1.0)
@@ -29,16 +33,13 @@ _SEARCH_SPACE: Mapping[str, FloatDistribution] = dict.fromkeys(
 """The parameters, in the order in which `scaling.simplex.from_search_space` takes them."""
 
 
-def queued_trial(
-    candidate: Candidate, seeds: tuple[int, ...], *, planned: bool, replaces: int | None = None
-) -> FrozenTrial:
+def queued_trial(candidate: Candidate, seeds: tuple[int, ...], *, planned: bool) -> FrozenTrial:
     """A trial to add to the queue, at the shares of `candidate`.
 
     Args:
         candidate: the network to train.
         seeds: the seeds to train it for.
         planned: whether it belongs to the design.
-        replaces: the number of the interrupted trial that it stands in for.
     """
     # With its parameters in place, the worker that claims it need not write them.
     shares = (candidate.shares.depth_share, candidate.shares.width_fraction)
@@ -50,7 +51,6 @@ def queued_trial(
             **_attributes(candidate),
             _SEEDS: list(seeds),
             _PLANNED: planned,
-            **({} if replaces is None else {_REPLACES: replaces}),
         },
     )
 
@@ -101,11 +101,6 @@ def task_of(trial: FrozenTrial | optuna.Trial) -> Task | None:
     return None if candidate is None else (candidate.spec, seeds_of(trial))
 
 
-def is_queued(trial: FrozenTrial | optuna.Trial) -> bool:
-    """Whether the trial was queued; otherwise a sampler proposed it."""
-    return _PLANNED in trial.user_attrs
-
-
 def is_planned(trial: FrozenTrial | optuna.Trial) -> bool:
     """Whether the trial belongs to the design; a race queues others, too."""
     return bool(trial.user_attrs.get(_PLANNED))
@@ -124,6 +119,26 @@ def has_record(trial: FrozenTrial) -> bool:
 def holds_task(trial: FrozenTrial) -> bool:
     """Whether the trial accounts for its task: it waits, runs, or ended with a record."""
     return not trial.state.is_finished() or has_record(trial)
+
+
+def worker_of(trial: FrozenTrial) -> Mapping[str, Any]:
+    """Who runs the trial, or ran it last (`runtime.presence.present`); empty if nobody has said so."""
+    return dict(trial.user_attrs.get(WORKER, {}))
+
+
+def deaths_of(trial: FrozenTrial) -> list[str]:
+    """How workers of the trial ended without a result."""
+    return list(trial.user_attrs.get(DEATHS, ()))
+
+
+def is_given_up(trial: FrozenTrial) -> bool:
+    """Whether the trial ended without a record because its workers died again and again."""
+    return trial.state == TrialState.FAIL and bool(deaths_of(trial)) and not has_record(trial)
+
+
+def kept_record(trial: FrozenTrial) -> TrialRecord | None:
+    """The record of a trial that has not ended, if its worker stored one."""
+    return record_of(trial) if _RECORD in trial.user_attrs else None
 
 
 def record_of(trial: FrozenTrial) -> TrialRecord:
@@ -165,16 +180,12 @@ class Twins:
         self._known = 0
 
     def of(self, trials: Trials, trial: FrozenTrial) -> list[FrozenTrial]:
-        """The others of `trials`, all trials of a study, with the task of `trial`, which has a candidate.
-
-        The one that it replaces is left out: it may not have ended yet.
-        """
+        """The others of `trials`, all trials of a study, with the task of `trial`, which has a candidate."""
         for other in trials[self._known :]:
             if _CANDIDATE in other.user_attrs:
                 self._numbers.setdefault(self._key(other), []).append(other.number)
         self._known = len(trials)
-        excluded = (trial.number, trial.user_attrs.get(_REPLACES))
-        similar = (trials[number] for number in self._numbers[self._key(trial)] if number not in excluded)
+        similar = (trials[number] for number in self._numbers[self._key(trial)] if number != trial.number)
         spec = trial.user_attrs[_CANDIDATE]["spec"]
         return [other for other in similar if other.user_attrs[_CANDIDATE]["spec"] == spec]
 

@@ -1,0 +1,142 @@
+"""A storage whose calls wait: for a server that restarts, a network that is cut, a database that is locked or full.
+
+Optuna's storage raises at the first fault, and a trial's work is lost with it. Each call to `PatientStorage` is one
+transaction, so it can be tried again as a whole.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import random
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, TypeVar
+
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, RDBStorage
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+
+from scalesearch.runtime import interrupts
+from scalesearch.runtime.text import first_line
+
+PATIENCE_SECONDS = 1800.0
+"""How long a search waits for its storage."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
+"""Seconds between two attempts: the pause doubles from the first to the longest. Each is cut by up to a half at random,
+so that the workers of a cluster do not all come back at once."""
+
+# SQLite's primary result codes: busy, locked, I/O error, full, cannot open.
+_PASSING_CODES = frozenset({5, 6, 10, 13, 14})
+
+Result = TypeVar("Result")
+
+_patience = ContextVar("patience", default=0.0)
+
+
+@contextlib.contextmanager
+def waiting(seconds: float) -> Iterator[None]:
+    """Within the context, in this thread, calls to a storage that fails wait up to `seconds` until it is back.
+
+    They warn once that they wait, and once that the storage is back. Outside of any such context a call is repeated
+    only once, on a new connection.
+    """
+    token = _patience.set(seconds)
+    try:
+        yield
+    finally:
+        _patience.reset(token)
+
+
+def patiently(call: Callable[[], Result], may_pass: Callable[[Exception], bool], name: str) -> Result:
+    """What `call` returns; repeats it after errors that may pass, as `waiting` says.
+
+    Args:
+        call: what to do; a whole transaction.
+        may_pass: whether another attempt may succeed after this error.
+        name: of the storage, for the warnings.
+    """
+    patience, pause = _patience.get(), FIRST_PAUSE
+    failed_at: float | None = None
+    has_warned = False
+    while True:
+        try:
+            result = call()
+        except (StorageInternalError, SQLAlchemyError) as error:
+            now = time.monotonic()
+            is_first, failed_at = failed_at is None, now if failed_at is None else failed_at
+            if not may_pass(error) or (now - failed_at >= patience and not is_first):
+                raise
+            if is_first:  # the server may only have closed a connection that was idle
+                continue
+            if not has_warned:
+                limit = f"{patience / 60:.0f} min" if patience >= 60 else f"{patience:.0f} s"
+                warnings.warn(f"waiting up to {limit} for the storage {name}: {reason_of(error)}", stacklevel=4)
+                has_warned = True
+            _sleep(min(pause * random.uniform(0.5, 1.0), failed_at + patience - now))
+            pause = min(2 * pause, LONGEST_PAUSE)
+        else:
+            if has_warned and failed_at is not None:
+                away = time.monotonic() - failed_at
+                warnings.warn(f"the storage {name} is back after {away:.0f} s", stacklevel=4)
+            return result
+
+
+def _sleep(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        interrupts.check()
+        time.sleep(min(left, 0.25))
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of what the database said; Optuna and SQLAlchemy wrap it."""
+    while error.__cause__ is not None and isinstance(error, StorageInternalError):
+        error = error.__cause__
+    return first_line(getattr(error, "orig", None) or error)
+
+
+def may_pass(error: Exception, engine: Engine) -> bool:
+    """Whether `error` is of the kind that passes: no connection, a lock, a full disk; not a database that is gone."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    if not isinstance(cause, DBAPIError):
+        return False
+    if engine.dialect.name == "sqlite":
+        code = getattr(cause.orig, "sqlite_errorcode", -1) & 0xFF
+        return code in _PASSING_CODES and Path(engine.url.database or "").exists()
+    return cause.connection_invalidated or isinstance(cause, OperationalError | InterfaceError)
+
+
+class PatientStorage(BaseStorage):
+    """Optuna's storage `stored`, each of whose calls waits as `waiting` says. `name` is for messages."""
+
+    def __init__(self, stored: RDBStorage, name: str) -> None:
+        self.stored, self.name = stored, name
+
+    @property
+    def engine(self) -> Engine:
+        """SQLAlchemy's engine."""
+        return self.stored.engine
+
+    def remove_session(self) -> None:
+        """Closes the connection of this thread."""
+        self.stored.remove_session()
+
+
+def _patient(name: str) -> Callable[..., Any]:
+    def call(self: PatientStorage, *args: Any, **kwargs: Any) -> Any:
+        engine = self.stored.engine
+        method = getattr(self.stored, name)
+        return patiently(lambda: method(*args, **kwargs), lambda error: may_pass(error, engine), self.name)
+
+    return call
+
+
+for _name in (*BaseStorage.__abstractmethods__, "get_trial_id_from_study_id_trial_number", "get_best_trial"):
+    setattr(PatientStorage, _name, _patient(_name))
+abc.update_abstractmethods(PatientStorage)  # type: ignore[type-abstract]  # mypy does not see the loop
