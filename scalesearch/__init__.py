@@ -1,6 +1,8 @@
 """Compound scaling, searched: from a budget to the coefficients that scale a convolutional baseline.
 
 search      the whole job: plan, train, choose, write a run folder; called again, it resumes
+init        makes a study in a shared storage and queues its trials
+join        trains trials of such a study, on any machine
 validate    the rule against its rivals on the test split
 export      a rule's network, or a trained model, in a format of another library
 train       one network of the rule's family, from its data to a model's folder; called again, it resumes
@@ -22,7 +24,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from scalesearch.export.write import export
     from scalesearch.results.load import Run, compare, load
-    from scalesearch.search.engine import search
+    from scalesearch.search.engine import init, join, search
     from scalesearch.search.validate import validate
     from scalesearch.study.load import load_study
     from scalesearch.study.sections import Study
@@ -43,6 +45,8 @@ _MODULES = {
     "compare": "results.load",
     "export": "export.write",
     "evaluate": "trained.opening",
+    "init": "search.engine",
+    "join": "search.engine",
     "load": "results.load",
     "load_model": "trained.opening",
     "load_study": "study.load",
@@ -59,6 +63,8 @@ __all__ = [
     "compare",
     "evaluate",
     "export",
+    "init",
+    "join",
     "load",
     "load_model",
     "load_study",

@@ -15,6 +15,12 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, and nothing else, on stdout")
 
 
+def add_patience(parser: argparse.ArgumentParser) -> None:
+    """The flag --patience."""
+    text = "how long to wait for a storage that is away (default 30m)"
+    parser.add_argument("--patience", type=seconds, metavar="T", help=text)
+
+
 def add_members(parser: argparse.ArgumentParser, phis: str) -> None:
     """The flags of commands that show a family: --phi, by default `phis`, --tolerance and --nominal."""
     phi = f"2, 0,1,2.5 or 0:7 (both included; default {phis})"

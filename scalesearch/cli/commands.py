@@ -15,6 +15,7 @@ from scalesearch.cli.output import shortened
 COMMANDS: Mapping[str, str] = {
     "run": "search: from a budget to coefficients.json; run again to resume",
     "plan": "candidates, exact costs and predicted time; trains nothing",
+    "init": "make a study in a shared storage for workers to join; trains nothing",
     "worker": "join a study from any machine",
     "status": "how far a run is, and which candidates lead",
     "report": "write report.html and the tables of the trials so far",

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import sys
 
-from scalesearch.cli.arguments import add_json, count, folder, seconds
+from scalesearch.cli.arguments import add_json, add_patience, count, folder, seconds
 from scalesearch.cli.output import print_json, say
 from scalesearch.cli.study_flags import add_study_flags, study_from
 
@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--time", type=seconds, metavar="T", help="time limit: start no trial that would exceed it (90s, 30m, 2h)"
     )
+    add_patience(parser)
     add_json(parser)
 
 
@@ -46,7 +47,14 @@ def main(arguments: argparse.Namespace) -> int:
             if progress is not None:
                 progress(event)
 
-        run = search(study, arguments.out, storage=arguments.storage, seconds=arguments.time, events=on_event)
+        run = search(
+            study,
+            arguments.out,
+            storage=arguments.storage,
+            seconds=arguments.time,
+            patience=arguments.patience,
+            events=on_event,
+        )
     if arguments.json:
         print_json(run.to_json())
     else:

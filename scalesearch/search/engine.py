@@ -40,6 +40,7 @@ def search(
     *,
     storage: str | None = None,
     seconds: float | None = None,
+    patience: float | None = None,
     events: OnEvent | None = None,
     **changes: Any,
 ) -> Run:
@@ -50,6 +51,7 @@ def search(
         out: the run folder; `runs/NAME` of the study if None.
         storage: SQLAlchemy URL of a storage that several machines share; `study.db` in the run folder if None.
         seconds: start no trial that would end later than this many seconds from now.
+        patience: how many seconds to wait for a storage that is away; 30 minutes if None.
         events: called with each event (`search.events`); None draws progress in a terminal or a notebook.
         changes: settings that replace those of a study file: `budget=2.0`, `seeds=3`, or, in a section,
             `training={"epochs": 5}`. `data="folder:pets"` is `data={"source": "folder:pets"}`.
@@ -79,13 +81,46 @@ def search(
             on_event(Planned(parts, splits))
             digest, pictures = splits.digest, pictures_in(splits.train, splits.validation)
             del splits
-            _train(study, digest, pictures, parts, folder, storage, deadline, on_event)
-            from scalesearch.results.load import load  # pandas and scipy, which training does not need
-            from scalesearch.results.save import finish
+            from scalesearch.results.save import save_study
+            from scalesearch.search.queue.patience import PATIENCE_SECONDS, waiting
+            from scalesearch.search.queue.storage import sqlite_url
 
-            run = load(folder)
-            finish(run, storage)
+            url = storage or sqlite_url(folder)
+            searches, reference = _stored(study, digest, parts, url)  # a storage that was never there is not waited for
+            save_study(folder, study)
+            with waiting(PATIENCE_SECONDS if patience is None else patience):
+                with _copied(folder, [*searches, reference] if storage else []):
+                    _train(searches, reference, url, deadline, on_event, pictures, patience)
+                from scalesearch.results.load import load  # pandas and scipy, which training does not need
+                from scalesearch.results.save import finish
+
+                run = load(folder)
+                finish(run, storage)
     return run
+
+
+def init(study: Study | str | Path | None = None, *, storage: str, **changes: Any) -> Study:
+    """Makes the stored studies of a search and queues their trials, for workers to join (`join`); trains nothing.
+
+    Args:
+        study: as in `search`.
+        storage: SQLAlchemy URL of a storage that all workers share.
+        changes: as in `search`.
+
+    Returns:
+        The study. `search` with the same arguments and a run folder gives the result, once all is trained.
+
+    Raises:
+        InputError: the study or its data cannot be used.
+        StudyMismatch: the storage holds a study of the same name with other settings.
+        StorageError: the storage cannot be opened or used.
+    """
+    study, splits = resolve(_with_changes(study, changes))
+    parts = tuple((part, make_plan(part.study)) for part in parts_of(study))
+    searches, reference = _stored(study, splits.digest, parts, storage)
+    for each in (reference, *searches):
+        each.fill_queue()
+    return study
 
 
 def join(
@@ -95,9 +130,10 @@ def join(
     source: str | None = None,
     cores: Sequence[int] = (),
     seconds: float | None = None,
+    patience: float | None = None,
     events: OnEvent | None = None,
 ) -> None:
-    """Trains trials of a study that another machine started, until none is left.
+    """Trains trials of a study that `search` or `init` made, on any machine, until none is left.
 
     Args:
         storage: SQLAlchemy URL of the shared storage.
@@ -105,14 +141,25 @@ def join(
         source: where this machine holds the data, if not where the study says.
         cores: processor cores to keep to; empty for all.
         seconds: start no trial that would end later than this many seconds from now.
+        patience: how many seconds to wait for a storage that is away; 30 minutes if None.
         events: called with each event; None draws progress.
+
+    Raises:
+        StorageError: the storage cannot be opened, or holds no such study.
+        StudyMismatch: the data or the user's own code on this machine are not those of the study.
     """
+    from scalesearch.search.queue import optuna_study as queue
+    from scalesearch.search.queue.storage import open_storage
+
+    first, *others = queue.parts_in(queue.join_study(open_storage(storage, create=False), study_name)) or (None,)
     instruction = {
         "storage": storage,
-        "study_name": study_name,
+        "study_names": others or [study_name],
+        "reference": first,
         "source": source,
         "cores": list(cores),
         "seconds": seconds,
+        "patience": patience,
     }
     with drawing(events) as on_event, interrupts.deferred(STOPPING), start_workers([instruction]) as running:
         for _ in watch(running, on_event, on_trial=_report_trial(on_event)):
@@ -173,22 +220,13 @@ def _check_study_file(folder: Path, study: Study, storage: str | None) -> None:
         )
 
 
-def _train(
-    study: Study,
-    data_digest: str,
-    pictures: Sequence[Pictures],
-    parts: Sequence[tuple[Part, Plan]],
-    folder: Path,
-    storage: str | None,
-    deadline: float,
-    on_event: OnEvent,
-) -> None:
-    """Trains the trials that the searches of a study lack."""
-    from scalesearch.results.save import save_study
+def _stored(
+    study: Study, data_digest: str, parts: Sequence[tuple[Part, Plan]], url: str
+) -> tuple[list[StoredSearch], StoredSearch]:
+    """The searches of a study, stored at `url`, and their reference."""
     from scalesearch.search.queue import optuna_study as queue
-    from scalesearch.search.queue.storage import copy_to_folder, open_storage, sqlite_url
+    from scalesearch.search.queue.storage import open_storage
 
-    url = storage or sqlite_url(folder)
     opened = open_storage(url)
     searches = [
         StoredSearch(
@@ -201,20 +239,37 @@ def _train(
     ]
     own = reference_study(study)
     reference = StoredSearch(own, reference_plan(own), queue.open_study(opened, own, data_digest))
-    save_study(folder, study)
+    queue.set_parts(searches[0].optuna_study, [each.study.name for each in (reference, *searches)])
+    return searches, reference
 
-    def copy() -> None:
-        if storage:
-            for search in (*searches, reference):
-                copy_to_folder(search.optuna_study, folder)
+
+@contextlib.contextmanager
+def _copied(folder: Path, searches: Sequence[StoredSearch]) -> Iterator[None]:
+    """Copies stored studies into the run folder when the context ends, in whatever way."""
+    from scalesearch.search.queue.patience import waiting
+    from scalesearch.search.queue.storage import copy_to_folder
 
     try:
-        for place, search in enumerate(searches):
-            later = sum(following.predicted_seconds or 0.0 for following in searches[place + 1 :])
-            # One reference serves all levels and rungs: it is the same network.
-            train_missing(search, url, deadline, on_event, later, pictures, None if place else reference)
+        yield
     except BaseException:
-        with contextlib.suppress(Exception):  # the storage may be what failed
-            copy()
+        with contextlib.suppress(Exception), waiting(0.0):  # the storage may be what failed
+            for each in searches:
+                copy_to_folder(each.optuna_study, folder)
         raise
-    copy()
+    for each in searches:
+        copy_to_folder(each.optuna_study, folder)
+
+
+def _train(
+    searches: Sequence[StoredSearch],
+    reference: StoredSearch,
+    url: str,
+    deadline: float,
+    on_event: OnEvent,
+    pictures: Sequence[Pictures],
+    patience: float | None,
+) -> None:
+    """Trains the trials that the searches lack. One reference serves all levels and rungs: it is the same network."""
+    for place, search in enumerate(searches):
+        later = sum(following.predicted_seconds or 0.0 for following in searches[place + 1 :])
+        train_missing(search, url, deadline, on_event, later, pictures, None if place else reference, patience=patience)

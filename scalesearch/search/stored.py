@@ -28,6 +28,13 @@ class StoredSearch:
     label: str = ""
     metric: str = ""
 
+    def fill_queue(self) -> None:
+        """Queues the planned trials that nobody has trained. Raises `StudyMismatch` if the study holds other ones."""
+        from scalesearch.search.queue import optuna_study as queue
+
+        queue.check_plan(self.optuna_study, self.study, self.plan)
+        queue.enqueue_missing(self.optuna_study, self.plan.distinct)
+
     def missing(self, states: Mapping[str, int]) -> int:
         """How many trials have no result: of those planned, or queued."""
         unfinished = states["waiting"] + states["running"]
@@ -72,18 +79,18 @@ def train_missing(
     later_seconds: float = 0.0,
     pictures: Sequence[Pictures] = (),
     reference: StoredSearch | None = None,
+    patience: float | None = None,
 ) -> None:
     """Trains the trials that `search` lacks, and before them its `reference`, in worker processes.
 
+    `patience` is how many seconds they wait for a storage that is away.
     `pictures` are those of the data, if they are not arrays: they are decoded once for each resolution of the plans.
     """
     from scalesearch.data.cache import ImageCache, recipe_of
-    from scalesearch.search.queue import optuna_study as queue
 
     searches = [search] if reference is None else [search, reference]
     for each in searches:
-        queue.check_plan(each.optuna_study, each.study, each.plan)
-        queue.enqueue_missing(each.optuna_study, each.plan.distinct)
+        each.fill_queue()
     watchers = _Watchers(searches)
     records = watchers.look()
     if not (watchers.missing or (search.study.race and _race_goes_on(search, records))):
@@ -109,7 +116,7 @@ def train_missing(
     _build_kernels_ahead(search.study, on_event)
     interrupts.check()
     first = None if reference is None else reference.study.name
-    instructions = instructions_for(search.study, url, deadline, first)
+    instructions = instructions_for(search.study, url, deadline, first, patience)
     with start_workers(instructions) as running:
         for trial_ended in watch(running, on_event):
             new = watchers.look()

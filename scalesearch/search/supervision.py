@@ -35,14 +35,21 @@ Instruction = Mapping[str, Any]
 """The arguments of `worker.train_study`."""
 
 
-def instructions_for(study: Study, url: str, deadline: float, reference: str | None = None) -> list[Instruction]:
+def instructions_for(
+    study: Study, url: str, deadline: float, reference: str | None = None, patience: float | None = None
+) -> list[Instruction]:
     """One instruction for each worker of this machine; they share its cores. The first trains the `reference`, too."""
     count, cores = study.runtime.workers, usable_cores()
     parts: list[list[int]] = [[]]
     if count > 1:
         parts = [cores[place::count] or [cores[place % len(cores)]] for place in range(count)]
     left = None if math.isinf(deadline) else max(deadline - time.monotonic(), 1.0)
-    common: dict[str, Any] = {"storage": url, "study_name": study.name, "seconds": left}
+    common: dict[str, Any] = {
+        "storage": url,
+        "study_names": [study.name],
+        "seconds": left,
+        "patience": patience,
+    }
     if files := study.baseline.own_files():
         common["folders"] = folders_of(files)
     return [{**common, "cores": part, "reference": None if place else reference} for place, part in enumerate(parts)]

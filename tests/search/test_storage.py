@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,13 +19,21 @@ from optuna.distributions import FloatDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 from sqlalchemy import create_engine, event, text
+from sqlalchemy.exc import OperationalError
 
 from scalesearch.errors import StorageError
 from scalesearch.search.plan.design import make_plan
 from scalesearch.search.queue import optuna_study as studies
-from scalesearch.search.queue.storage import copy_to_folder, hidden, open_storage, sqlite_url, study_names
+from scalesearch.search.queue.patience import patiently, waiting
+from scalesearch.search.queue.storage import (
+    copy_to_folder,
+    hidden,
+    open_storage,
+    sqlite_url,
+    study_names,
+)
 from scalesearch.search.queue.stored_study import QueueEmpty, StoredStudy
-from scalesearch.search.queue.trials import is_queued
+from scalesearch.search.queue.trials import is_planned
 from scalesearch.search.queue.work import work
 from tests.planted import PlantedSurface, claim, planted_evaluate, planted_study
 
@@ -197,7 +209,7 @@ def test_a_trial_queued_after_the_look_can_be_claimed(tmp_path: Path) -> None:
     study = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest")
     study.get_trials(deepcopy=False)
     studies.enqueue_missing(study, make_plan(config).trials)
-    assert is_queued(claim(study))
+    assert is_planned(claim(study))
 
 
 def test_a_look_reads_what_may_have_changed_and_shows_what_optuna_shows(storage_url: str) -> None:
@@ -255,13 +267,9 @@ def test_a_claimed_trial_has_what_it_was_queued_with_and_is_refused_where_others
     assert study.trials[trial.number].state == TrialState.FAIL
 
 
-@pytest.mark.parametrize("idle_seconds", [0.0, 3600.0])
-def test_a_connection_that_broke_while_it_was_idle_is_replaced(postgresql_url: str, idle_seconds: float) -> None:
-    """As after a restart of the server during a training. One that was not idle for long is not tested, and fails."""
-    opened = open_storage(postgresql_url, idle_seconds=idle_seconds)
-    for _ in range(3):  # each connection of the pool
-        assert study_names(opened) == []
-    other = create_engine(postgresql_url)
+def cut_connections(url: str) -> None:
+    """Ends all connections to a server's database, as its restart does."""
+    other = create_engine(url)
     with other.begin() as connection:
         connection.execute(
             text(
@@ -270,12 +278,58 @@ def test_a_connection_that_broke_while_it_was_idle_is_replaced(postgresql_url: s
             )
         )
     other.dispose()
-    if idle_seconds:
-        with pytest.raises(StorageError, match="failed while it was used .*; run the same command again to resume"):
-            study_names(opened)
-    else:
-        for _ in range(3):
-            assert study_names(opened) == []
+
+
+def test_a_connection_that_broke_while_it_was_idle_is_replaced(postgresql_url: str) -> None:
+    """As after a restart of the server during a training."""
+    opened = open_storage(postgresql_url)
+    assert study_names(opened) == []
+    for _ in range(3):
+        cut_connections(postgresql_url)
+        assert study_names(opened) == []
+
+
+def test_a_locked_database_is_waited_for_and_that_is_said(tmp_path: Path) -> None:
+    study = optuna.create_study(storage=open_storage(sqlite_url(tmp_path)), study_name="read")
+    with sqlite3.connect(tmp_path / "study.db", isolation_level=None, check_same_thread=False) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        timer = threading.Timer(13.0, writer.execute, ["ROLLBACK"])
+        timer.start()
+        with pytest.warns(UserWarning, match="storage") as notes, waiting(60.0):
+            study.set_user_attr("key", 1)
+        timer.join()
+    writer.close()
+    assert study.user_attrs == {"key": 1}
+    said = [str(note.message) for note in notes]
+    assert len(said) == 2
+    assert said[0] == f"waiting up to 1 min for the storage sqlite:///{tmp_path}/study.db: database is locked"
+    assert re.fullmatch(rf"the storage sqlite:///{tmp_path}/study.db is back after 1\d s", said[1])
+
+
+def test_a_database_that_is_gone_is_not_waited_for(tmp_path: Path) -> None:
+    storage = open_storage(sqlite_url(tmp_path))
+    study = optuna.create_study(storage=storage, study_name="read")
+    shutil.rmtree(tmp_path)
+    with waiting(60.0), pytest.raises(StorageError, match="was removed while it was used"):
+        study.set_user_attr("key", 1)
+
+
+def test_patience_ends() -> None:
+    calls: list[float] = []
+
+    def fail() -> None:
+        calls.append(time.monotonic())
+        raise OperationalError("SELECT 1", {}, Exception("the server is away"))
+
+    note = "waiting up to 2 s for the storage x: the server is away"
+    with pytest.warns(UserWarning, match=note), waiting(2.0), pytest.raises(OperationalError):
+        patiently(fail, lambda error: True, "x")
+    assert 2.0 <= calls[-1] - calls[0] < 4.0
+    assert 3 < len(calls) < 12
+    calls.clear()
+    with pytest.raises(OperationalError):
+        patiently(fail, lambda error: True, "x")
+    assert len(calls) == 2  # outside of the context: once more, on a new connection
 
 
 @pytest.mark.parametrize("name", ["lr=0.1?v2", "a%20b", "{budget}", "a b#c", "me:secret@host", "größe"])

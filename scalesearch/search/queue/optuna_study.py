@@ -46,6 +46,8 @@ _CODE = "baseline.code"
 """The key of a fingerprint that holds the digest of the user's own code, if there is any."""
 
 _STUDY, _FINGERPRINT, _DATA, _EVALUATES = "study", "fingerprint", "data_digest", "evaluates"
+_PARTS = "parts"
+"""The names of the stored studies of one run, in the order in which they are trained; the first is the reference."""
 
 
 def fingerprint(study: Study, data_digest: str) -> dict[str, Any]:
@@ -87,7 +89,7 @@ def open_study(storage: Storage, study: Study, data_digest: str, *, evaluates: E
     )
 
     # A new study, or one whose creator died on one of these lines.
-    if not stored.user_attrs.keys() - {_STUDY, _DATA, _EVALUATES} and not stored.get_trials(deepcopy=False):
+    if not stored.user_attrs.keys() - {_STUDY, _DATA, _EVALUATES, _PARTS} and not stored.get_trials(deepcopy=False):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             stored.set_metric_names([study.metric])
@@ -189,6 +191,19 @@ def data_digest(optuna_study: optuna.Study) -> str:
 def evaluates_of(optuna_study: optuna.Study) -> Evaluates:
     """The split that judges the study's trainings."""
     return "test" if optuna_study.user_attrs.get(_EVALUATES) == "test" else "validation"
+
+
+@storage_errors()
+def set_parts(optuna_study: optuna.Study, names: Sequence[str]) -> None:
+    """Store the names of the studies that belong to one run, for workers that join it; the reference comes first."""
+    if optuna_study.user_attrs.get(_PARTS) != [*names]:
+        optuna_study.set_user_attr(_PARTS, [*names])
+
+
+@storage_errors()
+def parts_in(optuna_study: optuna.Study) -> tuple[str, ...]:
+    """What `set_parts` stored; empty for a study of an earlier version."""
+    return tuple(optuna_study.user_attrs.get(_PARTS, ()))
 
 
 @storage_errors()

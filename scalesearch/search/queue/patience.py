@@ -21,6 +21,7 @@ from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
+from scalesearch.errors import StorageError
 from scalesearch.runtime import interrupts
 from scalesearch.runtime.text import first_line
 
@@ -132,7 +133,12 @@ def _patient(name: str) -> Callable[..., Any]:
     def call(self: PatientStorage, *args: Any, **kwargs: Any) -> Any:
         engine = self.stored.engine
         method = getattr(self.stored, name)
-        return patiently(lambda: method(*args, **kwargs), lambda error: may_pass(error, engine), self.name)
+        try:
+            return patiently(lambda: method(*args, **kwargs), lambda error: may_pass(error, engine), self.name)
+        except (StorageInternalError, SQLAlchemyError) as error:
+            if engine.dialect.name == "sqlite" and not Path(engine.url.database or "").exists():
+                raise StorageError(f"the storage {self.name} was removed while it was used") from error
+            raise
 
     return call
 

@@ -1,0 +1,30 @@
+"""The command init: makes a study that workers of many machines join."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+
+from scalesearch.cli.study_flags import add_study_flags, study_from
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of a study, and where it is stored."""
+    add_study_flags(parser)
+    parser.add_argument("--storage", required=True, metavar="URL", help="SQLAlchemy URL that all machines share")
+    parser.add_argument("--study-name", metavar="NAME", help="name in the storage (default: the study file's)")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Make the stored study, queue its trials, and say how to join it."""
+    from scalesearch.search.engine import init
+
+    study = init(study_from(arguments), storage=arguments.storage)
+    name = shlex.quote(study.name)
+    sys.stdout.write(
+        f"{study.name}: the study is made and its trials wait\n"
+        f"on each machine: scalesearch worker --storage URL --study-name {name}\n"
+        "for the result: scalesearch run, with the flags of this command and --out DIR\n"
+    )
+    return 0
