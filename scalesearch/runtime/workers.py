@@ -36,10 +36,12 @@ Message = Mapping[str, Any]
 class Workers:
     """Runs a Python module in worker processes and collects their messages. A context manager that ends them all."""
 
-    def __init__(self, module: str, instructions: Sequence[Message], environment: Mapping[str, str]) -> None:
-        """Starts one process for each of `instructions`, with `environment` added to this process's."""
-        self._module, self._environment = module, {**os.environ, **environment}
-        self._instructions = list(instructions)
+    def __init__(
+        self, module: str, instructions: Sequence[Message], environments: Sequence[Mapping[str, str]] = ()
+    ) -> None:
+        """Starts one process for each of `instructions`, with that of `environments`, if any, added to this one's."""
+        self._module, self._instructions = module, list(instructions)
+        self._environments = [{**os.environ, **added} for added in environments or [{}] * len(self._instructions)]
         self._messages: queue.SimpleQueue[tuple[int, Message]] = queue.SimpleQueue()
         self._processes: dict[int, _Process] = {}
 
@@ -67,7 +69,7 @@ class Workers:
         self._processes[index] = _Process(
             [sys.executable, *safe_path, "-m", self._module],
             self._instructions[index],
-            self._environment,
+            self._environments[index],
             lambda message: self._messages.put((index, message)),
         )
 

@@ -12,6 +12,7 @@ from typing import Any
 from scalesearch.errors import InputError, ScalesearchError, StorageError, StudyMismatch
 from scalesearch.runtime import interrupts
 from scalesearch.runtime.cores import usable_cores
+from scalesearch.runtime.devices import environments
 from scalesearch.runtime.modules import folders_of
 from scalesearch.runtime.workers import Workers
 from scalesearch.search import worker
@@ -56,11 +57,8 @@ def instructions_for(
 
 
 def start_workers(instructions: Sequence[Instruction]) -> Workers:
-    """The worker processes that carry out `instructions`; they run within its context."""
-    environment = {}
-    if len(instructions) > 1:  # they share a GPU
-        environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{0.9 / len(instructions):.3f}"
-    return Workers(worker.MODULE, instructions, environment)
+    """The worker processes that carry out `instructions`, one a device; they run within its context."""
+    return Workers(worker.MODULE, instructions, environments(len(instructions)))
 
 
 def watch(

@@ -131,7 +131,7 @@ def _train(job: Job, folder: Path, on_event: OnEvent) -> None:
     if files := files_of(own_code(job.spec)):
         instruction["folders"] = folders_of(files)
     restarts = 0
-    with Workers(worker.MODULE, [instruction], {}) as running:
+    with Workers(worker.MODULE, [instruction]) as running:
         while running.alive:
             for _, message in running.messages(timeout=1.0):
                 _pass_on(message, on_event)

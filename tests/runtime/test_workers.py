@@ -21,7 +21,7 @@ SECONDS = 30.0
 
 
 def workers(*instructions: dict[str, Any]) -> Workers:
-    return Workers(MODULE, instructions, {"PYTHONPATH": str(ROOT), "VARIABLE": "set"})
+    return Workers(MODULE, instructions, [{"PYTHONPATH": str(ROOT), "VARIABLE": "set"}] * len(instructions))
 
 
 def collect(running: Workers, enough: Callable[[list[Any], list[Any]], bool]) -> tuple[list[Any], list[Any]]:
@@ -72,7 +72,7 @@ def test_workers_are_asked_to_stop_when_the_context_ends() -> None:
 WATCHER = f"""
 import time
 from scalesearch.runtime.workers import Workers
-with Workers({MODULE!r}, [{{"seconds": 3600}}], {{}}) as running:
+with Workers({MODULE!r}, [{{"seconds": 3600}}]) as running:
     while not running.messages(timeout=1):
         pass
     print(running.process_ids[0], flush=True)
