@@ -20,6 +20,7 @@ from scalesearch.scaling.feasible import Candidate
 from scalesearch.search.plan.design import make_plan
 from scalesearch.search.plan.racing import APART, LEAST, next_round
 from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue.pruning import Watch, goes_on
 from scalesearch.search.queue.storage import open_storage, sqlite_url
 from scalesearch.search.queue.trials import has_record, task_of
 from scalesearch.search.queue.work import Evaluate, work
@@ -138,7 +139,7 @@ class TestWork:
         studies.enqueue_missing(optuna_study, PLAN.distinct)
         trials_left = iter(range(17))
 
-        def interrupted(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+        def interrupted(candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on) -> TrialRecord:
             if next(trials_left, None) is None:
                 raise KeyboardInterrupt
             return planted(candidate, seeds)
@@ -162,7 +163,7 @@ class TestWork:
         monkeypatch.setattr(time, "monotonic", lambda: now[0])
         planted = planted_evaluate(PlantedSurface(), noise_sd=NOISE)
 
-        def slow(candidate: Candidate, seeds: tuple[int, ...]) -> TrialRecord:
+        def slow(candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on) -> TrialRecord:
             now[0] += 10
             return planted(candidate, seeds)
 

@@ -293,7 +293,7 @@ def test_a_locked_database_is_waited_for_and_that_is_said(tmp_path: Path) -> Non
     study = optuna.create_study(storage=open_storage(sqlite_url(tmp_path)), study_name="read")
     with sqlite3.connect(tmp_path / "study.db", isolation_level=None, check_same_thread=False) as writer:
         writer.execute("BEGIN IMMEDIATE")
-        timer = threading.Timer(13.0, writer.execute, ["ROLLBACK"])
+        timer = threading.Timer(7.5, writer.execute, ["ROLLBACK"])
         timer.start()
         with pytest.warns(UserWarning, match="storage") as notes, waiting(60.0):
             study.set_user_attr("key", 1)

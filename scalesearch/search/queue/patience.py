@@ -62,28 +62,27 @@ def patiently(call: Callable[[], Result], may_pass: Callable[[Exception], bool],
         may_pass: whether another attempt may succeed after this error.
         name: of the storage, for the warnings.
     """
-    patience, pause = _patience.get(), FIRST_PAUSE
-    failed_at: float | None = None
-    has_warned = False
+    patience, pause, started = _patience.get(), FIRST_PAUSE, time.monotonic()
+    is_first, has_warned = True, False
     while True:
         try:
             result = call()
         except (StorageInternalError, SQLAlchemyError) as error:
-            now = time.monotonic()
-            is_first, failed_at = failed_at is None, now if failed_at is None else failed_at
-            if not may_pass(error) or (now - failed_at >= patience and not is_first):
+            left = started + patience - time.monotonic()
+            if not may_pass(error) or (left <= 0 and not is_first):
                 raise
             if is_first:  # the server may only have closed a connection that was idle
+                is_first = False
                 continue
             if not has_warned:
                 limit = f"{patience / 60:.0f} min" if patience >= 60 else f"{patience:.0f} s"
                 warnings.warn(f"waiting up to {limit} for the storage {name}: {reason_of(error)}", stacklevel=4)
                 has_warned = True
-            _sleep(min(pause * random.uniform(0.5, 1.0), failed_at + patience - now))
+            _sleep(min(pause * random.uniform(0.5, 1.0), left))
             pause = min(2 * pause, LONGEST_PAUSE)
         else:
-            if has_warned and failed_at is not None:
-                away = time.monotonic() - failed_at
+            if has_warned:
+                away = time.monotonic() - started
                 warnings.warn(f"the storage {name} is back after {away:.0f} s", stacklevel=4)
             return result
 

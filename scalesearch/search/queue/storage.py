@@ -26,7 +26,7 @@ from scalesearch.search.queue.patience import PatientStorage, patiently, reason_
 Storage = PatientStorage
 
 # How long SQLite itself waits for another process that writes; calls are repeated after that (`patience.waiting`).
-_LOCK_SECONDS = 5
+_LOCK_SECONDS = 3
 # A connection to a server that does not answer within so many seconds is broken, though nobody closed it.
 _ANSWER_SECONDS = 30
 
