@@ -133,6 +133,14 @@ def test_four_processes_claim_each_trial_once(storage_url: str) -> None:
     assert set(claims.values()) == {1}
 
 
+@pytest.mark.parametrize("options", [{"create": False}, {"read_only": True}])
+def test_who_only_reads_or_joins_creates_no_tables(tmp_path: Path, options: Any) -> None:
+    (tmp_path / "study.db").touch()
+    with waiting(60.0), pytest.raises(StorageError, match="holds no study: `scalesearch init` or `run` makes one"):
+        open_storage(sqlite_url(tmp_path), **options)
+    assert (tmp_path / "study.db").stat().st_size == 0
+
+
 def test_a_reader_waits_for_no_writer(tmp_path: Path) -> None:
     study = optuna.create_study(storage=open_storage(sqlite_url(tmp_path)), study_name="read")
     study.enqueue_trial({"x": 0.5})
@@ -303,7 +311,7 @@ def test_a_locked_database_is_waited_for_and_that_is_said(tmp_path: Path) -> Non
     said = [str(note.message) for note in notes]
     assert len(said) == 2
     assert said[0] == f"waiting up to 1 min for the storage sqlite:///{tmp_path}/study.db: database is locked"
-    assert re.fullmatch(rf"the storage sqlite:///{tmp_path}/study.db is back after 1\d s", said[1])
+    assert re.fullmatch(rf"the storage sqlite:///{tmp_path}/study.db is back after \d+ s", said[1])
 
 
 def test_a_database_that_is_gone_is_not_waited_for(tmp_path: Path) -> None:

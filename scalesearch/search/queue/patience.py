@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
-from sqlalchemy import Engine
+from sqlalchemy import URL, Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from scalesearch.errors import StorageError
@@ -101,14 +101,14 @@ def reason_of(error: BaseException) -> str:
     return first_line(getattr(error, "orig", None) or error)
 
 
-def may_pass(error: Exception, engine: Engine) -> bool:
+def may_pass(error: Exception, url: URL) -> bool:
     """Whether `error` is of the kind that passes: no connection, a lock, a full disk; not a database that is gone."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
     if not isinstance(cause, DBAPIError):
         return False
-    if engine.dialect.name == "sqlite":
+    if url.get_backend_name() == "sqlite":
         code = getattr(cause.orig, "sqlite_errorcode", -1) & 0xFF
-        return code in _PASSING_CODES and Path(engine.url.database or "").exists()
+        return code in _PASSING_CODES and Path(url.database or "").exists()
     return cause.connection_invalidated or isinstance(cause, OperationalError | InterfaceError)
 
 
@@ -130,12 +130,12 @@ class PatientStorage(BaseStorage):
 
 def _patient(name: str) -> Callable[..., Any]:
     def call(self: PatientStorage, *args: Any, **kwargs: Any) -> Any:
-        engine = self.stored.engine
+        url = self.stored.engine.url
         method = getattr(self.stored, name)
         try:
-            return patiently(lambda: method(*args, **kwargs), lambda error: may_pass(error, engine), self.name)
+            return patiently(lambda: method(*args, **kwargs), lambda error: may_pass(error, url), self.name)
         except (StorageInternalError, SQLAlchemyError) as error:
-            if engine.dialect.name == "sqlite" and not Path(engine.url.database or "").exists():
+            if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
                 raise StorageError(f"the storage {self.name} was removed while it was used") from error
             raise
 

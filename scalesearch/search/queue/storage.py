@@ -15,13 +15,13 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy import URL, Connection, Engine, event, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from scalesearch.errors import StorageError
 from scalesearch.runtime.doctor import Finding
 from scalesearch.runtime.files import write_whole
 from scalesearch.runtime.text import first_line, plural
-from scalesearch.search.queue.patience import PatientStorage, patiently, reason_of
+from scalesearch.search.queue.patience import PatientStorage, may_pass, patiently, reason_of
 
 Storage = PatientStorage
 
@@ -36,7 +36,7 @@ def open_storage(url: str, *, read_only: bool = False, create: bool = True) -> S
 
     Args:
         url: `sqlite:///FILE` (see `sqlite_url`) or `postgresql+psycopg://USER@HOST/DATABASE`.
-        read_only: take no write lock on SQLite. Do not claim trials through such a storage.
+        read_only: take no write lock on SQLite and create nothing. Do not claim trials through such a storage.
         create: create Optuna's tables where they are missing.
 
     Raises:
@@ -62,10 +62,10 @@ def open_storage(url: str, *, read_only: bool = False, create: bool = True) -> S
             return RDBStorage(
                 url.replace("{", "{{").replace("}", "}}"),  # Optuna formats it
                 engine_kwargs={"connect_args": _connect_arguments(parsed)},
-                skip_table_creation=not create,
+                skip_table_creation=read_only or not create,
             )
 
-        stored = patiently(connect, lambda error: _may_be_opened(error, parsed), hidden(url))
+        stored = patiently(connect, lambda error: may_pass(error, parsed), hidden(url))
     except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
         hint = "; pip install 'scalesearch[postgresql]' brings it" if "psycopg" in str(error.__cause__ or error) else ""
         reason = "not an SQLAlchemy URL" if isinstance(error, ValueError) else first_line(error)
@@ -74,6 +74,8 @@ def open_storage(url: str, *, read_only: bool = False, create: bool = True) -> S
             "for example sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE"
         ) from error
     except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
+        if "version_info" in reason_of(error):  # the first of Optuna's tables that is read
+            raise StorageError(f"{hidden(url)} holds no study: `scalesearch init` or `run` makes one") from error
         raise StorageError(f"the storage {hidden(url)} cannot be opened ({reason_of(error)})") from error
     if is_sqlite and not read_only:
         _begin_immediate(stored.engine)
@@ -90,13 +92,6 @@ def _connect_arguments(url: URL) -> dict[str, Any]:
         ours = {"connect_timeout": _ANSWER_SECONDS // 2, "tcp_user_timeout": 1000 * _ANSWER_SECONDS}
         return {key: value for key, value in ours.items() if key not in url.query}
     return {}
-
-
-def _may_be_opened(error: Exception, url: URL) -> bool:
-    """Whether another attempt to connect may succeed. Only a search that opened its storage before tries again."""
-    return isinstance(error, OperationalError) and (
-        url.get_backend_name() != "sqlite" or Path(url.database or "").exists()
-    )
 
 
 @contextlib.contextmanager
