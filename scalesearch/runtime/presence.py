@@ -59,8 +59,7 @@ def has_ended(presence: Mapping[str, Any]) -> bool:
         lock.acquire()
     except (OSError, NotImplementedError, Timeout):
         return False
-    path.unlink(missing_ok=True)
-    lock.release()
+    lock.release()  # the file stays: others look, too
     return True
 
 

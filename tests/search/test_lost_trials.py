@@ -74,6 +74,17 @@ def test_the_trial_of_a_killed_worker_of_this_machine_is_taken_back_at_once(stor
     assert deaths_of(study.trials[0]) == [f"process {process.pid} on {worker_of(study.trials[0])['host']} ended"]
 
 
+def test_who_does_not_wait_for_others_takes_the_trial_of_a_dead_worker_all_the_same(tmp_path: Path) -> None:
+    study, plan = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
+    with present() as presence:
+        for _ in range(3):
+            claim(study).set_user_attr(WORKER, presence)
+    Path(presence["lock"]).touch()  # as a killed process leaves it
+    evaluate = Counting()
+    work(study, planted_study(design={"degree": 1}), plan, evaluate, wait=False)
+    assert len(evaluate.candidates) == 3
+
+
 def elsewhere(process: int = 7) -> dict[str, Any]:
     """A worker on another machine."""
     return {"host": "elsewhere", "process": process, "lock": "/tmp/some.lock"}

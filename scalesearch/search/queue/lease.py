@@ -124,8 +124,12 @@ class LostTrials:
         self._seen: dict[int, tuple[object, float]] = {}  # by number: the last sign, and for how long it is the last
         self._looked = time.monotonic()
 
-    def take_back(self, trials: Trials) -> None:
-        """Puts the trials of dead workers back into the queue; `trials` are all trials of the study, just read."""
+    def take_back(self, trials: Trials) -> bool:
+        """Puts the trials of dead workers back into the queue; whether there were any.
+
+        `trials` are all trials of the study, just read.
+        """
+        has_taken = False
         now = time.monotonic()
         step, self._looked = min(now - self._looked, BEAT_SECONDS), now  # a longer one may be the storage's silence
         running = [trial for trial in trials if trial.state == TrialState.RUNNING]
@@ -138,15 +142,16 @@ class LostTrials:
             worker = worker_of(trial)
             name = f"process {worker.get('process', '?')} on {worker.get('host', '?')}"
             if has_ended(worker):
-                self._take_back(trial, f"{name} ended")
+                has_taken |= self._take_back(trial, f"{name} ended")
             elif silent >= self._grace:
-                self._take_back(trial, f"no sign of life from {name} for {self._grace:.0f} s")
+                has_taken |= self._take_back(trial, f"no sign of life from {name} for {self._grace:.0f} s")
+        return has_taken
 
-    def _take_back(self, trial: FrozenTrial, death: str) -> None:
+    def _take_back(self, trial: FrozenTrial, death: str) -> bool:
         storage, trial_id = self._optuna_study.storage, self._optuna_study.id_of(trial.number)
         current = storage.get_trial(trial_id)
         if current.state != TrialState.RUNNING or _sign(current) != _sign(trial):
-            return  # another worker was faster, or this one lives
+            return False  # another worker was faster, or this one lives
         with contextlib.suppress(UpdateFinishedTrialError):
             record = kept_record(current)
             if record is None:
@@ -154,6 +159,7 @@ class LostTrials:
             else:  # it died between its record and its end
                 end(storage, trial_id, record, self._metric)
         _log.info("trial %d: %s", trial.number, death)
+        return True
 
 
 def _put_back(storage: Storage, trial_id: int, trial: FrozenTrial, death: str) -> None:

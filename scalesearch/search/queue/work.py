@@ -113,8 +113,8 @@ def work(
             if clock.is_up:
                 return
             running = sum(trial.state == TrialState.RUNNING for trial in trials)
-            if running:
-                lost_trials.take_back(trials)
+            if running and lost_trials.take_back(trials):
+                continue
             if tasks.left(trials) > 0:
                 ended = worker.run_trial()
                 if ended is not None:
