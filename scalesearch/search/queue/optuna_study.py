@@ -45,8 +45,11 @@ _COMPARED, _SAME = 10, 1e-6
 _CODE = "baseline.code"
 """The key of a fingerprint that holds the digest of the user's own code, if there is any."""
 
+SCHEMA_VERSION = 3
+"""How a study is stored. 1: shares read off α, β and γ; 2: shares of real cost; 3: workers hold trials by leases."""
+
 _STUDY, _FINGERPRINT, _DATA, _EVALUATES = "study", "fingerprint", "data_digest", "evaluates"
-_PARTS = "parts"
+_SCHEMA, _PARTS = "schema", "parts"
 """The names of the stored studies of one run, in the order in which they are trained; the first is the reference."""
 
 
@@ -89,10 +92,13 @@ def open_study(storage: Storage, study: Study, data_digest: str, *, evaluates: E
     )
 
     # A new study, or one whose creator died on one of these lines.
-    if not stored.user_attrs.keys() - {_STUDY, _DATA, _EVALUATES, _PARTS} and not stored.get_trials(deepcopy=False):
+    if not stored.user_attrs.keys() - {_SCHEMA, _STUDY, _DATA, _EVALUATES, _PARTS} and not stored.get_trials(
+        deepcopy=False
+    ):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             stored.set_metric_names([study.metric])
+        stored.set_user_attr(_SCHEMA, SCHEMA_VERSION)
         stored.set_user_attr(_STUDY, study.model_dump(mode="json"))
         stored.set_user_attr(_DATA, data_digest)
         if evaluates != "validation":
@@ -139,7 +145,10 @@ def check_code(optuna_study: optuna.Study, study: Study) -> None:
 
 @storage_errors()
 def join_study(storage: Storage, name: str) -> StoredStudy:
-    """The stored study called `name`. Raises `StorageError` if there is none, or another tool made it."""
+    """The stored study called `name`.
+
+    Raises `StorageError` if there is none, or another tool made it, and `StudyMismatch` if a newer version did.
+    """
     try:
         optuna_study = StoredStudy(storage, name)
     except KeyError:
@@ -148,6 +157,12 @@ def join_study(storage: Storage, name: str) -> StoredStudy:
         ) from None
     if not {_STUDY, _FINGERPRINT, _DATA} <= optuna_study.user_attrs.keys():
         raise StorageError(f"the study {name!r} in {storage.name} was not made by scalesearch")
+    schema = optuna_study.user_attrs.get(_SCHEMA, 0)
+    if schema > SCHEMA_VERSION:
+        raise StudyMismatch(
+            f"the study {name!r} in {storage.name} was made by a newer version of scalesearch (its schema is {schema}, "
+            f"and this version knows those up to {SCHEMA_VERSION}): upgrade scalesearch"
+        )
     optuna_study.sampler = sampler_for(study_of(optuna_study), 0)
     return optuna_study
 
