@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -15,7 +16,10 @@ from pathlib import Path
 
 import platformdirs
 
+from scalesearch.runtime.files import remove_unfinished
+
 _PREFIX = "xla-jaxlib-"
+_ROOM = 2**20  # bytes: the kernels' library takes a third of it
 _log = logging.getLogger(__name__)
 
 
@@ -62,7 +66,10 @@ def folder_in_use() -> Path | None:
 
 
 def make_private(folder: Path) -> None:
-    """Create `folder`, writable for this user and closed to others. Raises `OSError` if that is not possible."""
+    """Create `folder`, writable for this user and closed to others, and remove what killed processes left unfinished.
+
+    Raises `OSError` if that is not possible, also because the disk is full.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if hasattr(os, "getuid"):
         status = folder.stat()
@@ -72,5 +79,12 @@ def make_private(folder: Path) -> None:
             raise PermissionError(1, "others may write to it")
         if stat.S_IMODE(status.st_mode) != 0o700:
             folder.chmod(0o700)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
+    remove_unfinished(folder)
+    check_room(folder)
+
+
+def check_room(folder: Path) -> None:
+    """Raises `OSError` if nothing can be written to `folder`: it is read-only, or the disk is full."""
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as stream:
+        if stream.write(bytes(_ROOM)) < _ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

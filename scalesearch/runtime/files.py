@@ -1,21 +1,28 @@
-"""Files that are complete or absent: written to a temporary file in the same folder, then renamed.
+"""Files that are complete or absent: written to a temporary file in the same folder, synced to the disk, then renamed.
 
 Only a plain file is ever replaced: a link is followed, and a pipe, a device or an open descriptor is written through.
+What a killed process leaves is recognised by its name and by its lock, which ended with the process.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import shutil
 import stat
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+if sys.platform != "win32":  # which removes no file that is open
+    import fcntl
+
+_UNFINISHED = ".unfinished"
 _reading_umask = threading.Lock()
 _MOST_LINKS = 40  # as many as Linux follows
 
@@ -36,22 +43,33 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
                     shutil.copyfileobj(whole, through)
             return
     path = path.resolve() if path.is_symlink() else path
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    remove_unfinished(path.parent, path.name)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_UNFINISHED)
     os.close(handle)
     temporary = Path(name)
     try:
-        write(temporary)
-        temporary.chmod(0o666 & ~_umask())  # mkstemp's files are private; a result is as readable as any other file
-        temporary.replace(path)
+        with _held(temporary):
+            write(temporary)
+            temporary.chmod(0o666 & ~_umask())  # mkstemp's files are private; a result is as readable as any other
+            _sync(temporary)
+            temporary.replace(path)
+            _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def remove_unfinished(folder: Path, *names: str) -> None:
-    """Removes what `write_whole` left of files of these names in processes that were killed while they wrote."""
-    for name in names:
-        for path in folder.glob(f".{name}.*"):
-            path.unlink(missing_ok=True)
+def remove_unfinished(folder: Path, name: str | None = None) -> None:
+    """Removes what `write_whole` and `write_folder` left in `folder` in processes that were killed while they wrote.
+
+    What another process is writing at this moment stays. Does nothing where files cannot be locked or removed.
+
+    Args:
+        folder: where the files were to be.
+        name: the file that was to be written; None for any.
+    """
+    for path in folder.glob(f".{'*' if name is None else glob.escape(name)}.*{_UNFINISHED}"):
+        with contextlib.suppress(OSError), _held(path, required=True):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -73,10 +91,17 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
     path = path.resolve() if path.is_symlink() else path
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "it exists and is no folder", str(path))
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as name:
+    remove_unfinished(path.parent, path.name)
+    with (
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=_UNFINISHED) as name,
+        _held(Path(name)),
+    ):
         folder = Path(name) / "new"
         folder.mkdir(mode=0o777 & ~_umask())
         write(folder)
+        for each in folder.rglob("*"):
+            _sync(each)
+        _sync(folder)
         new = {each.name for each in folder.iterdir()}
         there = {each.name: each for each in path.iterdir()} if path.exists() else {}
         foreign = sorted(
@@ -86,9 +111,11 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
             raise FileExistsError(errno.EEXIST, f"it holds {foreign[0]}, which this export does not write", str(path))
         if not there:
             folder.replace(path)
+            _sync(path.parent)
             return
         for each in sorted(folder.iterdir()):
             each.replace(path / each.name)
+        _sync(path)
 
 
 @contextlib.contextmanager
@@ -133,3 +160,39 @@ def _umask() -> int:
         umask = os.umask(0)
         os.umask(umask)
     return umask
+
+
+@contextlib.contextmanager
+def _held(path: Path, *, required: bool = False) -> Iterator[None]:
+    """Within the context a file or folder is locked, where the system can: a lock ends with its process.
+
+    Raises `OSError` if that is `required` and not possible, or another process has locked it.
+    """
+    if sys.platform == "win32":
+        if required:
+            raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+        yield
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.nullcontext() if required else contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file, or the entries of a folder, are on the disk; for a folder, where the system can.
+
+    Else a power cut could leave a file that has its name but not its content.
+    """
+    folder, windows = path.is_dir(), sys.platform == "win32"
+    if folder and windows:
+        return
+    with contextlib.suppress(OSError) if folder else contextlib.nullcontext():
+        handle = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

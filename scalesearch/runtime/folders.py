@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from scalesearch.errors import InputError
+from scalesearch.runtime.files import remove_unfinished
 
 _LOCK = ".lock"
 WORKER_LOCK = ".lock-worker"
@@ -20,7 +21,7 @@ WORKER_LOCK = ".lock-worker"
 def locked_folder(folder: Path) -> Iterator[None]:
     """Creates and locks the run folder; removes it if nothing was written.
 
-    Raises `InputError` if the folder cannot be written, or another process has locked it.
+    Files that killed processes left unfinished are removed. Raises `InputError` if the folder cannot be written, or another process has locked it.
     """
     existed = folder.exists()
     lock = FileLock(folder / _LOCK, blocking=False)
@@ -29,6 +30,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
         with tempfile.TemporaryFile(dir=folder):
             pass
         lock.acquire()
+        remove_unfinished(folder)
     except Timeout:
         raise InputError(f"{folder}: another scalesearch command is already using this folder") from None
     except OSError as error:

@@ -1,24 +1,18 @@
-"""Compiling with XLA: its options for each backend, compilation in the background, and jax's cache on disk."""
+"""Compiling with XLA: its options for each backend, and compilation in the background."""
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
-from jax.experimental.compilation_cache import compilation_cache
 
-from scalesearch.runtime.cores import processor, usable_cores
+from scalesearch.runtime.cores import usable_cores
 
 Result = TypeVar("Result")
-
-CACHE_BYTES = 2**30
-"""Size of one machine's cache; jax evicts the least recently used programs. A small network takes 0.1 MB."""
 
 REQUIRED_OPTIONS = frozenset({"xla_gpu_enable_dynamic_slice_fusion"})
 """Options without which some programs fail. The others only shorten compilation."""
@@ -47,42 +41,6 @@ def compile_options(backend: str, *, quick: bool) -> dict[str, str | bool]:
             "xla_cpu_parallel_codegen_split_count": str(len(usable_cores())),
         }
     return {}
-
-
-def use_program_cache(folder: Path) -> None:
-    """Keep compiled programs in `folder`, for this process, by jax's own compilation cache.
-
-    Does nothing if the user has turned that cache on already (`JAX_COMPILATION_CACHE_DIR`).
-
-    Args:
-        folder: a private folder, since cached programs are executed. Programs are kept in a subfolder for what jax's
-            key does not contain: the processor's instructions and, on a CPU, the number of usable cores.
-    """
-    if jax.config.values["jax_compilation_cache_dir"]:
-        return
-    cores = len(usable_cores()) if jax.default_backend() == "cpu" else 0
-    machine = hashlib.sha256(f"{processor()}, {cores} cores".encode()).hexdigest()[:12]
-    programs = folder / f"programs-{machine}"
-    _remove_incomplete(programs)
-    settings = {
-        "jax_compilation_cache_dir": str(programs),
-        "jax_compilation_cache_max_size": CACHE_BYTES,
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,  # no minimum
-    }
-    for name, value in settings.items():
-        jax.config.update(name, value)  # type: ignore[no-untyped-call]  # jax has no types here
-    compilation_cache.reset_cache()  # jax looks at these settings when it first compiles, and not again
-
-
-def _remove_incomplete(programs: Path) -> None:
-    """Remove programs that a killed process did not finish writing: jax would fail on them for good.
-
-    jax writes a program's time of access last.
-    """
-    for program in programs.glob("*-cache"):
-        if not program.with_name(program.name.removesuffix("-cache") + "-atime").exists():
-            program.unlink(missing_ok=True)
 
 
 def compile_in_background(

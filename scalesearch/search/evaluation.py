@@ -14,7 +14,7 @@ from scalesearch.models.counting import check_own
 from scalesearch.results.records import Failure, FailureKind, TrialRecord
 from scalesearch.runtime.cache import folder_in_use
 from scalesearch.runtime.cores import usable_cores
-from scalesearch.runtime.programs import use_program_cache
+from scalesearch.runtime.program_cache import use_program_cache
 from scalesearch.runtime.text import first_line, plural
 from scalesearch.scaling.feasible import Candidate
 from scalesearch.search.queue.pruning import Watch, goes_on

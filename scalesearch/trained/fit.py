@@ -28,7 +28,7 @@ from scalesearch.models.counting import check_own
 from scalesearch.runtime import interrupts
 from scalesearch.runtime.cache import folder_in_use
 from scalesearch.runtime.files import remove_unfinished, write_text
-from scalesearch.runtime.programs import use_program_cache
+from scalesearch.runtime.program_cache import use_program_cache
 from scalesearch.scaling.cost.count import complexity
 from scalesearch.trained.card import CARD_FILE, ModelCard, NamedArrays, Preprocessing, card_text
 from scalesearch.trained.checkpoint import Checkpoint, Checkpoints
@@ -89,7 +89,7 @@ def fit(
     check_runtime(job.training, job.runtime)
     check_own(job.spec)
     _check_memory(job)
-    remove_unfinished(folder, *FILES)
+    remove_unfinished(folder)  # by a worker before this one
     if (programs := folder_in_use()) is not None:
         use_program_cache(programs)
     compiler = partial(compile_program, parts=True)

@@ -24,8 +24,9 @@ from jax.experimental import serialize_executable
 
 from scalesearch.models.ops.base import Operations
 from scalesearch.models.ops.select import select
-from scalesearch.runtime.cache import folder_in_use
+from scalesearch.runtime.cache import folder_in_use, make_private
 from scalesearch.runtime.cores import processor, usable_cores
+from scalesearch.runtime.digests import seal, unseal
 from scalesearch.runtime.files import write_whole
 from scalesearch.runtime.programs import compile_options, compile_with_options
 from scalesearch.scaling.architecture import ArchitectureSpec
@@ -120,9 +121,10 @@ class Programs:
             return None
         path = self._path(batch)
         try:
-            leaves, (executable, *trees) = pickle.loads(
-                path.read_bytes()
-            )  # from a folder that only this user can write to
+            content = unseal(path.read_bytes())
+            if content is None:
+                raise ValueError("it has changed on the disk")
+            leaves, (executable, *trees) = pickle.loads(content)  # from a folder that only this user can write to
             devices = jax.local_devices()[:1]
             loaded = serialize_executable.deserialize_and_load(
                 executable, trees[0], trees[1], execution_devices=devices
@@ -142,8 +144,8 @@ class Programs:
             return
         path = self._path(batch)
         try:
-            content = pickle.dumps((leaves, serialize_executable.serialize(compiled)))
-            path.parent.mkdir(mode=0o700, exist_ok=True)
+            content = seal(pickle.dumps((leaves, serialize_executable.serialize(compiled))))
+            make_private(path.parent)
             write_whole(path, lambda temporary: temporary.write_bytes(content))
             others = sorted(path.parent.glob("*.program"), key=lambda other: other.stat().st_mtime)
             for old in others[:-_KEPT]:

@@ -16,6 +16,7 @@ import pytest
 from scalesearch.models.ops.cpu.library import Library, Unavailable, build_ahead, compiler_command
 from scalesearch.runtime.cache import cache_folder
 from scalesearch.runtime.cores import usable_cores
+from scalesearch.runtime.digests import seal
 
 SOURCE = 'extern "C" int answer() { return 42; }\n'
 
@@ -98,9 +99,23 @@ def test_a_kept_library_that_cannot_be_loaded_is_built_for_the_process(
     folder: Path, compiler: Compiler, library: Library
 ) -> None:
     folder.mkdir(parents=True, mode=0o700)
-    library.path.write_bytes(b"cut short")
+    library.path.write_bytes(seal(b"of another system"))
     assert library.load().answer() == 42
     assert len(compiler.targets) == 1
+
+
+@pytest.mark.parametrize("damage", ["cut short", "empty", "flipped"])
+def test_a_kept_library_that_has_changed_is_built_anew_and_said_once(
+    folder: Path, compiler: Compiler, library: Library, damage: str
+) -> None:
+    whole = library.keep().read_bytes()
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    library.path.write_bytes({"cut short": whole[:middle], "empty": b"", "flipped": flipped}[damage])
+    with pytest.warns(UserWarning, match="had changed on the disk: removed, the kernels are compiled anew"):
+        assert library.load().answer() == 42
+    assert library.load().answer() == 42  # warnings are errors here
+    assert len(compiler.targets) == 2
 
 
 def test_the_first_compiler_on_the_path_unless_one_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

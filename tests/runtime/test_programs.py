@@ -25,7 +25,8 @@ COMPILE = """
 import json, sys, warnings
 from pathlib import Path
 import jax, numpy as np
-from scalesearch.runtime.programs import compile_in_background, use_program_cache
+from scalesearch.runtime.program_cache import use_program_cache
+from scalesearch.runtime.programs import compile_in_background
 if sys.argv[2:]:
     jax.config.update("jax_compilation_cache_dir", sys.argv[2])
 jax.jit(lambda x: x - 1)(np.float32(2))  # jax has looked for its cache before

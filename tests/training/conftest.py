@@ -6,7 +6,7 @@ import pytest
 
 from scalesearch.models.ops.cpu import library
 from scalesearch.runtime.cache import folder_in_use
-from scalesearch.runtime.programs import use_program_cache
+from scalesearch.runtime.program_cache import use_program_cache
 
 
 @pytest.fixture(scope="session", autouse=True)

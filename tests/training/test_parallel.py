@@ -15,7 +15,7 @@ PARALLEL = """
 import dataclasses, json, sys
 from pathlib import Path
 import jax
-from scalesearch.runtime.programs import use_program_cache
+from scalesearch.runtime.program_cache import use_program_cache
 from scalesearch.training.loop import train
 from scalesearch.training.memory import MemoryPlan, release
 from scalesearch.training.parallel.data import shardings_of

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -29,6 +30,7 @@ from filelock import FileLock
 from scalesearch.runtime import interrupts
 from scalesearch.runtime.cache import cache_folder, make_private
 from scalesearch.runtime.cores import processor, usable_cores
+from scalesearch.runtime.digests import seal, unseal
 from scalesearch.runtime.files import write_whole
 
 COMPILERS = ("c++", "g++", "clang++")
@@ -68,7 +70,7 @@ class Library:
         of different kinds.
         """
         contents = [path.read_bytes() for path in sorted(self.sources.iterdir()) if path.suffix in (".cc", ".h")]
-        parts = (contents, FLAGS, compiler_command(), processor())
+        parts = (contents, FLAGS, compiler_command(), processor(), "sealed")
         digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
         return cache_folder() / f"kernels-{digest}.so"
 
@@ -86,13 +88,31 @@ class Library:
                 return ctypes.CDLL(str(path))
 
     def keep(self) -> Path:
-        """Its path, once it is built there. Processes that start together build it once."""
+        """Its path, once it is built there, with its digest behind it. Processes that start together build it once."""
         path = self.path
         make_private(path.parent)
         with FileLock(path.parent / "kernels.lock"):
-            if not path.exists():
-                write_whole(path, self.build)
+            if not self.is_kept():
+                with tempfile.TemporaryDirectory() as temporary:  # a disk that is full is not the linker's fault
+                    built = Path(temporary) / path.name
+                    self.build(built)
+                    write_whole(path, lambda target: target.write_bytes(seal(built.read_bytes())))
         return path
+
+    def is_kept(self) -> bool:
+        """Whether it is built and unchanged since. One that has changed is removed, with a warning.
+
+        Executing it could end the process without a word, for example after a power cut.
+        """
+        path = self.path
+        try:
+            if unseal(path.read_bytes()) is not None:
+                return True
+            path.unlink()
+        except FileNotFoundError:
+            return False
+        warnings.warn(f"{path} had changed on the disk: removed, the kernels are compiled anew", stacklevel=2)
+        return False
 
     def build(self, target: Path) -> None:
         """Compiles all sources and links them to `target`. Raises `Unavailable` if the compiler fails."""
@@ -165,7 +185,7 @@ def build_ahead(setting: str, notify: Callable[[str], object], library: Library 
     with contextlib.suppress(Unavailable, OSError):
         path = library.path
         make_private(path.parent)
-        if not path.exists():
+        if not library.is_kept():
             notify("compiling the kernels for this processor: some ten seconds, once\n")
             threading.Thread(target=build, daemon=True).start()
 
