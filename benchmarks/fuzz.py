@@ -35,13 +35,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the inputs are the tests'
 
+from scalesearch.cli.output import shortened
 from scalesearch.errors import ScalesearchError
 from tests.fuzzing.mutate import Files, mutated
 from tests.fuzzing.targets import seeds_of, targets, write_files
 
 INPUTS, QUICK = 10_000, 200
 SECONDS, MEMORY = 10.0, 2**30
-LONGEST_LINE = 1000
 SHOWN = 20
 
 
@@ -58,9 +58,9 @@ def outcome(read: Any, folder: Path) -> tuple[str, str]:
             warnings.simplefilter("ignore")
             read(folder)
     except ScalesearchError as error:
-        text = str(error)
-        if error.exit_code not in (2, 3, 4) or len(text.splitlines()) != 1 or len(text) > LONGEST_LINE:
-            return "unexpected", f"{type(error).__name__} of {len(text)} characters: {text[:200]!r}"
+        text = shortened(str(error))  # as it is printed
+        if error.exit_code not in (2, 3, 4) or len(text.splitlines()) != 1 or not text.isprintable():
+            return "unexpected", f"{type(error).__name__} ({error.exit_code}): {text[:200]!r}"
         return str(error.exit_code), ""
     except BaseException as error:  # whatever it is
         frames = traceback.extract_tb(error.__traceback__)

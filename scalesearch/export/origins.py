@@ -29,6 +29,7 @@ from scalesearch.scaling.architecture import NORM_EPSILON, ArchitectureSpec
 from scalesearch.scaling.compound import scale
 from scalesearch.study.documents import read
 from scalesearch.trained.card import ModelCard, NamedArrays, Preprocessing
+from scalesearch.trained.leaves import check_size
 from scalesearch.trained.weights import read_weights
 
 LIBRARIES = ("timm", "torchvision", "transformers", "keras")
@@ -71,6 +72,8 @@ def import_network(source: str) -> tuple[ModelCard, NamedArrays]:
     theirs, written = tensors(Path(name))
     theirs = {key: value for key, value in theirs.items() if not key.endswith(".num_batches_tracked")}
     cards = _published(library, Path(name)) if written is None else {written.name: written}
+    if written is not None:
+        check_size(written.spec, theirs, name)
     best: tuple[list[str], ModelCard, list[Entry]] | None = None
     for nominal in cards.values():
         try:

@@ -5,6 +5,7 @@ Each is written whole or not at all. One that is damaged later, which a digest o
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from scalesearch.runtime.text import first_line
 from scalesearch.trained.card import NamedArrays
 from scalesearch.trained.weights import digest_of
 
+_READ_AT_ONCE = ("_CHECKPOINT_METADATA", "metrics/metrics")  # of each checkpoint, when Orbax opens their folder
 _log = logging.getLogger(__name__)
 
 FOLDER = "checkpoints"
@@ -102,6 +104,12 @@ class Checkpoints:
         self._manager.wait_until_finished()
 
     def _open(self) -> Any:
+        """Orbax' manager, which reads some files of every checkpoint: one without them is removed before."""
+        for step in self._folder.glob("[0-9]*"):
+            whole = step.name.isdecimal() and all(_is_object(step / name) for name in _READ_AT_ONCE)
+            if step.name.isdecimal() and not whole:
+                _log.warning("%s is damaged and is left out (its description is broken)", step)
+                shutil.rmtree(step, ignore_errors=True)
         best = checkpoint_managers.BestN(get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False)
         kept = checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(2), best])
         return ocp.CheckpointManager(
@@ -110,6 +118,16 @@ class Checkpoints:
                 preservation_policy=kept, best_fn=_rank, best_mode="max", cleanup_tmp_directories=True
             ),
         )
+
+
+def _is_object(path: Path) -> bool:
+    """Whether a file, if there is one, holds a JSON object."""
+    try:
+        return isinstance(json.loads(path.read_bytes()), dict)
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError, RecursionError):
+        return False
 
 
 def _rank(metrics: Mapping[str, float]) -> tuple[float, ...]:

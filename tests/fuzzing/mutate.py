@@ -6,6 +6,7 @@ of an archive gets past its checksum. What a change is depends on the `Random` a
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -215,6 +216,9 @@ def _changed_value(random: Random, value: Any) -> Any:
             case _:
                 copy[key] = _changed_value(random, copy[key])
         return copy
+    if isinstance(value, str) and value.startswith("{") and random.randrange(8):  # a document within a document
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.dumps(_changed_value(random, json.loads(value)))
     if isinstance(value, (int, float)) and not isinstance(value, bool) and random.randrange(3):
         return random.choice((value + 1, -value, value * 2, value * 1000, float(value), str(value), *_NUMBERS))
     if not random.randrange(20):

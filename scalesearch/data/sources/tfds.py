@@ -169,7 +169,7 @@ def _records(source: str, folder: Path, info: Mapping[str, Any], split: Mapping[
     """The records of a split, whose files are named by a template."""
     where = f"{source}: {folder / _INFO}"
     kind = info.get("fileFormat", "tfrecord")
-    if kind not in _FORMATS:
+    if not isinstance(kind, str) or kind not in _FORMATS:
         raise DataError(f"{where}: fileFormat must be {enumerated(list(_FORMATS))}, but got {short(kind)}")
     try:
         lengths = [int(length) for length in split["shardLengths"]]
