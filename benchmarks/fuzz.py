@@ -26,47 +26,18 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
-import warnings
 from collections import Counter
 from pathlib import Path
-from random import Random
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the inputs are the tests'
 
-from scalesearch.cli.output import shortened
-from scalesearch.errors import ScalesearchError
-from tests.fuzzing.mutate import Files, mutated
-from tests.fuzzing.targets import seeds_of, targets, write_files
+from tests.fuzzing.mutate import Files
+from tests.fuzzing.targets import input_of, outcome, seeds_of, targets, write_files
 
 INPUTS, QUICK = 10_000, 200
 SECONDS, MEMORY = 10.0, 2**30
 SHOWN = 20
-
-
-def input_of(name: str, number: int, seeds: list[Files], tokens: tuple[bytes, ...]) -> Files:
-    """The input of a number."""
-    random = Random(f"{name} {number}")
-    return mutated(random, random.choice(seeds), tokens)
-
-
-def outcome(read: Any, folder: Path) -> tuple[str, str]:
-    """The exit code, or "unexpected", and why."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            read(folder)
-    except ScalesearchError as error:
-        text = shortened(str(error))  # as it is printed
-        if error.exit_code not in (2, 3, 4) or len(text.splitlines()) != 1 or not text.isprintable():
-            return "unexpected", f"{type(error).__name__} ({error.exit_code}): {text[:200]!r}"
-        return str(error.exit_code), ""
-    except BaseException as error:  # whatever it is
-        frames = traceback.extract_tb(error.__traceback__)
-        ours = [f"{Path(each.filename).name}:{each.lineno}" for each in frames if "/scalesearch/" in each.filename]
-        return "unexpected", f"{type(error).__name__}: {str(error)[:120]} ({' '.join(ours[-2:])})"
-    return "0", ""
 
 
 def child(name: str, numbers: range) -> None:
@@ -84,7 +55,7 @@ def child(name: str, numbers: range) -> None:
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir()
             write_files(place, files)
-            return outcome(target.read, place)
+            return outcome(target, place)
 
         accepted = [read(files)[0] for files in seeds]
         resource.setrlimit(resource.RLIMIT_AS, (memory("VmSize") + MEMORY, -1))

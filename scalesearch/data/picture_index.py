@@ -52,8 +52,10 @@ def read_picture(folder: Path, path: str, name: str) -> bytes:
             if size > LARGEST_FILE:
                 raise DataError(f"{name}: a picture's file must have at most {LARGEST_FILE:,} bytes")
             return stream.read(size)  # memory is taken for as many bytes as are asked for
-    except OSError as error:
-        raise DataError(f"{name}: cannot be read ({error.strerror or error})") from None
+    except DataError:
+        raise
+    except (OSError, ValueError) as error:  # also a name that no file can have
+        raise DataError(f"{name}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
 
 def facts_of_files(

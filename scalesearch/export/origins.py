@@ -7,6 +7,7 @@ holds our card. Files of Keras are read by `export.keras_read`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
@@ -223,7 +224,9 @@ def _from_file(path: Path) -> tuple[NamedArrays, ModelCard | None]:
 
 
 def _from_folder(path: Path) -> tuple[NamedArrays, ModelCard | None]:
-    return _safetensors(path / "model.safetensors" if path.is_dir() else path)
+    with contextlib.suppress(OSError):  # a name that is too long
+        path = path / "model.safetensors" if path.is_dir() else path
+    return _safetensors(path)
 
 
 class _Origin(NamedTuple):

@@ -22,7 +22,6 @@ from scalesearch.runtime.text import first_line
 from scalesearch.trained.card import NamedArrays
 from scalesearch.trained.weights import digest_of
 
-_READ_AT_ONCE = ("_CHECKPOINT_METADATA", "metrics/metrics")  # of each checkpoint, when Orbax opens their folder
 _log = logging.getLogger(__name__)
 
 FOLDER = "checkpoints"
@@ -105,11 +104,10 @@ class Checkpoints:
 
     def _open(self) -> Any:
         """Orbax' manager, which reads some files of every checkpoint: one without them is removed before."""
-        for step in self._folder.glob("[0-9]*"):
-            whole = step.name.isdecimal() and all(_is_object(step / name) for name in _READ_AT_ONCE)
-            if step.name.isdecimal() and not whole:
-                _log.warning("%s is damaged and is left out (its description is broken)", step)
-                shutil.rmtree(step, ignore_errors=True)
+        for place in self._folder.glob("[0-9]*"):
+            if place.name.isdecimal() and not _is_described(place):
+                _log.warning("%s is damaged and is left out (its description is broken)", place)
+                shutil.rmtree(place)
         best = checkpoint_managers.BestN(get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False)
         kept = checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(2), best])
         return ocp.CheckpointManager(
@@ -120,13 +118,14 @@ class Checkpoints:
         )
 
 
-def _is_object(path: Path) -> bool:
-    """Whether a file, if there is one, holds a JSON object."""
+def _is_described(place: Path) -> bool:
+    """Whether Orbax can read the description and the metrics of a checkpoint, as it does when it opens their folder."""
     try:
-        return isinstance(json.loads(path.read_bytes()), dict)
-    except FileNotFoundError:
-        return True
-    except (OSError, ValueError, RecursionError):
+        described: Any = ocp.path.step.standard_name_format().find_step(place.parent, int(place.name))
+        _ = described.commit_timestamp
+        metrics = place / "metrics" / "metrics"
+        return not metrics.exists() or isinstance(json.loads(metrics.read_bytes()), dict)
+    except Exception:  # as in `at`
         return False
 
 

@@ -11,7 +11,6 @@ from scalesearch.errors import InputError
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.cost.count import complexity
 
-
 _SLACK = 10_000
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import traceback
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
-from tests.fuzzing.mutate import Files
+from scalesearch.cli.output import shortened
+from scalesearch.errors import ScalesearchError
+from tests.fuzzing.mutate import Files, mutated
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,30 @@ def write_files(folder: Path, files: Files) -> None:
                 path.write_bytes(content)
         except OSError:
             continue
+
+
+def input_of(name: str, number: int, seeds: Sequence[Files], tokens: Sequence[bytes]) -> Files:
+    """The input of a number, whoever tries it."""
+    random = Random(f"{name} {number}")
+    return mutated(random, random.choice(seeds), tokens)
+
+
+def outcome(target: Target, folder: Path) -> tuple[str, str]:
+    """The exit code of reading an input, or "unexpected", and why."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            target.read(folder)
+    except ScalesearchError as error:
+        text = shortened(str(error))  # as it is printed
+        if error.exit_code not in (2, 3, 4) or len(text.splitlines()) != 1 or not text.isprintable():
+            return "unexpected", f"{type(error).__name__} ({error.exit_code}): {text[:200]!r}"
+        return str(error.exit_code), ""
+    except BaseException as error:  # whatever it is
+        frames = traceback.extract_tb(error.__traceback__)
+        ours = [f"{Path(each.filename).name}:{each.lineno}" for each in frames if "/scalesearch/" in each.filename]
+        return "unexpected", f"{type(error).__name__}: {str(error)[:120]} ({' '.join(ours[-2:])})"
+    return "0", ""
 
 
 def targets() -> Mapping[str, Target]:

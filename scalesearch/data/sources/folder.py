@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
+from scalesearch.data.files import expanded
 from scalesearch.data.images import DataError, Fit, Pictures, Source, Split
 from scalesearch.data.picture_facts import DEEP_MODES, GREY_MODES, PictureFacts, open_known
 from scalesearch.data.picture_index import facts_of_files, read_picture
@@ -68,7 +69,7 @@ def read(source: str, argument: str, section: DataSection) -> Source:
         DataError: there is no such folder, it has no classes, a validation or test set has other classes than the
             training set, or a picture is broken.
     """
-    folder = Path(argument).expanduser()
+    folder = expanded(source, argument)
     if not folder.is_dir():
         problem = "is no folder" if folder.exists() else "does not exist"
         raise DataError(f"{source}: must be a folder with a sub-folder for each class, but it {problem}")
