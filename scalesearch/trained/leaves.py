@@ -50,7 +50,14 @@ def check_size(spec: ArchitectureSpec, named: Mapping[str, np.ndarray], where: s
         return
     held = sum(array.size for array in named.values())
     most = 4 * held + _SLACK
-    sizes = [*spec.depths, *spec.widths, spec.in_channels, spec.num_classes, spec.hidden_width, spec.stem.kernel_size]
+    sizes: list[float] = [
+        *spec.depths,
+        *spec.widths,
+        spec.in_channels,
+        spec.num_classes,
+        spec.hidden_width,
+        spec.stem.kernel_size,
+    ]
     sizes += [size for stage in spec.stages for size in (stage.kernel_size, stage.expand_ratio * stage.width)]
     promised = max(sizes)  # first each by itself: the count is of 64-bit numbers
     if promised <= most:

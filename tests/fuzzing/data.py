@@ -63,7 +63,7 @@ def idx_folders(folder: Path) -> None:
                 for what, array in (("images-idx3", images), ("labels-idx1", labels)):
                     content = idx(array)
                     path = place / f"{name}-{what}-ubyte{'.gz' if packed else ''}"
-                    path.write_bytes(gzip.compress(content) if packed else content)
+                    path.write_bytes(gzip.compress(content, mtime=0) if packed else content)
 
 
 def npz_files(folder: Path) -> None:
@@ -93,7 +93,7 @@ def cifar_folders(make: Callable[[Any], dict[str, bytes]], folder: Path) -> None
         packed = f"{next(iter(make(dump))).partition('/')[0]}.tar.gz".replace("batches-bin", "binary")
         packed = packed.replace("batches-py", "python").replace("100-binary", "100-binary")
         (folder / f"{name} tar").mkdir()
-        (folder / f"{name} tar" / packed).write_bytes(gzip.compress(tar(make(dump)), 1))
+        (folder / f"{name} tar" / packed).write_bytes(gzip.compress(tar(make(dump)), 1, mtime=0))
 
 
 # Records, tables and pictures.

@@ -159,5 +159,5 @@ TARGETS = {
         partial(exported, torchvision.export), partial(read_foreign, "torchvision", "model.safetensors")
     ),
     "transformers": Target(partial(exported, transformers.export), partial(read_foreign, "transformers", "")),
-    "keras": Target(keras_files, partial(read_foreign, "keras", "net")),
+    "keras": Target(keras_files, partial(read_foreign, "keras", "net"), slow=True),
 }

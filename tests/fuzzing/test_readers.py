@@ -16,15 +16,11 @@ from tests.fuzzing.mutate import Files
 from tests.fuzzing.targets import input_of, outcome, seeds_of, targets, write_files
 
 _EXAMPLES = 60
-_LONG = ("keras",)  # and those that are slow
 
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=pytest.mark.long if target.slow or name in _LONG else ())
-        for name, target in targets().items()
-    ],
+    [pytest.param(name, marks=pytest.mark.long if target.slow else ()) for name, target in targets().items()],
 )
 def test_changed_files_are_read_or_refused_in_a_line(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     if name.startswith("hf"):
