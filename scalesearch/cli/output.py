@@ -46,7 +46,9 @@ def say(message: str) -> None:
 
 def shortened(message: str) -> str:
     """`message` as one line; words and messages that are too long to read, such as a huge value, lose their middle."""
-    line = re.sub(rf"\S{{{_LONGEST_WORD},}}", lambda match: _cut(match[0], 60), " ".join(message.split()))
+    words = " ".join(message.split())
+    plain = "".join(each if each.isprintable() else repr(each)[1:-1] for each in words)  # no commands to the terminal
+    line = re.sub(rf"\S{{{_LONGEST_WORD},}}", lambda match: _cut(match[0], 60), plain)
     return _cut(line, _LONGEST_MESSAGE // 2) if len(line) > _LONGEST_MESSAGE else line
 
 

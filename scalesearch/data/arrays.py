@@ -84,6 +84,8 @@ def _whole_labels(where: str, labels: np.ndarray) -> tuple[Shaped[np.ndarray, " 
             labels = np.char.decode(labels, "utf-8")
         except UnicodeDecodeError:
             raise DataError(f"{where}: labels of bytes must be UTF-8") from None
+    if labels.dtype.kind == "U" and not _is_text(labels):
+        raise DataError(f"{where}: labels of text must be Unicode characters")
     if labels.ndim == 2 and labels.dtype.kind in "iufb":
         one_hot = ((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all()
         if not one_hot:
@@ -106,6 +108,12 @@ def _whole_labels(where: str, labels: np.ndarray) -> tuple[Shaped[np.ndarray, " 
             raise DataError(f"{where}: labels must be below 2^63, but got {labels.max()}")
         labels = labels.astype(np.int64)  # so that labels of two types compare exactly
     return labels, []
+
+
+def _is_text(strings: np.ndarray) -> bool:
+    """Whether strings, which a file may hold as any 32-bit numbers, are characters."""
+    codes = np.frombuffer(strings.tobytes(), strings.dtype.byteorder.replace("|", "=") + "u4")
+    return bool(((codes < 0xD800) | ((codes > 0xDFFF) & (codes <= 0x10FFFF))).all())
 
 
 def _channels_last(where: str, images: np.ndarray, section: DataSection) -> np.ndarray:

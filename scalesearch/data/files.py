@@ -26,6 +26,19 @@ LARGEST_RATIO = 1040
 _CHUNK = 2**22
 
 
+def expanded(source: str, argument: str) -> Path:
+    """The path of a source, in which `~` is the user's own folder; whether there is anything is not asked.
+
+    Raises `DataError` for what no file can be called.
+    """
+    try:
+        path = Path(argument).expanduser()
+        path.exists()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a zero byte, `~nobody`
+        raise DataError(f"{source}: cannot be found ({_reason(error)})") from None
+    return path
+
+
 def existing(source: str, argument: str, what: str, *, folder: bool | None = None) -> Path:
     """The path of a source's file or folder. Raises `DataError` if there is none.
 
@@ -42,12 +55,16 @@ def existing(source: str, argument: str, what: str, *, folder: bool | None = Non
     except (FileNotFoundError, NotADirectoryError):
         problem = f"there is no {noun} of that name"
     except (OSError, ValueError, RuntimeError) as error:  # also a name with a zero byte, and `~nobody`
-        problem = f"it cannot be found ({getattr(error, 'strerror', None) or error})".replace(".)", ")")
+        problem = f"it cannot be found ({_reason(error)})"
     else:
         if (folder is not False and stat.S_ISDIR(mode)) or (not folder and stat.S_ISREG(mode)):
             return path
         problem = "it is a folder" if stat.S_ISDIR(mode) else "it is no folder" if folder else "it is no regular file"
     raise DataError(f"{source}: must be {what}, but {problem}")
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error).removesuffix(".")
 
 
 @contextlib.contextmanager

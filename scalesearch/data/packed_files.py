@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
@@ -25,7 +26,8 @@ def read_folder(where: str, folder: Path, names: Collection[str]) -> dict[str, b
         try:
             if path.is_file():
                 with path.open("rb") as stream:
-                    files[name] = stream.read(LARGEST + 1)
+                    size = os.fstat(stream.fileno()).st_size
+                    files[name] = stream.read(min(size, LARGEST + 1))  # memory is taken for what is asked for
         except OSError as error:
             raise DataError(f"{where}: {name}: cannot be read ({error.strerror or error})") from None
         if len(files.get(name, b"")) > LARGEST:

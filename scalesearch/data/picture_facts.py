@@ -93,15 +93,16 @@ def facts_of(content: bytes, name: str, *, decode: bool) -> PictureFacts:
     width, height = picture.size
     if orientation(picture) in _SIDEWAYS:
         width, height = height, width
-    mode, transparent = picture.mode, picture.has_transparency_data
-    if decode:
-        try:
+    mode = picture.mode
+    try:
+        transparent = picture.has_transparency_data
+        if decode:
             picture.draft(None, (1, 1))
             picture.load()
-        except Exception as error:  # as above
-            raise broken(name, error) from None
-        if mode in DEEP_MODES:
-            eight_bits(name, np.asarray(picture))
+    except Exception as error:  # as above
+        raise broken(name, error) from None
+    if decode and mode in DEEP_MODES:
+        eight_bits(name, np.asarray(picture))
     return PictureFacts(height, width, mode, transparent, hashlib.blake2b(content, digest_size=16).digest())
 
 

@@ -48,11 +48,14 @@ def read_picture(folder: Path, path: str, name: str) -> bytes:
         if not stat.S_ISREG((folder / path).stat().st_mode):  # opening a pipe would wait for its writer
             raise DataError(f"{name}: not a file")
         with (folder / path).open("rb") as stream:
-            if os.fstat(stream.fileno()).st_size > LARGEST_FILE:
+            size = os.fstat(stream.fileno()).st_size
+            if size > LARGEST_FILE:
                 raise DataError(f"{name}: a picture's file must have at most {LARGEST_FILE:,} bytes")
-            return stream.read(LARGEST_FILE)
-    except OSError as error:
-        raise DataError(f"{name}: cannot be read ({error.strerror or error})") from None
+            return stream.read(size)  # memory is taken for as many bytes as are asked for
+    except DataError:
+        raise
+    except (OSError, ValueError) as error:  # also a name that no file can have
+        raise DataError(f"{name}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
 
 def facts_of_files(

@@ -37,8 +37,11 @@ class Records(ABC):
         for path, length in zip(paths, lengths, strict=True):
             try:
                 held = self._count(path)
-            except OSError as error:
-                raise DataError(f"{where}: {path}: cannot be read ({error.strerror or error})") from None
+            except DataError:
+                raise
+            except (OSError, ValueError) as error:  # also a name that no file can have
+                reason = getattr(error, "strerror", None) or error
+                raise DataError(f"{where}: {path}: cannot be read ({reason})") from None
             if held != length:
                 raise DataError(f"{where}: {path}: must hold {length:,} records, but holds {held:,}")
         self._ends = np.cumsum(np.array(lengths, np.int64))

@@ -72,7 +72,7 @@ def _test_split(section: DataSection, splits: Splits) -> Split:
     assert section.test_source is not None
     source = read_source(section.model_copy(update={"source": section.test_source}))
     split = source.test or source.train
-    classes = splits.classes or tuple(map(str, range(splits.num_classes)))
+    classes = {name: place for place, name in enumerate(splits.classes or map(str, range(splits.num_classes)))}
     given = source.classes or tuple(map(str, range(1 + int(split.labels.max()))))
     for name in given:
         if name not in classes:
@@ -84,7 +84,7 @@ def _test_split(section: DataSection, splits: Splits) -> Split:
         raise DataError(
             f"{section.test_source}: test images must have the shape {required} of {splits.source}, but have {shape}"
         )
-    return Split(split.images, np.array([classes.index(name) for name in given], np.int32)[split.labels])
+    return Split(split.images, np.array([classes[name] for name in given], np.int32)[split.labels])
 
 
 def split_source(source: Source, section: DataSection) -> Splits:
@@ -182,10 +182,11 @@ def _order(split: Split, seed: int) -> Int[np.ndarray, " n"]:
     counts = np.bincount(split.labels)
     if not is_uneven(counts):
         return order
-    labels, places = split.labels[order], np.empty(len(order))
-    for label in range(len(counts)):
-        places[labels == label] = (np.arange(counts[label]) + 0.5) / max(counts[label], 1)
-    return order[np.argsort(places, kind="stable")]
+    labels = split.labels[order]
+    by_class = np.argsort(labels, kind="stable")
+    numbers, places = np.empty(len(order), np.int64), np.arange(len(order))
+    numbers[by_class] = places - np.repeat(np.cumsum(counts) - counts, counts)  # of each image within its class
+    return order[np.argsort((numbers + 0.5) / counts[labels], kind="stable")]
 
 
 def is_uneven(counts: Int[np.ndarray, " k"]) -> bool:

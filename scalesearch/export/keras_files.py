@@ -13,6 +13,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from scalesearch.errors import InputError
+from scalesearch.runtime.files import check_file
 from scalesearch.runtime.text import first_line
 
 # The variables of a layer by their number: Keras stores them in this order, in most files without their names.
@@ -41,14 +42,13 @@ def read_file(path: Path) -> KerasFile:
         import h5py
     except ModuleNotFoundError:
         raise InputError(f"{path}: needs the package h5py: pip install 'scalesearch[keras]'") from None
+    check_file(path)
     try:
         with _opened(path) as (stream, text), h5py.File(stream, "r") as root:
             arrays = dict(_arrays(root, path.stat().st_size))
             configuration = text or _text(root.attrs.get("model_config", ""))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
     # Damaged files make these libraries raise almost anything.
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not a whole file of Keras ({first_line(error)})") from None
@@ -125,7 +125,10 @@ def _layers(text: str, path: Path) -> dict[str, Mapping[str, Any]]:
         return {}
     try:
         document = json.loads(text)["config"]["layers"]
-        return {layer["config"]["name"]: layer["config"] for layer in document}
+        layers = {layer["config"]["name"]: layer["config"] for layer in document}
+        if not all(isinstance(name, str) and isinstance(layer, dict) for name, layer in layers.items()):
+            raise TypeError
+        return layers
     except (ValueError, LookupError, TypeError, RecursionError):
         raise InputError(f"{path}: its configuration is not that of a network of Keras") from None
 

@@ -19,7 +19,7 @@ from scalesearch.export.graph import Convolution
 from scalesearch.export.keras_files import KerasFile, read_file
 from scalesearch.export.keras_names import layers, pad_name, table
 from scalesearch.export.mapping import from_library
-from scalesearch.models.names import shapes_of
+from scalesearch.export.torch_layers import layers_of
 from scalesearch.scaling.architecture import ArchitectureSpec, Padding
 from scalesearch.scaling.compound import scale
 from scalesearch.trained.card import ModelCard, NamedArrays
@@ -43,7 +43,8 @@ def read(path: Path) -> tuple[ModelCard, NamedArrays]:
     preprocessing = _preprocessing(file, spec, where)
     theirs = {name: array for name, array in file.arrays.items() if not _NORMALIZATION.match(name)}
     arrays = from_library(theirs, table(spec), "keras", where)
-    check_names(arrays, shapes_of(spec), where)
+    shapes = {name: shape for layer in layers_of(spec) for name, shape in layer.shapes.items()}
+    check_names(arrays, shapes, where)
     document = {"name": path.name, "spec": spec.to_json(), "preprocessing": preprocessing}
     return ModelCard.model_validate(document), arrays
 

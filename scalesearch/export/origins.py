@@ -7,6 +7,7 @@ holds our card. Files of Keras are read by `export.keras_read`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
@@ -29,6 +30,7 @@ from scalesearch.scaling.architecture import NORM_EPSILON, ArchitectureSpec
 from scalesearch.scaling.compound import scale
 from scalesearch.study.documents import read
 from scalesearch.trained.card import ModelCard, NamedArrays, Preprocessing
+from scalesearch.trained.leaves import check_size
 from scalesearch.trained.weights import read_weights
 
 LIBRARIES = ("timm", "torchvision", "transformers", "keras")
@@ -71,6 +73,8 @@ def import_network(source: str) -> tuple[ModelCard, NamedArrays]:
     theirs, written = tensors(Path(name))
     theirs = {key: value for key, value in theirs.items() if not key.endswith(".num_batches_tracked")}
     cards = _published(library, Path(name)) if written is None else {written.name: written}
+    if written is not None:
+        check_size(written.spec, theirs, name)
     best: tuple[list[str], ModelCard, list[Entry]] | None = None
     for nominal in cards.values():
         try:
@@ -220,7 +224,9 @@ def _from_file(path: Path) -> tuple[NamedArrays, ModelCard | None]:
 
 
 def _from_folder(path: Path) -> tuple[NamedArrays, ModelCard | None]:
-    return _safetensors(path / "model.safetensors" if path.is_dir() else path)
+    with contextlib.suppress(OSError):  # a name that is too long
+        path = path / "model.safetensors" if path.is_dir() else path
+    return _safetensors(path)
 
 
 class _Origin(NamedTuple):

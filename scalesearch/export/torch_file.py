@@ -15,6 +15,7 @@ import numpy as np
 
 from scalesearch.data.plain_pickle import require_plain
 from scalesearch.errors import InputError
+from scalesearch.runtime.files import check_file
 from scalesearch.trained.card import NamedArrays
 
 _TYPES = {
@@ -39,13 +40,12 @@ def read_torch_file(path: Path) -> NamedArrays:
 
     Raises `InputError` if it is not one: the pickle in it may name only tensors, their storages and dicts.
     """
+    check_file(path)
     try:
         with path.open("rb") as file:
             read = _read_zip if file.read(4) == _ZIP else _read_legacy
             file.seek(0)
             return read(file, path.stat().st_size)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     except ValueError as error:

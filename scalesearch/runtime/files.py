@@ -19,12 +19,26 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+from scalesearch.errors import InputError
+
 if sys.platform != "win32":  # which removes no file that is open
     import fcntl
 
 _UNFINISHED = ".unfinished"
 _reading_umask = threading.Lock()
 _MOST_LINKS = 40  # as many as Linux follows
+
+
+def check_file(path: Path) -> None:
+    """Raises `InputError` unless `path` is a plain file: a device may have no end, and a pipe waits for its writer."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:  # also a name that no file can have
+        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{path}: must be a file, but is {'a folder' if stat.S_ISDIR(mode) else 'no plain one'}")
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -5,6 +5,7 @@ Each is written whole or not at all. One that is damaged later, which a digest o
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from collections.abc import Mapping
@@ -102,6 +103,11 @@ class Checkpoints:
         self._manager.wait_until_finished()
 
     def _open(self) -> Any:
+        """Orbax' manager, which reads some files of every checkpoint: one without them is removed before."""
+        for place in self._folder.glob("[0-9]*"):
+            if place.name.isdecimal() and not _is_described(place):
+                _log.warning("%s is damaged and is left out (its description is broken)", place)
+                shutil.rmtree(place)
         best = checkpoint_managers.BestN(get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False)
         kept = checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(2), best])
         return ocp.CheckpointManager(
@@ -110,6 +116,17 @@ class Checkpoints:
                 preservation_policy=kept, best_fn=_rank, best_mode="max", cleanup_tmp_directories=True
             ),
         )
+
+
+def _is_described(place: Path) -> bool:
+    """Whether Orbax can read the description and the metrics of a checkpoint, as it does when it opens their folder."""
+    try:
+        described: Any = ocp.path.step.standard_name_format().find_step(place.parent, int(place.name))
+        _ = described.commit_timestamp
+        metrics = place / "metrics" / "metrics"
+        return not metrics.exists() or isinstance(json.loads(metrics.read_bytes()), dict)
+    except Exception:  # as in `at`
+        return False
 
 
 def _rank(metrics: Mapping[str, float]) -> tuple[float, ...]:

@@ -8,6 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from scalesearch.errors import InputError
+from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.scaling.cost.count import complexity
+
+_SLACK = 10_000
 
 
 class Leaf(NamedTuple):
@@ -34,6 +38,32 @@ def arranged(named: Mapping[str, np.ndarray], leaves: Sequence[Leaf], where: str
         parts = [np.asarray(named[name], leaf.dtype) for name in leaf.names]
         arrays.append(np.stack(parts) if leaf.stacked else parts[0])
     return arrays
+
+
+def check_size(spec: ArchitectureSpec, named: Mapping[str, np.ndarray], where: str) -> None:
+    """Raises `InputError` if the network of `spec` has many more parameters than `named` holds numbers.
+
+    To be called before the network is built: that takes memory and time for what a file promises. A few more are for
+    `check_names` to name. A network with code of the user's own is not judged.
+    """
+    if spec.module or any(stage.block_module for stage in spec.stages):
+        return
+    held = sum(array.size for array in named.values())
+    most = 4 * held + _SLACK
+    sizes: list[float] = [
+        *spec.depths,
+        *spec.widths,
+        spec.in_channels,
+        spec.num_classes,
+        spec.hidden_width,
+        spec.stem.kernel_size,
+    ]
+    sizes += [size for stage in spec.stages for size in (stage.kernel_size, stage.expand_ratio * stage.width)]
+    promised = max(sizes)  # first each by itself: the count is of 64-bit numbers
+    if promised <= most:
+        promised = complexity(spec).params
+    if promised > most:
+        raise InputError(f"{where}: its network has at least {promised:,.0f} parameters, but it holds {held:,} numbers")
 
 
 def check_names(named: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], where: str) -> None:

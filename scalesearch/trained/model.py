@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from scalesearch.data.arrays import made_square
+from scalesearch.data.files import free_memory
 from scalesearch.data.images import DataError
 from scalesearch.data.loose import Picture, square_images
 from scalesearch.data.resize import resize_in_parts
@@ -21,7 +22,7 @@ from scalesearch.runtime.jax_settings import check_jax
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.study.training import Precision
 from scalesearch.trained.card import ModelCard, NamedArrays, Preprocessing
-from scalesearch.trained.leaves import arranged
+from scalesearch.trained.leaves import arranged, check_size
 from scalesearch.trained.program import BATCHES, Programs
 from scalesearch.trained.weights import WEIGHTS_FILE, read_folder
 
@@ -55,6 +56,12 @@ class Model:
         self.card = card
         self._how: Preprocessing = card.preprocessing
         self.spec: ArchitectureSpec = dataclasses.replace(card.spec, resolution=card.preprocessing.resolution)
+        check_size(self.spec, arrays, where)
+        side = self.spec.resolution
+        if 4 * side**2 * self.spec.in_channels > free_memory() / 2:
+            raise InputError(
+                f"{where}: an image of {side:,} px, `resolution` of the preprocessing, does not fit into memory"
+            )
         check_jax()
         bfloat16 = card.training.get("precision") == "bfloat16" and jax.default_backend() != "cpu"
         precision: Precision = "bfloat16" if bfloat16 else "float32"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from scalesearch.errors import InputError
-from scalesearch.runtime.files import write_whole
+from scalesearch.runtime.files import check_file, write_whole
 from scalesearch.runtime.text import first_line
 from scalesearch.trained.card import ModelCard, NamedArrays, read_card
 
@@ -30,10 +30,9 @@ def read_weights(path: Path) -> NamedArrays:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
+    check_file(path)
     try:
         return load_file(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     except SafetensorError as error:

@@ -128,6 +128,10 @@ def test_a_value_of_thousands_of_characters_is_cut(capsys: pytest.CaptureFixture
     assert len(complaint(capsys, "plan", "--baseline", "x " * 2500)) < 2100
 
 
+def test_what_a_terminal_would_obey_is_spelt_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no\\x1b[2J\\u202ename" in complaint(capsys, "scale", "no\x1b[2J\u202ename")
+
+
 def warn_often() -> int:
     """As modules warn: on any thread, and while libraries change the filters."""
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import tracemalloc
 import warnings
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,9 @@ import pytest
 from PIL import Image
 
 from scalesearch.data.images import DataError
+from scalesearch.data.packed_files import read_folder
 from scalesearch.data.picture_facts import facts_of, open_picture, quiet_pillow
+from scalesearch.data.picture_index import read_picture
 from scalesearch.data.pictures import decoded
 
 
@@ -170,3 +174,22 @@ def test_broken_exif_data_are_ignored() -> None:
     content = encoded(Image.fromarray(COLOUR), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff garbage")
     with quiet_pillow():
         assert decoded(open_picture(content, "x"), 3, 2, "crop").shape == (2, 2, 3)
+
+
+def test_a_palette_that_is_missing_is_a_broken_picture() -> None:
+    content = encoded(palette(transparent=False))
+    start = content.index(b"PLTE") - 4
+    length = int.from_bytes(content[start : start + 4], "big")
+    with pytest.raises(DataError, match="^x: cannot be decoded"):
+        facts_of(content[:start] + content[start + 12 + length :], "x", decode=False)
+
+
+def test_memory_is_taken_for_what_a_file_holds(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"few")
+    tracemalloc.start()
+    try:
+        assert read_picture(tmp_path, "x.png", "x") == b"few"
+        assert read_folder("x", tmp_path, ["x.png"]) == {"x.png": b"few"}
+        assert tracemalloc.get_traced_memory()[1] < 10**6
+    finally:
+        tracemalloc.stop()

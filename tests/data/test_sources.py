@@ -35,6 +35,13 @@ def write_idx(folder: Path, part: str = "train", *, zipped: bool = False, dotted
         (folder / (name + ".gz" * zipped)).write_bytes(gzip.compress(content) if zipped else content)
 
 
+@pytest.mark.parametrize("kind", ["idx", "npz", "cifar10", "cifar100", "folder", "tfds", "hf"])
+@pytest.mark.parametrize("place", ["~nobody-of-that-name/x", "x" * 300])
+def test_a_place_that_no_file_can_have_is_one_line(kind: str, place: str) -> None:
+    with pytest.raises(DataError, match=f"^{kind}:{place}: .*cannot be found"):
+        read_source(f"{kind}:{place}")
+
+
 @pytest.mark.parametrize("zipped", [False, True])
 @pytest.mark.parametrize("dotted", [False, True])
 def test_idx_plain_and_gzipped(tmp_path: Path, zipped: bool, dotted: bool) -> None:

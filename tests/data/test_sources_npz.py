@@ -155,6 +155,8 @@ def test_images_that_are_not_square(tmp_path: Path, fit: str, expected: Any) -> 
         ({"images": IMAGES, "labels": LABELS[:4]}, "labels: every image needs a label, but there are 5 and 4"),
         ({"images": IMAGES, "labels": np.ones((5, 3))}, r"must name one class an image, .* of shape \(5, 3\) do not"),
         ({"images": IMAGES, "labels": np.array([b"\xff"] * 5)}, "must be UTF-8"),
+        ({"images": IMAGES, "labels": np.full(5, 0x110000, "<u4").view("<U1")}, "must be Unicode characters"),
+        ({"images": IMAGES, "labels": np.full(5, 0xDFFF, ">u4").view(">U1")}, "must be Unicode characters"),
         ({"images": IMAGES, "labels": np.full(5, 2**64 - 1)}, r"must be below 2\^63"),
         ({"images": IMAGES, "labels": np.array([None] * 5)}, "labels: must be an array of .* but holds Python objects"),
         ({"images": IMAGES, "labels": np.zeros(5, "M8[D]")}, r"but holds datetime64\[D\] \(5,\)"),

@@ -159,6 +159,9 @@ def split(**values: Any) -> list[dict[str, Any]]:
         (change_json("dataset_info.json", splits=[{"name": "train"}]), "a split must have a name and shardLengths"),
         (change_json("dataset_info.json", splits=split(shardLengths=["x"])), "name its files and their lengths"),
         (change_json("dataset_info.json", splits=split(filepathTemplate="../{SPLIT}")), "must be in this folder, but"),
+        (change_json("dataset_info.json", splits=split(filepathTemplate="a\0b")), "cannot be read .embedded null byte"),
+        (change_json("dataset_info.json", splits=split(filepathTemplate="\ud800")), "cannot be read .*surrogates"),
+        (change_json("dataset_info.json", fileFormat={}), r"must be array_record and tfrecord, but got \{\}$"),
         (
             change_json("dataset_info.json", fileFormat="riegeli"),
             "must be array_record and tfrecord, but got 'riegeli'",

@@ -117,6 +117,8 @@ def test_uneven_classes_are_split_in_proportion_and_even_ones_by_the_permutation
     assert np.bincount(splits.train.labels).tolist() == [192, 40, 8]
     assert splits.uneven
     assert not split().uneven
+    frozen = [186, 20, 258, 166, 225, 104, 202, 28]
+    assert numbers(splits.validation)[:8] == frozen  # as above: another order makes every recorded digest worthless
 
 
 def test_validation_is_a_fifth_unless_the_study_or_the_source_says_otherwise() -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from scalesearch.runtime.files import write_folder, write_text, write_whole
+from scalesearch.errors import InputError
+from scalesearch.runtime.files import check_file, write_folder, write_text, write_whole
 
 
 def test_text_is_written_as_utf_8_and_replaces_what_was_there(tmp_path: Path) -> None:
@@ -22,6 +23,22 @@ def test_text_is_written_as_utf_8_and_replaces_what_was_there(tmp_path: Path) ->
     write_text(path, "short")
     assert path.read_text(encoding="utf-8") == "short"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_only_a_plain_file_is_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, reason in (
+        (tmp_path / "nothing", "no such file"),
+        (tmp_path / ("x" * 300), "cannot be read .File name too long"),
+        (tmp_path / "a\0b", "cannot be read .embedded null byte"),
+        (tmp_path, "must be a file, but is a folder"),
+        (tmp_path / "pipe", "must be a file, but is no plain one"),
+        (Path(os.devnull), "must be a file, but is no plain one"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            check_file(path)
+    write_text(tmp_path / "file", "")
+    check_file(tmp_path / "file")
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt(), ValueError("wrong")])

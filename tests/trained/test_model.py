@@ -200,6 +200,19 @@ def test_cards_that_it_cannot_take(card: ModelCard, tmp_path: Path, change: dict
         scalesearch.load_model(folder)
 
 
+def test_what_a_card_promises_is_held_against_its_weights_and_the_memory(card: ModelCard):
+    """A network of these sizes would take terabytes, or minutes to list its blocks."""
+    spec, weights = card.spec, initial_arrays(card.spec, 0)
+    deep = spec.with_sizes((10**8,) * len(spec.depths), spec.widths, spec.resolution)
+    wide = spec.with_sizes(spec.depths, (10**6,) * len(spec.widths), spec.resolution)
+    for large in (deep, wide, dataclasses.replace(spec, num_classes=10**8)):
+        with pytest.raises(InputError, match=r"its network has at least [\d,]{9,} parameters, but it holds"):
+            Model(card.model_copy(update={"spec": large}), weights)
+    how = Preprocessing(resolution=10**6, mean=(33.0,), std=(79.0,))
+    with pytest.raises(InputError, match="an image of 1,000,000 px, `resolution` of the preprocessing, does not fit"):
+        Model(card.model_copy(update={"preprocessing": how}), weights)
+
+
 def test_weights_of_another_number_of_classes(card: ModelCard, tmp_path: Path):
     folder = write_model(tmp_path / "model", card)
     write_weights(folder, initial_arrays(dataclasses.replace(card.spec, num_classes=7), 0))

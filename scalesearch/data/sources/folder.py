@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
+from scalesearch.data.files import expanded
 from scalesearch.data.images import DataError, Fit, Pictures, Source, Split
 from scalesearch.data.picture_facts import DEEP_MODES, GREY_MODES, PictureFacts, open_known
 from scalesearch.data.picture_index import facts_of_files, read_picture
@@ -68,7 +69,7 @@ def read(source: str, argument: str, section: DataSection) -> Source:
         DataError: there is no such folder, it has no classes, a validation or test set has other classes than the
             training set, or a picture is broken.
     """
-    folder = Path(argument).expanduser()
+    folder = expanded(source, argument)
     if not folder.is_dir():
         problem = "is no folder" if folder.exists() else "does not exist"
         raise DataError(f"{source}: must be a folder with a sub-folder for each class, but it {problem}")
@@ -80,10 +81,11 @@ def read(source: str, argument: str, section: DataSection) -> Source:
     files: list[PictureFile] = []
     labels: list[int] = []
     roles: list[str] = []
+    label_of = {name: label for label, name in enumerate(classes)}
     for role, files_of in sets.items():
         for name, of_class in files_of.items():
             files += of_class
-            labels += [classes.index(name)] * len(of_class)
+            labels += [label_of[name]] * len(of_class)
             roles += [role] * len(of_class)
     decode = section.skip_broken or sum(file.size for file in files) <= _DECODED_BYTES
     facts = facts_of_files(source, folder, files, decode=decode)
@@ -100,8 +102,9 @@ def read(source: str, argument: str, section: DataSection) -> Source:
         if len(chosen):
             splits[role] = Split(pictures[chosen], np.array([labels[whole[at]] for at in chosen], np.int32))
     train = splits["train"]
+    held = set() if train is None else set(train.labels.tolist())
     for label, name in enumerate(classes):
-        if train is None or label not in train.labels:
+        if label not in held:
             raise DataError(f"{source}: all training pictures of the class {printable(name)} are broken")
     assert train is not None
     return Source(

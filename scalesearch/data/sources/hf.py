@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from scalesearch.data.arrays import Arrays, source_of_arrays
 from scalesearch.data.columns import array_of, is_array, is_encoded, is_label, labels_of
 from scalesearch.data.encoded import read_rows
+from scalesearch.data.files import expanded
 from scalesearch.data.images import DataError, Source
 from scalesearch.data.picture_index import read_picture
 from scalesearch.data.picture_listing import SUFFIXES
@@ -150,9 +151,9 @@ def _columns(where: str, splits: Mapping[str, Any], section: DataSection) -> tup
 def _load(source: str, argument: str) -> Mapping[str, Any]:
     """The splits of the data set."""
     name, config = argument, ""
-    if ":" in argument and not Path(argument).expanduser().exists():
+    if ":" in argument and not expanded(source, argument).exists():
         name, _, config = argument.rpartition(":")
-    place = Path(name).expanduser()
+    place = expanded(source, name)
     if place.is_dir() and config:
         if not (place / config).is_dir():
             folders = sorted(path.name for path in place.iterdir() if path.is_dir())[:6]

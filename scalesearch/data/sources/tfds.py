@@ -11,6 +11,7 @@ from typing import Any
 
 from scalesearch.data.encoded import read_rows
 from scalesearch.data.examples import parse_example
+from scalesearch.data.files import expanded
 from scalesearch.data.images import DataError, Source
 from scalesearch.data.records import ArrayRecords, Records, TFRecords
 from scalesearch.data.row_facts import Row, Rows
@@ -75,9 +76,9 @@ class _Examples(Rows):
 
 def _folder(source: str, argument: str) -> Path:
     """The folder with dataset_info.json: the argument itself, the newest version in it, or that in TFDS's folder."""
-    base = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+    base = expanded(source, os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
     name, _, version = argument.partition(":")  # as TFDS writes it: NAME/CONFIG:VERSION
-    choices = (Path(argument).expanduser(), base / name / version)
+    choices = (expanded(source, argument), expanded(source, str(base / name / version)))
     root = next((folder for folder in choices if folder.is_dir()), None)
     if root is None:
         raise DataError(
@@ -98,9 +99,13 @@ def _folder(source: str, argument: str) -> Path:
 def _read_json(where: str, path: Path) -> Mapping[str, Any]:
     """The content of a JSON file of usual size."""
     try:
-        if path.stat().st_size > _LARGEST_JSON:
+        with path.open("rb") as stream:
+            text = stream.read(_LARGEST_JSON + 1)
+        if len(text) > _LARGEST_JSON:
             raise DataError(f"{where}: {path}: must be at most {_LARGEST_JSON:,} bytes long")
-        content = json.loads(path.read_bytes())
+        content = json.loads(text)
+    except DataError:
+        raise
     except OSError as error:
         raise DataError(f"{where}: {path}: cannot be read ({error.strerror or error})") from None
     except (ValueError, RecursionError) as error:
@@ -169,7 +174,7 @@ def _records(source: str, folder: Path, info: Mapping[str, Any], split: Mapping[
     """The records of a split, whose files are named by a template."""
     where = f"{source}: {folder / _INFO}"
     kind = info.get("fileFormat", "tfrecord")
-    if kind not in _FORMATS:
+    if not isinstance(kind, str) or kind not in _FORMATS:
         raise DataError(f"{where}: fileFormat must be {enumerated(list(_FORMATS))}, but got {short(kind)}")
     try:
         lengths = [int(length) for length in split["shardLengths"]]
