@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from scalesearch.errors import InputError
 from scalesearch.scaling.architecture import ArchitectureSpec, without_defaults
@@ -174,3 +178,27 @@ def round_widths(widths: tuple[int, ...], beta: float, rounding: Rounding) -> tu
         *stages,
         grown(head) if scaled_head else head,
     )
+
+
+def round_width_rows(
+    widths: Sequence[int], multipliers: NDArray[np.float64], rounding: Rounding
+) -> NDArray[np.int64]:
+    """`round_widths` for many `multipliers` (M,) of at least 1: rows (M, n + 2)."""
+    divisor = rounding.width_divisor
+    rows = np.repeat(np.array([widths], np.int64), len(multipliers), axis=0)
+    inner = range(1, len(widths) - 1)[rounding.widened]
+    stem, head = rounding.stem == "scaled", widths[-1] and rounding.head != "fixed"
+    for place in (*([0] if stem else []), *inner, *([len(widths) - 1] if head else [])):
+        exact = multipliers * widths[place]
+        rounded = np.maximum(divisor, (exact + divisor / 2 + _SLACK).astype(np.int64) // divisor * divisor)
+        rows[:, place] = np.where(rounded < 0.9 * exact - _SLACK, rounded + divisor, rounded)
+    rows[multipliers == 1] = widths
+    return rows
+
+
+def round_depth_rows(
+    depths: NDArray[np.int64], multipliers: NDArray[np.float64], policy: DepthRounding
+) -> NDArray[np.int64]:
+    """`round_depths` by `ceil` or `round`, with ends that are scaled, for many `multipliers` (M,): rows (M, n)."""
+    shift = 0.5 + _SLACK if policy == "round" else 1 - _SLACK
+    return np.maximum(1, np.floor(multipliers[:, None] * depths + shift).astype(np.int64))

@@ -18,17 +18,18 @@ from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.compound import Rounding
 from scalesearch.scaling.cost.budgeted import MACS, Cost
-from scalesearch.scaling.cost.count import Complexity, FloatArray, areas, complexity, count, tabulate
+from scalesearch.scaling.cost.count import Complexity, FloatArray, complexity
 from scalesearch.scaling.cost.tally import IntArray
 from scalesearch.scaling.reachable import Axes, reachable, with_distinct_maps
 from scalesearch.scaling.simplex import Shares
-from scalesearch.scaling.split import split_costs
+from scalesearch.scaling.within import Combinations
 
 # Combinations counted at most; above it the axes are thinned evenly and the set says so.
 MAX_COUNTED = 50_000_000
-# Combinations held in memory at once (float64: 32 MB).
+# Combinations whose networks get their shares at once.
 CHUNK = 4_000_000
-
+# Costs are counted in float64, in which whole numbers are exact up to here.
+LARGEST_EXACT = 2**53
 
 # Above it the axes alone would fill the memory, and nobody trains networks that large.
 MAX_BUDGET = 100_000
@@ -170,17 +171,24 @@ def feasible_set(
 ) -> FeasibleSet:
     """All distinct networks with |cost ÷ baseline cost ÷ `budget` − 1| ≤ `tolerance`, each coefficient ≥ 1.
 
-    Above `max_counted` combinations the axes are thinned evenly. `chunk` combinations are held in memory at once.
+    Above `max_counted` combinations the axes are thinned evenly. Networks of `chunk` combinations at a time get
+    their shares.
 
     Raises `ValueError` for a budget or tolerance out of range, `InfeasibleBudget` for an empty set.
     """
     check_budget(budget, tolerance)
     base = cost.of(baseline)
+    if base * budget * (1 + tolerance) > LARGEST_EXACT:
+        raise InputError(
+            f"`budget` must be at most {LARGEST_EXACT / base / (1 + tolerance):.4g} for a baseline of {base:,} "
+            f"{cost.name}, above which costs are not exact, but got {budget:g}"
+        )
     axes = reachable(baseline, rounding, base * budget * (1 + tolerance), cost)
     combinations = math.prod(axes.shape)
     axes = axes.take(*_thinned(axes.shape, max_counted))
-    index, ratio, shares, _ = _within(baseline, rounding, axes, base * budget, tolerance, cost, chunk)
-    if len(index) == 0:
+    combined = Combinations(baseline, axes, cost, _not_widened(baseline, rounding, axes))
+    found = combined.within(base * budget, tolerance, chunk)
+    if len(found.index) == 0:
         raise InfeasibleBudget(_advice(baseline, rounding, budget, tolerance, combinations, cost))
     return FeasibleSet(
         baseline=baseline,
@@ -191,9 +199,9 @@ def feasible_set(
         widths=axes.widths,
         resolutions=axes.resolutions,
         nominal=(axes.alpha, axes.beta, axes.gamma),
-        index=index,
-        shares=shares,
-        cost_ratio=ratio * budget,
+        index=found.index,
+        shares=found.shares,
+        cost_ratio=found.costs / (base * budget) * budget,
         counted=math.prod(axes.shape),
         combinations=combinations,
     )
@@ -218,42 +226,6 @@ def _thinned(shape: tuple[int, int, int], max_counted: int = MAX_COUNTED) -> tup
     return d, w, r
 
 
-def _within(
-    baseline: ArchitectureSpec,
-    rounding: Rounding,
-    axes: Axes,
-    target: float,
-    tolerance: float,
-    cost: Cost,
-    chunk: int = CHUNK,
-) -> tuple[NDArray[np.intp], FloatArray, FloatArray, float]:
-    """Indices (N, 3) of the networks within the tolerance of `target`, their ratios to it, shares, the nearest ratio.
-
-    The baseline, and networks that differ from it only in the stem or the head, are left out: no coefficient grows.
-    """
-    table, area = cost.table(tabulate(baseline, axes.widths)), areas(baseline, axes.resolutions)
-    rows = max(1, chunk // (len(axes.widths) * area.shape[1]))
-    indices: list[NDArray[np.intp]] = []
-    ratios: list[FloatArray] = []
-    shares: list[FloatArray] = []
-    nearest = math.inf
-    shallow = count(table, axes.depths[:1], area)[0]
-    for start in range(0, len(axes.depths), rows):
-        costs = count(table, axes.depths[start : start + rows], area)
-        deviation = np.abs(costs / target - 1)
-        if start == 0:
-            deviation[0, _not_widened(baseline, rounding, axes), 0] = math.inf
-        within = deviation <= tolerance
-        index = np.argwhere(within)
-        indices.append(index + np.array([start, 0, 0]))
-        ratios.append(costs[within] / target)
-        shares.append(split_costs(costs, shallow, index))
-        best = deviation.argmin()
-        if deviation.flat[best] < abs(nearest - 1):
-            nearest = float(costs.flat[best] / target)
-    return np.concatenate(indices), np.concatenate(ratios), np.concatenate(shares), nearest
-
-
 def _advice(
     baseline: ArchitectureSpec, rounding: Rounding, budget: float, tolerance: float, combinations: int, cost: Cost
 ) -> str:
@@ -261,7 +233,8 @@ def _advice(
     base = cost.of(baseline)
     axes = reachable(baseline, rounding, 2 * base * budget, cost)
     thinned = axes.take(*_thinned(axes.shape))
-    *_, nearest = _within(baseline, rounding, thinned, base * budget, tolerance, cost)
+    combined = Combinations(baseline, thinned, cost, _not_widened(baseline, rounding, thinned))
+    nearest = combined.nearest(base * budget)
     needed = math.ceil(abs(nearest - 1) * 1e4 + 1e-6) / 1e4 if math.isfinite(nearest) else math.inf
     ways = [f"raise `tolerance` to {needed:g}"] if needed < 1 else ["raise `budget`"]
     ways += [

@@ -5,7 +5,6 @@ Each axis is enumerated from the multipliers where one of its rounded values cha
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,15 +15,20 @@ from numpy.typing import NDArray
 from scalesearch.errors import InputError
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients
-from scalesearch.scaling.compound import Rounding, round_depths, round_widths, scale, spread_depth
+from scalesearch.scaling.compound import Rounding, round_depth_rows, round_width_rows, scale
 from scalesearch.scaling.cost.budgeted import MACS, Cost
 from scalesearch.scaling.cost.count import FloatArray, areas, count, tabulate
 from scalesearch.scaling.cost.tally import IntArray
 
-# Depth vectors and resolutions that are listed, at most; and multipliers at which a width changes, each of which takes
-# three times as long. More would take minutes and gigabytes.
-MOST_LISTED = 2_000_000
+# What is listed at most: numbers (of the rows of an axis, in all their stages), depth vectors or resolutions, and
+# multipliers at which a width changes, each of which gives three rows. More would take long and fill the memory.
+MOST_NUMBERS = 8_000_000
+MOST_LISTED = 1_000_000
 MOST_WIDTHS = 500_000
+# Numbers of a cost table, or costs, that are held at once (32 MB).
+_CHUNK = 4_000_000
+# Costs of depths by the cheapest rows of widths that are counted at most.
+_MOST_COUNTED = 200_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +73,8 @@ def reachable(baseline: ArchitectureSpec, rounding: Rounding, highest: float, co
 
     bound = _first(lambda m: cost.of(scale(baseline, Coefficients(1, m, 1), rounding)), highest)
     beta, widths = _widths(baseline, rounding, bound)
-    table = cost.table(tabulate(baseline, widths))
-    affordable = count(table, one_depth, one_area)[0, :, 0] <= highest
+    affordable, cheapest = _affordable(baseline, widths, highest, cost)
     beta, widths = beta[affordable], widths[affordable]
-    # Only a row that narrows a stage can be cheaper than that of the baseline.
-    lean = (widths < widths[0]).any(axis=1)
-    lean[0] = True
-    cheapest = table[affordable][lean]
 
     # Every policy gives each stage that it scales at least ⌊α · depth⌋ blocks: a bound that grows with α, as `balanced`
     # need not.
@@ -86,7 +85,15 @@ def reachable(baseline: ArchitectureSpec, rounding: Rounding, highest: float, co
         return float(count(cheapest, blocks, one_area).min())
 
     alpha, depths = _depths(baseline, rounding, _first(least_blocks, highest))
-    affordable = count(cheapest, depths, one_area).min(axis=(1, 2)) <= highest
+    if len(cheapest) * len(depths) > _MOST_COUNTED:
+        raise InputError(
+            f"`budget` leaves {len(depths):,} numbers of blocks with each of {len(cheapest):,} rows of widths, which "
+            f"is too much to count: take a smaller baseline or budget, or another `width_divisor`"
+        )
+    rows = max(1, _CHUNK // (len(cheapest) * cheapest.shape[2]))
+    starts = range(0, len(depths), rows)
+    least = [count(cheapest, depths[start : start + rows], one_area).min(axis=(1, 2)) for start in starts]
+    affordable = np.concatenate(least) <= highest
     alpha, depths = alpha[affordable], depths[affordable]
 
     def least_area(gamma: float) -> float:
@@ -97,6 +104,36 @@ def reachable(baseline: ArchitectureSpec, rounding: Rounding, highest: float, co
     affordable = count(cheapest, one_depth, areas(baseline, resolutions)).min(axis=(0, 1)) <= highest
     resolutions = resolutions[affordable]
     return Axes(alpha, depths, beta, widths, resolutions / baseline.resolution, resolutions)
+
+
+def _affordable(
+    baseline: ArchitectureSpec, widths: IntArray, highest: float, cost: Cost
+) -> tuple[NDArray[np.bool_], IntArray]:
+    """Which rows (W,) of widths cost at most `highest` with nothing else grown, and the cheapest of their tables.
+
+    The cheapest are the baseline's and those that narrow a stage; only these can be cheaper than the baseline's.
+    """
+    one_depth = np.array([baseline.depths], np.int64)
+    one_area = areas(baseline, np.array([baseline.resolution], np.int64))
+    n = len(baseline.stages)
+    rows = max(1, _CHUNK // ((n + 1) * (n + 3)))
+    affordable, tables = [], list[IntArray]()
+    for start in range(0, len(widths), rows):
+        part = widths[start : start + rows]
+        table = cost.table(tabulate(baseline, part))
+        affordable.append(count(table, one_depth, one_area)[0, :, 0] <= highest)
+        lean = (part < widths[0]).any(axis=1)
+        if start == 0:
+            lean[0] = True
+        tables.append(table[affordable[-1] & lean])
+        if start > 0:
+            # Widths rise with the multiplier, so that the first lean row is usually below all others.
+            first = tables[0][1:2] if len(tables[0]) > 1 else tables[0][:1]
+            tables[-1] = tables[-1][(tables[-1] < first).any(axis=(1, 2))]
+    cheapest = np.concatenate(tables)
+    kept = (cheapest < cheapest[1]).any(axis=(1, 2)) if len(cheapest) > 1 else np.ones(len(cheapest), bool)
+    kept[:2] = True
+    return np.concatenate(affordable), cheapest[kept]
 
 
 def first_steps(
@@ -128,17 +165,24 @@ def _first(cost: Callable[[float], float], highest: float) -> float:
     return bound
 
 
-def _midpoints(breakpoints: set[float]) -> list[float]:
+def _midpoints(breakpoints: FloatArray) -> FloatArray:
     """1, and one multiplier between each two neighbours of `breakpoints`, all of which are above 1."""
-    edges = [1.0, *sorted(breakpoints)]
-    return [1.0, *((low + high) / 2 for low, high in itertools.pairwise(edges) if high - low > 1e-9)]
+    edges = np.concatenate([[1.0], np.unique(breakpoints)])
+    low, high = edges[:-1], edges[1:]
+    return np.concatenate([[1.0], ((low + high) / 2)[high - low > 1e-9]])
 
 
-def _distinct(multipliers: list[float], rows: list[tuple[int, ...]]) -> tuple[FloatArray, IntArray]:
-    """Distinct rows, each with the first multiplier that gives it, in the order of the multipliers."""
-    first = dict(zip(reversed(rows), reversed(multipliers), strict=True))
-    kept = sorted(first, key=lambda row: first[row])
-    return np.array([first[row] for row in kept]), np.array(kept, np.int64)
+def _distinct(multipliers: FloatArray, rows: IntArray) -> tuple[FloatArray, IntArray]:
+    """Distinct `rows` (M, k), each with the first of the `multipliers` (M,) that gives it, in their order.
+
+    Rows rise with their multipliers, so that equal ones are neighbours.
+    """
+    order = np.argsort(multipliers, kind="stable")
+    rows = rows[order]
+    starts = np.flatnonzero(np.append(True, (rows[1:] != rows[:-1]).any(axis=1)))
+    first = np.minimum.reduceat(order, starts)
+    sorted_again = np.argsort(multipliers[first], kind="stable")
+    return multipliers[first][sorted_again], rows[starts][sorted_again]
 
 
 def _depths(baseline: ArchitectureSpec, rounding: Rounding, bound: float) -> tuple[FloatArray, IntArray]:
@@ -150,36 +194,46 @@ def _depths(baseline: ArchitectureSpec, rounding: Rounding, bound: float) -> tup
 
 
 def _deepened(baseline: tuple[int, ...], rounding: Rounding, bound: float) -> tuple[FloatArray, IntArray]:
-    total = sum(baseline)
-    _refuse_long_list(bound * total, MOST_LISTED, "numbers of blocks", f"a baseline of {total:,} blocks", "")
+    total, depths = sum(baseline), np.array(baseline, np.int64)
+    most = min(MOST_LISTED, MOST_NUMBERS // len(baseline))
+    _refuse_long_list(bound * total, most, "numbers of blocks", f"a baseline of {total:,} blocks", "")
     if rounding.depth == "balanced":
-        totals = range(total, math.ceil(bound * total) + 1)
-        return _distinct([t / total for t in totals], [spread_depth(baseline, t) for t in totals])
+        totals = np.arange(total, math.ceil(bound * total) + 1)
+        return totals / total, _spread(depths, totals)
     shift = 0.0 if rounding.depth == "ceil" else 0.5
-    breakpoints = {
-        (blocks + shift) / depth
-        for depth in set(baseline)
-        for blocks in range(depth, math.ceil(bound * depth) + 2)
-        if (blocks + shift) / depth > 1
-    }
-    multipliers = _midpoints(breakpoints)
-    return _distinct(multipliers, [round_depths(baseline, m, rounding.depth) for m in multipliers])
+    breakpoints = np.concatenate(
+        [(np.arange(depth, math.ceil(bound * depth) + 2) + shift) / depth for depth in set(baseline)]
+    )
+    multipliers = _midpoints(breakpoints[breakpoints > 1])
+    return _distinct(multipliers, round_depth_rows(depths, multipliers, rounding.depth))
+
+
+def _spread(depths: IntArray, totals: IntArray) -> IntArray:
+    """`compound.spread_depth` for many `totals` (T,), none below the sum of `depths` (n,): rows (T, n)."""
+    whole = depths.sum()
+    shares, remainders = np.divmod(totals[:, None] * depths, whole)
+    # The stages with the largest remainders get one more; of equal ones the earlier.
+    places = np.argsort(np.argsort(-remainders, axis=1, kind="stable"), axis=1, kind="stable")
+    missing = totals - shares.sum(axis=1)
+    return np.asarray(shares + (places < missing[:, None]))
 
 
 def _widths(baseline: ArchitectureSpec, rounding: Rounding, bound: float) -> tuple[FloatArray, IntArray]:
     divisor, widest = rounding.width_divisor, max(baseline.widths)
     listed = sum(2 * bound * width / divisor for width in set(baseline.widths))
     way_out = f", or raise `width_divisor` above {divisor}"
-    _refuse_long_list(listed, MOST_WIDTHS, "widths", f"a baseline of up to {widest:,} channels", way_out)
-    breakpoints: set[float] = set()
+    most = min(MOST_WIDTHS, MOST_NUMBERS // len(baseline.widths))
+    _refuse_long_list(listed, most, "widths", f"a baseline of up to {widest:,} channels", way_out)
+    steps = [np.zeros(0)]
     for width in set(baseline.widths) - {0}:
-        for rounded in range(0, math.ceil(bound * width) + 2 * divisor, divisor):
-            breakpoints.update(((rounded - divisor / 2) / width, rounded / (0.9 * width)))
-    breakpoints = {point for point in breakpoints if point > 1}
+        rounded = np.arange(0, math.ceil(bound * width) + 2 * divisor, divisor)
+        steps += [(rounded - divisor / 2) / width, rounded / (0.9 * width)]
+    breakpoints = np.unique(np.concatenate(steps))
+    breakpoints = breakpoints[breakpoints > 1]
     # Rounding to the nearest multiple begins at its breakpoint, the rule of nine tenths ends just behind one. Where two
     # of them meet, the breakpoint itself rounds to a row that neither side has.
-    multipliers = [*_midpoints(breakpoints), *sorted(breakpoints)]
-    beta, widths = _distinct(multipliers, [round_widths(baseline.widths, m, rounding) for m in multipliers])
+    multipliers = np.concatenate([_midpoints(breakpoints), breakpoints])
+    beta, widths = _distinct(multipliers, round_width_rows(baseline.widths, multipliers, rounding))
     grown = np.log(widths[:, 1:-1] / np.array(baseline.widths[1:-1])).mean(axis=1) >= -1e-12
     return beta[grown], widths[grown]
 
@@ -187,7 +241,8 @@ def _widths(baseline: ArchitectureSpec, rounding: Rounding, bound: float) -> tup
 def _resolutions(baseline: ArchitectureSpec, rounding: Rounding, bound: float) -> IntArray:
     step, pixels = rounding.resolution_step, baseline.resolution
     way_out = f", or raise `resolution_step` above {step}"
-    _refuse_long_list(bound * pixels / step, MOST_LISTED, "resolutions", f"a baseline of {pixels:,} pixels", way_out)
+    most = min(MOST_LISTED, MOST_NUMBERS // len(baseline.stages))
+    _refuse_long_list(bound * pixels / step, most, "resolutions", f"a baseline of {pixels:,} pixels", way_out)
     first = (baseline.resolution // step + 1) * step
     return np.array([baseline.resolution, *range(first, math.ceil(bound * baseline.resolution) + step, step)])
 
