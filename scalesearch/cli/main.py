@@ -15,6 +15,7 @@ from scalesearch.cli.commands import RESUMABLE, Command, build_parser, command_i
 from scalesearch.cli.output import notes, replace_what_cannot_be_encoded, say
 from scalesearch.errors import ScalesearchError
 from scalesearch.runtime import interrupts
+from scalesearch.runtime.exhaustion import explained, is_exhausted
 
 INTERRUPTED = 130
 _log = logging.getLogger(__name__)
@@ -46,6 +47,9 @@ def main(argv: Sequence[str] | None = None, load: Callable[[str], Command] = loa
         if isinstance(error, ScalesearchError):
             say(str(error))
             return error.exit_code
+        if is_exhausted(error):
+            say(explained(error))
+            return 1
         say(f"unexpected {type(error).__name__}: {error} (scalesearch --debug … shows where)")
         return 1
 

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -25,12 +26,21 @@ from typing import IO, Any, Self
 
 from scalesearch.errors import ScalesearchError
 from scalesearch.runtime import interrupts
+from scalesearch.runtime.exhaustion import explained, is_exhausted, says_exhausted
 from scalesearch.runtime.text import first_line
 
 INTERRUPTED = 130
 """The exit code of a worker that was asked to stop."""
 
 Message = Mapping[str, Any]
+
+_KILLED = -9
+_STACK = ("@ ", "*** ")  # lines in which a library shows its stack
+_LOG_PREFIX = re.compile(r"[A-Z]\d{4} \d\d:\S+ +\d+ \S+:\d+\] ")  # of Google's libraries
+
+
+class CannotStart(ScalesearchError):
+    """A worker found too little memory to begin."""
 
 
 class Workers:
@@ -83,11 +93,19 @@ class Workers:
         return collected
 
     def ended(self) -> list[tuple[int, int, str]]:
-        """Workers that ended since the last call: index, exit code, and the last line of their standard error."""
+        """Workers that ended since the last call: index, exit code, and the line that tells why, as far as it is known.
+
+        Raises `CannotStart` for one that found too little memory to begin: the next would find no more.
+        """
         ends = []
         for index, process in [*self._processes.items()]:
             if process.has_ended():
                 ends.append((index, process.exit_code, process.last_words()))
+                if process.exit_code and not process.has_reported and says_exhausted(process.last_words()):
+                    raise CannotStart(
+                        f"a worker cannot start: the system refuses memory ({process.last_words()}); raise the limit "
+                        "(`ulimit -v`, a container's), close other programs, or run fewer workers"
+                    )
                 process.kill()
                 del self._processes[index]
         return ends
@@ -113,6 +131,7 @@ class _Process:
         environment: Mapping[str, str],
         on_message: Callable[[Message], None],
     ) -> None:
+        self.has_reported = False
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in `kill`
         # In a session of its own: a terminal's interrupt reaches it once, from here.
         self._process = subprocess.Popen(
@@ -137,6 +156,7 @@ class _Process:
             with contextlib.suppress(ValueError):  # a library's own output, or half a line of a worker that died
                 message = json.loads(line)
                 if isinstance(message, dict):
+                    self.has_reported = True
                     on_message(message)
         on_message({})  # whoever waits for a message sees at once that the process has ended
 
@@ -155,9 +175,14 @@ class _Process:
         return self._process.poll() is not None and not self._reader.is_alive()
 
     def last_words(self) -> str:
-        """The last line of its standard error."""
+        """The line of its standard error that tells why it ended: of a library that aborts, not the last one."""
+        if self.exit_code == _KILLED:  # which no process can comment on
+            return "killed: the system may lack memory"
         self._errors.seek(0)
-        return self._errors.read().decode(errors="replace").strip().rpartition("\n")[2]
+        text = self._errors.read().decode(errors="replace")
+        lines = [_LOG_PREFIX.sub("", line.strip()) for line in text.splitlines()]
+        lines = [line for line in lines if line and not line.startswith(_STACK)] or [""]
+        return next((line for line in lines if says_exhausted(line)), lines[-1])
 
     def stop(self) -> None:
         """Asks it to stop at the next safe place."""
@@ -226,7 +251,7 @@ def carry_out(work: Callable[..., object]) -> int:
         report({"error": str(error), "exit_code": error.exit_code})
         return error.exit_code
     except Exception as error:  # told to the watching process, which raises it
-        text = f"unexpected {type(error).__name__}: {first_line(error)}"
+        text = explained(error) if is_exhausted(error) else f"unexpected {type(error).__name__}: {first_line(error)}"
         report({"error": text, "exit_code": 1, "traceback": traceback.format_exc()})
         return 1
     return 0

@@ -14,6 +14,7 @@ from scalesearch.models.counting import check_own
 from scalesearch.results.records import Failure, FailureKind, TrialRecord
 from scalesearch.runtime.cache import folder_in_use
 from scalesearch.runtime.cores import usable_cores
+from scalesearch.runtime.exhaustion import is_exhausted
 from scalesearch.runtime.program_cache import use_program_cache
 from scalesearch.runtime.text import first_line, plural
 from scalesearch.scaling.feasible import Candidate
@@ -21,7 +22,7 @@ from scalesearch.search.queue.pruning import Watch, goes_on
 from scalesearch.study.sections import Study
 from scalesearch.training.epochs import TrainingDiverged
 from scalesearch.training.loop import EpochReport, train
-from scalesearch.training.memory import is_exhausted, release
+from scalesearch.training.memory import release
 from scalesearch.training.prefetch import Prefetcher
 from scalesearch.training.prepare import check_runtime, prepare_training
 
@@ -85,7 +86,7 @@ class TrainingEvaluation:
             result = train(*arguments, after_epoch, prepared)
         except TrainingDiverged as error:
             return self._failed(candidate, "diverged", str(error))
-        except jax.errors.JaxRuntimeError as error:
+        except Exception as error:
             if not is_exhausted(error):
                 raise
             return self._failed(candidate, "out-of-memory", first_line(error))

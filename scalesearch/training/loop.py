@@ -14,12 +14,12 @@ from jaxtyping import UInt32
 
 from scalesearch.data.splits import Splits
 from scalesearch.results.records import SeedRecord
+from scalesearch.runtime.exhaustion import is_exhausted
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.study.sections import RuntimeSection
 from scalesearch.study.training import TrainingSection
 from scalesearch.training.compile import compile_program
 from scalesearch.training.epochs import train_epochs
-from scalesearch.training.memory import is_exhausted
 from scalesearch.training.prepare import (
     Compiler,
     Prepared,
@@ -132,7 +132,7 @@ def run_in_memory(
     while True:
         try:
             return run(prepared, fits)
-        except jax.errors.JaxRuntimeError as error:
+        except Exception as error:
             if proven or not is_exhausted(error):
                 raise
             refused = error.with_traceback(None)  # whose frames hold arrays on the device

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import Any, NamedTuple
 
 import jax
 
 from scalesearch.runtime import allocator
+from scalesearch.runtime.exhaustion import memory_limit
 from scalesearch.study.sections import RuntimeSection
 
 _GIBIBYTE = 2**30
@@ -52,21 +52,17 @@ def bytes_needed(program: jax.stages.Compiled) -> int:
 def bytes_available(runtime: RuntimeSection) -> float:
     """Bytes that one program may take: `runtime.memory`, or all memory of the device; infinite if that is unknown.
 
-    Not what is free now: how a network trains must not depend on what else runs. Workers share a host's memory.
+    Not what is free now: how a network trains must not depend on what else runs. Workers share a host's memory, and
+    its limits (`ulimit -v`, a container's) count.
     """
     if runtime.memory is not None:
         return runtime.memory * _GIBIBYTE
     statistics = jax.local_devices()[0].memory_stats()
     if statistics and "bytes_limit" in statistics:
         return float(statistics["bytes_limit"])
-    if jax.default_backend() == "cpu" and "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / runtime.workers
+    if jax.default_backend() == "cpu":
+        return memory_limit(runtime.workers)
     return math.inf
-
-
-def is_exhausted(error: jax.errors.JaxRuntimeError) -> bool:
-    """Whether XLA ran out of memory."""
-    return "RESOURCE_EXHAUSTED" in str(error)
 
 
 def release() -> None:

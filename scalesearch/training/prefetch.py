@@ -7,15 +7,13 @@ import weakref
 from concurrent.futures import Future, wait
 from typing import Literal
 
-import jax
-
 from scalesearch.data.splits import Splits
+from scalesearch.runtime.exhaustion import is_exhausted
 from scalesearch.runtime.programs import run_in_background
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.study.sections import RuntimeSection
 from scalesearch.study.training import TrainingSection
 from scalesearch.training.compile import compile_program
-from scalesearch.training.memory import is_exhausted
 from scalesearch.training.prepare import Compiler, Prepared, prepare_training
 
 MIN_CORES = 4
@@ -80,7 +78,7 @@ class Prefetcher:
         wait([future])
         try:
             return future.result()
-        except jax.errors.JaxRuntimeError as error:
+        except Exception as error:
             if not is_exhausted(error):
                 raise
             return None

@@ -19,11 +19,12 @@ from scalesearch.data.splits import Splits, check_fits
 from scalesearch.errors import InputError
 from scalesearch.models.ops.select import select
 from scalesearch.runtime import interrupts
+from scalesearch.runtime.exhaustion import is_exhausted
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.study.sections import RuntimeSection
 from scalesearch.study.training import TrainingSection, TrainSection
 from scalesearch.training.compile import Program, compile_program
-from scalesearch.training.memory import PLAIN, MemoryPlan, bytes_available, is_exhausted, memory_plans
+from scalesearch.training.memory import PLAIN, MemoryPlan, bytes_available, memory_plans
 from scalesearch.training.parallel.data import Shardings, shardings_of
 from scalesearch.training.schedule import Schedule, schedule_of
 
@@ -109,7 +110,7 @@ def prepare_training(
                 break
             try:
                 program, shardings = _compiled(spec, training, runtime, data, schedule, groups, memory, compiler)
-            except jax.errors.JaxRuntimeError as error:
+            except Exception as error:
                 if not is_exhausted(error):
                     raise
                 refused = error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from scalesearch.runtime.workers import Workers
+from scalesearch.runtime.workers import CannotStart, Workers
 
 ROOT = Path(__file__).parents[2]
 MODULE = "tests.runtime.echo_worker"
@@ -56,10 +57,28 @@ def test_a_module_in_the_users_folder_does_not_replace_pythons(tmp_path: Path, m
 def test_a_worker_that_dies_says_how_and_can_be_started_again() -> None:
     with workers({"signal": "SIGKILL"}) as running:
         _, ends = collect(running, lambda messages, ends: bool(ends))
-        assert ends == [(0, -signal.SIGKILL, "last words")]
+        assert ends == [(0, -signal.SIGKILL, "killed: the system may lack memory")]
         running.start(0)
         _, again = collect(running, lambda messages, ends: bool(ends))
         assert again == ends
+
+
+ABORTED = """F1128 21:23:23.869276   18140 env.cc:93] Check failed: pthread_create() failed.
+*** Check failure stack trace: ***
+    @     0x7ff6f2958ba3  PyObject_Vectorcall"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"), [("last words", "MemoryError"), (ABORTED, "Check failed: pthread_create() failed.")]
+)
+def test_one_that_finds_too_little_memory_to_begin_is_not_started_again(lines: str, told: str) -> None:
+    with (
+        workers({"limit": 2**30, "lines": lines}) as running,
+        pytest.raises(
+            CannotStart, match=f"a worker cannot start: the system refuses memory .{re.escape(told)}.; raise"
+        ),
+    ):
+        collect(running, lambda messages, ends: bool(ends))
 
 
 def test_workers_are_asked_to_stop_when_the_context_ends() -> None:

@@ -14,12 +14,14 @@ from jax import numpy as jnp
 
 from scalesearch.data.splits import load_splits
 from scalesearch.errors import InputError
+from scalesearch.results.records import Failure
 from scalesearch.search.evaluation import TrainingEvaluation
 from scalesearch.search.plan.design import make_plan
 from scalesearch.search.queue import optuna_study as studies
 from scalesearch.search.queue.storage import open_storage, sqlite_url
 from scalesearch.search.queue.work import work
 from scalesearch.study.load import parse_study
+from scalesearch.training.loop import EpochReport
 from scalesearch.training.prefetch import Prefetcher
 from scalesearch.training.prepare import Prepared
 from tests.cli.tiny import ROOT, TINY
@@ -40,6 +42,16 @@ def test_what_compiling_left_is_given_back_before_training() -> None:
     evaluate(make_plan(study).distinct[0].candidate, (0,))
     function(jnp.float32(1))
     assert len(traced) == 2 * once
+
+
+def test_lack_of_memory_is_a_kind_of_failure() -> None:
+    def refuse(report: EpochReport) -> None:
+        raise MemoryError("Unable to allocate 2.00 GiB")
+
+    study = parse_study(tomllib.loads(TINY), "TINY")
+    evaluate = TrainingEvaluation(study, load_splits(study.data), refuse)
+    failure = evaluate(make_plan(study).distinct[0].candidate, (0,)).failure
+    assert failure == Failure("out-of-memory", "Unable to allocate 2.00 GiB")
 
 
 def test_a_search_prepares_each_network_while_the_one_before_it_trains(

@@ -29,7 +29,7 @@ from scalesearch.study.sections import DataSection, RuntimeSection, Study
 from scalesearch.study.training import TrainingSection
 from scalesearch.training.compile import Program, compile_program, init_function
 from scalesearch.training.draws import init_generator
-from scalesearch.training.loop import TrainingResult, train
+from scalesearch.training.loop import TrainingResult, run_in_memory, train
 from scalesearch.training.memory import MemoryPlan, memory_plans, release
 from scalesearch.training.prefetch import Prefetcher
 from scalesearch.training.prepare import Compiler
@@ -176,6 +176,18 @@ def test_a_network_that_finds_no_memory_fails_rather_than_compute_something_else
     with pytest.raises(jax.errors.JaxRuntimeError, match="out of memory"):
         run(splits, spec=SMALL, compiler=compile_too_large)
     assert plans == [MemoryPlan(), MemoryPlan(remat=True)]
+
+
+def test_memory_that_python_refuses_is_done_without_as_well() -> None:
+    def refuse(prepared: Any, fits: Any) -> Any:
+        if prepared != "smaller":
+            raise MemoryError
+        return prepared
+
+    plans: list[Any] = ["plain", "smaller"]
+    assert run_in_memory(refuse, plans[0], lambda prepared: plans[1]) == "smaller"
+    with pytest.raises(MemoryError):
+        run_in_memory(refuse, plans[0], lambda prepared: None)
 
 
 def test_memory_that_goes_in_mid_training_ends_it(splits: Splits) -> None:

@@ -1,0 +1,53 @@
+"""Memory that the system refuses, by real limits of processes of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from scalesearch.runtime.exhaustion import is_exhausted
+
+ROOT = Path(__file__).parents[2]
+
+
+def limited(code: str, limit: int = 2**28) -> list[str]:
+    """What `code` prints in a process whose address space is limited."""
+    begin = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({limit},) * 2)\n"
+    command = [sys.executable, "-c", begin + "from scalesearch.runtime import exhaustion\n" + code]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_numpys_and_xlas_errors() -> None:
+    with pytest.raises(MemoryError) as refused:
+        np.zeros(2**59)
+    assert is_exhausted(refused.value)
+    assert is_exhausted(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes."))
+    assert not is_exhausted(jax.errors.JaxRuntimeError("INTERNAL: the requested functionality is not supported"))
+    assert not is_exhausted(ValueError("out of memory"))
+
+
+def test_errors_of_python_under_a_limit() -> None:
+    code = """
+import mmap, threading, time
+def threads():
+    threading.stack_size(2**27)
+    for _ in range(9):
+        threading.Thread(target=time.sleep, args=(9,), daemon=True).start()
+for refused in (lambda: bytearray(2**29), lambda: mmap.mmap(-1, 2**29), threads):
+    try:
+        refused()
+    except Exception as error:
+        print(type(error).__name__, exhaustion.is_exhausted(error))
+"""
+    assert limited(code) == ["MemoryError", "True", "OSError", "True", "RuntimeError", "True"]
+
+
+def test_a_limit_of_the_process_bounds_what_its_networks_may_take() -> None:
+    code = "print(exhaustion.memory_limit(workers=1))"
+    assert limited(code) == [str(2.0**26)]
+    assert limited(code, 3 * 2**29) == [str(2.0**29)]
