@@ -9,7 +9,7 @@
 #
 #   export SCALESEARCH_STORAGE=postgresql://scalesearch@db.example.org/scalesearch
 #
-# A worker holds two connections or three; PostgreSQL allows 100 in all unless `max_connections` says otherwise.
+# A worker holds two or three connections; PostgreSQL allows 100 in all unless `max_connections` says otherwise.
 # Over a network use TLS: `ssl = on` in postgresql.conf, in pg_hba.conf a line such as
 #
 #   hostssl scalesearch scalesearch 10.0.0.0/8 scram-sha-256
