@@ -134,7 +134,7 @@ def test_each_tpu_host_gets_the_password_as_a_file_and_a_worker_of_its_own(tmp_p
 
 # A step of SLURM: `scancel` signals it, and a SIGTERM to srun itself ends it by force.
 SLURM = {
-    "srun": 'shift; "$@" & step=$!; echo $step >"step.$SLURM_JOB_ID"; trap "kill -KILL $step" TERM; wait $step',
+    "srun": 'shift; "$@" & step=$!; echo $step >"step.7_$SLURM_ARRAY_TASK_ID"; trap "kill -KILL $step" TERM; wait $step',
     "scancel": 'kill "-${1#--signal=}" "$(cat "step.$2")"',
     "scontrol": 'echo "$*" >>scontrol',
 }
@@ -142,7 +142,7 @@ SLURM = {
 
 def submit(folder: Path, environment: dict[str, str], task: int, study: str) -> subprocess.Popen[bytes]:
     """A task of the job array on this machine."""
-    variables = {**environment, "SLURM_JOB_ID": str(task)}
+    variables = {**environment, "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": str(task)}
     return subprocess.Popen(["bash", CLUSTER / "slurm.sbatch", study], cwd=folder, env=variables)
 
 
@@ -154,7 +154,7 @@ def until(happens: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("to_the_batch_shell", "code", "requeued"), [("USR1", 130, "requeue 1\n"), ("TERM", 130, ""), ("", 0, "")]
+    ("to_the_batch_shell", "code", "requeued"), [("USR1", 130, "requeue 7_1\n"), ("TERM", 130, ""), ("", 0, "")]
 )
 def test_a_slurm_task_near_its_time_limit_requeues_itself(
     tmp_path: Path, to_the_batch_shell: str, code: int, requeued: str
@@ -193,11 +193,11 @@ def test_a_preempted_slurm_task_gives_its_trial_back_at_once(tmp_path: Path) -> 
         try:
             until(lambda: states().count("RUNNING") == 2)
             one.terminate()
-            os.kill(int((tmp_path / "step.2").read_text()), signal.SIGTERM)
+            os.kill(int((tmp_path / "step.7_2").read_text()), signal.SIGTERM)
             assert (one.wait(SECONDS), other.wait(SECONDS)) == (130, 130)
         finally:
             for task, process in ((1, one), (2, other)):
                 if process.poll() is None:
-                    os.kill(int((tmp_path / f"step.{task}").read_text()), signal.SIGKILL)
+                    os.kill(int((tmp_path / f"step.7_{task}").read_text()), signal.SIGKILL)
     assert states() == ["WAITING"] * 4
     assert not (tmp_path / "scontrol").exists()
