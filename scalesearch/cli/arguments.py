@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
+import warnings
 from pathlib import Path
 
 CKPT = "the folder of a trained model, or weights of another library (timm:FILE, torchvision:FILE, keras:FILE)"
@@ -31,9 +33,40 @@ def add_members(parser: argparse.ArgumentParser, phis: str) -> None:
     parser.add_argument("--nominal", action="store_true", help=nominal)
 
 
-def add_storage(parser: argparse.ArgumentParser) -> None:
-    """The flag --storage of commands that read a run."""
-    parser.add_argument("--storage", metavar="URL", help="storage to read instead of DIR/study.db")
+def add_storage(parser: argparse.ArgumentParser, meaning: str = "storage to read instead of DIR/study.db") -> None:
+    """The flag --storage, which `storage_of` reads."""
+    parser.add_argument("--storage", metavar="URL", help=f"{meaning}: URL, @FILE, or $SCALESEARCH_STORAGE")
+
+
+def storage_of(arguments: argparse.Namespace) -> str | None:
+    """The URL of the storage: of --storage, or else of the environment variable; None if neither is given.
+
+    A note says so if the flag holds a password: other users can read the command line of a process.
+    """
+    from scalesearch.search.queue.storage_url import VARIABLE, has_password, storage_url
+
+    given = arguments.storage
+    if given is None:
+        given = os.environ.get(VARIABLE) or None
+        return given and storage_url(given)
+    url = storage_url(given)
+    if not given.startswith("@") and has_password(url):
+        warnings.warn(
+            "the password in --storage is visible to every user of this machine (ps); leave it out, and put it into "
+            f"~/.pgpass or PGPASSWORD, or put the whole URL into {VARIABLE} or a file (--storage @FILE)",
+            stacklevel=2,
+        )
+    return url
+
+
+def shared_storage_of(arguments: argparse.Namespace) -> str:
+    """As `storage_of`, of a command that has no run folder; raises `InputError` if no storage is given."""
+    from scalesearch.errors import InputError
+
+    storage = storage_of(arguments)
+    if storage is None:
+        raise InputError("which storage? Give --storage, or set SCALESEARCH_STORAGE")
+    return storage
 
 
 def folder(text: str) -> Path:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from scalesearch.cli.arguments import add_storage, port
+from scalesearch.cli.arguments import add_storage, port, storage_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     if not dashboard.installed():
         raise InputError('Optuna\'s dashboard is not installed: pip install "scalesearch[dashboard]"')
-    study, storage = open_run(arguments.folder, arguments.storage)
+    study, storage = open_run(arguments.folder, storage_of(arguments))
     page = dashboard.page_of(join_study(storage, study.name))
     try:
         server = dashboard.serve(storage, arguments.port)

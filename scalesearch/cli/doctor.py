@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from scalesearch.cli.arguments import add_json
+from scalesearch.cli.arguments import add_json, add_storage, storage_of
 from scalesearch.cli.output import print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A storage to try."""
-    parser.add_argument("--storage", metavar="URL", help="also try this storage")
+    add_storage(parser, "also try this storage")
     add_json(parser)
 
 
@@ -26,10 +26,11 @@ def main(arguments: argparse.Namespace) -> int:
         from scalesearch.models.numerics import examine_kernels, examine_numerics
 
         findings += [examine_kernels(), examine_numerics()]
-    if arguments.storage:
+    storage = storage_of(arguments)
+    if storage is not None:
         from scalesearch.search.queue.storage import examine_storage
 
-        findings.append(examine_storage(arguments.storage))
+        findings.append(examine_storage(storage))
 
     if arguments.json:
         print_json({"findings": [finding.to_json() for finding in findings]})

@@ -6,13 +6,14 @@ import argparse
 import shlex
 import sys
 
+from scalesearch.cli.arguments import add_storage, shared_storage_of
 from scalesearch.cli.study_flags import add_study_flags, study_from
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of a study, and where it is stored."""
     add_study_flags(parser)
-    parser.add_argument("--storage", required=True, metavar="URL", help="SQLAlchemy URL that all machines share")
+    add_storage(parser, "storage that all machines share")
     parser.add_argument("--study-name", metavar="NAME", help="name in the storage (default: the study file's)")
 
 
@@ -20,7 +21,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Make the stored study, queue its trials, and say how to join it."""
     from scalesearch.search.engine import init
 
-    study = init(study_from(arguments), storage=arguments.storage)
+    study = init(study_from(arguments), storage=shared_storage_of(arguments))
     name = shlex.quote(study.name)
     sys.stdout.write(
         f"{study.name}: the study is made and its trials wait\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from scalesearch.cli.arguments import add_json, add_storage
+from scalesearch.cli.arguments import add_json, add_storage, storage_of
 from scalesearch.cli.output import print_json
 
 
@@ -26,9 +26,10 @@ def main(arguments: argparse.Namespace) -> int:
 
     if (arguments.folder / CARD_FILE).is_file():
         return _report_model(arguments)
-    run = load(arguments.folder, arguments.storage)
+    storage = storage_of(arguments)
+    run = load(arguments.folder, storage)
     try:
-        finish(run, arguments.storage)
+        finish(run, storage)
     except OSError as error:
         raise InputError(f"{arguments.folder}: cannot be written ({error.strerror})") from None
     if arguments.json:

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import sys
 
-from scalesearch.cli.arguments import add_json, add_patience, count, folder, seconds
+from scalesearch.cli.arguments import add_json, add_patience, add_storage, count, folder, seconds, storage_of
 from scalesearch.cli.output import print_json, say
 from scalesearch.cli.study_flags import add_study_flags, study_from
 
@@ -16,8 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study_flags(parser)
     parser.add_argument("--out", type=folder, metavar="DIR", help="run folder (default: runs/NAME of the study)")
     parser.add_argument("--workers", type=count, metavar="N", help="processes that train (default: the study's)")
-    storage = "SQLAlchemy URL that many machines share (default: DIR/study.db)"
-    parser.add_argument("--storage", metavar="URL", help=storage)
+    add_storage(parser, "storage that many machines share (default: DIR/study.db)")
     parser.add_argument("--study-name", metavar="NAME", help="name in the storage (default: the study file's)")
     parser.add_argument(
         "--time", type=seconds, metavar="T", help="time limit: start no trial that would exceed it (90s, 30m, 2h)"
@@ -34,7 +33,7 @@ def main(arguments: argparse.Namespace) -> int:
     from scalesearch.search.engine import search
     from scalesearch.search.events import Event, Planned, SearchEnded
 
-    study, missing = study_from(arguments), 0
+    study, storage, missing = study_from(arguments), storage_of(arguments), 0
     with contextlib.nullcontext() if arguments.quiet else Progress() as progress:
 
         def on_event(event: Event) -> None:
@@ -50,7 +49,7 @@ def main(arguments: argparse.Namespace) -> int:
         run = search(
             study,
             arguments.out,
-            storage=arguments.storage,
+            storage=storage,
             seconds=arguments.time,
             patience=arguments.patience,
             events=on_event,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from scalesearch.cli.arguments import add_json, add_storage
+from scalesearch.cli.arguments import add_json, add_storage, storage_of
 from scalesearch.cli.output import print_json
 
 
@@ -21,7 +21,7 @@ def main(arguments: argparse.Namespace) -> int:
     from scalesearch.report import terminal
     from scalesearch.results.load import load
 
-    run = load(arguments.folder, arguments.storage)
+    run = load(arguments.folder, storage_of(arguments))
     if arguments.json:
         print_json(run.status())
     else:

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 from pathlib import Path
 
-from scalesearch.cli.arguments import add_json, add_storage, count, phi_list
+from scalesearch.cli.arguments import add_json, add_storage, count, phi_list, storage_of
 from scalesearch.cli.output import print_json
 
 
@@ -45,7 +45,7 @@ def main(arguments: argparse.Namespace) -> int:
             arguments.phi,
             seeds=arguments.seeds,
             test=arguments.test,
-            storage=arguments.storage,
+            storage=storage_of(arguments),
             events=on_event,
         )
     if arguments.json:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from scalesearch.cli.arguments import add_patience, core_list, seconds
+from scalesearch.cli.arguments import add_patience, add_storage, core_list, seconds, shared_storage_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The study, where its data are here, and what may be spent."""
-    parser.add_argument("--storage", required=True, metavar="URL", help="the URL that `run` or `init` was given")
+    add_storage(parser, "where `run` or `init` put the study")
     parser.add_argument("--study-name", required=True, metavar="NAME", help="the study's name in the storage")
     data = "where this machine holds the data (default: as the study says)"
     parser.add_argument("--data", metavar="SOURCE", help=data)
@@ -25,7 +25,7 @@ def main(arguments: argparse.Namespace) -> int:
     from scalesearch.search.engine import join
 
     join(
-        arguments.storage,
+        shared_storage_of(arguments),
         arguments.study_name,
         source=arguments.data,
         cores=arguments.cores or (),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import shutil
@@ -10,8 +11,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import quote
 
+import psycopg
 import pytest
+from psycopg.sql import SQL, Identifier
+from sqlalchemy import make_url
 
 from scalesearch.cli.main import main
 from scalesearch.export.rule_json import parse_rule
@@ -187,20 +192,51 @@ class TestRun:
 
     @pytest.mark.postgresql
     def test_on_a_server_the_folder_gets_a_copy_and_a_worker_may_join(
-        self, tiny: Path, postgresql_url: str, capsys: pytest.CaptureFixture[str]
+        self, tiny: Path, postgresql_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        """The password is where the user put it, and nowhere else: no process shows it, and no file or output."""
         tiny.write_text(TINY.replace(*OF_ITS_OWN[1]), encoding="utf-8")
-        folder = tiny.parent / "run"
-        arguments = ["run", "--study", tiny, "--out", folder, "--storage", postgresql_url, "--study-name", "shared"]
-        done = scalesearch(*arguments, "--workers", "2")
-        assert done.returncode == 0, done.stderr
-        assert "s3cret" not in done.stdout + done.stderr
-        assert sorted(path.name for path in folder.iterdir() if path.name != ".lock") == FILES
-        live, copy = load(folder, postgresql_url), load(folder)
-        assert live.records == copy.records
-        assert len(live.records) == 3
-        capsys.readouterr()
-        assert main(["worker", "--storage", postgresql_url, "--study-name", "shared"]) == 0
+        folder, where = tiny.parent / "run", tiny.parent / "storage"
+        secret = "p@ss:w%rd/&"
+        url = make_url(postgresql_url)
+        with psycopg.connect(postgresql_url.replace("+psycopg", ""), autocommit=True) as connection:
+            role = SQL("CREATE ROLE {} SUPERUSER LOGIN PASSWORD {}").format(Identifier(url.database), secret)
+            connection.execute(role)
+        url = url.set(username=url.database, password=secret)
+        where.write_text(url.render_as_string(hide_password=False), encoding="utf-8")
+        where.chmod(0o600)
+        arguments = ["run", "--study", tiny, "--out", folder, "--storage", f"@{where}", "--study-name", "shared"]
+        shown: set[bytes] = set()
+        with subprocess.Popen(
+            [sys.executable, "-m", "scalesearch", *map(str, arguments), "--workers", "2"],
+            cwd=ROOT,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as process:
+            while process.poll() is None:
+                shown |= {each for pid in family(process.pid) for each in shown_of(pid)}
+                time.sleep(0.1)
+            assert process.stdout is not None
+            told = process.stdout.read()
+        assert process.returncode == 0, told
+        assert any(b"scalesearch.search.worker" in line for line in shown)
+        forms = (secret.encode(), quote(secret, safe="").encode(), quote(secret).encode(), b"w%rd", b"w%25rd")
+        written = {path.name: path.read_bytes() for path in folder.iterdir()}
+        for text in (*shown, told, *written.values()):
+            assert not any(form in text for form in forms)
+        assert sorted(written.keys() - {".lock"}) == FILES
+        monkeypatch.setenv("SCALESEARCH_STORAGE", f"@{where}")
+        assert main(["status", str(folder), "--json"]) == 0
+        live = json.loads(capsys.readouterr().out)
+        monkeypatch.delenv("SCALESEARCH_STORAGE")
+        assert main(["status", str(folder), "--json"]) == 0
+        copy = json.loads(capsys.readouterr().out)
+        assert live == copy
+        assert live["trials"]["complete"] == 3
+        monkeypatch.setenv("SCALESEARCH_STORAGE", f"@{where}")
+        assert main(["worker", "--study-name", "shared"]) == 0
         assert capsys.readouterr() == ("", "")
 
     def test_a_trial_that_diverges_is_told_and_gives_5(self, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -221,3 +257,24 @@ class TestRun:
         with locked_folder(tiny.parent / "run"):
             line = complaint(capsys, "run", "--study", tiny, "--out", tiny.parent / "run")
         assert "another scalesearch command is already using this folder" in line
+
+
+def family(pid: int) -> set[int]:
+    """A process and its descendants that live at this moment."""
+    parents: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    members = {pid}
+    while more := {child for child, parent in parents.items() if parent in members} - members:
+        members |= more
+    return members
+
+
+def shown_of(pid: int) -> set[bytes]:
+    """What a process shows to others: its command line, and its environment to those of the same user."""
+    lines = set()
+    for name in ("cmdline", "environ"):
+        with contextlib.suppress(OSError):
+            lines.add(Path(f"/proc/{pid}/{name}").read_bytes())
+    return lines

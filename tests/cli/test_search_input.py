@@ -93,7 +93,8 @@ class TestBadInput:
         out = tiny.parent / "run"
 
         def told(url: str) -> str:
-            assert main(["run", "--study", str(tiny), "--out", str(out), "--storage", url, "--json"]) == 4
+            arguments = ["run", "--study", str(tiny), "--out", str(out), "--storage", url]
+            assert main([*arguments, "--json", "--quiet"]) == 4
             line = capsys.readouterr().err
             assert (line.count("\n"), "s3cret" in line) == (1, False), line
             return line

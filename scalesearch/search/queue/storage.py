@@ -22,6 +22,7 @@ from scalesearch.runtime.doctor import Finding
 from scalesearch.runtime.files import write_whole
 from scalesearch.runtime.text import first_line, plural
 from scalesearch.search.queue.patience import PatientStorage, may_pass, patiently, reason_of
+from scalesearch.search.queue.storage_url import hidden, storage_url
 
 Storage = PatientStorage
 
@@ -35,7 +36,8 @@ def open_storage(url: str, *, read_only: bool = False, create: bool = True) -> S
     """Open the storage at an SQLAlchemy URL.
 
     Args:
-        url: `sqlite:///FILE` (see `sqlite_url`) or `postgresql+psycopg://USER@HOST/DATABASE`.
+        url: `sqlite:///FILE` (see `sqlite_url`), `postgresql+psycopg://USER@HOST/DATABASE`, or what else `storage_url`
+            takes.
         read_only: take no write lock on SQLite and create nothing. Do not claim trials through such a storage.
         create: create Optuna's tables where they are missing.
 
@@ -49,6 +51,7 @@ def open_storage(url: str, *, read_only: bool = False, create: bool = True) -> S
         ...     study_names(open_storage(sqlite_url(Path(folder))))
         []
     """
+    url = storage_url(url)
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # progress and errors are reported elsewhere
     try:
         parsed = make_url(url)
@@ -136,23 +139,6 @@ def _begin_immediate(engine: Engine) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     engine.dispose()  # connections made before the listeners
-
-
-def hidden(url: str) -> str:
-    """The URL without its password, and without its query, which may hold one.
-
-    Example:
-        >>> hidden("postgresql+psycopg://me:secret@host/database")
-        'postgresql+psycopg://me@host/database'
-    """
-    head, separator, tail = url.partition("://")
-    if not separator:
-        return repr(url.rpartition("@")[2])
-    if head.startswith("sqlite"):
-        with contextlib.suppress(ArgumentError, ValueError):
-            return f"{head}:///{make_url(url).database or ''}"
-    login, at, rest = tail.rpartition("@")
-    return f"{head}{separator}{login.partition(':')[0]}{at}{rest.partition('?')[0]}"
 
 
 def sqlite_url(folder: Path) -> str:
