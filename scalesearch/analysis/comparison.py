@@ -96,10 +96,13 @@ class TwoWay:
 def finished_runs(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The runs in `trials` (`tables.TRIAL_COLUMNS`) that count: the latest of each seed, for candidates that finished.
 
-    A candidate failed if its latest trial failed.
+    A candidate failed if its latest trial failed, or one that no later trial of its first seed made good
+    (`results.records.merged_records`).
     """
-    latest = trials["trial"].eq(trials.groupby("candidate")["trial"].transform("max"))
-    failed = trials.loc[latest & trials["status"].ne(DONE), "candidate"]
+    bad = trials["status"].ne(DONE)
+    latest_bad = trials[bad].groupby("candidate")["trial"].max()
+    whole = trials[~bad & trials["seed"].eq(0)].groupby("candidate")["trial"].max()
+    failed = latest_bad.index[latest_bad > whole.reindex(latest_bad.index, fill_value=-1)]
     counts = trials["status"].eq(DONE) & np.isfinite(trials[metric]) & ~trials["candidate"].isin(failed)
     finished: pd.DataFrame = trials[counts].drop_duplicates(["candidate", "seed"], keep="last")
     return finished

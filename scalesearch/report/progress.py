@@ -201,7 +201,8 @@ class _Search:
         gained, left = done - self._resumed_at, max(0.0, self._trials - done)
         seconds = self._clock() - self._started_at
         if self._started.predicted_seconds is not None:
-            seconds += PREDICTED_TRIALS * self._started.predicted_seconds / self._trials
+            left_at_start = max(1, self._started.trials - self._resumed_at)
+            seconds += PREDICTED_TRIALS * self._started.predicted_seconds / left_at_start
             gained += PREDICTED_TRIALS
         return left * seconds / gained + self._started.later_seconds if gained > 0 else None
 

@@ -114,10 +114,13 @@ def merged_records(records: Sequence[TrialRecord]) -> dict[int, TrialRecord]:
     """Number of the candidate, as in the tables → its record, with the seeds of all its trials.
 
     If its last trial failed, the record of that trial. Otherwise, if a seed was trained twice, the later result stays.
+    A trial of further seeds does not make good an earlier one that failed.
     """
     merged: dict[int, TrialRecord] = {}
     for number, record in zip(candidate_numbers(records), records, strict=True):
         earlier = merged.get(number)
+        if earlier is not None and earlier.failure is not None and record.failure is None and record.seeds[0].seed != 0:
+            continue
         seeds = {seed.seed: seed for seed in record.seeds}
         if earlier is not None and earlier.failure is None and record.failure is None:
             seeds = {seed.seed: seed for seed in earlier.seeds} | seeds

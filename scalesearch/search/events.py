@@ -41,7 +41,7 @@ class SearchStarted:
         metric: what to call the metric: the study's, or the same on the test split.
         trials: how many trials there will be, as far as is known.
         records: the trials that ended before.
-        predicted_seconds: predicted duration of all trials on the reference machine; None if unknown.
+        predicted_seconds: predicted duration of the trials that are left on the reference machine; None if unknown.
         later_seconds: predicted duration of the searches that follow.
     """
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from scalesearch.runtime import interrupts
 from scalesearch.search.events import OnEvent, PreparationReports, SearchEnded, SearchStarted, TrialsEnded
-from scalesearch.search.plan.design import Plan, planned_size
+from scalesearch.search.plan.design import Plan
 from scalesearch.search.plan.timing import predicted_seconds
 from scalesearch.search.supervision import instructions_for, start_workers, watch
 from scalesearch.study.sections import Study
@@ -28,35 +28,35 @@ class StoredSearch:
     label: str = ""
     metric: str = ""
 
-    def fill_queue(self) -> None:
-        """Queues the planned trials that nobody has trained. Raises `StudyMismatch` if the study holds other ones."""
+    def fill_queue(self) -> int:
+        """Queues what nobody has trained; returns how many trials there will be, as far as is known.
+
+        Raises `StudyMismatch` if the study holds other networks than those that are planned.
+        """
         from scalesearch.search.queue import optuna_study as queue
+        from scalesearch.search.queue.filling import fill_queue
 
         queue.check_plan(self.optuna_study, self.study, self.plan)
-        queue.enqueue_missing(self.optuna_study, self.plan.distinct)
-
-    def missing(self, states: Mapping[str, int]) -> int:
-        """How many trials have no result: of those planned, or queued."""
-        unfinished = states["waiting"] + states["running"]
-        return max(planned_size(self.study, self.plan) - (sum(states.values()) - unfinished), unfinished)
-
-    def total(self, states: Mapping[str, int]) -> int:
-        """How many trials there will be, as far as is known."""
-        return max(planned_size(self.study, self.plan), sum(states.values()))
+        return fill_queue(self.optuna_study, self.study, self.plan)
 
     @property
     def predicted_seconds(self) -> float | None:
-        """Predicted duration of all trials on the reference machine."""
-        return predicted_seconds(self.study, [trial.candidate for trial in self.plan.distinct])
+        """Predicted duration, on the reference machine, of the trials that are left."""
+        from scalesearch.search.queue.filling import tasks_left
+
+        if not self.plan.distinct:
+            return None
+        tasks = tasks_left(self.optuna_study, self.study, self.plan)
+        return predicted_seconds(self.study, *zip(*tasks, strict=True)) if tasks else 0.0
 
 
 class _Watchers:
-    """Looks at the candidates' search and, if it has one, at its reference as at one search."""
+    """Fills the queues of the candidates' search and, if it has one, of its reference; looks at both as at one."""
 
     def __init__(self, searches: Sequence[StoredSearch]) -> None:
         from scalesearch.search.queue.looks import Watcher
 
-        self._watched = [(search, Watcher(search.optuna_study)) for search in searches]
+        self._watched = [(search.fill_queue(), Watcher(search.optuna_study)) for search in searches]
         self.total, self.missing, self.failed = 0, 0, 0
 
     def look(self) -> tuple[TrialRecord, ...]:
@@ -64,11 +64,17 @@ class _Watchers:
 
         A reference that failed is no failed trial: the rule needs none.
         """
-        looks = [(search, *watcher.look()) for search, watcher in self._watched]
-        self.total = sum(search.total(states) for search, _, states in looks)
-        self.missing = sum(search.missing(states) for search, _, states in looks)
+        looks = [(expected, *watcher.look()) for expected, watcher in self._watched]
+        self.total = sum(max(expected, sum(states.values())) for expected, _, states in looks)
+        self.missing = sum(_missing(expected, states) for expected, _, states in looks)
         self.failed = looks[0][2]["failed"]
         return tuple(record for _, records, _ in looks for record in records)
+
+
+def _missing(expected: int, states: Mapping[str, int]) -> int:
+    """How many of the `expected` trials have no result, or of those that are queued."""
+    unfinished = states["waiting"] + states["running"]
+    return max(expected - (sum(states.values()) - unfinished), unfinished)
 
 
 def train_missing(
@@ -89,8 +95,6 @@ def train_missing(
     from scalesearch.data.cache import ImageCache, recipe_of
 
     searches = [search] if reference is None else [search, reference]
-    for each in searches:
-        each.fill_queue()
     watchers = _Watchers(searches)
     records = watchers.look()
     if not (watchers.missing or (search.study.race and _race_goes_on(search, records))):

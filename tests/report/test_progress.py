@@ -33,7 +33,7 @@ def started(records: Any = (), *, trials: int = 15, metric: str = "val_loss") ->
         metric=metric,
         trials=trials,
         records=tuple(records),
-        predicted_seconds=300.0,
+        predicted_seconds=20.0 * (trials - len(tuple(records))),
         later_seconds=0.0,
     )
 

@@ -29,7 +29,7 @@ OWN_STEM = {"stem": {"width": 18, "kernel_size": 3, "stride": 2}}
     [
         ({"budget": 3.0}, "budget"),
         ({"tolerance": 0.03}, "tolerance"),
-        ({"seeds": 3}, "seeds"),
+        ({"seeds": 1}, "seeds"),
         ({"metric": "val_accuracy"}, "metric"),
         ({"baseline": {"resolution": 80}}, "baseline.resolution"),
         ({"baseline": OWN_STEM}, "baseline.stem"),

@@ -43,17 +43,23 @@ def training_seconds(cost: Complexity, blocks: int, epochs: int, train: int, val
     return trained + (COMPILE_SECONDS + COMPILE_SECONDS_PER_BLOCK * blocks) / COMPILE_SPEEDUP
 
 
-def predicted_seconds(study: Study, candidates: Sequence[Candidate]) -> float | None:
+def predicted_seconds(
+    study: Study, candidates: Sequence[Candidate], seeds: Sequence[int] | None = None
+) -> float | None:
     """Predicted seconds of compiling and training all `candidates` on `DEVICE`, wherever the search will run.
 
-    The aim is a factor of 2 (`benchmarks/predicted_time.py` measures it). None if there are no candidates yet (an
+    `seeds` says for how many each of them trains, if not for all of the study's. The aim is a factor of 2 (`benchmarks/predicted_time.py` measures it). None if there are no candidates yet (an
     adaptive design), or if the study trains on all remaining images, whose number is not known before they are read.
     """
     data, training = study.data, study.training
     if not (data.train and candidates):
         return None
-    images = training.epochs * (data.train + EVALUATION * data.validation) * study.seeds
-    trained = sum(images * seconds_per_image(candidate.complexity) for candidate in candidates)
+    images = training.epochs * (data.train + EVALUATION * data.validation)
+    counts = [study.seeds] * len(candidates) if seeds is None else seeds
+    trained = sum(
+        images * count * seconds_per_image(candidate.complexity)
+        for candidate, count in zip(candidates, counts, strict=True)
+    )
     blocks = sum(sum(candidate.spec.depths) for candidate in candidates)
     compiled = COMPILE_SECONDS * len(candidates) + COMPILE_SECONDS_PER_BLOCK * blocks
     workers = min(study.runtime.workers, CORES)

@@ -16,23 +16,25 @@ from scalesearch.errors import StorageError, StudyMismatch
 from scalesearch.results.records import TrialRecord
 from scalesearch.runtime.modules import digest_of
 from scalesearch.runtime.text import enumerated
+from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.feasible import Candidate, feasible_set
 from scalesearch.scaling.split import split_cost
-from scalesearch.search.plan.design import Plan, PlannedTrial, plan_of
+from scalesearch.search.plan.design import Plan, PlannedTrial, make_plan, plan_of
+from scalesearch.search.queue.extension import extend, extensions_in, refusal
 from scalesearch.search.queue.storage import Storage, storage_errors, study_names
 from scalesearch.search.queue.stored_study import StoredStudy
 from scalesearch.search.queue.trials import (
     candidate_of,
     has_record,
-    holds_task,
-    is_given_up,
     is_planned,
+    lacking,
     queued_trial,
     record_of,
     seeds_of,
     states_of,
     task_of,
 )
+from scalesearch.study.extent import GROWTH, extent_of, joined, with_extent
 from scalesearch.study.load import parse_study
 from scalesearch.study.sections import Study
 
@@ -71,7 +73,7 @@ def fingerprint(study: Study, data_digest: str) -> dict[str, Any]:
 
 @storage_errors()
 def open_study(storage: Storage, study: Study, data_digest: str, *, evaluates: Evaluates = "validation") -> StoredStudy:
-    """The stored study of this name, which is created if there is none.
+    """The stored study of this name, which is created if there is none, and extended if `study` is larger.
 
     Args:
         storage: where it is stored.
@@ -80,7 +82,7 @@ def open_study(storage: Storage, study: Study, data_digest: str, *, evaluates: E
         evaluates: the split that judges its trainings.
 
     Raises:
-        StudyMismatch: it was made with other settings, other data, or for another split.
+        StudyMismatch: it was made with other settings, other data, or for another split, or it is larger.
         StorageError: another tool made a study of this name, or the storage failed.
     """
     wanted = fingerprint(study, data_digest)
@@ -114,11 +116,13 @@ def open_study(storage: Storage, study: Study, data_digest: str, *, evaluates: E
         optuna.delete_study(study_name=study.name, storage=storage)
         return open_study(storage, study, data_digest, evaluates=evaluates)
     if changed:
-        differences = (f"`{key}` was {_short(before.get(key))}, now {_short(wanted.get(key))}" for key in changed)
-        raise StudyMismatch(
-            f"the study {study.name!r} in {storage.name} was made with other settings: "
-            f"{', '.join(differences)}; use another run folder (`out`) or study name, or the same settings"
-        )
+        if reason := refusal(before, wanted, changed):
+            raise StudyMismatch(
+                f"the study {study.name!r} in {storage.name} {reason}; use another run folder (`out`) or study name, "
+                "or the same settings"
+            )
+        extend(optuna_study, extent_of(study))
+        return open_study(storage, study, data_digest, evaluates=evaluates)  # unless another machine made it larger
     if evaluates != evaluates_of(optuna_study):
         if evaluates == "validation":
             raise StudyMismatch(
@@ -167,11 +171,6 @@ def join_study(storage: Storage, name: str) -> StoredStudy:
     return optuna_study
 
 
-def _short(value: object) -> str:
-    text = "not set" if value is None else str(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
-
-
 def sampler_for(study: Study, trial: int) -> optuna.samplers.BaseSampler:
     """The sampler of trial number `trial`.
 
@@ -186,14 +185,24 @@ def sampler_for(study: Study, trial: int) -> optuna.samplers.BaseSampler:
 
 @storage_errors()
 def study_of(optuna_study: optuna.Study) -> Study:
-    """The settings that the study was made with."""
-    return parse_study(optuna_study.user_attrs[_STUDY], f"study {optuna_study.study_name}")
+    """The settings that the study was made with, and what it was extended to."""
+    return _studies_of(optuna_study)[-1]
+
+
+def _studies_of(optuna_study: optuna.Study) -> tuple[Study, ...]:
+    """The settings that the study was made with, those of each extension, and those of all of them together."""
+    attributes = optuna_study.user_attrs
+    study = parse_study(attributes[_STUDY], f"study {optuna_study.study_name}")
+    extents = [extent_of(study), *extensions_in(attributes)]
+    return tuple(with_extent(study, extent) for extent in (*extents, joined(extents)))
 
 
 @storage_errors()
 def fingerprint_of(optuna_study: optuna.Study) -> Mapping[str, Any]:
-    """The fingerprint that the study was made with."""
-    return dict(optuna_study.user_attrs[_FINGERPRINT])
+    """The fingerprint that the study was made with, and what it was extended to."""
+    attributes = optuna_study.user_attrs
+    made: dict[str, Any] = attributes[_FINGERPRINT]
+    return made | joined([{key: made[key] for key in GROWTH if key in made}, *extensions_in(attributes)])
 
 
 @storage_errors()
@@ -239,13 +248,17 @@ def queued_plan(optuna_study: optuna.Study, study: Study) -> Plan:
 def enqueue_missing(
     optuna_study: optuna.Study, wanted: Sequence[PlannedTrial], *, planned: bool = True, again: bool = True
 ) -> int:
-    """Queue each of the `wanted` trials that is not waiting or running and has no record; returns how many.
+    """Queue the seeds of the `wanted` trials that no trial waits, runs or has a record for; returns how many trials.
 
-    Those that were given up because their workers died are queued `again`, or not.
+    The seeds that a candidate lacks are one trial. A candidate that failed is not tried for further seeds.
+
+    Args:
+        optuna_study: the stored study.
+        wanted: what it is to hold.
+        planned: whether they belong to the design.
+        again: whether to queue those again that were given up because their workers died.
     """
-    trials = optuna_study.get_trials(deepcopy=False)
-    held = {task_of(trial) for trial in trials if holds_task(trial) or (not again and is_given_up(trial))}
-    missing = [trial for trial in wanted if (trial.candidate.spec, trial.seeds) not in held]
+    missing = lacking(optuna_study.get_trials(deepcopy=False), wanted, again=again)
     for trial in missing:
         enqueue(optuna_study, trial.candidate, trial.seeds, planned=planned)
     return len(missing)
@@ -272,13 +285,28 @@ def check_plan(optuna_study: optuna.Study, study: Study, plan: Plan) -> None:
             "real cost: `report` shows it as it was; use another run folder (`out`) to search"
         )
     wanted = {(trial.candidate.spec, trial.seeds) for trial in plan.distinct}
-    for trial in trials:
-        if is_planned(trial) and task_of(trial) not in wanted:
+    others = [trial for trial in trials if is_planned(trial) and task_of(trial) not in wanted]
+    allowed = _extended_tasks(optuna_study, plan) if others else {}
+    for trial in others:
+        candidate = candidate_of(trial)
+        if candidate is None or not allowed.get(candidate.spec, set()).issuperset(seeds_of(trial)):
             raise StudyMismatch(
                 f"the study {study.name!r} must hold the networks that are planned now, but trial "
                 f"{trial.number} is another one, planned by another version of scalesearch or for another rule; "
                 "use another run folder (`out`)"
             )
+
+
+def _extended_tasks(optuna_study: optuna.Study, plan: Plan) -> Mapping[ArchitectureSpec, set[int]]:
+    """The networks and seeds that an extended study may have planned, before and after; nothing in any other study."""
+    stored = _studies_of(optuna_study)
+    if len(stored) == 2 or evaluates_of(optuna_study) == "test":
+        return {}
+    seeds = set(range(stored[-1].seeds))
+    plans = [plan]
+    if not any(trial.candidate.is_baseline for trial in plan.trials):  # a reference follows no design
+        plans += map(make_plan, {each.design: each for each in stored}.values())
+    return {trial.candidate.spec: seeds for each in plans for trial in each.distinct}
 
 
 @storage_errors()

@@ -15,6 +15,7 @@ from scalesearch.search.queue.trials import (
     Trials,
     Twins,
     candidate_of,
+    completes_others,
     has_record,
     holds_task,
     next_waiting,
@@ -54,7 +55,8 @@ class QueuedTasks:
         candidate = candidate_of(claimed)
         # A twin that waited at the look may have ended since, with this trial in its place. So look again.
         if candidate is None or (
-            self._has_twin(claimed, trials) and self._has_twin(claimed, self._optuna_study.get_trials(deepcopy=False))
+            self._twins.is_superfluous(trials, claimed)
+            and self._twins.is_superfluous(self._optuna_study.get_trials(deepcopy=False), claimed)
         ):
             raise optuna.TrialPruned
         if not claimed.params:  # queued by `enqueue_trial`, which leaves them to the worker that claims it
@@ -63,12 +65,6 @@ class QueuedTasks:
         if self._expect is not None and following is not None:
             self._expect(*following)
         return candidate, seeds_of(claimed)
-
-    def _has_twin(self, trial: FrozenTrial, trials: Trials) -> bool:
-        return any(
-            holds_task(twin) and (twin.number < trial.number or has_record(twin))
-            for twin in self._twins.of(trials, trial)
-        )
 
 
 class SampledTasks:
@@ -83,15 +79,19 @@ class SampledTasks:
 
     def left(self, trials: Trials) -> int:
         """How many trials are still to begin; `trials` are all trials of the study."""
-        return self._size - sum(map(_is_taken, trials))
+        more = sum(trial.state == TrialState.WAITING and completes_others(trial) for trial in trials)
+        return self._size - sum(map(_is_taken, trials)) + more
 
     def task(self, trial: optuna.Trial) -> tuple[Candidate, tuple[int, ...]]:
-        """The candidate and the seeds of a new trial, which are stored with it; or those of one that was given back.
+        """The candidate and the seeds of a new trial, which are stored with it; or those of one that waited.
 
-        Raises `TrialPruned` for a superfluous one: others have begun as many as the study asks for, or no network is
-        free.
+        That is one that was given back, or that trains further seeds of a candidate. Raises `TrialPruned` for a
+        superfluous one: others have begun as many as the study asks for, no network is free, or another trains it.
         """
         if (candidate := candidate_of(trial)) is not None:
+            trials = self._optuna_study.get_trials(deepcopy=False)
+            if Twins().is_superfluous(trials, trials[trial.number]):
+                raise optuna.TrialPruned
             return candidate, seeds_of(trial)
         target = suggested(trial)
         order = self._feasible.log_distances(target, self._budget).argsort(kind="stable").tolist()
@@ -117,7 +117,7 @@ class SampledTasks:
 
 
 def _is_taken(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.RUNNING or has_record(trial)
+    return (trial.state == TrialState.RUNNING or has_record(trial)) and not completes_others(trial)
 
 
 def _taken_specs(trials: Trials) -> set[ArchitectureSpec]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -15,6 +16,7 @@ from scalesearch.results.records import TrialRecord, candidate_from_json, candid
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.feasible import Candidate
 from scalesearch.scaling.simplex import Shares, from_search_space
+from scalesearch.search.plan.design import PlannedTrial
 
 Trials = Sequence[FrozenTrial]
 
@@ -172,23 +174,64 @@ def next_waiting(trials: Trials, claimed: optuna.Trial, workers: int) -> tuple[C
     return None if following is None or candidate is None else (candidate, seeds_of(following))
 
 
+def completes_others(trial: FrozenTrial) -> bool:
+    """Whether the trial trains further seeds of a network that another trial trains; each network begins with seed 0."""
+    return _CANDIDATE in trial.user_attrs and seeds_of(trial)[0] != 0
+
+
+def has_failed(trial: FrozenTrial) -> bool:
+    """Whether the trial ended with the record of a failure, or was pruned."""
+    return trial.state != TrialState.COMPLETE and has_record(trial)
+
+
+def lacking(trials: Trials, wanted: Iterable[PlannedTrial], *, again: bool = True) -> list[PlannedTrial]:
+    """What `trials`, all trials of a study, leave out of the `wanted` ones: each network with the seeds it lacks.
+
+    A network that failed lacks none. Those that were given up because their workers died count as missing, if they are
+    to be tried `again`.
+    """
+    held: dict[ArchitectureSpec, set[int]] = {}
+    failed: set[ArchitectureSpec] = set()
+    for trial in trials:
+        candidate = candidate_of(trial)
+        if candidate is None or not (holds_task(trial) or (not again and is_given_up(trial))):
+            continue
+        held.setdefault(candidate.spec, set()).update(seeds_of(trial))
+        if has_failed(trial):
+            failed.add(candidate.spec)
+    missing = []
+    for each in wanted:
+        spec = each.candidate.spec
+        if spec not in failed and (seeds := tuple(seed for seed in each.seeds if seed not in held.get(spec, ()))):
+            missing.append(replace(each, seeds=seeds))
+    return missing
+
+
 class Twins:
-    """Finds trials of the same task; indexes each trial of a study once."""
+    """Finds trials that others make superfluous; indexes each trial of a study once."""
 
     def __init__(self) -> None:
-        self._numbers: dict[tuple[int, ...], list[int]] = {}  # of trials, by a key that is quick to compare
+        self._numbers: dict[int, list[int]] = {}  # of trials, by macs, which are quick to compare
         self._known = 0
 
-    def of(self, trials: Trials, trial: FrozenTrial) -> list[FrozenTrial]:
-        """The others of `trials`, all trials of a study, with the task of `trial`, which has a candidate."""
+    def is_superfluous(self, trials: Trials, trial: FrozenTrial) -> bool:
+        """Whether another of `trials`, all trials of a study, has the network and all seeds of `trial`; or it failed.
+
+        Of two that have not ended the later one is superfluous. `trial` has a candidate.
+        """
         for other in trials[self._known :]:
             if _CANDIDATE in other.user_attrs:
-                self._numbers.setdefault(self._key(other), []).append(other.number)
+                self._numbers.setdefault(other.user_attrs[_CANDIDATE]["macs"], []).append(other.number)
         self._known = len(trials)
-        similar = (trials[number] for number in self._numbers[self._key(trial)] if number != trial.number)
-        spec = trial.user_attrs[_CANDIDATE]["spec"]
-        return [other for other in similar if other.user_attrs[_CANDIDATE]["spec"] == spec]
+        document, seeds = trial.user_attrs[_CANDIDATE], set(seeds_of(trial))
+        similar = (trials[number] for number in self._numbers.get(document["macs"], ()) if number != trial.number)
+        return any(
+            other.user_attrs[_CANDIDATE]["spec"] == document["spec"]
+            and holds_task(other)
+            and (has_failed(other) or (seeds.issubset(seeds_of(other)) and _is_before(other, trial)))
+            for other in similar
+        )
 
-    @staticmethod
-    def _key(trial: FrozenTrial) -> tuple[int, ...]:
-        return (trial.user_attrs[_CANDIDATE]["macs"], *trial.user_attrs[_SEEDS])
+
+def _is_before(other: FrozenTrial, trial: FrozenTrial) -> bool:
+    return other.number < trial.number or has_record(other)

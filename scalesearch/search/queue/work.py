@@ -18,6 +18,7 @@ from scalesearch.runtime.presence import present
 from scalesearch.runtime.text import first_line
 from scalesearch.scaling.feasible import Candidate
 from scalesearch.search.plan.design import Plan
+from scalesearch.search.queue.filling import fill_queue
 from scalesearch.search.queue.lease import GRACE_SECONDS, Lease, LostTrials, end
 from scalesearch.search.queue.optuna_study import (
     check_plan,
@@ -126,7 +127,7 @@ def work(
                 time.sleep(poll_seconds)
             elif not has_reconciled:
                 has_reconciled = True
-                enqueue_missing(optuna_study, plan.distinct, again=False)
+                fill_queue(optuna_study, study, plan, again=False)
             elif not (study.race and _queue_next_round(optuna_study, study, plan)):
                 return
 
