@@ -21,7 +21,8 @@ WORKER_LOCK = ".lock-worker"
 def locked_folder(folder: Path) -> Iterator[None]:
     """Creates and locks the run folder; removes it if nothing was written.
 
-    Files that killed processes left unfinished are removed. Raises `InputError` if the folder cannot be written, or another process has locked it.
+    Files that killed processes left unfinished are removed. Raises `InputError` if the folder cannot be written, or
+    another process has locked it.
     """
     existed = folder.exists()
     lock = FileLock(folder / _LOCK, blocking=False)
