@@ -117,6 +117,7 @@ def _place(url: URL) -> dict[str, str]:
 def test_what_a_url_leaves_out_is_taken_as_psql_takes_it(
     postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    open_storage(postgresql_url)  # makes the tables
     ways: tuple[Callable[[URL, Path], dict[str, str]], ...] = (_variable, _password_file, _service)
     for way in ways:
         with monkeypatch.context() as patch:
