@@ -134,7 +134,10 @@ def test_each_tpu_host_gets_the_password_as_a_file_and_a_worker_of_its_own(tmp_p
 
 # A step of SLURM: `scancel` signals it, and a SIGTERM to srun itself ends it by force.
 SLURM = {
-    "srun": 'shift; "$@" & step=$!; echo $step >"step.7_$SLURM_ARRAY_TASK_ID"; trap "kill -KILL $step" TERM; wait $step',
+    "srun": """shift; "$@" & step=$!
+        echo $step >"step.7_$SLURM_ARRAY_TASK_ID"
+        trap "kill -KILL $step" TERM
+        wait $step""",
     "scancel": 'kill "-${1#--signal=}" "$(cat "step.$2")"',
     "scontrol": 'echo "$*" >>scontrol',
 }
