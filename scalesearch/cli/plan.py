@@ -11,8 +11,8 @@ from scalesearch.cli.output import print_json
 from scalesearch.cli.study_flags import add_study_flags, study_from
 from scalesearch.errors import InputError
 from scalesearch.results.records import candidate_to_json
-from scalesearch.search.plan.design import Plan, make_plan, planned_size
-from scalesearch.search.plan.parts import parts_of
+from scalesearch.search.plan.design import Plan, planned_size
+from scalesearch.search.plan.parts import plans_of
 from scalesearch.search.plan.reference import reference_seconds
 from scalesearch.search.plan.timing import predicted_seconds
 from scalesearch.study.sections import Study
@@ -36,7 +36,7 @@ def main(arguments: argparse.Namespace) -> int:
 
         study, splits = resolve(study)
         study = with_sizes(study, splits)  # nothing is stored: only the time depends on them
-    parts = [(part, make_plan(part.study)) for part in parts_of(study)]
+    parts = plans_of(study)
     if arguments.json:
         (first, plan), *others = parts
         more = [{"phi": part.phi, "rung": part.rung, **plan_to_json(part.study, plan)} for part, plan in others]

@@ -81,6 +81,10 @@ class _Screen:
             self.say(f"\nFiles in {files[0].parent}: {', '.join(path.name for path in files)}")
 
 
+_MOST_ROWS = 1000
+"""Candidates that are shown of a plan."""
+
+
 def show_plan_head(parts: Sequence[tuple[Part, Plan]], splits: Splits | None) -> None:
     """The data, the baseline, and for each search of the study what it would train and how long that takes."""
     screen = _Screen()
@@ -107,8 +111,10 @@ def show_plan(parts: Sequence[tuple[Part, Plan]], splits: Splits | None) -> None
     screen.say("nominal: α·β²·γ² before rounding. All other columns describe the rounded network.")
     for part, plan in parts:
         if not part.rung:
-            candidates = (trial.candidate for trial in plan.trials)
+            candidates = (trial.candidate for trial in plan.trials[:_MOST_ROWS])
             screen.table(networks.planned(candidates, part.study.design.nominal).select(*PLAN))
+            if len(plan.trials) > _MOST_ROWS:
+                screen.say(f"The first {_MOST_ROWS:,} of {len(plan.trials):,}; --json lists all.")
 
 
 def show_count(name: str, spec: ArchitectureSpec, cost: Complexity, base: Complexity) -> None:

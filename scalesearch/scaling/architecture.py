@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from scalesearch.errors import InputError
 from scalesearch.scaling.stage import StageSpec, require_choice, require_odd, require_whole
 
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ PADDINGS: tuple[str, ...] = get_args(Padding)
 
 NORM_EPSILON = 1e-3
 """What batch normalisation adds to the variance, as in the released EfficientNet (`batch_norm_epsilon`)."""
+
+
+_MOST_STAGES = 200
+# A block has some layers of so many weights each: 64 bits hold the sum.
+_MOST_WEIGHTS = 2**58
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,8 @@ class ArchitectureSpec:
             require_whole(name, getattr(self, name), 1)
         if not self.stages:
             raise ValueError("`stages` must hold at least one stage, but got none")
+        if len(self.stages) > _MOST_STAGES:
+            raise InputError(f"`stages` must hold at most {_MOST_STAGES} stages, but got {len(self.stages):,}")
         require_whole("head_width", self.head_width, 0)
         require_choice("activation", self.activation, ACTIVATIONS)
         require_choice("final_norm", self.final_norm, NORMS)
@@ -88,6 +96,20 @@ class ArchitectureSpec:
         require_choice("padding", self.padding, PADDINGS)
         if self.padding == "same" and self.stem.pool_stride > 1:
             raise ValueError("`padding` must be symmetric in a network whose stem has a pool, but got 'same'")
+
+        self._check_weights()
+
+    def _check_weights(self) -> None:
+        """Raises `InputError` for a layer whose weights cannot be counted in 64 bits."""
+        weights, width_in = self.stem.kernel_size**2 * self.in_channels * self.stem.width, self.stem.width
+        for stage in self.stages:
+            widest = max(width_in, stage.width) * stage.expand_ratio
+            weights, width_in = max(weights, stage.kernel_size**2 * widest**2), stage.width
+        if weights > _MOST_WEIGHTS:
+            raise InputError(
+                f"`width`, `kernel_size` and `expand_ratio` must give a layer at most {_MOST_WEIGHTS:.2g} weights, but "
+                f"got up to {weights:.2g}"
+            )
 
     @property
     def depths(self) -> tuple[int, ...]:

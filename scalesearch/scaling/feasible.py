@@ -18,7 +18,7 @@ from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients
 from scalesearch.scaling.compound import Rounding
 from scalesearch.scaling.cost.budgeted import MACS, Cost
-from scalesearch.scaling.cost.count import Complexity, FloatArray, complexity
+from scalesearch.scaling.cost.count import LARGEST_EXACT, Complexity, FloatArray, complexity
 from scalesearch.scaling.cost.tally import IntArray
 from scalesearch.scaling.reachable import Axes, reachable, with_distinct_maps
 from scalesearch.scaling.simplex import Shares
@@ -28,8 +28,6 @@ from scalesearch.scaling.within import Combinations
 MAX_COUNTED = 50_000_000
 # Combinations whose networks get their shares at once.
 CHUNK = 4_000_000
-# Costs are counted in float64, in which whole numbers are exact up to here.
-LARGEST_EXACT = 2**53
 
 # Above it the axes alone would fill the memory, and nobody trains networks that large.
 MAX_BUDGET = 100_000
@@ -180,8 +178,8 @@ def feasible_set(
     base = cost.of(baseline)
     if base * budget * (1 + tolerance) > LARGEST_EXACT:
         raise InputError(
-            f"`budget` must be at most {LARGEST_EXACT / base / (1 + tolerance):.4g} for a baseline of {base:,} "
-            f"{cost.name}, above which costs are not exact, but got {budget:g}"
+            f"`budget` times the baseline's {base:,} {cost.name} must be at most {LARGEST_EXACT:.2g}, above which "
+            f"costs are not exact, but got {budget:g}: take a smaller baseline or budget"
         )
     axes = reachable(baseline, rounding, base * budget * (1 + tolerance), cost)
     combinations = math.prod(axes.shape)

@@ -22,8 +22,8 @@ from scalesearch.scaling.cost.tally import IntArray
 
 # What is listed at most: numbers (of the rows of an axis, in all their stages), depth vectors or resolutions, and
 # multipliers at which a width changes, each of which gives three rows. More would take long and fill the memory.
-MOST_NUMBERS = 8_000_000
-MOST_LISTED = 1_000_000
+MOST_NUMBERS = 16_000_000
+MOST_LISTED = 2_000_000
 MOST_WIDTHS = 500_000
 # Numbers of a cost table, or costs, that are held at once (32 MB).
 _CHUNK = 4_000_000
@@ -199,7 +199,9 @@ def _deepened(baseline: tuple[int, ...], rounding: Rounding, bound: float) -> tu
     _refuse_long_list(bound * total, most, "numbers of blocks", f"a baseline of {total:,} blocks", "")
     if rounding.depth == "balanced":
         totals = np.arange(total, math.ceil(bound * total) + 1)
-        return totals / total, _spread(depths, totals)
+        rows = _CHUNK // len(depths)
+        spread = [_spread(depths, totals[start : start + rows]) for start in range(0, len(totals), rows)]
+        return totals / total, np.concatenate(spread)
     shift = 0.0 if rounding.depth == "ceil" else 0.5
     breakpoints = np.concatenate(
         [(np.arange(depth, math.ceil(bound * depth) + 2) + shift) / depth for depth in set(baseline)]
@@ -222,7 +224,7 @@ def _widths(baseline: ArchitectureSpec, rounding: Rounding, bound: float) -> tup
     divisor, widest = rounding.width_divisor, max(baseline.widths)
     listed = sum(2 * bound * width / divisor for width in set(baseline.widths))
     way_out = f", or raise `width_divisor` above {divisor}"
-    most = min(MOST_WIDTHS, MOST_NUMBERS // len(baseline.widths))
+    most = min(MOST_WIDTHS, MOST_NUMBERS // (3 * len(baseline.widths)))
     _refuse_long_list(listed, most, "widths", f"a baseline of up to {widest:,} channels", way_out)
     steps = [np.zeros(0)]
     for width in set(baseline.widths) - {0}:

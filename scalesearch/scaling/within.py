@@ -21,10 +21,12 @@ from scalesearch.scaling.cost.tally import IntArray
 from scalesearch.scaling.reachable import Axes
 from scalesearch.scaling.split import log_parts, shares_of_parts
 
-# Numbers that a search holds for the networks within the tolerance at most: 2 million networks of 7 stages.
-_MOST_NUMBERS = 20_000_000
+# Numbers held for the networks within the tolerance at most: those of 1.2 million networks of 7 stages.
+_MOST_NUMBERS = 12_000_000
 # Numbers of a table that are held at once (float64: 32 MB).
 _CELLS = 4_000_000
+# Up to so many resolutions all costs are counted, which is then faster than halving.
+_FEW = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +85,9 @@ class Combinations:
         index, costs, small = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         grown = (index[:, 0] > 0) | (index[:, 2] > 0) | ~self.unwidened[index[:, 1]]
         index, costs, small = index[grown], costs[grown], small[grown]
-        order = np.lexsort(index.T[::-1])
-        index, costs, small = index[order], costs[order], small[order]
+        if len(parts) > 1:
+            order = np.lexsort(index.T[::-1])
+            index, costs, small = index[order], costs[order], small[order]
         return Within(index, costs, self._shares(area, index, costs, small, chunk))
 
     def nearest(self, target: float) -> float:
@@ -111,7 +114,7 @@ class Combinations:
         wide = max(1, _CELLS // ((n + 1) * levels))
         for w in range(0, len(widths), wide):
             table = self._table(widths[w : w + wide])
-            deep = max(1, _CELLS // (len(table) * levels))
+            deep = max(1, _CELLS // (len(table) * max(levels, _FEW)))
             for d in range(0, len(depths), deep):
                 weights = np.tensordot(_blocks(depths[d : d + deep]), table, axes=(1, 1))
                 rows = np.indices(weights.shape[:2]).reshape(2, -1)
@@ -176,6 +179,8 @@ def _first(
     weights: FloatArray, area: FloatArray, reached: Callable[[FloatArray], NDArray[np.bool_]]
 ) -> NDArray[np.intp]:
     """For each row of `weights` (K, L) the first resolution whose cost has `reached` something; R if none has."""
+    if area.shape[1] <= _FEW:
+        return np.asarray((~reached(weights @ area)).sum(axis=1))
     low, high = np.zeros(len(weights), np.intp), np.full(len(weights), area.shape[1], np.intp)
     # Most rows are beyond it at the least resolution, or not there at the largest.
     ends = weights @ area[:, [0, -1]]

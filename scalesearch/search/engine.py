@@ -20,8 +20,8 @@ from scalesearch.errors import InputError
 from scalesearch.runtime import interrupts
 from scalesearch.runtime.folders import locked_folder
 from scalesearch.search.events import OnEvent, Planned
-from scalesearch.search.plan.design import Plan, make_plan
-from scalesearch.search.plan.parts import Part, parts_of
+from scalesearch.search.plan.design import Plan
+from scalesearch.search.plan.parts import Part, plans_of
 from scalesearch.search.plan.reference import reference_plan, reference_study
 from scalesearch.search.stored import StoredSearch, train_missing
 from scalesearch.search.supervision import start_workers, watch
@@ -75,7 +75,7 @@ def search(
     deadline = time.monotonic() + (math.inf if seconds is None else seconds)
     folder = Path("runs") / study.name if out is None else Path(out)
     with drawing(events) as on_event:
-        parts = tuple((part, make_plan(part.study)) for part in parts_of(study))
+        parts = plans_of(study)
         with locked_folder(folder), interrupts.deferred(STOPPING):
             _check_study_file(folder, study, storage)
             on_event(Planned(parts, splits))

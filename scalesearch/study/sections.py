@@ -206,8 +206,8 @@ class Study(Section):
     seeds: Annotated[int, Field(ge=1, le=1000)] = 2
     race: bool = False
     prune: bool = False
-    phi: Annotated[tuple[Phi, ...], Field(min_length=1)] = (1.0,)
-    rungs: tuple[Count, ...] = ()
+    phi: Annotated[tuple[Phi, ...], Field(min_length=1, max_length=10)] = (1.0,)
+    rungs: Annotated[tuple[Count, ...], Field(max_length=100)] = ()
     baseline: BaselineSection
     rounding: RoundingSection = RoundingSection()
     design: DesignSection = DesignSection()

@@ -8,7 +8,7 @@ from scalesearch.report.views.table import duration, network, quantity
 from scalesearch.runtime.text import enumerated, percent, plural
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.compound import Baseline
-from scalesearch.search.plan.corners import cannot_grow, tolerance_for_corners
+from scalesearch.search.plan.corners import MOST_TRIED, cannot_grow, tolerance_for_corners
 from scalesearch.search.plan.design import Plan, halvings, planned_size
 from scalesearch.search.plan.reference import reference_seconds
 from scalesearch.search.plan.timing import DEVICE, predicted_seconds
@@ -99,13 +99,20 @@ def cautions(study: Study, plan: Plan) -> tuple[str, ...]:
     stuck = cannot_grow(study, plan)
     said = [_stuck(plan.baseline, name, step) for name, step in stuck.items()]
     if unreached := [name for name in plan.unreached if name not in stuck]:
-        tolerance = tolerance_for_corners(study, plan)
-        cure = "no tolerance up to 0.1 changes that"
-        if tolerance is not None:
-            cure = f"--tolerance {tolerance:g} reaches {'them all' if len(unreached) > 1 else 'it'}"
         corners = " or ".join(f"all {name} (at most {_largest(plan, name)})" for name in unreached)
-        said.append(f"No candidate is near {corners}: an optimum there would be an extrapolation ({cure})")
+        cure = _cure(study, plan, "them all" if len(unreached) > 1 else "it")
+        said.append(f"No candidate is near {corners}: an optimum there would be an extrapolation{cure}")
     return tuple(said)
+
+
+def _cure(study: Study, plan: Plan, corners: str) -> str:
+    """Which tolerance reaches `corners` that the plan does not; empty if that would take long to find out."""
+    if plan.feasible > MOST_TRIED:
+        return ""
+    tolerance = tolerance_for_corners(study, plan)
+    if tolerance is None:
+        return " (no tolerance up to 0.1 changes that)"
+    return f" (--tolerance {tolerance:g} reaches {corners})"
 
 
 def _largest(plan: Plan, name: str) -> str:

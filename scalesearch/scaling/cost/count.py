@@ -8,10 +8,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from scalesearch.errors import InputError
 from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.cost.tally import INPUT, OUTPUT, POOLED, IntArray, Tally
 
 FloatArray = NDArray[np.float64]
+
+LARGEST_EXACT = 2**53
+"""Costs are counted in float64, in which whole numbers are exact up to here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +101,19 @@ def count(table: IntArray, depths: IntArray, area: IntArray) -> FloatArray:
 
 
 def complexity(spec: ArchitectureSpec) -> Complexity:
-    """Exact macs, trainable parameters and activations of `spec`."""
+    """Exact macs, trainable parameters and activations of `spec`. Raises `InputError` if one exceeds `LARGEST_EXACT`."""
     tables = tabulate(spec, np.array([spec.widths], np.int64))
     depths = np.array([spec.depths], np.int64)
     area = areas(spec, np.array([spec.resolution], np.int64))
     one = np.ones((1, 1), np.int64)
-    return Complexity(
-        macs=int(count(tables.macs, depths, area)[0, 0, 0]),
-        params=int(count(tables.params, depths, one)[0, 0, 0]),
-        activations=int(count(tables.activations, depths, area)[0, 0, 0]),
-    )
+    amounts = {
+        "macs": float(count(tables.macs, depths, area)[0, 0, 0]),
+        "params": float(count(tables.params, depths, one)[0, 0, 0]),
+        "activations": float(count(tables.activations, depths, area)[0, 0, 0]),
+    }
+    for name, amount in amounts.items():
+        if amount > LARGEST_EXACT:
+            raise InputError(
+                f"a network must have at most {LARGEST_EXACT:.2g} {name} to be counted exactly, but got {amount:.2g}"
+            )
+    return Complexity(**{name: int(amount) for name, amount in amounts.items()})

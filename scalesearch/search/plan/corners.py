@@ -14,6 +14,8 @@ from scalesearch.study.sections import Study
 
 # Larger tolerances that are tried to reach a corner; the surface's covariate corrects for the macs.
 LOOSER = (0.03, 0.04, 0.05, 0.075, 0.1)
+# With more networks than this that cost the budget, none is tried: it would take long.
+MOST_TRIED = 300_000
 
 
 def tolerance_for_corners(study: Study, plan: Plan) -> float | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 
+from scalesearch.errors import InputError
+from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.coefficients import Coefficients, shares_of
 from scalesearch.scaling.compound import Baseline, scale
 from scalesearch.scaling.cost.budgeted import Cost
@@ -26,6 +28,11 @@ from scalesearch.study.sections import DesignSection, Study
 
 # Number of candidates that pruning should leave: a quadratic surface has six terms, and the macs ratio is one more.
 UNPRUNED = 10
+# Points of a design at most, those of a nominal grid, each of which is a trial, and networks to train.
+MOST_POINTS, MOST_NOMINAL, MOST_CANDIDATES = 100_000, 20_000, 2_000
+# Distances between points and candidates that are computed one by one; with more, a tree of the candidates is faster.
+_MOST_DISTANCES = 30_000_000
+_AS_NEAR = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +119,18 @@ def _plan(study: Study) -> Plan:
     # A nominal grid takes its points as they round, whatever they cost.
     if design.kind == "grid" and design.nominal:
         points, counted = grid(study.budget, design)
-        baseline_cost = study.cost.of(baseline.spec)
-        rounded = (_rounded(baseline, study.cost, baseline_cost, point, seeds) for point in points)
-        trials = tuple(trial for trial in rounded if trial is not None)
+        _refuse_more(len(points), MOST_NOMINAL, "points within the band")
+        trials = tuple(_rounded(baseline, study.cost, points, seeds))
         return Plan(baseline, cost, study.budget, design.band, counted, counted, len(points), len(points), trials)
 
     # Any other design takes the feasible candidates nearest to its points.
     feasible = feasible_set(baseline.spec, baseline.rounding, study.budget, study.tolerance, study.cost)
     distinct = feasible.without_twins()
-    snapped = (snap(distinct, target, study.budget, seeds) for target in _targets(study.budget, design))
+    targets = _targets(study.budget, design)
+    rows = _nearest_rows(distinct, targets, study.budget)
+    _refuse_more(len(set(rows)), MOST_CANDIDATES, "networks")
+    candidates = {row: distinct.candidate(row) for row in dict.fromkeys(rows)}
+    snapped = (_planned(target, candidates[row], seeds) for target, row in zip(targets, rows, strict=True))
     return plan_of(study, feasible, _without_repeats(snapped))
 
 
@@ -159,24 +169,41 @@ def _targets(budget: float, design: DesignSection) -> tuple[Shares, ...]:
     if design.kind == "lattice":
         return lattice(design.degree)
     if design.kind == "grid":
-        return tuple(shares_of(point) for point in grid(budget, design)[0])
+        points = grid(budget, design)[0]
+        _refuse_more(len(points), MOST_POINTS, "points within the band")
+        return tuple(map(shares_of, points))
     if design.kind == "qmc":
+        _refuse_more(design.size, MOST_POINTS, "points")
         return from_unit_square(_low_discrepancy(design.size, design.seed))
     return ()
 
 
+def _refuse_more(count: int, most: int, what: str) -> None:
+    if count > most:
+        raise InputError(
+            f"a design must have at most {most:,} {what}, but this one has {count:,}: lower `design.size` or raise "
+            "`design.step`, or take the lattice"
+        )
+
+
 def _rounded(
-    baseline: Baseline, cost: Cost, baseline_cost: int, point: Coefficients, seeds: tuple[int, ...]
-) -> PlannedTrial | None:
-    """The network of a grid point at its real cost; None if rounding makes it no larger than the baseline."""
-    spec = scale(baseline.spec, point, baseline.rounding)
-    shares = split_cost(baseline.spec, spec, cost)
-    candidate = candidate_of(baseline.spec, baseline.rounding, baseline_cost, spec, point, shares, cost)
-    grown = astuple(candidate.coefficients)
-    if min(grown) < 1 - 1e-9 or max(grown) < 1 + 1e-9:
-        return None
-    target = shares_of(point)
-    return PlannedTrial(target, candidate, math.dist(target.values, candidate.shares.values), seeds)
+    baseline: Baseline, cost: Cost, points: Sequence[Coefficients], seeds: tuple[int, ...]
+) -> Iterator[PlannedTrial]:
+    """The networks of grid points at their real cost, but for those that rounding makes no larger than the baseline.
+
+    Many points round to the same network, which is counted once.
+    """
+    baseline_cost, counted = cost.of(baseline.spec), dict[ArchitectureSpec, Candidate]()
+    for point in points:
+        spec = scale(baseline.spec, point, baseline.rounding)
+        if spec not in counted:
+            _refuse_more(len(counted) + 1, MOST_CANDIDATES, "networks")
+            shares = split_cost(baseline.spec, spec, cost)
+            counted[spec] = candidate_of(baseline.spec, baseline.rounding, baseline_cost, spec, point, shares, cost)
+        candidate = replace(counted[spec], nominal=point)
+        grown = astuple(candidate.coefficients)
+        if not (min(grown) < 1 - 1e-9 or max(grown) < 1 + 1e-9):
+            yield _planned(shares_of(point), candidate, seeds)
 
 
 def _low_discrepancy(size: int, seed: int) -> FloatArray:
@@ -192,7 +219,33 @@ def _low_discrepancy(size: int, seed: int) -> FloatArray:
 
 def snap(feasible: FeasibleSet, target: Shares, budget: float, seeds: tuple[int, ...]) -> PlannedTrial:
     """The feasible candidate nearest to `target` (by `FeasibleSet.nearest`), to be trained for `seeds`."""
-    candidate = feasible.nearest(target, budget)
+    return _planned(target, feasible.nearest(target, budget), seeds)
+
+
+def _nearest_rows(feasible: FeasibleSet, targets: Sequence[Shares], budget: float) -> list[int]:
+    """For each of `targets` the row of the candidate that `FeasibleSet.nearest` gives."""
+    if len(targets) * len(feasible) <= _MOST_DISTANCES:
+        return [int(feasible.log_distances(target, budget).argmin()) for target in targets]
+    from scipy.spatial import KDTree  # which the plan of a few candidates need not wait for
+
+    scale = math.log(budget)
+    tree = KDTree(np.column_stack([feasible.shares * scale, np.log(feasible.cost_ratio / budget)]))
+    points = np.zeros((len(targets), 4))
+    points[:, :3] = np.array([target.values for target in targets]) * scale
+    distances, rows = tree.query(points, k=2)
+    nearest = np.asarray(rows[:, 0])
+    # Where two are as near, but for rounding errors, they are compared as elsewhere.
+    for place in np.flatnonzero(distances[:, 1] - distances[:, 0] <= _AS_NEAR * (1 + distances[:, 1])):
+        radius = float(distances[place, 1]) * (1 + _AS_NEAR) + _AS_NEAR
+        near = np.sort(np.array(tree.query_ball_point(points[place], radius), np.intp))
+        part = replace(
+            feasible, index=feasible.index[near], shares=feasible.shares[near], cost_ratio=feasible.cost_ratio[near]
+        )
+        nearest[place] = near[part.log_distances(targets[place], budget).argmin()]
+    return [int(row) for row in nearest]
+
+
+def _planned(target: Shares, candidate: Candidate, seeds: tuple[int, ...]) -> PlannedTrial:
     return PlannedTrial(target, candidate, math.dist(target.values, candidate.shares.values), seeds)
 
 

@@ -6,8 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from scalesearch.errors import InputError
+from scalesearch.search.plan.design import Plan, make_plan
 from scalesearch.study.load import parse_study
 from scalesearch.study.sections import Study
+
+
+# Networks that cost the budgets of all levels together, at most: planning among more would take long.
+_MOST_FEASIBLE = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,23 @@ def parts_of(study: Study) -> tuple[Part, ...]:
     """The parts of `study`, each stored under a different name: φ = 1 first, then other levels, then rungs."""
     levels = [Part(phi, 0, _level(study, phi)) for phi in sorted(study.phi, key=lambda phi: (phi != 1, phi))]
     return (*levels, *(Part(1.0, rung, _rung(study, rung)) for rung in sorted(study.rungs)))
+
+
+def plans_of(study: Study) -> tuple[tuple[Part, Plan], ...]:
+    """The parts of `study`, each with its plan. Raises `InputError` as `make_plan`, or if the levels are too much."""
+    plans: list[tuple[Part, Plan]] = []
+    for part in parts_of(study):
+        if part.rung and not study.prune:
+            plan = plans[0][1]  # rungs train the candidates of the full schedule; pruning shuffles these
+        else:
+            plan = make_plan(part.study)
+        plans.append((part, plan))
+        if len(plans) > 1 and sum(plan.feasible for part, plan in plans if not part.rung) > _MOST_FEASIBLE:
+            raise InputError(
+                f"`phi` must leave at most {_MOST_FEASIBLE:,} networks to choose from, but {list(study.phi)} leaves more: "
+                "take fewer levels, or a smaller tolerance"
+            )
+    return tuple(plans)
 
 
 def derived(study: Study, **changes: Any) -> Study:
