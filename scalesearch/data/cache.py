@@ -195,7 +195,7 @@ class ImageCache:
 
     def _find(self, recipe: Recipe) -> MadeImages | None:
         """The images, if they are complete."""
-        record = self._kept.record(recipe.key, recipe.shape[-1])
+        record = self._kept.record(recipe.key, recipe.shape)
         if record is None or record.images != recipe.shape[0]:
             return None
         pixels = self._kept.map(recipe.key, recipe.shape)
@@ -203,7 +203,7 @@ class ImageCache:
 
     def _made(self, recipe: Recipe) -> Record:
         """How far an earlier process came."""
-        record = self._kept.record(recipe.key, recipe.shape[-1])
+        record = self._kept.record(recipe.key, recipe.shape)
         if record is None or self._kept.bytes_made(recipe.key) < record.images * recipe.bytes_per_image:
             return Record(0, np.zeros((recipe.shape[-1], 256), np.int64))
         return record

@@ -71,14 +71,20 @@ class KeptImages:
         finally:
             lock.release()
 
-    def record(self, key: str, channels: int) -> Record | None:
-        """The record of a set; None if there is none that can be read."""
+    def record(self, key: str, shape: tuple[int, int, int, int]) -> Record | None:
+        """The record of a set of images (n, r, r, c); None if there is none that can be read, or it has changed.
+
+        Each pixel is counted once, so the counts give away any change of one of them.
+        """
         try:
             document = json.loads(self._path(key, "json").read_bytes())
             record = Record(int(document["images"]), np.array(document["counts"], np.int64))
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return record if record.counts.shape == (channels, 256) else None
+        _, height, width, channels = shape
+        if record.counts.shape != (channels, 256) or (record.counts < 0).any():
+            return None
+        return record if (record.counts.sum(axis=1) == record.images * height * width).all() else None
 
     def map(self, key: str, shape: tuple[int, ...]) -> UInt8[np.ndarray, "n r r c"] | None:
         """The pixels of a set, which stays as long as they live; None if they are not complete."""
@@ -123,6 +129,8 @@ class KeptImages:
         with self.writing():
             with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
                 json.dump({"images": record.images, "counts": record.counts.tolist()}, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
             temporary.replace(self._path(key, "json"))
 
     def size(self) -> tuple[int, int]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import stat
@@ -53,6 +52,7 @@ def folder_in_use() -> Path | None:
     folder = cache_folder()
     try:
         make_private(folder)
+        check_room(folder)
     except OSError as error:
         reason = error.strerror or str(error)
         warnings.warn(
@@ -68,7 +68,7 @@ def folder_in_use() -> Path | None:
 def make_private(folder: Path) -> None:
     """Create `folder`, writable for this user and closed to others, and remove what killed processes left unfinished.
 
-    Raises `OSError` if that is not possible, also because the disk is full.
+    Raises `OSError` if that is not possible.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if hasattr(os, "getuid"):
@@ -80,11 +80,12 @@ def make_private(folder: Path) -> None:
         if stat.S_IMODE(status.st_mode) != 0o700:
             folder.chmod(0o700)
     remove_unfinished(folder)
-    check_room(folder)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def check_room(folder: Path) -> None:
-    """Raises `OSError` if nothing can be written to `folder`: it is read-only, or the disk is full."""
-    with tempfile.TemporaryFile(dir=folder, buffering=0) as stream:
-        if stream.write(bytes(_ROOM)) < _ROOM:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    """Raises `OSError` if nothing can be written to `folder`: the disk is full, for example."""
+    with tempfile.TemporaryFile(dir=folder) as stream:
+        stream.write(bytes(_ROOM))
+        stream.flush()

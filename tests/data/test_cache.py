@@ -127,6 +127,18 @@ def test_a_damaged_set_is_made_again(tmp_path: Path, suffix: str) -> None:
     np.testing.assert_array_equal(made.counts, level_counts(PIXELS))
 
 
+def test_any_changed_byte_of_the_counts_is_noticed(tmp_path: Path) -> None:
+    ImageCache(tmp_path).images(recipe())
+    whole = (tmp_path / "some.json").read_bytes()
+    for place in range(3, len(whole), 101):
+        changed = bytearray(whole)
+        changed[place] ^= 1
+        (tmp_path / "some.json").write_bytes(changed)
+        made = ImageCache(tmp_path).images(recipe())
+        np.testing.assert_array_equal(made.pixels, PIXELS)
+        np.testing.assert_array_equal(made.counts, level_counts(PIXELS))
+
+
 def test_who_comes_second_waits_for_the_first(tmp_path: Path) -> None:
     begun, go_on = threading.Event(), threading.Event()
 

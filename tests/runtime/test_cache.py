@@ -65,3 +65,21 @@ def test_a_folder_that_others_may_write_to_is_not_trusted(monkeypatch: pytest.Mo
     folder.chmod(0o777)
     with pytest.warns(UserWarning, match="others may write to it"):
         assert folder_in_use() is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits on files")
+def test_a_disk_without_room_warns_and_nothing_more(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A limit on the size of files stands for a full disk: empty files can be created, but nothing written."""
+    import resource
+
+    monkeypatch.setenv("SCALESEARCH_CACHE_DIR", str(tmp_path / "mine"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.warns(UserWarning, match="are not kept.*File too large.*SCALESEARCH_CACHE_DIR"):
+            assert folder_in_use() is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    folder = folder_in_use()
+    assert folder is not None
+    assert list(folder.iterdir()) == []

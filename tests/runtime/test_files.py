@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from scalesearch.errors import InputError
-from scalesearch.runtime.files import check_file, write_folder, write_text, write_whole
+from scalesearch.runtime.files import check_file, remove_unfinished, write_folder, write_text, write_whole
 
 
 def test_text_is_written_as_utf_8_and_replaces_what_was_there(tmp_path: Path) -> None:
@@ -183,3 +183,58 @@ def test_a_folder_with_anything_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="it holds b"):
         write_folder(folder, _fill("a", "b"))
     assert [each.name for each in tmp_path.iterdir()] == ["export"]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a power cut could leave an empty file in the place of the old one."""
+    path, synced = tmp_path / "rule.json", []
+
+    def fsync(handle: int) -> None:
+        status = os.fstat(handle)
+        synced.append((stat.S_ISDIR(status.st_mode) or status.st_size, path.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_text(path, "four")
+    folder = [(True, True)] * (sys.platform != "win32")
+    assert synced == [(4, False), *folder]
+    synced.clear()
+    path.unlink()
+    write_folder(path, _fill("a"))
+    assert synced[0] == (5, False)
+    assert synced[-1:] == folder
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from scalesearch.runtime import files
+def write(path):
+    (path / "a" if path.is_dir() else path).write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+getattr(files, sys.argv[1])(Path(sys.argv[2]), write)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks of this kind")
+@pytest.mark.parametrize("name", ["write_whole", "write_folder"])
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "rule[1].json"  # also a name that is a pattern
+    subprocess.run([sys.executable, "-c", KILLED, name, path], check=False)
+    (left,) = tmp_path.iterdir()
+    foreign = tmp_path / ".rule[1].json.abcdefgh"
+    foreign.touch()
+    remove_unfinished(tmp_path, "other")
+    assert left.exists()
+    getattr(sys.modules["scalesearch.runtime.files"], name)(path, _fill("a") if name == "write_folder" else Path.touch)
+    assert sorted(tmp_path.iterdir()) == sorted([foreign, path])
+
+
+def test_what_another_process_writes_at_this_moment_stays(tmp_path: Path) -> None:
+    def write(temporary: Path) -> None:
+        temporary.write_text("text", encoding="utf-8")
+        remove_unfinished(tmp_path)
+        write_text(tmp_path / "file", "other")
+        assert temporary.exists()
+
+    write_whole(tmp_path / "file", write)
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,11 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"file/run: cannot be written \("), locked_folder(tmp_path / "file" / "run"):
         raise AssertionError
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks of this kind")
+def test_what_a_killed_process_left_unfinished_is_removed(tmp_path: Path) -> None:
+    for name in (".study.toml.3k_a9x0b.unfinished", ".hidden", "study.toml"):
+        (tmp_path / name).touch()
+    with locked_folder(tmp_path):
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", ".lock", "study.toml"]

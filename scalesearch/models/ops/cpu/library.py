@@ -28,7 +28,7 @@ from typing import Any
 from filelock import FileLock
 
 from scalesearch.runtime import interrupts
-from scalesearch.runtime.cache import cache_folder, make_private
+from scalesearch.runtime.cache import cache_folder, check_room, make_private
 from scalesearch.runtime.cores import processor, usable_cores
 from scalesearch.runtime.digests import seal, unseal
 from scalesearch.runtime.files import write_whole
@@ -93,6 +93,7 @@ class Library:
         make_private(path.parent)
         with FileLock(path.parent / "kernels.lock"):
             if not self.is_kept():
+                check_room(path.parent)  # before it is built in vain
                 with tempfile.TemporaryDirectory() as temporary:  # a disk that is full is not the linker's fault
                     built = Path(temporary) / path.name
                     self.build(built)
@@ -186,6 +187,7 @@ def build_ahead(setting: str, notify: Callable[[str], object], library: Library 
         path = library.path
         make_private(path.parent)
         if not library.is_kept():
+            check_room(path.parent)
             notify("compiling the kernels for this processor: some ten seconds, once\n")
             threading.Thread(target=build, daemon=True).start()
 
