@@ -117,10 +117,18 @@ class LostTrials:
         optuna_study: the stored study.
         metric: what its trials are judged by.
         grace_seconds: how long a worker may give no sign of life.
+        beat_seconds: how often a worker gives one.
     """
 
-    def __init__(self, optuna_study: StoredStudy, metric: str, grace_seconds: float = GRACE_SECONDS) -> None:
-        self._optuna_study, self._metric, self._grace = optuna_study, metric, grace_seconds
+    def __init__(
+        self,
+        optuna_study: StoredStudy,
+        metric: str,
+        grace_seconds: float = GRACE_SECONDS,
+        beat_seconds: float = BEAT_SECONDS,
+    ) -> None:
+        self._optuna_study, self._metric = optuna_study, metric
+        self._grace, self._longest_step = grace_seconds, beat_seconds
         self._seen: dict[int, tuple[object, float]] = {}  # by number: the last sign, and for how long it is the last
         self._looked = time.monotonic()
 
@@ -131,7 +139,7 @@ class LostTrials:
         """
         has_taken = False
         now = time.monotonic()
-        step, self._looked = min(now - self._looked, BEAT_SECONDS), now  # a longer one may be the storage's silence
+        step, self._looked = min(now - self._looked, self._longest_step), now  # the rest may be an outage
         running = [trial for trial in trials if trial.state == TrialState.RUNNING]
         before, self._seen = self._seen, {}
         for trial in running:

@@ -1,0 +1,292 @@
+"""Workers on a planted surface, and faults at random: each trial must be complete once, with the result of a quiet run.
+
+`chaos` starts the workers, breaks things, and says what came of it. As a program it is one of the workers.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from scalesearch.results.records import TrialRecord
+from scalesearch.runtime import interrupts
+from scalesearch.scaling.feasible import Candidate
+from scalesearch.search.plan.design import make_plan
+from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue.patience import waiting
+from scalesearch.search.queue.pruning import Watch, goes_on
+from scalesearch.search.queue.storage import open_storage
+from scalesearch.search.queue.work import work
+from scalesearch.study.sections import Study
+from tests.planted import PlantedSurface, planted_evaluate
+from tests.postgresql import Server
+
+ROOT = Path(__file__).parents[1]
+INTERRUPTED = 130
+FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast everything goes, in seconds.
+
+    `trial` is how long a trial takes, `beat` and `grace` are those of `work`, `between` lies between two faults. A
+    server stays away, a file locked, and a disk full for a random time in `away`; a worker is stopped for one in
+    `stopped`.
+    """
+
+    trial: float
+    beat: float
+    grace: float
+    between: float
+    away: tuple[float, float]
+    stopped: tuple[float, float]
+
+
+QUICK = Pace(trial=1.0, beat=0.5, grace=4.0, between=1.5, away=(1.0, 3.0), stopped=(2.0, 8.0))
+
+
+@dataclasses.dataclass
+class Report:
+    """What came of it: faults by kind, trainings begun and ended by trial, exit codes that no fault explains."""
+
+    faults: collections.Counter[str]
+    begun: collections.Counter[int]
+    ended: collections.Counter[int]
+    unexplained: list[str]
+    seconds: float
+
+
+class Arena:
+    """The workers of one study, and what can be done to them."""
+
+    def __init__(self, url: str, study: Study, folder: Path, pace: Pace, count: int, seed: int) -> None:
+        self.url, self.study, self.folder, self.pace = url, study, folder, pace
+        self.random = random.Random(seed)
+        self.unexplained: list[str] = []
+        self._workers: dict[int, subprocess.Popen[bytes]] = {}
+        self._expected = collections.Counter[int]()  # exit codes that a fault explains, by worker
+        for index in range(count):
+            self.start(index)
+
+    def start(self, index: int) -> None:
+        """Starts a worker, with a clock of its own where libfaketime is installed."""
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+        clock = self.folder / f"clock-{index}"
+        if FAKETIME is not None:
+            if not clock.exists():
+                clock.write_text("+0", encoding="utf-8")
+            environment |= {
+                "LD_PRELOAD": str(FAKETIME),
+                "FAKETIME_TIMESTAMP_FILE": str(clock),
+                "FAKETIME_NO_CACHE": "1",
+                "DONT_FAKE_MONOTONIC": "1",
+            }
+        pace = [str(value) for value in (self.pace.trial, self.pace.beat, self.pace.grace)]
+        command = [sys.executable, "-m", "tests.chaos", self.url, self.study.name, str(self.folder), *pace]
+        with (self.folder / f"errors-{index}").open("ab") as errors:
+            self._workers[index] = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=errors)
+
+    def look(self) -> bool:
+        """Starts those again that a fault has ended; whether any worker still runs."""
+        for index, worker in [*self._workers.items()]:
+            code = worker.poll()
+            if code is None:
+                continue
+            del self._workers[index]
+            if code == 0:
+                continue
+            if code not in (INTERRUPTED, -signal.SIGKILL, -signal.SIGTERM):  # the last before it handles signals
+                lines = (self.folder / f"errors-{index}").read_text(encoding="utf-8").strip().splitlines()
+                self.unexplained.append(f"exit code {code}: {lines[-1] if lines else ''}")
+            self.start(index)
+        return bool(self._workers)
+
+    def any_worker(self) -> tuple[int, subprocess.Popen[bytes]] | None:
+        """One of those that run."""
+        return self.random.choice(sorted(self._workers.items())) if self._workers else None
+
+    def between(self, bounds: tuple[float, float]) -> float:
+        """A random time."""
+        return self.random.uniform(*bounds)
+
+    def pass_time(self, seconds: float) -> None:
+        """Waits, and starts again what ends meanwhile."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and self.look():
+            time.sleep(0.1)
+
+    def end(self) -> None:
+        """Kills what still runs."""
+        for worker in self._workers.values():
+            worker.kill()
+            worker.wait()
+
+
+def _send(number: signal.Signals) -> Callable[[Arena], None]:
+    def fault(arena: Arena) -> None:
+        if (one := arena.any_worker()) is not None:
+            one[1].send_signal(number)
+
+    return fault
+
+
+def _stop_and_continue(arena: Arena) -> None:
+    if (one := arena.any_worker()) is not None:
+        one[1].send_signal(signal.SIGSTOP)
+        arena.pass_time(arena.between(arena.pace.stopped))
+        one[1].send_signal(signal.SIGCONT)
+
+
+def _jump(arena: Arena) -> None:
+    if (one := arena.any_worker()) is not None:
+        hours = arena.random.choice((-2, 2))
+        (arena.folder / f"clock-{one[0]}").write_text(f"{hours:+d}h", encoding="utf-8")
+
+
+def _lock(arena: Arena) -> None:
+    with contextlib.closing(sqlite3.connect(arena.folder / "study.db", isolation_level=None, timeout=60)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        arena.pass_time(arena.between(arena.pace.away))
+        other.execute("ROLLBACK")
+
+
+KILLS: Mapping[str, Callable[[Arena], None]] = {
+    "kill": _send(signal.SIGKILL),
+    "terminate": _send(signal.SIGTERM),
+    "stop and continue": _stop_and_continue,
+    **({"clock jumps two hours": _jump} if FAKETIME is not None else {}),
+}
+"""Faults of workers."""
+
+OF_SQLITE: Mapping[str, Callable[[Arena], None]] = {**KILLS, "locked by another program": _lock}
+
+
+def of_server(server: Server, disk: Path | None = None) -> Mapping[str, Callable[[Arena], None]]:
+    """Faults of workers and of their server; `disk` is the small file system that its files are on."""
+
+    def restart(arena: Arena) -> None:
+        server.stop()
+        arena.pass_time(arena.between(arena.pace.away))
+        server.start()
+
+    def cut(arena: Arena) -> None:
+        import psycopg
+
+        with psycopg.connect(arena.url.replace("+psycopg", ""), autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+                "AND pid <> pg_backend_pid()"
+            )
+
+    def fill(arena: Arena) -> None:
+        assert disk is not None
+        filler = disk / "filler"
+        with contextlib.suppress(OSError), filler.open("wb") as file:
+            while True:
+                file.write(bytes(2**16))
+        arena.pass_time(arena.between(arena.pace.away))
+        filler.unlink()
+        if not server.is_up():  # it ends where its log cannot grow
+            server.start()
+
+    faults = {**KILLS, "server restarts": restart, "connections cut": cut}
+    return faults if disk is None else {**faults, "server's disk is full": fill}
+
+
+def chaos(
+    url: str,
+    study: Study,
+    folder: Path,
+    faults: Mapping[str, Callable[[Arena], None]],
+    *,
+    workers: int,
+    seconds: float,
+    pace: Pace,
+    seed: int = 0,
+) -> Report:
+    """Lets workers train `study`, and a fault of the `faults` happen from time to time for so many `seconds`.
+
+    Each kind of fault happens once before any happens twice. Returns when all trials have ended.
+    """
+    plan = make_plan(study)
+    studies.enqueue_missing(studies.open_study(open_storage(url), study, "digest"), plan.distinct)
+    started = time.monotonic()
+    arena = Arena(url, study, folder, pace, workers, seed)
+    happened = collections.Counter[str]()
+    bag: list[str] = []
+    try:
+        arena.pass_time(3 * pace.between)
+        while time.monotonic() - started < seconds and arena.look():
+            bag = bag or arena.random.sample(sorted(faults), len(faults))
+            kind = bag.pop()
+            faults[kind](arena)
+            happened[kind] += 1
+            arena.pass_time(pace.between * arena.random.uniform(0.5, 1.5))
+        while arena.look() and time.monotonic() - started < 3 * seconds + 60:
+            time.sleep(0.1)
+    finally:
+        arena.end()
+    begun, ended = collections.Counter[int](), collections.Counter[int]()
+    for line in (folder / "trainings").read_text(encoding="utf-8").splitlines():
+        word, number = line.split()
+        (begun if word == "begun" else ended)[int(number)] += 1
+    return Report(happened, begun, ended, arena.unexplained, time.monotonic() - started)
+
+
+def expected_records(study: Study) -> tuple[TrialRecord, ...]:
+    """The records of an undisturbed run."""
+    evaluate = planted_evaluate(PlantedSurface())
+    return tuple(evaluate(trial.candidate, trial.seeds) for trial in make_plan(study).distinct)
+
+
+def _worker(url: str, name: str, folder: str, trial: str, beat: str, grace: str) -> int:
+    numbers: dict[Any, int] = {}
+    planted = planted_evaluate(PlantedSurface())
+
+    def note(word: str, candidate: Candidate) -> None:
+        with (Path(folder) / "trainings").open("a", encoding="utf-8") as file:
+            file.write(f"{word} {numbers[candidate.spec]}\n")
+
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on) -> TrialRecord:
+        note("begun", candidate)
+        for _ in range(10):
+            time.sleep(float(trial) / 10)
+            interrupts.check()
+            watch(SimpleNamespace(share=0.1))  # type: ignore[arg-type]  # all that a study without pruning reads
+        note("ended", candidate)
+        return planted(candidate, seeds)
+
+    if "DONT_FAKE_MONOTONIC" in os.environ:  # with which libfaketime 0.9.10 breaks the system call of `time.sleep`
+        time.sleep = lambda seconds: threading.Event().wait(seconds)  # type: ignore[assignment]
+    interrupts.immediate()
+    try:
+        with interrupts.deferred(""), waiting(1800.0):
+            optuna_study = studies.join_study(open_storage(url, create=False), name)
+            study = studies.study_of(optuna_study)
+            plan = make_plan(study)
+            numbers.update({planned.candidate.spec: number for number, planned in enumerate(plan.distinct)})
+            pace = {"poll_seconds": 0.2, "beat_seconds": float(beat), "grace_seconds": float(grace)}
+            work(optuna_study, study, plan, evaluate, **pace)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    os._exit(_worker(*sys.argv[1:]))
