@@ -21,12 +21,13 @@ def main(arguments: argparse.Namespace) -> int:
     from scalesearch.errors import InputError
     from scalesearch.results.load import open_run
     from scalesearch.search.queue import dashboard
+    from scalesearch.search.queue.naming import named_parts
     from scalesearch.search.queue.optuna_study import join_study
 
     if not dashboard.installed():
         raise InputError('Optuna\'s dashboard is not installed: pip install "scalesearch[dashboard]"')
     study, storage = open_run(arguments.folder, storage_of(arguments))
-    page = dashboard.page_of(join_study(storage, study.name))
+    page = dashboard.page_of(join_study(storage, named_parts(storage, study).first))
     try:
         server = dashboard.serve(storage, arguments.port)
     except OSError as error:

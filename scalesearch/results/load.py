@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,8 @@ from scalesearch.analysis.tables import OPTIONAL_COLUMNS
 from scalesearch.analysis.validation import Validation, read_validations
 from scalesearch.errors import InputError
 from scalesearch.results.records import DONE, TrialRecord, candidate_to_json, merged_records
-from scalesearch.search.plan.parts import parts_of
-from scalesearch.search.plan.reference import reference_name
 from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue.naming import named_parts
 from scalesearch.search.queue.storage import Storage, open_storage, sqlite_url, study_names
 from scalesearch.study.load import load_study
 from scalesearch.study.sections import Study
@@ -42,6 +41,8 @@ class Run(Outcome):
     """What a run folder holds so far: what its records say (see `Outcome`), its validations, figures and files."""
 
     folder: Path
+    stored_as: str = field(kw_only=True, repr=False)
+    """The name of its stored study; that of the study, unless its schedule was extended."""
 
     @property
     def failed(self) -> int:
@@ -161,11 +162,12 @@ def load(folder: str | Path, storage: str | None = None) -> Run:
     """
     folder = Path(folder)
     study, opened = open_run(folder, storage)
-    optuna_study, names = studies.join_study(opened, study.name), study_names(opened)
+    named, names = named_parts(opened, study), study_names(opened)
+    optuna_study = studies.join_study(opened, named.first)
     records: list[TrialRecord] = []
     rungs: dict[int, tuple[TrialRecord, ...]] = {}
     states, dates = Counter[str](), []
-    for part in parts_of(study):
+    for part in named.parts:
         if part.study.name not in names:
             continue  # interrupted before this part began, or written before the study had it
         part_records, part_states, day = studies.snapshot(studies.join_study(opened, part.study.name))
@@ -176,8 +178,8 @@ def load(folder: str | Path, storage: str | None = None) -> Run:
         states.update(part_states)
         dates.append(day)
     reference = None
-    if reference_name(study) in names:
-        trained, _, _ = studies.snapshot(studies.join_study(opened, reference_name(study)))
+    if named.reference.name in names:
+        trained, _, _ = studies.snapshot(studies.join_study(opened, named.reference.name))
         reference = next((dataclasses.replace(one, phi=0.0) for one in merged_records(trained).values()), None)
     return Run(
         study=study,
@@ -188,6 +190,7 @@ def load(folder: str | Path, storage: str | None = None) -> Run:
         date=max((day for day in dates if day), default=None),
         folder=folder,
         reference=reference,
+        stored_as=named.first,
     )
 
 

@@ -66,4 +66,4 @@ def publish(run: Run, storage: str | None = None) -> None:
     figures = {"triangle": card(run.triangle()), "leaderboard": card(run.leaderboard())}
     local = sqlite_url(run.folder) if (run.folder / "study.db").is_file() else None
     for url in filter(None, (local, storage)):
-        dashboard.save(url, run.study.name, text, figures)
+        dashboard.save(url, run.stored_as, text, figures)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from scalesearch.runtime.folders import locked_folder
 from scalesearch.search.events import OnEvent, Planned
 from scalesearch.search.plan.design import Plan
 from scalesearch.search.plan.parts import Part, plans_of
-from scalesearch.search.plan.reference import reference_plan, reference_study
+from scalesearch.search.plan.reference import reference_plan
 from scalesearch.search.stored import StoredSearch, train_missing
 from scalesearch.search.supervision import start_workers, watch
 from scalesearch.study.load import DEFAULT_STUDY, load_study, parse_study
@@ -61,7 +62,8 @@ def search(
 
     Raises:
         InputError: the study, its data or the folder cannot be used.
-        StudyMismatch: the folder or the storage holds a study of the same name with other settings.
+        StudyMismatch: the folder or the storage holds a study of the same name with other settings; more seeds, a
+            larger design, levels and rungs extend it.
         StorageError: the storage cannot be opened or used.
         WorkerFailed: the workers fail again and again.
 
@@ -86,7 +88,9 @@ def search(
             from scalesearch.search.queue.storage import sqlite_url
 
             url = storage or sqlite_url(folder)
-            searches, reference = _stored(study, digest, parts, url)  # a storage that was never there is not waited for
+            searches, reference, note = _stored(study, digest, parts, url)  # no wait for one that was never there
+            if note:
+                on_event(note)
             save_study(folder, study)
             with waiting(PATIENCE_SECONDS if patience is None else patience):
                 with _copied(folder, [*searches, reference] if storage else []):
@@ -117,7 +121,9 @@ def init(study: Study | str | Path | None = None, *, storage: str, **changes: An
     """
     study, splits = resolve(_with_changes(study, changes))
     parts = plans_of(study)
-    searches, reference = _stored(study, splits.digest, parts, storage)
+    searches, reference, note = _stored(study, splits.digest, parts, storage)
+    if note:
+        warnings.warn(note, stacklevel=2)
     for each in (reference, *searches):
         each.fill_queue()
     return study
@@ -222,12 +228,15 @@ def _check_study_file(folder: Path, study: Study, storage: str | None) -> None:
 
 def _stored(
     study: Study, data_digest: str, parts: Sequence[tuple[Part, Plan]], url: str
-) -> tuple[list[StoredSearch], StoredSearch]:
-    """The searches of a study, stored at `url`, and their reference."""
+) -> tuple[list[StoredSearch], StoredSearch, str]:
+    """The searches of a study, stored at `url`, their reference, and what is to be said of them (or nothing)."""
     from scalesearch.search.queue import optuna_study as queue
+    from scalesearch.search.queue.naming import check_earlier, named_parts
     from scalesearch.search.queue.storage import open_storage
 
     opened = open_storage(url)
+    named = named_parts(opened, study)
+    check_earlier(opened, named, study, data_digest)
     searches = [
         StoredSearch(
             part.study,
@@ -235,12 +244,14 @@ def _stored(
             queue.open_study(opened, part.study, data_digest),
             f"{part.label}: " if part.label else "",
         )
-        for part, plan in parts
+        for part, (_, plan) in zip(named.parts, parts, strict=True)
     ]
-    own = reference_study(study)
+    own = named.reference
     reference = StoredSearch(own, reference_plan(own), queue.open_study(opened, own, data_digest))
-    queue.set_parts(searches[0].optuna_study, [each.study.name for each in (reference, *searches)])
-    return searches, reference
+    # Workers join by the first name or, if that is another one, by the study's.
+    for name in {named.first, study.name}:
+        queue.set_parts(queue.join_study(opened, name), [each.study.name for each in (reference, *searches)])
+    return searches, reference, named.note
 
 
 @contextlib.contextmanager

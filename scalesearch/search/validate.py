@@ -86,7 +86,8 @@ def _validate(run: Run, phi: float, seeds: int, test: str | None, storage: str |
             raise InputError(
                 f"φ = {phi:g} is validated with {earlier.seeds} seeds already: --seeds must be at least that"
             )
-    study = validation_study(run.study, run.choice.shares, phi, seeds)
+    stored = run.study.model_copy(update={"name": run.stored_as})
+    study = validation_study(stored, run.choice.shares, phi, seeds)
     plan, names = rivals(study, run.choice.shares)
 
     # The data: the same as the search's, with a test split.

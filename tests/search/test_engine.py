@@ -81,8 +81,8 @@ def test_one_call_does_the_whole_job_and_resumes(study: Study, tmp_path: Path) -
     assert not again.of(SearchStarted)
 
     # Other settings in the same folder are refused.
-    with pytest.raises(StudyMismatch, match="`seeds` was 2, now 3"):
-        scalesearch.search(study, tmp_path / "run", events=again, seeds=3)
+    with pytest.raises(StudyMismatch, match="`seeds` was 2, now 1"):
+        scalesearch.search(study, tmp_path / "run", events=again, seeds=1)
 
 
 WATCHED = """

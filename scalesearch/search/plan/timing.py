@@ -48,8 +48,9 @@ def predicted_seconds(
 ) -> float | None:
     """Predicted seconds of compiling and training all `candidates` on `DEVICE`, wherever the search will run.
 
-    `seeds` says for how many each of them trains, if not for all of the study's. The aim is a factor of 2 (`benchmarks/predicted_time.py` measures it). None if there are no candidates yet (an
-    adaptive design), or if the study trains on all remaining images, whose number is not known before they are read.
+    `seeds` says for how many each of them trains, if not for all of the study's. The aim is a factor of 2
+    (`benchmarks/predicted_time.py` measures it). None if there are no candidates yet (an adaptive design), or if the
+    study trains on all remaining images, whose number is not known before they are read.
     """
     data, training = study.data, study.training
     if not (data.train and candidates):

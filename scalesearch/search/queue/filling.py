@@ -40,9 +40,7 @@ def fill_queue(optuna_study: StoredStudy, study: Study, plan: Plan, *, again: bo
 
 
 @storage_errors()
-def tasks_left(
-    optuna_study: StoredStudy, study: Study, plan: Plan
-) -> tuple[tuple[Candidate, int], ...]:
+def tasks_left(optuna_study: StoredStudy, study: Study, plan: Plan) -> tuple[tuple[Candidate, int], ...]:
     """The candidates that are not trained, queued or not, each with its number of seeds; one may come twice."""
     trials = optuna_study.get_trials(deepcopy=False)
     missing = lacking(trials, _wanted(trials, study, plan))

@@ -201,8 +201,8 @@ def _studies_of(optuna_study: optuna.Study) -> tuple[Study, ...]:
 def fingerprint_of(optuna_study: optuna.Study) -> Mapping[str, Any]:
     """The fingerprint that the study was made with, and what it was extended to."""
     attributes = optuna_study.user_attrs
-    made: dict[str, Any] = attributes[_FINGERPRINT]
-    return made | joined([{key: made[key] for key in GROWTH if key in made}, *extensions_in(attributes)])
+    made = attributes[_FINGERPRINT]
+    return {**made, **joined([{key: made[key] for key in GROWTH if key in made}, *extensions_in(attributes)])}
 
 
 @storage_errors()

@@ -175,7 +175,7 @@ def next_waiting(trials: Trials, claimed: optuna.Trial, workers: int) -> tuple[C
 
 
 def completes_others(trial: FrozenTrial) -> bool:
-    """Whether the trial trains further seeds of a network that another trial trains; each network begins with seed 0."""
+    """Whether the trial trains further seeds of a network that another one trains: the first begins with seed 0."""
     return _CANDIDATE in trial.user_attrs and seeds_of(trial)[0] != 0
 
 
