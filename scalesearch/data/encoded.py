@@ -83,6 +83,9 @@ def read_rows(
     for role, seen in facts.items():
         places = kept[role]
         labels = [seen.labels[place] for place in places.tolist()]
+        if role != "train" and not labels:
+            notes += (f"the {role} set has no pictures, and is left out",)
+            continue
         if role != "train" and not any_labels(labels):
             notes += (unlabelled(role),)
             continue

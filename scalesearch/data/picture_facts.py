@@ -30,6 +30,9 @@ GREY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N", 
 DEEP_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
 """Pillow's modes of more than 8 bits for each value."""
 
+_STRIP = 2**20
+"""Pixels of more than 8 bits that are looked at at a time, which bounds memory."""
+
 _SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that exchange height and width."""
 
@@ -102,22 +105,43 @@ def facts_of(content: bytes, name: str, *, decode: bool) -> PictureFacts:
     except Exception as error:  # as above
         raise broken(name, error) from None
     if decode and mode in DEEP_MODES:
-        eight_bits(name, np.asarray(picture))
+        _range(name, picture)
     return PictureFacts(height, width, mode, transparent, hashlib.blake2b(content, digest_size=16).digest())
 
 
-def eight_bits(name: str, values: np.ndarray) -> UInt8[np.ndarray, "h w"]:
+def eight_bits(name: str, picture: Image.Image) -> UInt8[np.ndarray, "h w"]:
     """Grey levels of 16 or 32 bits as such of 8 bits. Raises `DataError` if their scale is unknown."""
-    low, high = values.min().item(), values.max().item()
-    largest = 65_535 if values.dtype.kind in "iu" else 255
+    largest, high = _range(name, picture)
+    levels = np.empty((picture.height, picture.width), np.uint8)
+    for top, values in _strips(picture):
+        if largest > 255:
+            part = (values.astype(np.uint32) + 128) // 257
+        else:
+            part = np.rint(values * 255 if high <= 1 else values)
+        levels[top : top + len(part)] = part.astype(np.uint8)
+    return levels
+
+
+def _strips(picture: Image.Image) -> Iterator[tuple[int, np.ndarray]]:
+    """The first row of each part of a picture, and its values: all of them at once would take several times as much."""
+    step = max(1, _STRIP // picture.width)
+    for top in range(0, picture.height, step):
+        yield top, np.asarray(picture.crop((0, top, picture.width, min(top + step, picture.height))))
+
+
+def _range(name: str, picture: Image.Image) -> tuple[int, float]:
+    """The largest value that grey levels of this type may have, and that they have. Raises `DataError` beyond it."""
+    lows, highs = [], []
+    for _, values in _strips(picture):
+        lows.append(values.min().item())
+        highs.append(values.max().item())
+    low, high = float(np.min(lows)), float(np.max(highs))  # NaN if one is
+    largest = 255 if picture.mode == "F" else 65_535
     if not (low >= 0 and high <= largest):  # also NaN
         kind = "integers of more than 8 bits" if largest > 255 else "floats"
         shown = f"from {low:g} to {high:g}" if math.isfinite(low) and math.isfinite(high) else "that are not finite"
         raise DataError(f"{name}: {kind} must be from 0 to {largest:,}, but got values {shown}")
-    if largest > 255:
-        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    levels: np.ndarray = np.rint(values * 255 if high <= 1 else values)
-    return levels.astype(np.uint8)
+    return largest, high
 
 
 def orientation(picture: Image.Image) -> int:
@@ -135,6 +159,8 @@ def orientation(picture: Image.Image) -> int:
 
 def broken(name: str, error: Exception) -> DataError:
     """The error for a picture that cannot be decoded."""
+    if isinstance(error, MemoryError):
+        return DataError(f"{name}: does not fit into memory")
     # Other errors come from inside Pillow, as do causes.
     lines = str(error).splitlines() if isinstance(error, (OSError, SyntaxError)) else []
     return DataError(f"{name}: cannot be decoded ({lines[0] if lines else 'its content is broken or cut short'})")

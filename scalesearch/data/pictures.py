@@ -86,7 +86,7 @@ def _decoded(picture: Image.Image, channels: int, resolution: int, fit: Fit) -> 
 def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
     """A picture of any mode as grey or colour of 8 bits."""
     if picture.mode in DEEP_MODES:
-        picture = Image.fromarray(eight_bits(_name(picture), np.asarray(picture)))
+        picture = Image.fromarray(eight_bits(_name(picture), picture))
     elif picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)

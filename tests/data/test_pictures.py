@@ -184,6 +184,16 @@ def test_a_palette_that_is_missing_is_a_broken_picture() -> None:
         facts_of(content[:start] + content[start + 12 + length :], "x", decode=False)
 
 
+def test_a_deep_picture_is_looked_at_in_parts() -> None:
+    content = encoded(Image.fromarray(np.full((2048, 2048), 500, np.uint16)))
+    tracemalloc.start()
+    try:
+        assert facts_of(content, "x", decode=True).mode == "I;16"
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20  # its values take as much
+    finally:
+        tracemalloc.stop()
+
+
 def test_memory_is_taken_for_what_a_file_holds(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"few")
     tracemalloc.start()

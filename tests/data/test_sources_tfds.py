@@ -102,6 +102,12 @@ def test_a_test_set_without_labels_is_left_out(tmp_path: Path) -> None:
     assert source.notes == ("the split extra is left out", "the test set has no labels, and is left out")
 
 
+def test_a_test_set_without_pictures_is_left_out(tmp_path: Path) -> None:
+    source = read(write_tfds(tmp_path / "1.0.0", {"train": [ROWS], "test": []}))
+    assert source.test is None
+    assert source.notes == ("the test set has no pictures, and is left out",)
+
+
 def test_a_broken_picture_is_named_and_left_out_only_if_the_study_says_so(tmp_path: Path) -> None:
     cut = {**ROWS[1], "image": ROWS[1]["image"][:-30]}
     folder = write_tfds(tmp_path / "1.0.0", {"train": [[ROWS[0], {**ROWS[0], "image": b"<html>"}, cut, *ROWS[2:]]]})
