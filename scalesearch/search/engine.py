@@ -116,7 +116,7 @@ def init(study: Study | str | Path | None = None, *, storage: str, **changes: An
         StorageError: the storage cannot be opened or used.
     """
     study, splits = resolve(_with_changes(study, changes))
-    parts = tuple((part, make_plan(part.study)) for part in parts_of(study))
+    parts = plans_of(study)
     searches, reference = _stored(study, splits.digest, parts, storage)
     for each in (reference, *searches):
         each.fill_queue()
