@@ -180,9 +180,7 @@ def round_widths(widths: tuple[int, ...], beta: float, rounding: Rounding) -> tu
     )
 
 
-def round_width_rows(
-    widths: Sequence[int], multipliers: NDArray[np.float64], rounding: Rounding
-) -> NDArray[np.int64]:
+def round_width_rows(widths: Sequence[int], multipliers: NDArray[np.float64], rounding: Rounding) -> NDArray[np.int64]:
     """`round_widths` for many `multipliers` (M,) of at least 1: rows (M, n + 2)."""
     divisor = rounding.width_divisor
     rows = np.repeat(np.array([widths], np.int64), len(multipliers), axis=0)

@@ -126,9 +126,8 @@ class Combinations:
     def _shares(
         self, area: FloatArray, index: NDArray[np.intp], costs: FloatArray, small: FloatArray, chunk: int
     ) -> FloatArray:
-        """Shares (N, 3) of the networks at `index`, which have these `costs`, and `small` ones at the least resolution."""
-        depths, widths, resolutions = self.axes.depths, self.axes.widths, self.axes.resolutions
-        rows = max(1, chunk // (len(widths) * len(resolutions)))
+        """Shares (N, 3) of the networks at `index`, whose costs at the least resolution are `small`."""
+        rows = max(1, chunk // (len(self.axes.widths) * len(self.axes.resolutions)))
         starts = np.flatnonzero(np.diff(index[:, 0] // rows, prepend=-1))
         shares = [np.zeros((0, 3))]
         for place in np.split(np.arange(len(index)), starts[1:]):
@@ -143,9 +142,7 @@ class Combinations:
             shares.append(shares_of_parts(log_parts(corners)))
         return np.concatenate(shares)
 
-    def _corners(
-        self, d: NDArray[np.intp], w: NDArray[np.intp], r: NDArray[np.intp], area: FloatArray
-    ) -> FloatArray:
+    def _corners(self, d: NDArray[np.intp], w: NDArray[np.intp], r: NDArray[np.intp], area: FloatArray) -> FloatArray:
         """Costs (2, N) at the baseline's resolution and at `r`; either all `d` or all `w` are 0."""
         one, row = np.unique(d if d.any() else w, return_inverse=True)
         weights = np.empty((len(one), len(area)))

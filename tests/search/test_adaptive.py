@@ -53,7 +53,7 @@ def test_an_interrupted_adaptive_search_draws_nothing_twice(tmp_path: Path) -> N
     study = run(sqlite_url(tmp_path), config, Counting())
     assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 9, "pruned": 0, "failed": 0}
     drawn = [tuple(trial.params.values()) for trial in study.trials]
-    assert len(set(drawn)) == len(drawn) == 10
+    assert len(set(drawn)) == len(drawn) == 9  # the interrupted one goes on as it was
 
 
 def test_an_adaptive_search_ends_where_no_network_is_left(tmp_path: Path) -> None:

@@ -101,7 +101,10 @@ def count(table: IntArray, depths: IntArray, area: IntArray) -> FloatArray:
 
 
 def complexity(spec: ArchitectureSpec) -> Complexity:
-    """Exact macs, trainable parameters and activations of `spec`. Raises `InputError` if one exceeds `LARGEST_EXACT`."""
+    """Exact macs, trainable parameters and activations of `spec`.
+
+    Raises `InputError` if one of them exceeds `LARGEST_EXACT`.
+    """
     tables = tabulate(spec, np.array([spec.widths], np.int64))
     depths = np.array([spec.depths], np.int64)
     area = areas(spec, np.array([spec.resolution], np.int64))

@@ -241,7 +241,7 @@ def _nearest_rows(feasible: FeasibleSet, targets: Sequence[Shares], budget: floa
         part = replace(
             feasible, index=feasible.index[near], shares=feasible.shares[near], cost_ratio=feasible.cost_ratio[near]
         )
-        nearest[place] = near[part.log_distances(targets[place], budget).argmin()]
+        nearest[place] = near[part.log_distances(targets[int(place)], budget).argmin()]
     return [int(row) for row in nearest]
 
 

@@ -11,7 +11,6 @@ from scalesearch.search.plan.design import Plan, make_plan
 from scalesearch.study.load import parse_study
 from scalesearch.study.sections import Study
 
-
 # Networks that cost the budgets of all levels together, at most: planning among more would take long.
 _MOST_FEASIBLE = 2_000_000
 
@@ -42,15 +41,13 @@ def plans_of(study: Study) -> tuple[tuple[Part, Plan], ...]:
     """The parts of `study`, each with its plan. Raises `InputError` as `make_plan`, or if the levels are too much."""
     plans: list[tuple[Part, Plan]] = []
     for part in parts_of(study):
-        if part.rung and not study.prune:
-            plan = plans[0][1]  # rungs train the candidates of the full schedule; pruning shuffles these
-        else:
-            plan = make_plan(part.study)
+        # Rungs train the candidates of the full schedule, which pruning shuffles.
+        plan = plans[0][1] if part.rung and not study.prune else make_plan(part.study)
         plans.append((part, plan))
         if len(plans) > 1 and sum(plan.feasible for part, plan in plans if not part.rung) > _MOST_FEASIBLE:
             raise InputError(
-                f"`phi` must leave at most {_MOST_FEASIBLE:,} networks to choose from, but {list(study.phi)} leaves more: "
-                "take fewer levels, or a smaller tolerance"
+                f"`phi` must leave at most {_MOST_FEASIBLE:,} networks to choose from, but {list(study.phi)} leaves "
+                "more: take fewer levels, or a smaller tolerance"
             )
     return tuple(plans)
 

@@ -13,7 +13,7 @@ import optuna
 
 from scalesearch.study.extent import GROWTH, Extent, joined
 
-_EXTENDED = "extended to "
+EXTENDED = "extended to "
 """How the names of these attributes begin."""
 
 HINT = "only more `seeds`, a larger `design` of the same kind, levels (`phi`) and `rungs` extend a study"
@@ -22,12 +22,12 @@ HINT = "only more `seeds`, a larger `design` of the same kind, levels (`phi`) an
 def extend(optuna_study: optuna.Study, extent: Extent) -> None:
     """Store that the study is as large as `extent`, a whole one, from now on."""
     name = ", ".join(f"{key} {value}" for key, value in extent.items())
-    optuna_study.set_user_attr(f"{_EXTENDED}{name}", dict(extent))
+    optuna_study.set_user_attr(f"{EXTENDED}{name}", dict(extent))
 
 
 def extensions_in(attributes: Mapping[str, Any]) -> list[Extent]:
     """The extents that a study with these attributes was given after it was made."""
-    return [value for key, value in attributes.items() if key.startswith(_EXTENDED)]
+    return [value for key, value in attributes.items() if key.startswith(EXTENDED)]
 
 
 def refusal(before: Mapping[str, Any], wanted: Mapping[str, Any], changed: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 
-from scalesearch.errors import StorageError, StudyMismatch
+from scalesearch.errors import InputError, StorageError, StudyMismatch
 from scalesearch.results.records import TrialRecord
 from scalesearch.runtime.modules import digest_of
 from scalesearch.runtime.text import enumerated
@@ -20,6 +20,7 @@ from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.feasible import Candidate, feasible_set
 from scalesearch.scaling.split import split_cost
 from scalesearch.search.plan.design import Plan, PlannedTrial, make_plan, plan_of
+from scalesearch.search.queue.damage import check_types, has_own_code
 from scalesearch.search.queue.extension import extend, extensions_in, refusal
 from scalesearch.search.queue.storage import Storage, storage_errors, study_names
 from scalesearch.search.queue.stored_study import StoredStudy
@@ -161,13 +162,22 @@ def join_study(storage: Storage, name: str) -> StoredStudy:
         ) from None
     if not {_STUDY, _FINGERPRINT, _DATA} <= optuna_study.user_attrs.keys():
         raise StorageError(f"the study {name!r} in {storage.name} was not made by scalesearch")
+    where = f"the study {name!r} in {storage.name}"
+    check_types(
+        optuna_study.user_attrs, where, {_STUDY: dict, _FINGERPRINT: dict, _DATA: str, _SCHEMA: int, _PARTS: list}
+    )
     schema = optuna_study.user_attrs.get(_SCHEMA, 0)
     if schema > SCHEMA_VERSION:
         raise StudyMismatch(
             f"the study {name!r} in {storage.name} was made by a newer version of scalesearch (its schema is {schema}, "
             f"and this version knows those up to {SCHEMA_VERSION}): upgrade scalesearch"
         )
-    optuna_study.sampler = sampler_for(study_of(optuna_study), 0)
+    try:
+        optuna_study.sampler = sampler_for(study_of(optuna_study), 0)
+    except InputError as error:
+        if has_own_code(optuna_study.user_attrs[_STUDY]):
+            raise  # this machine may lack it
+        raise StorageError(f"{where} is damaged ({error})") from None
     return optuna_study
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import itertools
 import random
 import time
 import warnings
@@ -34,6 +35,9 @@ so that the workers of a cluster do not all come back at once."""
 
 # SQLite's primary result codes: busy, locked, I/O error, full, cannot open.
 _PASSING_CODES = frozenset({5, 6, 10, 13, 14})
+
+# What Optuna and SQLAlchemy raise for a row that does not hold what they wrote: no JSON, another type, another state.
+_OF_DAMAGE = (ValueError, TypeError, LookupError, AttributeError, AssertionError, OverflowError, RecursionError)
 
 Result = TypeVar("Result")
 
@@ -138,8 +142,29 @@ def _patient(name: str) -> Callable[..., Any]:
             if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
                 raise StorageError(f"the storage {self.name} was removed while it was used") from error
             raise
+        except KeyError:  # there is no such study or trial
+            raise
+        except _OF_DAMAGE as error:
+            if not name.startswith("get_"):
+                raise
+            where = _damaged_trial(self, *args) if name == "get_all_trials" else ""
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise StorageError(f"{self.name} is damaged{where} ({reason})") from error
 
     return call
+
+
+def _damaged_trial(storage: PatientStorage, study_id: int, *_: object) -> str:
+    """The study and the trial whose row Optuna cannot read, as a part of a sentence; empty if it is no single one."""
+    with contextlib.suppress(*_OF_DAMAGE, StorageInternalError, SQLAlchemyError):
+        name = storage.stored.get_study_name_from_id(study_id)
+        for number in itertools.count():
+            trial_id = storage.stored.get_trial_id_from_study_id_trial_number(study_id, number)  # KeyError ends it
+            try:
+                storage.stored.get_trial(trial_id)
+            except _OF_DAMAGE:
+                return f" in trial {number} of the study {name!r}"
+    return ""
 
 
 for _name in (*BaseStorage.__abstractmethods__, "get_trial_id_from_study_id_trial_number", "get_best_trial"):

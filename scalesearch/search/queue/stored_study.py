@@ -12,6 +12,8 @@ from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from scalesearch.errors import InputError, StorageError
+from scalesearch.search.queue.damage import check_trial
 from scalesearch.search.queue.patience import PatientStorage
 from scalesearch.search.queue.trials import worker_of
 
@@ -159,7 +161,18 @@ class TrialCache:
     def _get(self, number: int) -> FrozenTrial:
         return self._storage.get_trial(self.id_of(number))
 
+    def _check(self, trial: FrozenTrial, number: int) -> None:
+        """Raises `StorageError` for a trial whose row is damaged: no function meets one."""
+        try:
+            check_trial(trial, number)
+        except InputError as error:
+            name = self._storage.get_study_name_from_id(self._study)
+            raise StorageError(
+                f"the study {name!r} in {self._storage.name}: trial {number} is damaged ({error})"
+            ) from None
+
     def _append(self, trial: FrozenTrial) -> None:
+        self._check(trial, len(self._trials))
         self._trials.append(trial)
         if trial.state == TrialState.WAITING:
             self._waiting.append(trial.number)
@@ -167,6 +180,8 @@ class TrialCache:
             self._update(trial)
 
     def _update(self, trial: FrozenTrial) -> None:
+        if trial is not self._trials[trial.number]:
+            self._check(trial, trial.number)
         self._trials[trial.number] = trial
         if trial.state.is_finished():
             self._claimed.discard(trial.number)

@@ -23,7 +23,7 @@ Trials = Sequence[FrozenTrial]
 Task = tuple[ArchitectureSpec, tuple[int, ...]]
 """What a trial is for: a network to train for some seeds."""
 
-_CANDIDATE, _SEEDS, _PLANNED, _RECORD = "candidate", "seeds", "planned", "record"
+CANDIDATE, SEEDS, _PLANNED, RECORD = "candidate", "seeds", "planned", "record"
 
 WORKER, BEAT, DEATHS = "worker", "beat", "deaths"
 """Who runs the trial or ran it last; the count of its signs of life, with the fraction that is trained; and how
@@ -51,7 +51,7 @@ def queued_trial(candidate: Candidate, seeds: tuple[int, ...], *, planned: bool)
         distributions={**_SEARCH_SPACE},
         user_attrs={
             **_attributes(candidate),
-            _SEEDS: list(seeds),
+            SEEDS: list(seeds),
             _PLANNED: planned,
         },
     )
@@ -66,7 +66,7 @@ def suggested(trial: optuna.Trial) -> Shares:
 
 def set_candidate(trial: optuna.Trial, candidate: Candidate, seeds: tuple[int, ...]) -> None:
     """Store what a trial of an adaptive search trains."""
-    trial.set_user_attr(_SEEDS, list(seeds))
+    trial.set_user_attr(SEEDS, list(seeds))
     for name, value in _attributes(candidate).items():
         trial.set_user_attr(name, value)
 
@@ -75,7 +75,7 @@ def set_record(trial: optuna.Trial, document: Mapping[str, Any]) -> None:
     """Store a record's JSON and, where Optuna's dashboard shows it, its failure."""
     if document["failure"]:
         trial.set_user_attr("failure", document["failure"])
-    trial.set_user_attr(_RECORD, document)
+    trial.set_user_attr(RECORD, document)
 
 
 def _attributes(candidate: Candidate) -> dict[str, Any]:
@@ -83,18 +83,18 @@ def _attributes(candidate: Candidate) -> dict[str, Any]:
     document = candidate_to_json(candidate)
     shown = ("alpha", "beta", "gamma", "macs", "macs_ratio", "params", "activations", "shares")
     single = {key: document[key] for key in shown}
-    return {**single, "resolution": document["spec"]["resolution"], _CANDIDATE: document}
+    return {**single, "resolution": document["spec"]["resolution"], CANDIDATE: document}
 
 
 def candidate_of(trial: FrozenTrial | optuna.Trial) -> Candidate | None:
     """The candidate that the trial trains; None if it has none yet."""
-    document = trial.user_attrs.get(_CANDIDATE)
+    document = trial.user_attrs.get(CANDIDATE)
     return None if document is None else candidate_from_json(document)
 
 
 def seeds_of(trial: FrozenTrial | optuna.Trial) -> tuple[int, ...]:
     """The seeds of a trial that has a candidate."""
-    return tuple(trial.user_attrs[_SEEDS])
+    return tuple(trial.user_attrs[SEEDS])
 
 
 def task_of(trial: FrozenTrial | optuna.Trial) -> Task | None:
@@ -111,11 +111,11 @@ def is_planned(trial: FrozenTrial | optuna.Trial) -> bool:
 def has_record(trial: FrozenTrial) -> bool:
     """Whether the trial ended with a record: complete, pruned, or failed for a reason that would recur."""
     if trial.state == TrialState.COMPLETE:
-        return _RECORD in trial.user_attrs
+        return RECORD in trial.user_attrs
     if trial.state == TrialState.PRUNED:  # a superfluous trial is pruned, too, but has reported nothing
-        return _RECORD in trial.user_attrs and bool(trial.intermediate_values)
+        return RECORD in trial.user_attrs and bool(trial.intermediate_values)
     # A trial can also be cut short between its record and its end. Then it has not failed.
-    return trial.state == TrialState.FAIL and bool(trial.user_attrs.get(_RECORD, {}).get("failure"))
+    return trial.state == TrialState.FAIL and bool(trial.user_attrs.get(RECORD, {}).get("failure"))
 
 
 def holds_task(trial: FrozenTrial) -> bool:
@@ -140,12 +140,12 @@ def is_given_up(trial: FrozenTrial) -> bool:
 
 def kept_record(trial: FrozenTrial) -> TrialRecord | None:
     """The record of a trial that has not ended, if its worker stored one."""
-    return record_of(trial) if _RECORD in trial.user_attrs else None
+    return record_of(trial) if RECORD in trial.user_attrs else None
 
 
 def record_of(trial: FrozenTrial) -> TrialRecord:
     """The record of a trial that has one."""
-    return record_from_json(trial.user_attrs[_RECORD])
+    return record_from_json(trial.user_attrs[RECORD])
 
 
 def states_of(trials: Trials) -> dict[str, int]:
@@ -175,8 +175,8 @@ def next_waiting(trials: Trials, claimed: optuna.Trial, workers: int) -> tuple[C
 
 
 def completes_others(trial: FrozenTrial) -> bool:
-    """Whether the trial trains further seeds of a network that another one trains: the first begins with seed 0."""
-    return _CANDIDATE in trial.user_attrs and seeds_of(trial)[0] != 0
+    """Whether the trial trains more seeds of a network that another trial trains; each network begins with seed 0."""
+    return CANDIDATE in trial.user_attrs and seeds_of(trial)[0] != 0
 
 
 def has_failed(trial: FrozenTrial) -> bool:
@@ -220,13 +220,13 @@ class Twins:
         Of two that have not ended the later one is superfluous. `trial` has a candidate.
         """
         for other in trials[self._known :]:
-            if _CANDIDATE in other.user_attrs:
-                self._numbers.setdefault(other.user_attrs[_CANDIDATE]["macs"], []).append(other.number)
+            if CANDIDATE in other.user_attrs:
+                self._numbers.setdefault(other.user_attrs[CANDIDATE]["macs"], []).append(other.number)
         self._known = len(trials)
-        document, seeds = trial.user_attrs[_CANDIDATE], set(seeds_of(trial))
+        document, seeds = trial.user_attrs[CANDIDATE], set(seeds_of(trial))
         similar = (trials[number] for number in self._numbers.get(document["macs"], ()) if number != trial.number)
         return any(
-            other.user_attrs[_CANDIDATE]["spec"] == document["spec"]
+            other.user_attrs[CANDIDATE]["spec"] == document["spec"]
             and holds_task(other)
             and (has_failed(other) or (seeds.issubset(seeds_of(other)) and _is_before(other, trial)))
             for other in similar
