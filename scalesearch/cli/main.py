@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import platform
@@ -18,6 +19,7 @@ from scalesearch.runtime import interrupts
 from scalesearch.runtime.exhaustion import explained, is_exhausted
 
 INTERRUPTED = 130
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _log = logging.getLogger(__name__)
 
 
@@ -35,8 +37,7 @@ def main(argv: Sequence[str] | None = None, load: Callable[[str], Command] = loa
             _flush(sys.stdout)
         return code
     except KeyboardInterrupt:
-        with contextlib.suppress(OSError):  # stderr may be closed by the same signal
-            say("interrupted; run the same command again to resume" if name in RESUMABLE else "interrupted")
+        say("interrupted; run the same command again to resume" if name in RESUMABLE else "interrupted")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has exited
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -44,14 +45,25 @@ def main(argv: Sequence[str] | None = None, load: Callable[[str], Command] = loa
     except Exception as error:  # no user sees a traceback unless asked for
         if "--debug" in words:
             raise
+        if _follows_interrupt(error):
+            return INTERRUPTED
         if isinstance(error, ScalesearchError):
             say(str(error))
             return error.exit_code
+        if isinstance(error, OSError) and error.filename is None and error.errno in _FULL:
+            say(f"the output cannot be written ({error.strerror})")
+            return 1
         if is_exhausted(error):
             say(explained(error))
             return 1
         say(f"unexpected {type(error).__name__}: {error} (scalesearch --debug … shows where)")
         return 1
+
+
+def _follows_interrupt(error: BaseException) -> bool:
+    """Whether `error` came up while an interrupt ended the command: a terminal that is closed shows nothing more."""
+    context = error.__context__
+    return context is not None and (isinstance(context, KeyboardInterrupt) or _follows_interrupt(context))
 
 
 def entry() -> NoReturn:

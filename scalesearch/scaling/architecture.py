@@ -101,7 +101,8 @@ class ArchitectureSpec:
 
     def _check_weights(self) -> None:
         """Raises `InputError` for a layer whose weights cannot be counted in 64 bits."""
-        weights, width_in = self.stem.kernel_size**2 * self.in_channels * self.stem.width, self.stem.width
+        weights: float = self.stem.kernel_size**2 * self.in_channels * self.stem.width
+        width_in = self.stem.width
         for stage in self.stages:
             widest = max(width_in, stage.width) * stage.expand_ratio
             weights, width_in = max(weights, stage.kernel_size**2 * widest**2), stage.width

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from scalesearch import errors
 from scalesearch.cli.commands import COMMANDS, Command
@@ -77,6 +79,9 @@ def command(run: Callable[[], int]) -> Callable[[str], Command]:
     return lambda name: Stub
 
 
+_MENDS = "raise the limit (`ulimit -v`, a container's), or close other programs"
+
+
 def raising(error: BaseException) -> Callable[[str], Command]:
     def run() -> NoReturn:
         raise error
@@ -93,6 +98,7 @@ def raising(error: BaseException) -> Callable[[str], Command]:
         (KeyError("x"), 1, "unexpected KeyError: 'x' (scalesearch --debug … shows where)"),
         (ValueError("two\n lines"), 1, "unexpected ValueError: two lines (scalesearch --debug … shows where)"),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (MemoryError(), 1, f"the system refuses memory (MemoryError); {_MENDS}"),
     ],
 )
 def test_an_error_is_one_line_and_its_exit_code(
@@ -113,6 +119,35 @@ def test_an_interrupt_while_modules_are_imported_is_one_line_too(capsys: pytest.
 
     assert main(["plan"], load) == 130
     assert capsys.readouterr().err == "scalesearch: interrupted\n"
+
+
+CLOSED_TERMINAL = """
+import contextlib, os, pty, signal, sys, time
+from types import SimpleNamespace
+from scalesearch.cli.main import main
+from scalesearch.runtime import interrupts
+
+def work(arguments):
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.write, 1, b"the end of the progress")
+        with interrupts.deferred("stopping"):
+            while True:
+                os.write(1, b"progress")
+                time.sleep(0.01)
+
+process, terminal = pty.fork()
+if process == 0:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # it is ignored under nohup
+    os._exit(main(["run"], lambda name: SimpleNamespace(add_arguments=lambda parser: None, main=work)))
+os.read(terminal, 8)
+os.close(terminal)
+print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
+"""
+
+
+def test_a_terminal_that_is_closed_interrupts() -> None:
+    done = subprocess.run([sys.executable, "-c", CLOSED_TERMINAL], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "130\n"
 
 
 @pytest.mark.parametrize("words", [["--debug", "plan"], ["plan", "--debug"]])
@@ -161,6 +196,23 @@ def test_a_note_is_printed_once_and_a_detail_only_if_asked_for(capsys: pytest.Ca
     (version, *rest) = notes("-v")
     assert version.startswith("scalesearch ")
     assert rest == ["slow", "a detail"]
+
+
+def test_warnings_of_libraries_are_details(capsys: pytest.CaptureFixture[str]) -> None:
+    def compute() -> int:
+        stats.pearsonr([1.0, 1.0, 1.0], [1.0, 2.0, 3.0])  # SciPy accuses its caller
+        np.float64(1.0) / np.float64(0.0)
+        return 0
+
+    def said(*flags: str) -> str:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            assert main(["doctor", *flags], command(compute)) == 0
+        return capsys.readouterr().err
+
+    assert said() == ""
+    assert "An input array is constant" in (details := said("--verbose"))
+    assert "divide by zero" in details
 
 
 def test_flags_stand_before_the_command_or_behind_it(capsys: pytest.CaptureFixture[str], rule_file: Path) -> None:
@@ -216,20 +268,35 @@ def test_completion_works_in_bash(tmp_path: Path) -> None:
     assert done.stdout.split()[:2] == ["mobilenet-v1", "mobilenet-v2"], done.stderr
 
 
-def test_a_reader_that_ends_early_ends_the_command_quietly() -> None:
+@pytest.mark.parametrize("flags", [["--json"], []])
+def test_a_reader_that_ends_early_ends_the_command_quietly(flags: list[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
-        [sys.executable, "-m", "scalesearch", "plan", "--json"],
+        [sys.executable, "-m", "scalesearch", "explain", *flags],
         cwd=ROOT, env=environment(), stdout=writing, stderr=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("flags", ["", "--json"])
+def test_an_output_on_a_full_disk_is_one_line(flags: str) -> None:
+    command = f"{sys.executable} -m scalesearch count --baseline efficientnet-b0 {flags} >/dev/full"
+    done = subprocess.run(["sh", "-c", command], env=environment(), check=False, capture_output=True, text=True)
+    told = "scalesearch: the output cannot be written (No space left on device)\n"
+    assert (done.returncode, done.stderr) == (1, told)
+
+
 @pytest.mark.parametrize(
     ("baseline", "redirected", "code"),
-    [("efficientnet-b0", ">&-", 0), ("efficientnet-b0", "2>&-", 0), ("efficientnet-b9", ">&-", 2), ("b9", "2>&-", 2)],
+    [
+        ("efficientnet-b0", ">&-", 0),
+        ("efficientnet-b0", "2>&-", 0),
+        ("efficientnet-b9", ">&-", 2),
+        ("b9", "2>&-", 2),
+        ("b9", "2>/dev/full", 2),
+    ],
 )
 def test_closed_streams_change_no_exit_code(baseline: str, redirected: str, code: int) -> None:
     command = f"{sys.executable} -m scalesearch count --baseline {baseline} {redirected}"
