@@ -57,7 +57,7 @@ class Pace:
     stopped: tuple[float, float]
 
 
-QUICK = Pace(trial=1.0, beat=0.5, grace=4.0, between=1.5, away=(1.0, 3.0), stopped=(2.0, 8.0))
+QUICK = Pace(trial=0.8, beat=0.5, grace=3.0, between=1.0, away=(1.0, 3.0), stopped=(1.0, 6.0))
 
 
 @dataclasses.dataclass

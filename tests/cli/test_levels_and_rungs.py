@@ -65,6 +65,7 @@ def test_a_race_ends_goes_on_and_keeps_to_the_time(
     assert "`race` was True, now False" in capsys.readouterr().err
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_pruned_candidate_is_shown_as_pruned_and_not_trained_again(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -31,6 +31,7 @@ def test_it_is_planned_and_counted_without_flax(
     assert count["spec"]["stages"][1]["width"] == 32
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_candidate_trains_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny = {"design": {"kind": "qmc", "size": 1}, "seeds": 1, "tolerance": 0.1}

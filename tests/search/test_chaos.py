@@ -17,7 +17,7 @@ from tests.planted import planted_study
 from tests.postgresql import Server, create_database
 
 STUDY = planted_study(design={"degree": 6}, seeds=1)
-SECONDS = 20.0
+SECONDS = 15.0
 
 
 def check(url: str, report: Report) -> None:

@@ -121,6 +121,7 @@ def test_networks_of_a_smaller_design_get_the_further_seeds_as_well(tmp_path: Pa
     assert again.tasks == []
 
 
+@pytest.mark.long
 def test_an_unfinished_study_is_extended_and_what_is_left_is_counted(tmp_path: Path) -> None:
     stored, search = opened(tmp_path, planted_study(design=SMALL))
     assert search.fill_queue() == 3
@@ -146,6 +147,7 @@ def test_an_unfinished_study_is_extended_and_what_is_left_is_counted(tmp_path: P
     assert set(load(tmp_path).candidates["seeds"]) == {3}
 
 
+@pytest.mark.long
 def test_a_race_goes_on_with_more_seeds(tmp_path: Path) -> None:
     noisy = planted_evaluate(PlantedSurface(), noise_sd=0.08)
     first, second = Trained(noisy), Trained(noisy)
@@ -302,6 +304,7 @@ def test_the_whole_schedule_of_before_serves_as_a_rung(tmp_path: Path) -> None:
         all_searched(tmp_path, short, PLANTED)
 
 
+@pytest.mark.long
 def test_another_schedule_than_the_rungs_is_trained_anew_and_says_why(tmp_path: Path) -> None:
     short, longer = planted_study(design=SMALL), planted_study(design=SMALL, training={"epochs": 6}, rungs=[3])
     before, _ = all_searched(tmp_path, short, PLANTED)

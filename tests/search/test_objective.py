@@ -54,6 +54,7 @@ def test_lack_of_memory_is_a_kind_of_failure() -> None:
     assert failure == Failure("out-of-memory", "Unable to allocate 2.00 GiB")
 
 
+@pytest.mark.long
 def test_a_search_prepares_each_network_while_the_one_before_it_trains(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

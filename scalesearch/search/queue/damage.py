@@ -20,7 +20,7 @@ from scalesearch.study.extent import GROWTH
 
 
 def check_trial(trial: FrozenTrial, number: int) -> None:
-    """Raises `InputError` if a trial that should have this number is another, or has attributes that we do not store."""
+    """Raises `InputError` if the trial of this number is another one, or has attributes that we do not store."""
     if trial.number != number:
         raise InputError(f"its number is {short(trial.number)}: a row before it may be missing")
     attributes = trial.user_attrs
