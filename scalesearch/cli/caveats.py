@@ -9,8 +9,13 @@ from scalesearch.scaling.family import off_grid_note
 from scalesearch.scaling.rule import ScalingRule
 
 
-def say_caveats(rule: ScalingRule) -> None:
-    """Warn on stderr of what speaks against `rule`: trials missing, doubtful candidates, not resolved, uneven steps."""
+def say_caveats(rule: ScalingRule, *, quiet: bool) -> None:
+    """Warn on stderr of what speaks against `rule`: trials missing, doubtful candidates, not resolved, uneven steps.
+
+    With `quiet` nothing is said; the rule holds all of it.
+    """
+    if quiet:
+        return
     trials = rule.provenance.get("trials", {})
     left = trials.get("waiting", 0) + trials.get("running", 0) if isinstance(trials, dict) else 0
     if left:

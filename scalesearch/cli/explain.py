@@ -37,7 +37,7 @@ def main(arguments: argparse.Namespace) -> int:
             explained = explain(base, PAPER, arguments.phi, nominal=nominal, tolerance=tolerance)
         else:
             rule = read_rule(arguments.rule)
-            say_caveats(rule)
+            say_caveats(rule, quiet=arguments.quiet)
             base, tolerance = rule.baseline, arguments.tolerance or tolerance_of(rule)
             found = family(rule, arguments.phi, nominal=nominal, tolerance=tolerance)
             explained = explain_members(base, rule.coefficients, found, tolerance)

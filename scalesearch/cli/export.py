@@ -45,7 +45,7 @@ def main(arguments: argparse.Namespace) -> int:
         if not source.exists():
             raise InputError(f"{source}: no such file or folder")
         rule = read_rule(source)
-        say_caveats(rule)
+        say_caveats(rule, quiet=arguments.quiet)
         source = rule
     if output == STDOUT:
         _to_stdout(write.writer(source, to, arguments.phi), text=chosen.text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import platform
@@ -18,6 +19,7 @@ from scalesearch.runtime import interrupts
 from scalesearch.runtime.exhaustion import explained, is_exhausted
 
 INTERRUPTED = 130
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _log = logging.getLogger(__name__)
 
 
@@ -47,6 +49,9 @@ def main(argv: Sequence[str] | None = None, load: Callable[[str], Command] = loa
         if isinstance(error, ScalesearchError):
             say(str(error))
             return error.exit_code
+        if isinstance(error, OSError) and error.filename is None and error.errno in _FULL:
+            say(f"the output cannot be written ({error.strerror})")
+            return 1
         if is_exhausted(error):
             say(explained(error))
             return 1

@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Iterator
 from typing import TextIO
 
+from scalesearch.runtime.notes import is_note
+
 _LONGEST_WORD, _LONGEST_MESSAGE = 250, 2_000
 # Error handlers of streams that would raise, or print numbers; Python uses the last one in the C locale.
 _UNFIT = ("strict", "backslashreplace", "surrogateescape")
@@ -41,7 +43,8 @@ def print_json(document: object) -> None:
 def say(message: str) -> None:
     """Print a message on stderr, if there is one, as one line."""
     if sys.stderr is not None:
-        sys.stderr.write(f"scalesearch: {shortened(message)}\n")
+        with contextlib.suppress(OSError):  # its disk is full, or its reader has ended: the exit code remains
+            sys.stderr.write(f"scalesearch: {shortened(message)}\n")
 
 
 def shortened(message: str) -> str:
@@ -74,7 +77,10 @@ def _replacement(error: UnicodeError) -> tuple[str, int]:
 
 @contextlib.contextmanager
 def notes(*, quiet: bool, verbose: bool) -> Iterator[None]:
-    """Print warnings on stderr, each text once; with `verbose` also what modules log; with `quiet` nothing."""
+    """Print our warnings on stderr, each text once; with `quiet` nothing.
+
+    With `verbose` also those of installed libraries, and what modules log.
+    """
     said: set[str] = set()
 
     def say_once(text: str) -> None:
@@ -90,8 +96,9 @@ def notes(*, quiet: bool, verbose: bool) -> Iterator[None]:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        del category, filename, lineno, file, line  # of no use to a reader
-        say_once(str(message))
+        del filename, lineno, file, line  # of no use to a reader
+        if is_note(category) or verbose:
+            say_once(str(message))
 
     class Log(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

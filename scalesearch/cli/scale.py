@@ -43,7 +43,7 @@ def main(arguments: argparse.Namespace) -> int:
         )
     except ValueError as error:
         raise InputError(f"--phi: {error}") from None
-    say_caveats(rule)
+    say_caveats(rule, quiet=arguments.quiet)
     if arguments.json:
         print_json({"family": [member.to_json() for member in members]})
     else:

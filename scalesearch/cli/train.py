@@ -41,7 +41,7 @@ def main(arguments: argparse.Namespace) -> int:
     from scalesearch.trained.engine import train
 
     if arguments.rule is not None:
-        say_caveats(read_rule(arguments.rule))
+        say_caveats(read_rule(arguments.rule), quiet=arguments.quiet)
     keys = ("recipe", "epochs", "batch_size", "learning_rate", "seed", "frozen", "layer_rate")
     recipe = {key: value for key in keys if (value := getattr(arguments, key)) is not None}
     with contextlib.nullcontext() if arguments.quiet else TrainingProgress() as progress:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from scalesearch.report.console import Output
 
 
 class ImagesBar:
     """A context manager; call it with how many of `total` images are done. Draws nothing unless it is `shown`."""
 
     def __init__(self, label: str, total: int | None = None, *, shown: bool = True) -> None:
-        console = Console(stderr=True)
+        console = Output(stderr=True)
         columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         # What is printed meanwhile goes to its own stream, which may be a file.
         hidden = not (shown and console.is_terminal)

@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from scalesearch.report.console import Output
 from scalesearch.report.layout import fit, render
 from scalesearch.report.preparing import Preparation
 from scalesearch.report.views.results import leaders
@@ -43,7 +44,7 @@ class Progress:
     """
 
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or Output(stderr=True, highlight=False)
         self._clock = clock
         self._search: _Search | None = None
         self._preparation: Preparation | None = None

@@ -11,6 +11,7 @@ from rich.console import Console
 from scalesearch.baselines.efficientnet import Published
 from scalesearch.data.resolve import with_sizes
 from scalesearch.data.splits import Splits
+from scalesearch.report.console import Output
 from scalesearch.report.layout import fit, render
 from scalesearch.report.views import networks, results
 from scalesearch.report.views import plan as plans
@@ -49,8 +50,8 @@ FAMILY = (
 
 def console() -> Console:
     """Standard output; wide enough for the tables if it is not a terminal."""
-    out = Console(highlight=False)
-    return out if out.is_terminal else Console(highlight=False, width=_WIDTH_OF_FILES)
+    out = Output(highlight=False)
+    return out if out.is_terminal else Output(highlight=False, width=_WIDTH_OF_FILES)
 
 
 class _Screen:

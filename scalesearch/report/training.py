@@ -11,6 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from scalesearch.report.console import Output
 from scalesearch.report.preparing import Preparation
 from scalesearch.report.progress import live_display
 from scalesearch.report.views.table import duration
@@ -30,7 +31,7 @@ class TrainingProgress:
     """
 
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or Output(stderr=True, highlight=False)
         self._clock = clock
         self._live = live_display(self._console, clock)
         self._preparation: Preparation | None = None

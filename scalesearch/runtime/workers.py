@@ -27,6 +27,7 @@ from typing import IO, Any, Self
 from scalesearch.errors import ScalesearchError
 from scalesearch.runtime import interrupts
 from scalesearch.runtime.exhaustion import explained, is_exhausted, says_exhausted
+from scalesearch.runtime.notes import is_note
 from scalesearch.runtime.text import first_line
 
 INTERRUPTED = 130
@@ -226,11 +227,11 @@ def carry_out(work: Callable[..., object]) -> int:
     arguments = instruction()
     reported: set[str] = set()
 
-    def report_note(message: Warning | str, *_: object, **__: object) -> None:
+    def report_note(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
         text = " ".join(str(message).split())
         if text not in reported:
             reported.add(text)
-            report({"note": text})
+            report({"note" if is_note(category) else "log": text})
 
     class Reports(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

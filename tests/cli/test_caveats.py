@@ -30,3 +30,5 @@ def test_a_rule_to_be_careful_with_says_so_wherever_it_is_handed_over(
         assert "provisional: 6 trials had still to be trained" in err
         assert "not resolved" in err
         assert "Widths off the grid of `width_divisor` 7: " in err
+        assert main([*command, str(tmp_path), "--quiet"]) == 0
+        assert capsys.readouterr().err == ""

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+NO_HEADERS: Mapping[str, str] = {}
+
+
 class Served:
     """A dashboard in a process of its own."""
 
@@ -44,12 +47,16 @@ class Served:
         assert self.process.stdout is not None
         self.announcement = self.process.stdout.readline()
 
-    def ask(self, path: str, method: str = "GET", document: object = None) -> tuple[int, Any]:
+    def ask(
+        self, path: str, method: str = "GET", document: object = None, headers: Mapping[str, str] = NO_HEADERS
+    ) -> tuple[int, Any]:
         host = re.search(r"http://127\.0\.0\.1:\d+", self.announcement)
         assert host is not None
         body = None if document is None else json.dumps(document).encode()
-        headers = {"Content-Type": "application/json", "Accept-Encoding": ""}
-        request = urllib.request.Request(host[0] + path, body, headers, method=method)
+        port = host[0].rpartition(":")[2]
+        sent = {"Content-Type": "application/json", "Accept-Encoding": ""}
+        sent |= {name: value.format(port=port) for name, value in headers.items()}
+        request = urllib.request.Request(host[0] + path, body, sent, method=method)
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 status, text = answer.status, answer.read()
@@ -107,6 +114,36 @@ def test_a_reader_may_write_a_note(served: Served) -> None:
     assert served.ask(f"{path}/note", "PUT", {"version": version + 1, "body": "my own"})[0] == 204
     assert served.ask(path)[1]["note"]["body"] == "my own"
     assert served.end(signal.SIGTERM) == (130, "scalesearch: interrupted\n")
+
+
+def test_it_answers_its_own_pages_only(served: Served) -> None:
+    (study,) = served.ask("/api/studies")[1]["study_summaries"]
+    path = f"/api/studies/{study['study_id']}"
+    version = served.ask(path)[1]["note"]["version"]
+    page = "http://127.0.0.1:{port}/dashboard"
+    for allowed in (
+        {"Host": "localhost:{port}", "Origin": "http://localhost:{port}"},
+        {"Host": "LOCALHOST:{port}"},
+        {"Host": "[::1]:{port}", "Referer": "http://[::1]:{port}/dashboard"},
+        {"Origin": "http://127.0.0.1:{port}", "Referer": page},
+    ):
+        assert served.ask(path, headers=allowed)[0] == 200, allowed
+    for refused in (
+        {"Host": "elsewhere.example:{port}"},
+        {"Host": "127.0.0.1"},
+        {"Host": "localhost.elsewhere.example:{port}"},
+        {"Origin": "http://elsewhere.example"},
+        {"Origin": "https://127.0.0.1:{port}"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "null"},
+        {"Referer": "http://elsewhere.example/http://127.0.0.1:{port}"},
+        {"Referer": "http://127.0.0.1:{port}@elsewhere.example/"},
+        {"Origin": "http://[::1"},
+    ):
+        note = {"version": version + 1, "body": "not mine"}
+        assert served.ask(path, headers=refused)[0] == 403, refused
+        assert served.ask(f"{path}/note", "PUT", note, refused)[0] == 403, refused
+    assert served.ask(path)[1]["note"]["version"] == version
 
 
 def test_it_listens_on_loopback_only(folder: Path) -> None:

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from scalesearch import errors
 from scalesearch.cli.commands import COMMANDS, Command
@@ -163,6 +165,23 @@ def test_a_note_is_printed_once_and_a_detail_only_if_asked_for(capsys: pytest.Ca
     assert rest == ["slow", "a detail"]
 
 
+def test_warnings_of_libraries_are_details(capsys: pytest.CaptureFixture[str]) -> None:
+    def compute() -> int:
+        stats.pearsonr([1.0, 1.0, 1.0], [1.0, 2.0, 3.0])  # SciPy accuses its caller
+        np.float64(1.0) / np.float64(0.0)
+        return 0
+
+    def said(*flags: str) -> str:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            assert main(["doctor", *flags], command(compute)) == 0
+        return capsys.readouterr().err
+
+    assert said() == ""
+    assert "An input array is constant" in (details := said("--verbose"))
+    assert "divide by zero" in details
+
+
 def test_flags_stand_before_the_command_or_behind_it(capsys: pytest.CaptureFixture[str], rule_file: Path) -> None:
     target = rule_file.with_name("out.json")
     for words in (["-q", "export"], ["export", "-q"]):
@@ -216,20 +235,35 @@ def test_completion_works_in_bash(tmp_path: Path) -> None:
     assert done.stdout.split()[:2] == ["mobilenet-v1", "mobilenet-v2"], done.stderr
 
 
-def test_a_reader_that_ends_early_ends_the_command_quietly() -> None:
+@pytest.mark.parametrize("flags", [["--json"], []])
+def test_a_reader_that_ends_early_ends_the_command_quietly(flags: list[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
-        [sys.executable, "-m", "scalesearch", "plan", "--json"],
+        [sys.executable, "-m", "scalesearch", "explain", *flags],
         cwd=ROOT, env=environment(), stdout=writing, stderr=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("flags", ["", "--json"])
+def test_an_output_on_a_full_disk_is_one_line(flags: str) -> None:
+    command = f"{sys.executable} -m scalesearch count --baseline efficientnet-b0 {flags} >/dev/full"
+    done = subprocess.run(["sh", "-c", command], env=environment(), check=False, capture_output=True, text=True)
+    told = "scalesearch: the output cannot be written (No space left on device)\n"
+    assert (done.returncode, done.stderr) == (1, told)
+
+
 @pytest.mark.parametrize(
     ("baseline", "redirected", "code"),
-    [("efficientnet-b0", ">&-", 0), ("efficientnet-b0", "2>&-", 0), ("efficientnet-b9", ">&-", 2), ("b9", "2>&-", 2)],
+    [
+        ("efficientnet-b0", ">&-", 0),
+        ("efficientnet-b0", "2>&-", 0),
+        ("efficientnet-b9", ">&-", 2),
+        ("b9", "2>&-", 2),
+        ("b9", "2>/dev/full", 2),
+    ],
 )
 def test_closed_streams_change_no_exit_code(baseline: str, redirected: str, code: int) -> None:
     command = f"{sys.executable} -m scalesearch count --baseline {baseline} {redirected}"

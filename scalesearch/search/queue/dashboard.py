@@ -21,6 +21,8 @@ from scalesearch.search.queue.storage import Storage, open_storage
 from scalesearch.search.queue.stored_study import StoredStudy
 
 HOST = "127.0.0.1"
+_NAMES = (HOST, "localhost", "[::1]")
+_HTTP_PORT = "80"  # which browsers leave out
 # The last line of our part of a note. A reader may write below it in the dashboard.
 KEPT = "*Written by scalesearch. What you write below this line is kept.*"
 
@@ -86,7 +88,8 @@ class _Silent(WSGIRequestHandler):
 def serve(storage: Storage, port: int) -> Server:
     """A server of the dashboard at `HOST`, which answers while its `serve_forever` runs.
 
-    Only notes can be changed through it, neither studies nor trials.
+    Only notes can be changed through it, neither studies nor trials. It answers only pages of its own: another site's
+    page in the same browser could read and write here otherwise, by a host name that leads to the loopback address.
 
     Args:
         storage: the storage to show.
@@ -97,10 +100,26 @@ def serve(storage: Storage, port: int) -> Server:
     """
     from optuna_dashboard import wsgi
 
-    return make_server(HOST, port, _only_notes_change(wsgi(storage)), Server, _Silent)
+    return make_server(HOST, port, _from_here_only(_only_notes_change(wsgi(storage))), Server, _Silent)
 
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+def _from_here_only(application: Application) -> Application:
+    """Refuse requests that were meant for another host, or that a page of another site makes."""
+
+    def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        port = environ["SERVER_PORT"]
+        hosts = [f"{name}:{port}" for name in _NAMES] + ([*_NAMES] if port == _HTTP_PORT else [])
+        pages = [f"http://{host}/" for host in hosts]
+        asking = [environ[name].lower() for name in ("HTTP_ORIGIN", "HTTP_REFERER") if name in environ]
+        is_ours = all(f"{page}/".startswith(tuple(pages)) for page in asking)
+        if is_ours and environ.get("HTTP_HOST", "").lower() in hosts:
+            return application(environ, start)
+        return _refuse(start, "scalesearch answers only its own pages on this machine")
+
+    return answer
 
 
 def _only_notes_change(application: Application) -> Application:
@@ -110,7 +129,11 @@ def _only_notes_change(application: Application) -> Application:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         if method in _READING or (method == "PUT" and path.endswith("/note")):
             return application(environ, start)
-        start("403 Forbidden", [("Content-Type", "application/json")])
-        return [json.dumps({"reason": "scalesearch shows this study; only its notes can be changed here"}).encode()]
+        return _refuse(start, "scalesearch shows this study; only its notes can be changed here")
 
     return answer
+
+
+def _refuse(start: Callable[..., Any], reason: str) -> Iterable[bytes]:
+    start("403 Forbidden", [("Content-Type", "application/json")])
+    return [json.dumps({"reason": reason}).encode()]
