@@ -37,8 +37,7 @@ def main(argv: Sequence[str] | None = None, load: Callable[[str], Command] = loa
             _flush(sys.stdout)
         return code
     except KeyboardInterrupt:
-        with contextlib.suppress(OSError):  # stderr may be closed by the same signal
-            say("interrupted; run the same command again to resume" if name in RESUMABLE else "interrupted")
+        say("interrupted; run the same command again to resume" if name in RESUMABLE else "interrupted")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has exited
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -46,6 +45,8 @@ def main(argv: Sequence[str] | None = None, load: Callable[[str], Command] = loa
     except Exception as error:  # no user sees a traceback unless asked for
         if "--debug" in words:
             raise
+        if _follows_interrupt(error):
+            return INTERRUPTED
         if isinstance(error, ScalesearchError):
             say(str(error))
             return error.exit_code
@@ -57,6 +58,12 @@ def main(argv: Sequence[str] | None = None, load: Callable[[str], Command] = loa
             return 1
         say(f"unexpected {type(error).__name__}: {error} (scalesearch --debug … shows where)")
         return 1
+
+
+def _follows_interrupt(error: BaseException) -> bool:
+    """Whether `error` came up while an interrupt ended the command: a terminal that is closed shows nothing more."""
+    context = error.__context__
+    return context is not None and (isinstance(context, KeyboardInterrupt) or _follows_interrupt(context))
 
 
 def entry() -> NoReturn:

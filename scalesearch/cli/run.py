@@ -26,7 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Search, show the result, and say what is left. Exit code 5 if trials failed, or if there is no rule."""
+    """Search, show the result, and say what is left.
+
+    Exit code 5 if trials failed, if there is no rule, or if the time sufficed for no candidate.
+    """
     from scalesearch.report import terminal
     from scalesearch.report.progress import Progress
     from scalesearch.runtime.text import plural
@@ -58,6 +61,12 @@ def main(arguments: argparse.Namespace) -> int:
         print_json(run.to_json())
     else:
         terminal.show_result(run, run.files())
+    if missing and arguments.time and not run.has_result:
+        say(
+            f"the time limit is reached before a candidate was trained, {plural(missing, 'trial')} left; "
+            "run the same command again with more time"
+        )
+        return 5
     if missing and arguments.time:
         say(f"the time limit is reached, {plural(missing, 'trial')} left; run the same command again to continue")
     elif missing:

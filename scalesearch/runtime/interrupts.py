@@ -9,6 +9,7 @@ Only the main thread can handle signals: in any other thread `immediate` and `de
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import signal
@@ -72,8 +73,9 @@ def deferred(announcement: str, patience: float = PATIENCE_SECONDS) -> Iterator[
     try:
         yield
         check()
-    except BrokenPipeError:
-        check()  # the same signal ended the reader of our output
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) or error.errno == errno.EIO:
+            check()  # the same signal ended the reader of our output, or told that our terminal is closed
         raise
     finally:
         if _requests.pending.is_set():

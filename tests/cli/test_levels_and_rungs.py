@@ -47,9 +47,10 @@ def test_a_race_ends_goes_on_and_keeps_to_the_time(
 ) -> None:
     folder = tmp_path / "run"
     flags = ["run", "--study", str(tiny), "--out", str(folder), "--race"]
-    assert main([*flags, "--time", "1s"]) == 0  # over before a worker has started
+    assert main([*flags, "--time", "1s"]) == 5  # over before a worker has started
     out, err = capsys.readouterr()
-    assert err == "scalesearch: the time limit is reached, 4 trials left; run the same command again to continue\n"
+    told = "the time limit is reached before a candidate was trained, 4 trials left; run the same command again"
+    assert err == f"scalesearch: {told} with more time\n"
     assert "nothing can be chosen" in out
     assert main(flags) == 0
     capsys.readouterr()

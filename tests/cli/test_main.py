@@ -117,6 +117,35 @@ def test_an_interrupt_while_modules_are_imported_is_one_line_too(capsys: pytest.
     assert capsys.readouterr().err == "scalesearch: interrupted\n"
 
 
+CLOSED_TERMINAL = """
+import contextlib, os, pty, signal, sys, time
+from types import SimpleNamespace
+from scalesearch.cli.main import main
+from scalesearch.runtime import interrupts
+
+def work(arguments):
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.write, 1, b"the end of the progress")
+        with interrupts.deferred("stopping"):
+            while True:
+                os.write(1, b"progress")
+                time.sleep(0.01)
+
+process, terminal = pty.fork()
+if process == 0:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # it is ignored under nohup
+    os._exit(main(["run"], lambda name: SimpleNamespace(add_arguments=lambda parser: None, main=work)))
+os.read(terminal, 8)
+os.close(terminal)
+print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
+"""
+
+
+def test_a_terminal_that_is_closed_interrupts() -> None:
+    done = subprocess.run([sys.executable, "-c", CLOSED_TERMINAL], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "130\n"
+
+
 @pytest.mark.parametrize("words", [["--debug", "plan"], ["plan", "--debug"]])
 def test_debug_shows_the_traceback(words: list[str]) -> None:
     with pytest.raises(KeyError):

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 def handlers_restored() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
