@@ -79,6 +79,9 @@ def command(run: Callable[[], int]) -> Callable[[str], Command]:
     return lambda name: Stub
 
 
+_MENDS = "raise the limit (`ulimit -v`, a container's), or close other programs"
+
+
 def raising(error: BaseException) -> Callable[[str], Command]:
     def run() -> NoReturn:
         raise error
@@ -95,6 +98,7 @@ def raising(error: BaseException) -> Callable[[str], Command]:
         (KeyError("x"), 1, "unexpected KeyError: 'x' (scalesearch --debug … shows where)"),
         (ValueError("two\n lines"), 1, "unexpected ValueError: two lines (scalesearch --debug … shows where)"),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (MemoryError(), 1, f"the system refuses memory (MemoryError); {_MENDS}"),
     ],
 )
 def test_an_error_is_one_line_and_its_exit_code(
