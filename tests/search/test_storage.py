@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,13 @@ def test_four_processes_claim_each_trial_once(storage_url: str) -> None:
     claims = Counter(trial for worker in workers for trial in worker.communicate()[0].split())
     assert len(claims) == 40
     assert set(claims.values()) == {1}
+
+
+@pytest.mark.parametrize("options", [{"create": False}, {"read_only": True}])
+def test_who_only_reads_or_joins_makes_no_file(tmp_path: Path, options: Any) -> None:
+    with pytest.raises(StorageError, match="there is no storage sqlite:///"):
+        open_storage(sqlite_url(tmp_path), **options)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("options", [{"create": False}, {"read_only": True}])
@@ -289,6 +297,31 @@ def test_a_connection_that_broke_while_it_was_idle_is_replaced(postgresql_url: s
     for _ in range(3):
         cut_connections(postgresql_url)
         assert study_names(opened) == []
+
+
+@pytest.mark.parametrize("moment", ["before_cursor_execute", "commit"])
+def test_a_connection_that_breaks_at_any_moment_of_a_call_is_replaced(postgresql_url: str, moment: str) -> None:
+    opened = open_storage(postgresql_url)
+    study = optuna.create_study(storage=opened, study_name="cut")
+    trial = study.ask()
+    cuts = 0
+
+    def cut(*_: object) -> None:
+        nonlocal cuts
+        if cuts < 2:  # the second attempt fails as well
+            cuts += 1
+            cut_connections(postgresql_url)
+
+    event.listen(opened.engine, moment, cut)
+    try:
+        with waiting(60.0), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trial.set_user_attr("key", 1)
+            study.tell(trial, 1.0)
+    finally:
+        event.remove(opened.engine, moment, cut)
+    assert cuts == 2
+    assert (study.trials[0].user_attrs, study.trials[0].value) == ({"key": 1}, 1.0)
 
 
 def test_a_locked_database_is_waited_for_and_that_is_said(tmp_path: Path) -> None:

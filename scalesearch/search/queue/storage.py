@@ -60,6 +60,8 @@ def open_storage(url: str, *, read_only: bool = False, create: bool = True) -> S
             raise StorageError(
                 f"the storage {url} is in memory, which other processes cannot access; use sqlite:///FILE"
             )
+        if is_sqlite and (read_only or not create) and not Path(parsed.database or "").exists():
+            raise StorageError(f"there is no storage {hidden(url)}")  # to connect to it would make the file
 
         def connect() -> RDBStorage:
             return RDBStorage(
