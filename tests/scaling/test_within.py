@@ -89,8 +89,11 @@ def test_all_networks_within_the_tolerance_are_found(name: str, pixels: int, ste
 
 def test_more_networks_than_can_be_held_are_refused_before_they_are_listed() -> None:
     own = baseline("mobilenet-v2")
-    with pytest.raises(InputError, match=r"`tolerance` must leave at most [\d,]+ networks at a `budget`, but 0\.95"):
-        feasible_set(own.spec, own.rounding, 12, 0.95)
+    target = 2.0 * MACS.of(own.spec)
+    axes = reachable(own.spec, own.rounding, target)
+    combined = Combinations(own.spec, axes, MACS, np.zeros(len(axes.widths), bool))
+    with pytest.raises(InputError, match=r"`tolerance` must leave at most 500 networks at a `budget`, but 0\.1 leaves"):
+        combined.within(target, 0.1, chunk=1000, most_numbers=500 * (len(own.spec.stages) + 3))
 
 
 def test_costs_that_are_not_exact_are_refused() -> None:

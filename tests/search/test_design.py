@@ -162,7 +162,7 @@ def test_a_grid_with_too_many_points_is_refused_at_once() -> None:
         ({"kind": "qmc", "size": 100_001}, "at most 100,000 points, but this one has 100,001"),
         (
             {"kind": "grid", "step": 0.005, "band": 0.5},
-            "at most 100,000 points within its band, but `design.step` 0.005 and",
+            "at most 100,000 points within its band, but",
         ),
         (
             {"kind": "grid", "step": 0.005, "nominal": True},
@@ -175,6 +175,7 @@ def test_a_design_of_too_many_points_is_refused_before_it_is_planned(design: dic
         make_plan(load_study("mnist_sample", {f"design.{key}": value for key, value in design.items()}))
 
 
+@pytest.mark.long
 def test_many_points_snap_to_the_networks_that_few_do() -> None:
     """Of 78,000 candidates 450 are looked up in a tree; a point alone is compared with all of them."""
     changes = {"design.kind": "qmc", "design.size": 450, "budget": 16.0}
