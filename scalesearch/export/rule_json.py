@@ -12,14 +12,20 @@ from pydantic import Field
 from scalesearch.errors import InputError
 from scalesearch.results.records import NOTHING_LEARNED
 from scalesearch.runtime.modules import look_in
-from scalesearch.runtime.text import first_line
+from scalesearch.runtime.text import first_line, short
 from scalesearch.scaling.compound import Baseline, Rounding
 from scalesearch.scaling.rule import SCHEMA_VERSION, ScalingRule
 from scalesearch.scaling.simplex import Shares
+from scalesearch.scaling.stage import LARGEST_SIZE
 from scalesearch.study.documents import FROM_LIST, FROM_OBJECT, Section, Spec, read
 
 REFERENCE_FILE = "reference.json"
 """The file of a run folder that holds the baseline's results and how the candidates stand."""
+
+# What of a rule's training is computed with.
+_NUMBERS = (
+    "batch_size", "dropout", "stochastic_depth", "rand_augment", "rand_augment_magnitude", "evaluation_resolution",
+)  # fmt: skip
 
 # Columns that a list or an object may take to stand on one line.
 _WIDTH = 132
@@ -51,12 +57,24 @@ class _RuleDocument(Section):
     provenance: dict[str, Any]
 
     def rule(self) -> ScalingRule:
-        """The rule."""
+        """The rule. Raises `ValueError` for a value that the family of a rule cannot follow."""
+        for key in _NUMBERS:
+            _require_number(f"training.{key}", self.training.get(key))
+        trials = self.provenance.get("trials")
+        for key, value in trials.items() if isinstance(trials, dict) else ():
+            _require_number(f"provenance.trials.{key}", value)
         values = {key: value for key, value in self if key not in ("schema_version", "rounding")}
         if self.intervals is not None:
             values["intervals"] = {key: value for key, value in self.intervals.items() if key != "points"}
         values["baseline"] = Baseline(self.baseline.name, self.baseline.spec, self.rounding)
         return ScalingRule(**values)
+
+
+def _require_number(name: str, value: object) -> None:
+    """Raises `ValueError` unless `value` is a number from 0 to `LARGEST_SIZE`, or None."""
+    if value is None or (type(value) in (int, float) and 0 <= value <= LARGEST_SIZE):  # type: ignore[operator]
+        return
+    raise ValueError(f"`{name}` must be a number from 0 to {LARGEST_SIZE}, but got {short(value)}")
 
 
 def parse_rule(document: object, where: str = "rule") -> ScalingRule:

@@ -22,7 +22,7 @@ from scalesearch.scaling.reachable import Axes
 from scalesearch.scaling.split import log_parts, shares_of_parts
 
 # Numbers held for the networks within the tolerance at most: those of 1.2 million networks of 7 stages.
-_MOST_NUMBERS = 12_000_000
+MOST_NUMBERS = 12_000_000
 # Numbers of a table that are held at once (float64: 32 MB).
 _CELLS = 4_000_000
 # Up to so many resolutions all costs are counted, which is then faster than halving.
@@ -60,15 +60,15 @@ class Combinations:
     cost: Cost
     unwidened: NDArray[np.bool_]
 
-    def within(self, target: float, tolerance: float, chunk: int) -> Within:
+    def within(self, target: float, tolerance: float, chunk: int, most_numbers: int = MOST_NUMBERS) -> Within:
         """The networks with |cost ÷ `target` − 1| ≤ `tolerance`.
 
         `chunk` combinations at a time get their shares, which may depend on it in the last digit.
 
-        Raises `InputError` if they are too many.
+        Raises `InputError`, before they are listed, if they take more than `most_numbers`.
         """
         area = areas(self.baseline, self.axes.resolutions).astype(np.float64)
-        most, total = _MOST_NUMBERS // len(area), 0
+        most, total = most_numbers // len(area), 0
         parts: list[tuple[NDArray[np.intp], FloatArray, FloatArray]] = []
         for d, w, weights in self._blocks():
             start = _first(weights, area, lambda costs: costs / target - 1 >= -tolerance)

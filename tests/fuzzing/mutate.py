@@ -12,6 +12,7 @@ import io
 import json
 import pickletools
 import re
+import sqlite3
 import struct
 import tarfile
 import tomllib
@@ -309,6 +310,49 @@ def _png_whole(parts: Parts) -> bytes:
     return b"".join(chunks)
 
 
+def _sqlite_parts(name: str, content: bytes) -> Parts | None:
+    """The tables' definitions, and each value, named by its table, row and column."""
+    del name
+    if not content.startswith(b"SQLite format 3\0"):
+        return None
+    try:
+        with contextlib.closing(sqlite3.connect(":memory:")) as database:
+            database.deserialize(content)
+            made = database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall()
+            parts = [("schema", ";".join(sql for _, sql in made).encode())]
+            for table, _ in made:
+                rows = database.execute(f"SELECT rowid, * FROM {table}")
+                columns = [column for column, *_ in rows.description][1:]
+                for number, *values in rows:
+                    named = zip(columns, values, strict=True)
+                    parts += [(f"{table} {number} {key}", str(v).encode()) for key, v in named if v is not None]
+            return parts
+    except (sqlite3.Error, ValueError):
+        return None
+
+
+def _sqlite_whole(parts: Parts) -> bytes:
+    """The columns' types make numbers of texts again."""
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    schema = ""
+    for name, content in parts:
+        text = content.decode("utf-8", "replace")
+        if name == "schema":
+            schema = text
+        else:
+            table, number, column = name.split(" ")
+            rows.setdefault((table, number), {})[column] = text
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
+        with contextlib.suppress(sqlite3.Error, sqlite3.Warning):
+            database.executescript(schema)
+        for (table, _), row in rows.items():
+            places = ", ".join("?" * len(row))
+            with contextlib.suppress(sqlite3.Error):
+                database.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})", list(row.values()))
+        database.commit()
+        return database.serialize()
+
+
 def _tfrecord_parts(name: str, content: bytes) -> Parts | None:
     if ".tfrecord" not in name:
         return None
@@ -387,6 +431,7 @@ _FORMATS = (
     Format(_tar_parts, _tar_whole),
     Format(_png_parts, _png_whole),
     Format(_tfrecord_parts, _tfrecord_whole),
+    Format(_sqlite_parts, _sqlite_whole),
     Format(_headed_parts, _headed_whole),
     Format(_npy_parts, _npy_whole),
     Format(_pickle_parts, _joined),

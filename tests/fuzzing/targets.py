@@ -83,6 +83,6 @@ def outcome(target: Target, folder: Path) -> tuple[str, str]:
 
 def targets() -> Mapping[str, Target]:
     """All readers by their names. Another table joins here."""
-    from tests.fuzzing import data, models
+    from tests.fuzzing import data, models, searches
 
-    return {**data.TARGETS, **models.TARGETS}
+    return {**data.TARGETS, **models.TARGETS, **searches.TARGETS}

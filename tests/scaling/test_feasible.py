@@ -372,10 +372,10 @@ def test_a_network_too_coarse_for_any_tolerance_is_told_to_raise_the_budget() ->
 @pytest.mark.parametrize(
     ("base", "most", "size"),
     [
-        (_network((1, 2), (12_000_000, 8), 8), "500,000 widths", "up to 12,000,000 channels"),
+        (_network((1, 2), (2_500_000, 8), 8), "500,000 widths", "up to 2,500,000 channels"),
         (_network((1, 2), (8, 8), 8, head=60_000_000), "500,000 widths", "up to 60,000,000 channels"),
         (_network((1, 20_000_000), (8, 8), 8), "2,000,000 numbers of blocks", "20,000,001 blocks"),
-        (_network((1, 2), (8, 8), 30_000_000), "2,000,000 resolutions", "30,000,000 pixels"),
+        (_network((1, 2), (8, 8), 3_000_000), "2,000,000 resolutions", "3,000,000 pixels"),
     ],
 )
 def test_what_cannot_be_listed_is_refused_at_once(base: ArchitectureSpec, most: str, size: str) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from operator import attrgetter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from scalesearch.baselines.published import baseline
 from scalesearch.errors import InputError
-from scalesearch.scaling.compound import scale
+from scalesearch.scaling.architecture import ArchitectureSpec
+from scalesearch.scaling.compound import Rounding, scale
 from scalesearch.scaling.cost.budgeted import Cost
 from scalesearch.scaling.feasible import InfeasibleBudget, feasible_set
 from scalesearch.scaling.simplex import Shares, from_unit_square, lattice
@@ -19,6 +21,8 @@ from scalesearch.search.plan.design import Plan, make_plan, planned_size
 from scalesearch.study.load import default_study_path, load_study
 from scalesearch.study.sections import Study
 from tests.planted import planted_study
+
+STUDIES = Path(__file__).parents[2] / "studies"
 
 
 def paper_grid(**design: object) -> Plan:
@@ -150,6 +154,41 @@ def test_a_grid_without_points_says_what_to_loosen() -> None:
 def test_a_grid_with_too_many_points_is_refused_at_once() -> None:
     with pytest.raises(InputError, match="at most 2,000,000 points"):
         make_plan(planted_study(budget=1000.0, design={"kind": "grid", "step": 0.005}))
+
+
+@pytest.mark.parametrize(
+    ("design", "message"),
+    [
+        ({"kind": "qmc", "size": 100_001}, "at most 100,000 points, but this one has 100,001"),
+        (
+            {"kind": "grid", "step": 0.005, "band": 0.5},
+            "at most 100,000 points within its band, but",
+        ),
+        (
+            {"kind": "grid", "step": 0.005, "nominal": True},
+            "at most 20,000 points within its band, but",
+        ),
+    ],
+)
+def test_a_design_of_too_many_points_is_refused_before_it_is_planned(design: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make_plan(load_study("mnist_sample", {f"design.{key}": value for key, value in design.items()}))
+
+
+@pytest.mark.long
+def test_many_points_snap_to_the_networks_that_few_do() -> None:
+    """Of 78,000 candidates 450 are looked up in a tree; a point alone is compared with all of them."""
+    changes = {"design.kind": "qmc", "design.size": 450, "budget": 16.0}
+    study = load_study(STUDIES / "efficientnet_b0.toml", changes)
+    plan, found = make_plan(study), feasible_set(*_of(study)).without_twins()
+    assert len(plan.trials) > 400
+    for trial in plan.trials[::50]:
+        assert found.nearest(trial.target, 16.0) == trial.candidate
+
+
+def _of(study: Study) -> tuple[ArchitectureSpec, Rounding, float, float]:
+    own = study.resolved_baseline()
+    return own.spec, own.rounding, study.budget, study.tolerance
 
 
 def test_an_adaptive_design_plans_no_trials_and_trains_at_most_all_networks() -> None:

@@ -28,8 +28,8 @@ from scalesearch.study.sections import DesignSection, Study
 
 # Number of candidates that pruning should leave: a quadratic surface has six terms, and the macs ratio is one more.
 UNPRUNED = 10
-# Points of a design at most, those of a nominal grid, each of which is a trial, and networks to train.
-MOST_POINTS, MOST_NOMINAL, MOST_CANDIDATES = 100_000, 20_000, 2_000
+# Points of a design, and networks to train, at most.
+MOST_POINTS, MOST_CANDIDATES = 100_000, 3_000
 # Distances between points and candidates that are computed one by one; with more, a tree of the candidates is faster.
 _MOST_DISTANCES = 30_000_000
 _AS_NEAR = 1e-9
@@ -119,7 +119,6 @@ def _plan(study: Study) -> Plan:
     # A nominal grid takes its points as they round, whatever they cost.
     if design.kind == "grid" and design.nominal:
         points, counted = grid(study.budget, design)
-        _refuse_more(len(points), MOST_NOMINAL, "points within the band")
         trials = tuple(_rounded(baseline, study.cost, points, seeds))
         return Plan(baseline, cost, study.budget, design.band, counted, counted, len(points), len(points), trials)
 
@@ -169,9 +168,7 @@ def _targets(budget: float, design: DesignSection) -> tuple[Shares, ...]:
     if design.kind == "lattice":
         return lattice(design.degree)
     if design.kind == "grid":
-        points = grid(budget, design)[0]
-        _refuse_more(len(points), MOST_POINTS, "points within the band")
-        return tuple(map(shares_of, points))
+        return tuple(shares_of(point) for point in grid(budget, design)[0])
     if design.kind == "qmc":
         _refuse_more(design.size, MOST_POINTS, "points")
         return from_unit_square(_low_discrepancy(design.size, design.seed))

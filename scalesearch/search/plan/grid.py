@@ -14,6 +14,8 @@ from scalesearch.study.sections import DesignSection
 
 # A grid has at most this many points.
 MAX_GRID = 2_000_000
+# Of these, within the band; in a nominal grid each is a trial.
+MAX_KEPT, MAX_NOMINAL = 100_000, 20_000
 
 
 def grid(budget: float, design: DesignSection) -> tuple[tuple[Coefficients, ...], int]:
@@ -23,7 +25,8 @@ def grid(budget: float, design: DesignSection) -> tuple[tuple[Coefficients, ...]
     Source: EfficientNet, arXiv:1905.11946, §3.3.
 
     Raises:
-        InputError: if the grid has more than `MAX_GRID` points.
+        InputError: if the grid has more points than `MAX_GRID`, or more within its band than `MAX_KEPT` or
+            `MAX_NOMINAL`.
         InfeasibleBudget: if no point has such a product.
     """
     alpha, side = _axis(budget, design.step), _axis(math.sqrt(budget), design.step)
@@ -36,15 +39,21 @@ def grid(budget: float, design: DesignSection) -> tuple[tuple[Coefficients, ...]
     product = alpha[:, None, None] * (side**2)[:, None] * side**2
     deviation = np.abs(product / budget - 1)
     deviation[0, 0, 0] = math.inf  # the baseline has no shares
-    kept = np.argwhere(deviation <= design.band + 1e-9).tolist()
-    if not kept:
+    kept = np.argwhere(deviation <= design.band + 1e-9)
+    if not len(kept):
         needed = math.ceil(float(deviation.min()) * 1e4) / 1e4 if np.isfinite(deviation).any() else math.inf
         raise InfeasibleBudget(
             f"a grid needs a point with α·β²·γ² within {design.band:.2%} of {budget:g}, but none of the {size:,} "
             f"with `design.step` {design.step:g} is: "
             + (f"raise `design.band` to {needed:g}, or lower `design.step`" if needed < 1 else "lower `design.step`")
         )
-    points = tuple(Coefficients(float(alpha[a]), float(side[b]), float(side[c])) for a, b, c in kept)
+    most = MAX_NOMINAL if design.nominal else MAX_KEPT
+    if len(kept) > most:
+        raise InputError(
+            f"a grid must have at most {most:,} points within its band, but `design.step` {design.step:g} and "
+            f"`design.band` {design.band:g} give {len(kept):,}: raise the step, lower the band, or take the lattice"
+        )
+    points = tuple(Coefficients(float(alpha[a]), float(side[b]), float(side[c])) for a, b, c in kept.tolist())
     return points, size
 
 

@@ -114,8 +114,15 @@ def may_pass(error: Exception, url: URL) -> bool:
         return False
     if url.get_backend_name() == "sqlite":
         code = getattr(cause.orig, "sqlite_errorcode", -1) & 0xFF
-        return code in _PASSING_CODES and Path(url.database or "").exists()
+        return code in _PASSING_CODES and _exists(url)
     return cause.connection_invalidated or isinstance(cause, OperationalError | InterfaceError)
+
+
+def _exists(url: URL) -> bool:
+    try:
+        return Path(url.database or "").exists()
+    except (OSError, ValueError):  # such a name cannot exist
+        return False
 
 
 class PatientStorage(BaseStorage):
@@ -152,7 +159,7 @@ def _patient(name: str) -> Callable[..., Any]:
         try:
             return patiently(attempt, lambda error: may_pass(error, url), self.name)
         except (StorageInternalError, SQLAlchemyError) as error:
-            if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+            if url.get_backend_name() == "sqlite" and not _exists(url):
                 raise StorageError(f"the storage {self.name} was removed while it was used") from error
             raise
         except KeyError:  # there is no such study or trial
@@ -160,23 +167,37 @@ def _patient(name: str) -> Callable[..., Any]:
         except _OF_DAMAGE as error:
             if not name.startswith("get_"):
                 raise
-            where = _damaged_trial(self, *args) if name == "get_all_trials" else ""
+            where = _damaged_part(self, name, *args)
             reason = f"{type(error).__name__}: {first_line(error)}"
             raise StorageError(f"{self.name} is damaged{where} ({reason})") from error
 
     return call
 
 
-def _damaged_trial(storage: PatientStorage, study_id: int, *_: object) -> str:
-    """The study and the trial whose row Optuna cannot read, as a part of a sentence; empty if it is no single one."""
+def _damaged_part(storage: PatientStorage, name: str, place: Any, *_: object) -> str:
+    """The study or the trial whose row Optuna cannot read, as a part of a sentence; empty if it cannot be told.
+
+    Args:
+        storage: the storage.
+        name: the call that failed.
+        place: the study or the trial that it was for, by Optuna's id.
+    """
+    stored = storage.stored
     with contextlib.suppress(*_OF_DAMAGE, StorageInternalError, SQLAlchemyError):
-        name = storage.stored.get_study_name_from_id(study_id)
+        if name.startswith("get_trial"):
+            return f" in trial {stored.get_trial_number_from_id(place)}"
+        study = f" in the study {stored.get_study_name_from_id(place)!r}"
+        if name != "get_all_trials":
+            return study
         for number in itertools.count():
-            trial_id = storage.stored.get_trial_id_from_study_id_trial_number(study_id, number)  # KeyError ends it
             try:
-                storage.stored.get_trial(trial_id)
+                trial_id = stored.get_trial_id_from_study_id_trial_number(place, number)
+            except KeyError:
+                return study
+            try:
+                stored.get_trial(trial_id)
             except _OF_DAMAGE:
-                return f" in trial {number} of the study {name!r}"
+                return f" in trial {number} of{study.removeprefix(' in')}"
     return ""
 
 
