@@ -38,7 +38,7 @@ from tests.planted import planted_study
 from tests.postgresql import Server, create_database
 
 # A stop lasts longer than the grace period now and then.
-FULL = Pace(trial=12.0, beat=5.0, grace=20.0, between=5.0, away=(10.0, 40.0), stopped=(5.0, 40.0))
+FULL = Pace(trial=10.0, beat=5.0, grace=20.0, between=5.0, away=(10.0, 40.0), stopped=(5.0, 40.0))
 DISK = "256m"
 
 
@@ -90,7 +90,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, help="append the JSON lines to this file, too")
     arguments = parser.parse_args()
     pace, seconds, workers = FULL, arguments.seconds, arguments.workers
-    design: dict[str, Any] = {"kind": "qmc", "size": 215}
+    design: dict[str, Any] = {"kind": "qmc", "size": 360}
     if arguments.quick:
         pace, seconds, workers, design = QUICK, 20.0, 4, {"degree": 6}
     study = planted_study(design=design, seeds=1)
