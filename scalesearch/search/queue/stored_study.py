@@ -13,7 +13,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from scalesearch.search.queue.patience import PatientStorage
-from scalesearch.search.queue.trials import worker_of
+from scalesearch.search.queue.trials import was_held
 
 
 class QueueEmpty(Exception):
@@ -114,7 +114,7 @@ class TrialCache:
             if trial.state != TrialState.WAITING:
                 self._waiting.remove(number)
                 self._update(trial)
-            elif not worker_of(trial):
+            elif not was_held(trial):
                 break
 
         # New trials: several at once are read with all that wait.

@@ -19,7 +19,7 @@ from scalesearch.runtime.text import first_line
 from scalesearch.scaling.feasible import Candidate
 from scalesearch.search.plan.design import Plan
 from scalesearch.search.queue.filling import fill_queue
-from scalesearch.search.queue.lease import GRACE_SECONDS, Lease, LostTrials, end
+from scalesearch.search.queue.lease import BEAT_SECONDS, GRACE_SECONDS, Lease, LostTrials, end
 from scalesearch.search.queue.optuna_study import (
     check_plan,
     count_states,
@@ -71,6 +71,7 @@ def work(
     on_wait: Callable[[int], None] = lambda running: None,
     wait: bool = True,
     poll_seconds: float = POLL_SECONDS,
+    beat_seconds: float = BEAT_SECONDS,
     grace_seconds: float = GRACE_SECONDS,
 ) -> None:
     """Evaluate trials until none is left, here or elsewhere.
@@ -91,6 +92,7 @@ def work(
         on_wait: gets the number of trials that other workers run, each time this one waits for them.
         wait: whether to wait for other workers at all.
         poll_seconds: how long to wait before the next look at the study.
+        beat_seconds: how often this worker gives a sign of life.
         grace_seconds: a worker of another machine that gives no sign of life for so long counts as dead.
 
     Raises:
@@ -107,7 +109,7 @@ def work(
     lost_trials = LostTrials(optuna_study, study.metric, grace_seconds)
     has_reconciled = False
     with present() as presence:
-        worker = _Worker(optuna_study, study, tasks, evaluate, clock, presence)
+        worker = _Worker(optuna_study, study, tasks, evaluate, clock, presence, beat_seconds)
         while True:
             trials = optuna_study.trials_to_claim()
             interrupts.check()
@@ -143,9 +145,10 @@ class _Worker:
         evaluate: Evaluate,
         clock: _Clock,
         presence: Mapping[str, Any],
+        beat_seconds: float,
     ) -> None:
         self._optuna_study, self._study, self._tasks = optuna_study, study, tasks
-        self._evaluate, self._clock, self._presence = evaluate, clock, presence
+        self._evaluate, self._clock, self._presence, self._beat_seconds = evaluate, clock, presence, beat_seconds
 
     def run_trial(self) -> tuple[int, TrialRecord] | None:
         """Claim and evaluate a trial: its number and record; None if it was superfluous or another worker's."""
@@ -154,7 +157,7 @@ class _Worker:
         except QueueEmpty:
             return None
         storage, trial_id = self._optuna_study.storage, self._optuna_study.id_of(trial.number)
-        with contextlib.suppress(UpdateFinishedTrialError), Lease(storage, trial_id, self._presence) as lease:
+        with contextlib.suppress(UpdateFinishedTrialError), self._lease(trial_id) as lease:
             try:
                 record = self._record(trial, lease)
                 set_record(trial, record_to_json(record))
@@ -175,6 +178,9 @@ class _Worker:
                 end(storage, trial_id, record, self._study.metric)
             return trial.number, record
         return None
+
+    def _lease(self, trial_id: int) -> Lease:
+        return Lease(self._optuna_study.storage, trial_id, self._presence, self._beat_seconds)
 
     def _record(self, trial: optuna.Trial, lease: Lease) -> TrialRecord:
         self._optuna_study.sampler = sampler_for(self._study, trial.number)
