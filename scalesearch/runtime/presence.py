@@ -36,10 +36,12 @@ def present() -> Iterator[dict[str, Any]]:
         presence["lock"] = str(path)
     try:
         yield presence
-    finally:
-        if lock.is_locked:
-            path.unlink(missing_ok=True)
-            lock.release()
+    except BaseException:
+        lock.release()  # the file stays: others may still have to see that this process has ended
+        raise
+    if lock.is_locked:
+        path.unlink(missing_ok=True)
+        lock.release()
 
 
 def has_ended(presence: Mapping[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
+from scalesearch.errors import StorageError
 from scalesearch.results.records import TrialRecord, record_to_json
 from scalesearch.runtime import interrupts
 from scalesearch.runtime.presence import present
@@ -120,15 +122,37 @@ def test_a_worker_that_died_before_it_said_who_it_is_does_not_hold_its_trial_for
     assert studies.count_states(study) == {**DONE, "complete": 3}
 
 
-def test_time_in_which_the_storage_was_away_is_not_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def ended() -> dict[str, Any]:
+    """A worker of this machine that has ended."""
+    with contextlib.suppress(KeyboardInterrupt), present() as presence:
+        raise KeyboardInterrupt
+    return presence
+
+
+def test_a_trial_that_was_taken_back_and_claimed_again_is_not_judged_by_the_worker_before(tmp_path: Path) -> None:
+    """Between its claim and its first sign of life."""
+    study, _ = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
+    claim(study).set_user_attr(WORKER, ended())
+    assert LostTrials(study, "val_loss").take_back(study.get_trials(deepcopy=False))
+    assert study.trials[0].state == TrialState.WAITING
+    assert claim(study).number == 0
+    assert not LostTrials(study, "val_loss").take_back(study.get_trials(deepcopy=False))
+    assert study.trials[0].state == TrialState.RUNNING
+    assert len(deaths_of(study.trials[0])) == 1
+
+
+@pytest.mark.parametrize("grace", [60.0, 4.0])
+def test_time_in_which_the_storage_was_away_is_not_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grace: float
+) -> None:
     study, _ = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
     claim(study).set_user_attr(WORKER, elsewhere())
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    lost_trials = LostTrials(study, "val_loss")
+    lost_trials = LostTrials(study, "val_loss", grace)
     states = []
     for seconds in (0.0, 3600.0, *[10.0] * 5):
-        now += seconds
+        now += seconds * grace / 60
         lost_trials.take_back(study.get_trials(deepcopy=False))
         states.append(study.trials[0].state)
     running = TrialState.RUNNING
@@ -216,6 +240,32 @@ def test_a_worker_whose_trial_has_ended_elsewhere_learns_it_from_its_beat(tmp_pa
         while not lease.is_over:
             assert time.monotonic() < end
             time.sleep(0.01)
+
+
+class FailingStorage:
+    """A storage that takes only every third write, with errors of several kinds."""
+
+    def __init__(self) -> None:
+        self.calls, self.stored = 0, list[Any]()
+        self.is_stored = threading.Event()
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self.calls += 1
+        if key == BEAT and self.calls % 3:
+            raise (StorageError("removed"), MemoryError())[self.calls % 3 - 1]
+        self.stored.append(value)
+        if len(self.stored) == 3:
+            self.is_stored.set()
+
+    def remove_session(self) -> None:
+        pass
+
+
+def test_signs_of_life_go_on_after_any_error() -> None:
+    storage: Any = FailingStorage()
+    with Lease(storage, 1, elsewhere(), 0.01):
+        assert storage.is_stored.wait(10)
+    assert storage.calls > 4
 
 
 def test_a_record_whose_worker_died_before_its_end_is_kept(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ class Lease:
             except UpdateFinishedTrialError:
                 self.is_over = True
                 break
-            except (StorageInternalError, SQLAlchemyError) as error:
+            except Exception as error:  # whatever it is, the next one may be stored
                 _log.info("a sign of life could not be stored: %s", reason_of(error))
                 pause = min(RETRY_SECONDS, self._beat_seconds)
         self._storage.remove_session()
@@ -117,18 +117,10 @@ class LostTrials:
         optuna_study: the stored study.
         metric: what its trials are judged by.
         grace_seconds: how long a worker may give no sign of life.
-        beat_seconds: how often a worker gives one.
     """
 
-    def __init__(
-        self,
-        optuna_study: StoredStudy,
-        metric: str,
-        grace_seconds: float = GRACE_SECONDS,
-        beat_seconds: float = BEAT_SECONDS,
-    ) -> None:
-        self._optuna_study, self._metric = optuna_study, metric
-        self._grace, self._longest_step = grace_seconds, beat_seconds
+    def __init__(self, optuna_study: StoredStudy, metric: str, grace_seconds: float = GRACE_SECONDS) -> None:
+        self._optuna_study, self._metric, self._grace = optuna_study, metric, grace_seconds
         self._seen: dict[int, tuple[object, float]] = {}  # by number: the last sign, and for how long it is the last
         self._looked = time.monotonic()
 
@@ -139,7 +131,8 @@ class LostTrials:
         """
         has_taken = False
         now = time.monotonic()
-        step, self._looked = min(now - self._looked, self._longest_step), now  # the rest may be an outage
+        # A longer one may be the storage's silence: after it, each worker has time for a sign of life.
+        step, self._looked = min(now - self._looked, self._grace / 4), now
         running = [trial for trial in trials if trial.state == TrialState.RUNNING]
         before, self._seen = self._seen, {}
         for trial in running:
@@ -156,22 +149,31 @@ class LostTrials:
         return has_taken
 
     def _take_back(self, trial: FrozenTrial, death: str) -> bool:
-        storage, trial_id = self._optuna_study.storage, self._optuna_study.id_of(trial.number)
-        current = storage.get_trial(trial_id)
-        if current.state != TrialState.RUNNING or _sign(current) != _sign(trial):
-            return False  # another worker was faster, or this one lives
-        with contextlib.suppress(UpdateFinishedTrialError):
-            record = kept_record(current)
-            if record is None:
-                _put_back(storage, trial_id, current, death)
-            else:  # it died between its record and its end
-                end(storage, trial_id, record, self._metric)
+        storage = self._optuna_study.storage
+        try:
+            with waiting(0.0):  # after a wait, what was read may be old: others may have taken it back and claimed it
+                trial_id = self._optuna_study.id_of(trial.number)
+                current = storage.get_trial(trial_id)
+                if current.state != TrialState.RUNNING or _sign(current) != _sign(trial):
+                    return False  # another worker was faster, or this one lives
+                record = kept_record(current)
+                if record is None:
+                    _put_back(storage, trial_id, current, death)
+                else:  # it died between its record and its end
+                    end(storage, trial_id, record, self._metric)
+        except UpdateFinishedTrialError:
+            return True
+        except (StorageInternalError, SQLAlchemyError) as error:
+            _log.info("trial %d could not be taken back: %s", trial.number, reason_of(error))
+            return False  # the next look decides anew
         _log.info("trial %d: %s", trial.number, death)
         return True
 
 
 def _put_back(storage: Storage, trial_id: int, trial: FrozenTrial, death: str) -> None:
     deaths = [*deaths_of(trial), *([death] if death else [])]
+    # Whoever claims it next says so a moment later. Until then it must not be judged by the worker that has ended.
+    storage.set_trial_user_attr(trial_id, WORKER, {})
     if death:
         storage.set_trial_user_attr(trial_id, DEATHS, deaths)
     storage.set_trial_state_values(trial_id, TrialState.WAITING if len(deaths) <= MAX_DEATHS else TrialState.FAIL)

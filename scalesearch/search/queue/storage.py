@@ -66,7 +66,7 @@ def open_storage(url: str, *, read_only: bool = False, create: bool = True) -> S
         def connect() -> RDBStorage:
             return RDBStorage(
                 url.replace("{", "{{").replace("}", "}}"),  # Optuna formats it
-                engine_kwargs={"connect_args": _connect_arguments(parsed)},
+                engine_kwargs=_engine_arguments(parsed),
                 skip_table_creation=read_only or not create,
             )
 
@@ -89,13 +89,14 @@ def open_storage(url: str, *, read_only: bool = False, create: bool = True) -> S
     return storage
 
 
-def _connect_arguments(url: URL) -> dict[str, Any]:
-    """What the driver needs to notice, soon, that a file is locked or a server is away."""
+def _engine_arguments(url: URL) -> dict[str, Any]:
+    """What an engine needs to notice, soon, that a file is locked or a server is away, and to spare connections."""
     if url.get_backend_name() == "sqlite":
-        return {"timeout": _LOCK_SECONDS}
+        return {"connect_args": {"timeout": _LOCK_SECONDS}}
     if url.get_backend_name() == "postgresql":  # libpq's own names; those of the URL win
         ours = {"connect_timeout": _ANSWER_SECONDS // 2, "tcp_user_timeout": 1000 * _ANSWER_SECONDS}
-        return {key: value for key, value in ours.items() if key not in url.query}
+        # A server takes 100 connections unless it says otherwise: a worker keeps one, and its signs of life pass.
+        return {"connect_args": {key: value for key, value in ours.items() if key not in url.query}, "pool_size": 1}
     return {}
 
 

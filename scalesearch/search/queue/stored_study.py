@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from scalesearch.errors import InputError, StorageError
 from scalesearch.search.queue.damage import check_trial
 from scalesearch.search.queue.patience import PatientStorage
-from scalesearch.search.queue.trials import worker_of
+from scalesearch.search.queue.trials import was_held
 
 
 class QueueEmpty(Exception):
@@ -116,7 +116,7 @@ class TrialCache:
             if trial.state != TrialState.WAITING:
                 self._waiting.remove(number)
                 self._update(trial)
-            elif not worker_of(trial):
+            elif not was_held(trial):
                 break
 
         # New trials: several at once are read with all that wait.

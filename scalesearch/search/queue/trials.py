@@ -26,7 +26,7 @@ Task = tuple[ArchitectureSpec, tuple[int, ...]]
 CANDIDATE, SEEDS, _PLANNED, RECORD = "candidate", "seeds", "planned", "record"
 
 WORKER, BEAT, DEATHS = "worker", "beat", "deaths"
-"""Who runs the trial or ran it last; the count of its signs of life, with the fraction that is trained; and how
+"""Who runs the trial, or ended it; the count of its signs of life, with the fraction that is trained; and how
 workers of it ended without a result."""
 
 _SEARCH_SPACE: Mapping[str, FloatDistribution] = dict.fromkeys(
@@ -124,8 +124,13 @@ def holds_task(trial: FrozenTrial) -> bool:
 
 
 def worker_of(trial: FrozenTrial) -> Mapping[str, Any]:
-    """Who runs the trial, or ran it last (`runtime.presence.present`); empty if nobody has said so."""
+    """Who runs the trial, or ended it (`runtime.presence.present`); empty if nobody has said so."""
     return dict(trial.user_attrs.get(WORKER, {}))
+
+
+def was_held(trial: FrozenTrial) -> bool:
+    """Whether a worker ever held the trial."""
+    return WORKER in trial.user_attrs
 
 
 def deaths_of(trial: FrozenTrial) -> list[str]:

@@ -92,7 +92,7 @@ def work(
         on_wait: gets the number of trials that other workers run, each time this one waits for them.
         wait: whether to wait for other workers at all.
         poll_seconds: how long to wait before the next look at the study.
-        beat_seconds: how often this worker says, in the trial that it runs, that it lives.
+        beat_seconds: how often this worker gives a sign of life.
         grace_seconds: a worker of another machine that gives no sign of life for so long counts as dead.
 
     Raises:
@@ -106,7 +106,7 @@ def work(
     if study.design.kind == "tpe" and not plan.trials and evaluates_of(optuna_study) == "validation":
         tasks = SampledTasks(optuna_study, study, plan)
     clock = _Clock(deadline)
-    lost_trials = LostTrials(optuna_study, study.metric, grace_seconds, beat_seconds)
+    lost_trials = LostTrials(optuna_study, study.metric, grace_seconds)
     has_reconciled = False
     with present() as presence:
         worker = _Worker(optuna_study, study, tasks, evaluate, clock, presence, beat_seconds)
@@ -148,8 +148,7 @@ class _Worker:
         beat_seconds: float,
     ) -> None:
         self._optuna_study, self._study, self._tasks = optuna_study, study, tasks
-        self._evaluate, self._clock = evaluate, clock
-        self._presence, self._beat_seconds = presence, beat_seconds
+        self._evaluate, self._clock, self._presence, self._beat_seconds = evaluate, clock, presence, beat_seconds
 
     def run_trial(self) -> tuple[int, TrialRecord] | None:
         """Claim and evaluate a trial: its number and record; None if it was superfluous or another worker's."""
@@ -158,8 +157,7 @@ class _Worker:
         except QueueEmpty:
             return None
         storage, trial_id = self._optuna_study.storage, self._optuna_study.id_of(trial.number)
-        lease = Lease(storage, trial_id, self._presence, self._beat_seconds)
-        with contextlib.suppress(UpdateFinishedTrialError), lease:
+        with contextlib.suppress(UpdateFinishedTrialError), self._lease(trial_id) as lease:
             try:
                 record = self._record(trial, lease)
                 set_record(trial, record_to_json(record))
@@ -180,6 +178,9 @@ class _Worker:
                 end(storage, trial_id, record, self._study.metric)
             return trial.number, record
         return None
+
+    def _lease(self, trial_id: int) -> Lease:
+        return Lease(self._optuna_study.storage, trial_id, self._presence, self._beat_seconds)
 
     def _record(self, trial: optuna.Trial, lease: Lease) -> TrialRecord:
         self._optuna_study.sampler = sampler_for(self._study, trial.number)
