@@ -35,7 +35,7 @@ def read_weights(path: Path) -> NamedArrays:
         return load_file(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except SafetensorError as error:
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:  # what numpy has no arrays for as well
         raise InputError(f"{path}: not a whole safetensors file ({first_line(error)})") from None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -184,6 +185,10 @@ def test_half_a_model_is_refused(card: ModelCard, tmp_path: Path):
     weights = folder / WEIGHTS_FILE
     weights.write_bytes(weights.read_bytes()[:-40])
     with pytest.raises(InputError, match="not a whole safetensors file"):
+        scalesearch.load_model(folder)
+    header = json.dumps({"x": {"dtype": "F32", "shape": [1] * 65, "data_offsets": [0, 4]}}).encode()
+    weights.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    with pytest.raises(InputError, match="not a whole safetensors file .maximum supported dimension"):
         scalesearch.load_model(folder)
     weights.unlink()
     with pytest.raises(InputError, match=f"model: half a model: its folder lacks {WEIGHTS_FILE}"):
