@@ -37,6 +37,8 @@ def read_weights(path: Path) -> NamedArrays:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     except SafetensorError as error:
         raise InputError(f"{path}: not a whole safetensors file ({first_line(error)})") from None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # numbers of 8 bits, more than 64 axes
+        raise InputError(f"{path}: holds an array that numpy cannot ({first_line(error)})") from None
 
 
 def read_folder(folder: Path) -> tuple[ModelCard, NamedArrays]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -185,6 +186,11 @@ def test_half_a_model_is_refused(card: ModelCard, tmp_path: Path):
     weights.write_bytes(weights.read_bytes()[:-40])
     with pytest.raises(InputError, match="not a whole safetensors file"):
         scalesearch.load_model(folder)
+    for dtype, shape in (("F32", [1] * 65), ("F8_E4M3", [4])):
+        header = json.dumps({"x": {"dtype": dtype, "shape": shape, "data_offsets": [0, 4]}}).encode()
+        weights.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+        with pytest.raises(InputError, match="holds an array that numpy cannot"):
+            scalesearch.load_model(folder)
     weights.unlink()
     with pytest.raises(InputError, match=f"model: half a model: its folder lacks {WEIGHTS_FILE}"):
         scalesearch.load_model(folder)
