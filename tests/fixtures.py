@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import pwd
-import secrets
-import shutil
-import socket
 import sqlite3
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy
+
+from tests.postgresql import PostgresqlServer, initdb
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -64,57 +60,27 @@ def without_the_dashboard(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgresql_server() -> Iterator[str]:
-    """A server of its own in a temporary folder, with a password: its SQLAlchemy URL without a database."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-    initdb = str(found[-1]) if found else shutil.which("initdb")
-    if initdb is None:
+def postgresql() -> Iterator[PostgresqlServer]:
+    """A server of its own in a temporary folder, with a password."""
+    if initdb() is None:
         told = "PostgreSQL must be installed (Debian: apt-get install postgresql), but there is no initdb"
         if os.environ.get("CI") == "true":
             pytest.fail(told)
         pytest.skip(told)
-    tools = Path(initdb).resolve().parent
-    folder = Path(tempfile.mkdtemp(prefix="scalesearch-postgresql-"))
-    try:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        (folder / "password").write_text("s3cret", encoding="utf-8")
-        as_user: list[str] = []
-        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-            users = {entry.pw_name for entry in pwd.getpwall()}
-            user = next(name for name in ("postgres", "nobody") if name in users)
-            as_user = ["runuser", "-u", user, "--"]
-            for path in (folder, folder / "password"):
-                shutil.chown(path, user)
+    with PostgresqlServer(small_disk=True) as server:
+        yield server
 
-        def call(program: str, *arguments: str) -> None:
-            command = [*as_user, str(tools / program), "-D", str(folder / "data"), *arguments]
-            nothing = subprocess.DEVNULL
-            subprocess.run(command, cwd="/", check=True, stdin=nothing, stdout=nothing)
 
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -c fsync=off -k {folder}"
-        login = ["-U", "scale", "-A", "scram-sha-256", f"--pwfile={folder / 'password'}"]
-        call("initdb", *login, "-E", "UTF8", "--no-sync")
-        call("pg_ctl", "-l", str(folder / "log"), "-w", "-o", options, "start")
-        try:
-            yield f"postgresql+psycopg://scale:s3cret@127.0.0.1:{port}"
-        finally:
-            call("pg_ctl", "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(folder)
+@pytest.fixture(scope="session")
+def postgresql_server(postgresql: PostgresqlServer) -> str:
+    """Its SQLAlchemy URL without a database."""
+    return postgresql.url
 
 
 @pytest.fixture
-def postgresql_url(postgresql_server: str) -> str:
+def postgresql_url(postgresql: PostgresqlServer) -> str:
     """The URL of an empty database of the test's own."""
-    import psycopg
-    from psycopg.sql import SQL, Identifier
-
-    name = f"test_{secrets.token_hex(8)}"
-    with psycopg.connect(postgresql_server.replace("+psycopg", "") + "/postgres", autocommit=True) as connection:
-        connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
-    return f"{postgresql_server}/{name}"
+    return postgresql.create_database()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
