@@ -35,7 +35,7 @@ from scalesearch.search.queue.storage import open_storage, sqlite_url
 from scalesearch.study.sections import Study
 from tests.chaos import OF_SQLITE, QUICK, Pace, Report, chaos, expected_records, of_server
 from tests.planted import planted_study
-from tests.postgresql import Server, create_database
+from tests.postgresql import Server
 
 # A stop lasts longer than the grace period now and then.
 FULL = Pace(trial=10.0, beat=5.0, grace=20.0, between=5.0, away=(10.0, 40.0), stopped=(5.0, 40.0))
@@ -110,7 +110,7 @@ def main() -> int:
                 server = Server(Path(files), "max_wal_size=64MB", "min_wal_size=32MB")
                 server.start()
                 try:
-                    url = create_database(server.url, "chaos")
+                    url = server.create_database()
                     found = outcome(url, study, chaos(url, study, Path(name), of_server(server, disk), **options))
                 finally:
                     server.stop()

@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the server is the tests'
 from chaos import small_disk
 
 from scalesearch.study.load import DEFAULT_STUDY
-from tests.postgresql import Server, create_database
+from tests.postgresql import Server
 
 AWAY = (5.0, 20.0)
 """For how many seconds a disk is full, or a server is away."""
@@ -142,7 +142,7 @@ def main() -> int:
                 Path(name).chmod(0o755)
                 server = Server(files)
                 server.start()
-                url = create_database(server.url, "search")
+                url = server.create_database()
             folder = (disk or Path(name)) / on
             try:
                 found = disturb(arguments.study, folder, server, url, every, arguments.seed)

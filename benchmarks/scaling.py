@@ -35,7 +35,7 @@ from scalesearch.search.queue.storage import open_storage, sqlite_url
 from scalesearch.search.queue.work import work
 from scalesearch.study.sections import Study
 from tests.planted import PlantedSurface, planted_evaluate, planted_study
-from tests.postgresql import Server, create_database
+from tests.postgresql import Server
 
 ON_SQLITE = 8
 """SQLite is measured with at most so many workers."""
@@ -93,7 +93,7 @@ def storages() -> Iterator[dict[str, str]]:
         server = Server(Path(files))
         server.start()
         try:
-            yield {"postgresql": create_database(server.url, "scaling"), "sqlite": sqlite_url(Path(folder))}
+            yield {"postgresql": server.create_database(), "sqlite": sqlite_url(Path(folder))}
         finally:
             server.stop()
 

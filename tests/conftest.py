@@ -11,12 +11,21 @@ from tests.fixtures import (
     compilation_cache,
     hasty_sqlite,
     hugging_face,
+    postgresql,
     postgresql_server,
     postgresql_url,
     storage_url,
 )
 
-__all__ = ["compilation_cache", "hasty_sqlite", "hugging_face", "postgresql_server", "postgresql_url", "storage_url"]
+__all__ = [
+    "compilation_cache",
+    "hasty_sqlite",
+    "hugging_face",
+    "postgresql",
+    "postgresql_server",
+    "postgresql_url",
+    "storage_url",
+]
 
 # Compiling takes half to a quarter of the time. Tests look at what a program computes, not at how fast. Those that
 # start the command in a process of its own (`tests.cli.tiny.scalesearch`) compile as users do.

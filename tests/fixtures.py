@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import secrets
 import shutil
 import sqlite3
 import tempfile
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-from tests.postgresql import Server, create_database, tools
+from tests.postgresql import Server, tools
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -63,8 +62,8 @@ def without_the_dashboard(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgresql_server() -> Iterator[str]:
-    """A server of its own in a temporary folder, with a password: its SQLAlchemy URL without a database."""
+def postgresql() -> Iterator[Server]:
+    """A server of its own in a temporary folder, with a password."""
     if tools() is None:
         told = "PostgreSQL must be installed (Debian: apt-get install postgresql), but there is no initdb"
         if os.environ.get("CI") == "true":
@@ -75,17 +74,23 @@ def postgresql_server() -> Iterator[str]:
         server = Server(folder)
         server.start()
         try:
-            yield server.url
+            yield server
         finally:
             server.stop()
     finally:
         shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="session")
+def postgresql_server(postgresql: Server) -> str:
+    """Its SQLAlchemy URL without a database."""
+    return postgresql.url
+
+
 @pytest.fixture
-def postgresql_url(postgresql_server: str) -> str:
+def postgresql_url(postgresql: Server) -> str:
     """The URL of an empty database of the test's own."""
-    return create_database(postgresql_server, f"test_{secrets.token_hex(8)}")
+    return postgresql.create_database()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])

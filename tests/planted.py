@@ -9,13 +9,11 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
 
-from scalesearch.analysis.statistics import FloatArray
-from scalesearch.results.load import Run, load
 from scalesearch.results.records import Failure, SeedRecord, TrialRecord
 from scalesearch.results.save import save_study
 from scalesearch.scaling.architecture import ArchitectureSpec, StemSpec
@@ -32,6 +30,10 @@ from scalesearch.search.queue.storage import open_storage, sqlite_url
 from scalesearch.search.queue.work import Evaluate, work
 from scalesearch.study.load import parse_study
 from scalesearch.study.sections import Study
+
+if TYPE_CHECKING:  # worker processes that only evaluate do without pandas and scipy
+    from scalesearch.analysis.statistics import FloatArray
+    from scalesearch.results.load import Run
 
 EPOCHS = 3
 VERSIONS = (("planted", "1.0"),)
@@ -270,6 +272,8 @@ def planted_run(
     **options: Any,
 ) -> Run:
     """A run of the planted study; an interrupt ends it after `most` trials. `reference` evaluates its baseline."""
+    from scalesearch.results.load import load
+
     study = planted_study()
     plan = make_plan(study)
     optuna_study = studies.open_study(open_storage(sqlite_url(folder)), study, "digest")

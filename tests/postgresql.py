@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import pwd
+import secrets
 import shutil
 import socket
 import subprocess
 from pathlib import Path
+
+import psycopg
+from psycopg.sql import SQL, Identifier
 
 PASSWORD = "s3cret"
 
@@ -61,6 +65,21 @@ class Server:
         """Whether its process runs."""
         return self._run("pg_ctl", "status").returncode == 0
 
+    def create_database(self) -> str:
+        """The SQLAlchemy URL of a new, empty database."""
+        name = f"test_{secrets.token_hex(8)}"
+        with self._connect() as connection:
+            connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+        return f"{self.url}/{name}"
+
+    def cut_connections(self) -> None:
+        """Ends all connections but its own."""
+        with self._connect() as connection:
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+
+    def _connect(self) -> psycopg.Connection[tuple[object, ...]]:
+        return psycopg.connect(self.url.replace("+psycopg", "") + "/postgres", autocommit=True)
+
     def _call(self, program: str, *arguments: str) -> None:
         self._run(program, *arguments).check_returncode()
 
@@ -68,13 +87,3 @@ class Server:
         command = [*self._as_user, str(self._tools / program), "-D", str(self._folder / "data"), *arguments]
         nothing = subprocess.DEVNULL
         return subprocess.run(command, cwd="/", check=False, stdin=nothing, stdout=nothing)
-
-
-def create_database(server_url: str, name: str) -> str:
-    """The SQLAlchemy URL of a new, empty database."""
-    import psycopg
-    from psycopg.sql import SQL, Identifier
-
-    with psycopg.connect(server_url.replace("+psycopg", "") + "/postgres", autocommit=True) as connection:
-        connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
-    return f"{server_url}/{name}"

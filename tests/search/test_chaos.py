@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +13,7 @@ from scalesearch.search.queue import optuna_study as studies
 from scalesearch.search.queue.storage import open_storage, sqlite_url
 from tests.chaos import OF_SQLITE, QUICK, Report, chaos, expected_records, of_server
 from tests.planted import planted_study
-from tests.postgresql import Server, create_database
+from tests.postgresql import Server
 
 STUDY = planted_study(design={"degree": 6}, seeds=1)
 SECONDS = 15.0
@@ -38,17 +37,9 @@ def check(url: str, report: Report) -> None:
 
 @pytest.mark.slow
 @pytest.mark.postgresql
-def test_workers_on_a_server(tmp_path: Path, postgresql_server: str) -> None:
-    del postgresql_server  # only so that the test is skipped where there is none
-    with tempfile.TemporaryDirectory(prefix="scalesearch-chaos-") as name:
-        server = Server(Path(name))
-        server.start()
-        try:
-            url = create_database(server.url, "chaos")
-            report = chaos(url, STUDY, tmp_path, of_server(server), workers=4, seconds=SECONDS, pace=QUICK)
-            check(url, report)
-        finally:
-            server.stop()
+def test_workers_on_a_server(tmp_path: Path, postgresql: Server) -> None:
+    url = postgresql.create_database()
+    check(url, chaos(url, STUDY, tmp_path, of_server(postgresql), workers=4, seconds=SECONDS, pace=QUICK))
 
 
 @pytest.mark.slow

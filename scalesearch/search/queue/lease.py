@@ -161,6 +161,7 @@ class LostTrials:
                     _put_back(storage, trial_id, current, death)
                 else:  # it died between its record and its end
                     end(storage, trial_id, record, self._metric)
+                self._optuna_study.read_again(trial.number)
         except UpdateFinishedTrialError:
             return True
         except (StorageInternalError, SQLAlchemyError) as error:

@@ -17,6 +17,9 @@ from scalesearch.search.queue.damage import check_trial
 from scalesearch.search.queue.patience import PatientStorage
 from scalesearch.search.queue.trials import was_held
 
+_READ_TOGETHER = 5
+"""To read a trial by itself takes as long as so many of them together."""
+
 
 class QueueEmpty(Exception):
     """Other workers claimed all trials that waited at the last look."""
@@ -51,9 +54,13 @@ class StoredStudy(optuna.Study):
         """All trials, for a worker that claims the next: as `get_trials`, with fewer reads.
 
         While some trials are known to wait, it is not checked which of them other workers have claimed, or which came
-        after them. The claim checks that.
+        after them; the claim checks that. Nor is read how those that ran have ended: they are shown as failed.
         """
         return self._trial_cache.read(check_queue=False)
+
+    def read_again(self, number: int) -> None:
+        """Reads a trial whose state was changed here."""
+        self._trial_cache.read_again(number)
 
     def ask(self, fixed_distributions: dict[str, BaseDistribution] | None = None) -> optuna.Trial:
         """Claim the first trial that waited at the last look; if none did, what `optuna.Study.ask` gives.
@@ -91,25 +98,37 @@ class TrialCache:
     def read(self, *, check_queue: bool = True) -> list[FrozenTrial]:
         """All trials in the order of their numbers, as they are now. Do not change them.
 
-        Without `check_queue`, trials that waited at the last look are taken to wait still, and none to follow them.
+        Without `check_queue`, see `StoredStudy.trials_to_claim`.
         """
         if not self._trials:
             for trial in self._storage.get_all_trials(self._study, deepcopy=False):
                 self._append(trial)
             return list(self._trials)
 
-        # Trials that run, and those that have ended since the last look.
+        # Trials that run.
         read = self._storage.get_all_trials(self._study, deepcopy=False, states=(TrialState.RUNNING,))
         running = {trial.number: trial for trial in read}
-        for number in self._claimed - running.keys():
-            self._update(self._get(number))
         for trial in read:
             if trial.number < len(self._trials):
                 self._update(trial)
+        while self._waiting and self._waiting[0] in self._claimed:
+            self._waiting.popleft()
+
+        # Those that ran at the last look. Of many workers each would read what all others have trained.
+        gone = self._claimed - running.keys()
+        # Optuna claims a trial without its parameters itself, past this cache.
+        if not check_queue and self._waiting and self._trials[self._waiting[0]].params:
+            return [_unread(trial) if trial.number in gone else trial for trial in self._trials]
+        if len(gone) * _READ_TOGETHER > len(self._trials):
+            for trial in self._storage.get_all_trials(self._study, deepcopy=False):
+                if trial.number in gone:
+                    self._update(trial)
+        else:
+            for number in gone:
+                self._update(self._get(number))
 
         # Trials that were claimed since, up to the first that still waits and was never given back.
         for number in tuple(self._waiting):
-            # Optuna claims a trial without its parameters itself, past this cache.
             if not check_queue and self._trials[number].params:
                 return list(self._trials)
             trial = self._get(number)
@@ -128,6 +147,10 @@ class TrialCache:
                 queued = {trial.number: trial for trial in read}
             self._append(running.get(number) or queued.get(number) or self._get(number))
         return list(self._trials)
+
+    def read_again(self, number: int) -> None:
+        """Reads one trial."""
+        self._update(self._get(number))
 
     @property
     def first_waiting(self) -> FrozenTrial | None:
@@ -188,6 +211,14 @@ class TrialCache:
             self._ids.pop(trial.number, None)
         elif trial.state == TrialState.WAITING:  # it was given back
             self._claimed.discard(trial.number)
-            insort(self._waiting, trial.number)
+            if trial.number not in self._waiting:
+                insort(self._waiting, trial.number)
         else:
             self._claimed.add(trial.number)
+
+
+def _unread(trial: FrozenTrial) -> FrozenTrial:
+    """A trial that ran, and of which only is known that it does not any more."""
+    trial = copy.copy(trial)
+    trial.state = TrialState.FAIL
+    return trial

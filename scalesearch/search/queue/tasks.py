@@ -53,9 +53,9 @@ class QueuedTasks:
             trials = self._optuna_study.get_trials(deepcopy=False)
         claimed = trials[trial.number]
         candidate = candidate_of(claimed)
-        # A twin that waited at the look may have ended since, with this trial in its place. So look again.
+        # Another of the same network may have ended since the look, or it was not read how. So look again.
         if candidate is None or (
-            self._twins.is_superfluous(trials, claimed)
+            self._twins.others(trials, claimed)
             and self._twins.is_superfluous(self._optuna_study.get_trials(deepcopy=False), claimed)
         ):
             raise optuna.TrialPruned

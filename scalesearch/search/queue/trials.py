@@ -219,22 +219,25 @@ class Twins:
         self._numbers: dict[int, list[int]] = {}  # of trials, by macs, which are quick to compare
         self._known = 0
 
+    def others(self, trials: Trials, trial: FrozenTrial) -> list[FrozenTrial]:
+        """The others of `trials`, all trials of a study, with the network of `trial`, which has a candidate."""
+        for other in trials[self._known :]:
+            if CANDIDATE in other.user_attrs:
+                self._numbers.setdefault(other.user_attrs[CANDIDATE]["macs"], []).append(other.number)
+        self._known = len(trials)
+        document = trial.user_attrs[CANDIDATE]
+        similar = (trials[number] for number in self._numbers.get(document["macs"], ()) if number != trial.number)
+        return [other for other in similar if other.user_attrs[CANDIDATE]["spec"] == document["spec"]]
+
     def is_superfluous(self, trials: Trials, trial: FrozenTrial) -> bool:
         """Whether another of `trials`, all trials of a study, has the network and all seeds of `trial`; or it failed.
 
         Of two that have not ended the later one is superfluous. `trial` has a candidate.
         """
-        for other in trials[self._known :]:
-            if CANDIDATE in other.user_attrs:
-                self._numbers.setdefault(other.user_attrs[CANDIDATE]["macs"], []).append(other.number)
-        self._known = len(trials)
-        document, seeds = trial.user_attrs[CANDIDATE], set(seeds_of(trial))
-        similar = (trials[number] for number in self._numbers.get(document["macs"], ()) if number != trial.number)
+        seeds = set(seeds_of(trial))
         return any(
-            other.user_attrs[CANDIDATE]["spec"] == document["spec"]
-            and holds_task(other)
-            and (has_failed(other) or (seeds.issubset(seeds_of(other)) and _is_before(other, trial)))
-            for other in similar
+            holds_task(other) and (has_failed(other) or (seeds.issubset(seeds_of(other)) and _is_before(other, trial)))
+            for other in self.others(trials, trial)
         )
 
 

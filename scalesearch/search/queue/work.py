@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 # A worker that waits for others looks at the study this often.
 POLL_SECONDS = 0.5
+# Where a look takes long, as of many workers, it rests so many times as long as the look took, but no longer than that.
+_REST, _LONGEST_POLL_SECONDS = 20.0, 5.0
 
 
 class Evaluate(Protocol):
@@ -111,6 +113,7 @@ def work(
     with present() as presence:
         worker = _Worker(optuna_study, study, tasks, evaluate, clock, presence, beat_seconds)
         while True:
+            began = time.monotonic()
             trials = optuna_study.trials_to_claim()
             interrupts.check()
             if clock.is_up:
@@ -126,7 +129,8 @@ def work(
                 return
             elif running:
                 on_wait(running)
-                time.sleep(poll_seconds)
+                took = time.monotonic() - began
+                time.sleep(max(poll_seconds, min(took * _REST, _LONGEST_POLL_SECONDS)))
             elif not has_reconciled:
                 has_reconciled = True
                 fill_queue(optuna_study, study, plan, again=False)
