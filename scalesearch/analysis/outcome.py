@@ -27,6 +27,8 @@ from scalesearch.scaling.feasible import Candidate, feasible_set
 from scalesearch.scaling.rule import ScalingRule
 from scalesearch.study.sections import Study
 
+# Candidates that `status` lists.
+_LEADERS = 5
 # Packages whose versions can change what the same records say.
 _ANALYSIS_PACKAGES = ("scalesearch", "numpy", "pandas", "scikit-learn", "scipy", "statsmodels")
 
@@ -141,6 +143,18 @@ class Outcome:
             **({} if self.reference is None else {"standing": self.standing.to_json()}),
         }
         return rule_of(self.choice, self.study, provenance)
+
+    def status(self) -> dict[str, Any]:
+        """How far the search is, as a JSON object."""
+        best = self.candidates[self.candidates["status"].eq(DONE)].head(_LEADERS)
+        return {
+            "study": self.study.name,
+            "budget": self.study.budget,
+            "metric": self.study.metric,
+            "trials": dict(self.states),
+            "leaders": json.loads(best.to_json(orient="records")),
+            "signal": dataclasses.asdict(self.choice.signal) if self.has_result else None,
+        }
 
     def family(self, phis: Iterable[float] | float = REPORTED_PHIS) -> Family:
         """The networks of the rule's family that really cost B^φ, for one φ or several."""

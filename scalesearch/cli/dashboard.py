@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Serve the dashboard until Ctrl-C."""
     from scalesearch.errors import InputError
-    from scalesearch.results.load import open_run
+    from scalesearch.results.live import open_run
     from scalesearch.search.queue import dashboard
     from scalesearch.search.queue.naming import named_parts
     from scalesearch.search.queue.optuna_study import join_study

@@ -28,6 +28,7 @@ from scalesearch.search.plan.parts import Part
 if TYPE_CHECKING:
     from scalesearch.analysis.outcome import Outcome
     from scalesearch.analysis.validation import Validation
+    from scalesearch.search.queue.activity import Activity
     from scalesearch.trained.evaluation import Evaluation
     from scalesearch.trained.result import TrainedModel
 
@@ -35,12 +36,15 @@ if TYPE_CHECKING:
 LEADERS = 5
 # Width of the tables in a file or a pipe.
 _WIDTH_OF_FILES = 140
+# Below this width `status` leaves out the multipliers, which the network implies.
+_NARROW = 50
 _PENDING = "yellow"
 
 # The columns of each table on a terminal, in order.
 _MULTIPLIERS = ("alpha", "beta", "gamma")
 _RESULTS = ("val_loss", "val_loss_sd", "val_accuracy", "val_balanced_accuracy", "chance")
 LEADERBOARD = ("rank", "phi", *_MULTIPLIERS, *SHARE_KEYS, "real_cost", *_RESULTS, "network")
+_NARROW_LEADERBOARD = tuple(key for key in LEADERBOARD if key not in _MULTIPLIERS)
 PLAN = (*_MULTIPLIERS, *SHARE_KEYS, "nominal", "real_cost", "macs_short", "params_short", "network")
 FAMILY = (
     "phi", "depth_times", "width_times", "resolution_times", *SHARE_KEYS, "nominal", "real_cost", "macs_short",
@@ -57,8 +61,13 @@ def console() -> Console:
 class _Screen:
     """Prints sentences and tables; no text is read as markup."""
 
-    def __init__(self) -> None:
-        self._console = console()
+    def __init__(self, out: Console | None = None) -> None:
+        self._console = out or console()
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return self._console.width
 
     def say(self, text: str, style: str | None = None) -> None:
         """A sentence: a terminal wraps it between words, a file gets it as one line."""
@@ -170,21 +179,48 @@ def show_evaluation(name: str, evaluation: Evaluation, files: Sequence[Path] = (
     screen.files(files)
 
 
-def show_status(outcome: Outcome) -> None:
-    """How far a run is: counts, leaders, and whether there is a signal yet."""
-    screen, states = _Screen(), outcome.states
+def show_status(outcome: Outcome, activity: Activity | None = None, out: Console | None = None) -> None:
+    """How far a run is: counts, what its workers do, leaders, and whether there is a signal yet.
+
+    Args:
+        outcome: what the records say.
+        activity: what goes on; None to leave it out.
+        out: where to print; standard output if None.
+    """
+    screen, states = _Screen(out), outcome.states
     screen.say(
         f"{outcome.study.name}: {states['complete']} trials complete, "
         + (f"{states['pruned']} pruned, " if states["pruned"] else "")
         + f"{states['failed']} failed, {states['running']} running, {states['waiting']} waiting"
     )
+    if activity is not None:
+        _show_activity(screen, activity)
     if outcome.has_result:
         shown = results.leaderboard(outcome.candidates.head(LEADERS), baseline=outcome.baseline)
-        screen.table(shown.select(*LEADERBOARD))
+        if activity is not None:
+            screen.title("Candidates", ", best first")
+        screen.table(shown.select(*(LEADERBOARD if screen.width >= _NARROW else _NARROW_LEADERBOARD)))
         if outcome.trials_left:
             screen.say(f"So far, with {plural(outcome.trials_left, 'more trial')} to be trained:", _PENDING)
         screen.say(outcome.standing.answer)
         screen.say(outcome.choice.signal.verdict)
+
+
+def _show_activity(screen: _Screen, activity: Activity) -> None:
+    """Workers, throughput, time left, and what went wrong."""
+    from scalesearch.report.views import activity as views
+
+    if activity.running:
+        screen.title("Workers")
+        screen.table(views.workers(activity))
+    for sentence in views.sentences(activity):
+        screen.say(sentence)
+    if activity.setbacks:
+        table = views.setbacks(activity)
+        screen.title(table.caption)
+        screen.table(table)
+        for note in table.notes:
+            screen.say(note)
 
 
 def show_result(outcome: Outcome, files: Sequence[Path]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,19 +15,12 @@ from scalesearch.analysis.agreement import agreement
 from scalesearch.analysis.outcome import Outcome
 from scalesearch.analysis.tables import OPTIONAL_COLUMNS
 from scalesearch.analysis.validation import Validation, read_validations
-from scalesearch.errors import InputError
-from scalesearch.results.records import DONE, TrialRecord, candidate_to_json, merged_records
-from scalesearch.search.queue import optuna_study as studies
-from scalesearch.search.queue.naming import named_parts
-from scalesearch.search.queue.storage import Storage, open_storage, sqlite_url, study_names
-from scalesearch.study.load import load_study
-from scalesearch.study.sections import Study
+from scalesearch.results.live import LiveRun, open_run
+from scalesearch.results.records import candidate_to_json
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-# Candidates that `status` lists.
-_LEADERS = 5
 # What is said of the baseline, of `tables.CANDIDATE_COLUMNS`.
 _REFERENCE = [
     "macs", "macs_ratio", "params", "activations", "seeds", "val_loss", "val_loss_sd", "val_accuracy",
@@ -104,18 +96,6 @@ class Run(Outcome):
 
     # JSON of the command line.
 
-    def status(self) -> dict[str, Any]:
-        """How far the run is, as a JSON object."""
-        best = self.candidates[self.candidates["status"].eq(DONE)].head(_LEADERS)
-        return {
-            "study": self.study.name,
-            "budget": self.study.budget,
-            "metric": self.study.metric,
-            "trials": dict(self.states),
-            "leaders": json.loads(best.to_json(orient="records")),
-            "signal": dataclasses.asdict(self.choice.signal) if self.has_result else None,
-        }
-
     def reference_json(self) -> dict[str, Any]:
         """What reference.json holds: the baseline's results, and how the candidates stand."""
         known = [*_REFERENCE, *(name for name in OPTIONAL_COLUMNS if name in self.baseline)]
@@ -139,16 +119,6 @@ class Run(Outcome):
         }
 
 
-def open_run(folder: Path, storage: str | None = None) -> tuple[Study, Storage]:
-    """The study of the run in `folder` and its storage, opened for reading. Arguments and errors as `load`."""
-    if not (folder / "study.toml").is_file():
-        raise InputError(f"{folder}: no run there (a run folder holds a study.toml)")
-    study = load_study(folder / "study.toml")
-    if storage is None and not (folder / "study.db").is_file():
-        raise InputError(f"{folder}: no study.db there yet; the study's storage is elsewhere: give --storage")
-    return study, open_storage(storage or sqlite_url(folder), read_only=True)
-
-
 def load(folder: str | Path, storage: str | None = None) -> Run:
     """The run in `folder`, finished or not.
 
@@ -161,37 +131,10 @@ def load(folder: str | Path, storage: str | None = None) -> Run:
         StorageError: if the storage cannot be read or does not hold the study.
     """
     folder = Path(folder)
-    study, opened = open_run(folder, storage)
-    named, names = named_parts(opened, study), study_names(opened)
-    optuna_study = studies.join_study(opened, named.first)
-    records: list[TrialRecord] = []
-    rungs: dict[int, tuple[TrialRecord, ...]] = {}
-    states, dates = Counter[str](), []
-    for part in named.parts:
-        if part.study.name not in names:
-            continue  # interrupted before this part began, or written before the study had it
-        part_records, part_states, day = studies.snapshot(studies.join_study(opened, part.study.name))
-        if part.rung:
-            rungs[part.rung] = part_records
-        else:
-            records += [dataclasses.replace(record, phi=part.phi) for record in part_records]
-        states.update(part_states)
-        dates.append(day)
-    reference = None
-    if named.reference.name in names:
-        trained, _, _ = studies.snapshot(studies.join_study(opened, named.reference.name))
-        reference = next((dataclasses.replace(one, phi=0.0) for one in merged_records(trained).values()), None)
-    return Run(
-        study=study,
-        records=tuple(records),
-        rungs=rungs,
-        states=dict(states),
-        fingerprint=studies.fingerprint_of(optuna_study),
-        date=max((day for day in dates if day), default=None),
-        folder=folder,
-        reference=reference,
-        stored_as=named.first,
-    )
+    live = LiveRun(*open_run(folder, storage))
+    outcome = live.look()
+    values = {each.name: getattr(outcome, each.name) for each in dataclasses.fields(outcome)}
+    return Run(**values, folder=folder, stored_as=live.stored_as)
 
 
 def compare(first: Run, second: Run) -> pd.DataFrame:

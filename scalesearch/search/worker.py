@@ -19,6 +19,7 @@ from scalesearch.errors import StudyMismatch
 from scalesearch.runtime import allocator, workers
 from scalesearch.runtime.cores import use_cores
 from scalesearch.runtime.modules import look_in
+from scalesearch.runtime.text import plural
 
 if TYPE_CHECKING:
     from scalesearch.data.splits import Splits
@@ -104,6 +105,7 @@ def train_study(
                 on_trial=evaluation.on_trial,
                 on_wait=lambda running: workers.report({"waiting": running}),
                 wait=wait,
+                device=evaluation.device,
             )
 
 
@@ -117,6 +119,18 @@ class _Evaluation:
         self._splits, self._done = splits, 0.0
         self._training: object = None  # the schedule of the latest evaluation
         self._evaluate: TrainingEvaluation
+
+    @property
+    def device(self) -> str:
+        """What this process trains on."""
+        import jax
+
+        from scalesearch.runtime.cores import usable_cores
+
+        devices = jax.local_devices()
+        if devices[0].platform == "cpu":
+            return f"cpu, {plural(len(usable_cores()), 'core')}"
+        return f"{len(devices)} × {devices[0].device_kind}" if len(devices) > 1 else str(devices[0].device_kind)
 
     def of(self, study: Study) -> TrainingEvaluation:
         """What evaluates the trials of `study`; the same as before if it trains in the same way."""

@@ -147,7 +147,7 @@ def test_it_answers_its_own_pages_only(served: Served) -> None:
 
 
 def test_it_listens_on_loopback_only(folder: Path) -> None:
-    from scalesearch.results.load import open_run
+    from scalesearch.results.live import open_run
 
     with dashboard.serve(open_run(folder)[1], 0) as server:
         assert server.server_address[0] == "127.0.0.1"

@@ -100,7 +100,12 @@ class TestRun:
         out, err = capsys.readouterr()
         status = json.loads(out)
         assert err == ""
-        assert list(status) == ["study", "budget", "metric", "trials", "leaders", "signal"]
+        assert list(status) == [
+            "study", "budget", "metric", "trials", "leaders", "signal", "workers", "throughput", "seconds_left",
+            "failures", "finished",
+        ]  # fmt: skip
+        assert status["finished"]
+        assert (status["workers"], status["failures"], status["seconds_left"]) == ([], [], None)
         assert status["trials"] == {"waiting": 0, "running": 0, "complete": 3, "pruned": 0, "failed": 0}
         assert len(status["leaders"]) == 3
         assert main(["status", str(folder)]) == 0

@@ -57,6 +57,14 @@ _COLUMNS: Mapping[str, Column] = {
         Column("val_balanced_accuracy", "balanced", meaning="balanced: accuracy if all classes weigh the same."),
         Column("chance", "best?", meaning="best?: chance of being the best; in brackets if the seeds rule it out."),
         Column("seconds", "seconds", meaning="seconds: training time of a seed."),
+        # Workers, and what went wrong.
+        Column("host", "host", is_text=True),
+        Column("device", "device", is_text=True),
+        Column("part", "part", is_text=True),
+        Column("since", "since", meaning="since: by the clock of the worker's machine."),
+        Column("last_sign", "last sign", is_text=True, meaning="last sign: that the worker lives."),
+        Column("kind", "kind", is_text=True),
+        Column("why", "why", is_text=True),
         # Texts.
         Column("network", "network", is_text=True),
         Column("split", "split", is_text=True),

@@ -15,8 +15,10 @@ from scalesearch.results.records import candidate_from_json, record_from_json
 from scalesearch.runtime.modules import is_own
 from scalesearch.runtime.text import short
 from scalesearch.search.queue.extension import EXTENDED
-from scalesearch.search.queue.trials import CANDIDATE, DEATHS, RECORD, SEEDS, WORKER
+from scalesearch.search.queue.trials import BEAT, CANDIDATE, DEATHS, RECORD, SEEDS, WORKER
 from scalesearch.study.extent import GROWTH
+
+_BEATS = ([int, int], [int, float])
 
 
 def check_trial(trial: FrozenTrial, number: int) -> None:
@@ -33,6 +35,9 @@ def check_trial(trial: FrozenTrial, number: int) -> None:
         record_from_json(attributes[RECORD])
     if not isinstance(attributes.get(WORKER, {}), dict):
         raise InputError(f"`{WORKER}` must be an object, but got {short(attributes[WORKER])}")
+    beat = attributes.get(BEAT)
+    if beat is not None and not (isinstance(beat, list) and [type(each) for each in beat] in _BEATS):
+        raise InputError(f"`{BEAT}` must be a count and a fraction, but got {short(beat)}")
     deaths = attributes.get(DEATHS, [])
     if not (isinstance(deaths, list) and all(isinstance(death, str) for death in deaths)):
         raise InputError(f"`{DEATHS}` must be a list of texts, but got {short(deaths)}")

@@ -136,7 +136,7 @@ class LostTrials:
         running = [trial for trial in trials if trial.state == TrialState.RUNNING]
         before, self._seen = self._seen, {}
         for trial in running:
-            sign = _sign(trial)
+            sign = sign_of(trial)
             last, silent = before.get(trial.number, (sign, 0.0))
             silent = silent + step if sign == last else 0.0
             self._seen[trial.number] = (sign, silent)
@@ -154,7 +154,7 @@ class LostTrials:
             with waiting(0.0):  # after a wait, what was read may be old: others may have taken it back and claimed it
                 trial_id = self._optuna_study.id_of(trial.number)
                 current = storage.get_trial(trial_id)
-                if current.state != TrialState.RUNNING or _sign(current) != _sign(trial):
+                if current.state != TrialState.RUNNING or sign_of(current) != sign_of(trial):
                     return False  # another worker was faster, or this one lives
                 record = kept_record(current)
                 if record is None:
@@ -175,11 +175,12 @@ def _put_back(storage: Storage, trial_id: int, trial: FrozenTrial, death: str) -
     deaths = [*deaths_of(trial), *([death] if death else [])]
     # Whoever claims it next says so a moment later. Until then it must not be judged by the worker that has ended.
     storage.set_trial_user_attr(trial_id, WORKER, {})
+    storage.set_trial_user_attr(trial_id, BEAT, None)  # what it had trained is lost
     if death:
         storage.set_trial_user_attr(trial_id, DEATHS, deaths)
     storage.set_trial_state_values(trial_id, TrialState.WAITING if len(deaths) <= MAX_DEATHS else TrialState.FAIL)
 
 
-def _sign(trial: FrozenTrial) -> object:
+def sign_of(trial: FrozenTrial) -> object:
     """What changes while the worker of a running trial lives, or when another one claims it."""
     return trial.datetime_start, trial.user_attrs.get(WORKER), trial.user_attrs.get(BEAT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,9 +12,10 @@ from scalesearch.errors import StorageError, StudyMismatch
 from scalesearch.search.plan.parts import Part, parts_of
 from scalesearch.search.plan.reference import reference_study
 from scalesearch.search.queue.extension import refusal
-from scalesearch.search.queue.optuna_study import fingerprint, fingerprint_of, join_study, study_of
+from scalesearch.search.queue.optuna_study import fingerprint, fingerprint_of, join_study, parts_in, study_of
 from scalesearch.search.queue.storage import Storage, storage_errors, study_names
 from scalesearch.study.extent import GROWTH
+from scalesearch.study.load import parse_study
 from scalesearch.study.sections import Study
 
 _LENGTH = ("training.epochs", "training.warmup_epochs", "training.decay_epochs")
@@ -74,6 +76,27 @@ def named_parts(storage: Storage, study: Study) -> NamedParts:
                 )
         named.append(replace(part, study=part.study.model_copy(update={"name": name})))
     return NamedParts(tuple(named), reference_study(longer), note)
+
+
+@storage_errors()
+def stored_parts(storage: Storage, name: str) -> tuple[Study, NamedParts]:
+    """The study whose full schedule is stored as `name`, and its parts as they are stored.
+
+    Raises `StorageError` if the storage does not hold it.
+    """
+    first = join_study(storage, name)
+    study = study_of(first)
+    reference, *others = parts_in(first) or (None, name)
+    parts = []
+    for each in (study_of(join_study(storage, other)) for other in others):
+        is_rung = each.training.epochs < study.training.epochs
+        phi = 1.0 if is_rung else round(math.log(each.budget) / math.log(study.budget), 9)
+        parts.append(Part(phi, each.training.epochs if is_rung else 0, each))
+    phis = [part.phi for part in parts if not part.rung]
+    rungs = [part.rung for part in parts if part.rung]
+    document = {**study.model_dump(mode="json"), "phi": phis, "rungs": rungs}
+    baseline = reference_study(study) if reference is None else study_of(join_study(storage, reference))
+    return parse_study(document, f"study {name}"), NamedParts(tuple(parts), baseline)
 
 
 @storage_errors()

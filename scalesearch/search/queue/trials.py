@@ -133,6 +133,12 @@ def was_held(trial: FrozenTrial) -> bool:
     return WORKER in trial.user_attrs
 
 
+def done_of(trial: FrozenTrial) -> float | None:
+    """The fraction that was trained at the last sign of life of the trial's worker; None before the first."""
+    beat = trial.user_attrs.get(BEAT)
+    return None if beat is None else float(beat[1])
+
+
 def deaths_of(trial: FrozenTrial) -> list[str]:
     """How workers of the trial ended without a result."""
     return list(trial.user_attrs.get(DEATHS, ()))

@@ -75,6 +75,7 @@ def work(
     poll_seconds: float = POLL_SECONDS,
     beat_seconds: float = BEAT_SECONDS,
     grace_seconds: float = GRACE_SECONDS,
+    device: str = "",
 ) -> None:
     """Evaluate trials until none is left, here or elsewhere.
 
@@ -96,6 +97,7 @@ def work(
         poll_seconds: how long to wait before the next look at the study.
         beat_seconds: how often this worker gives a sign of life.
         grace_seconds: a worker of another machine that gives no sign of life for so long counts as dead.
+        device: what this worker trains on, for those who look at the study.
 
     Raises:
         StudyMismatch: the study holds other networks than `plan`, or shares that an earlier version measured.
@@ -111,7 +113,8 @@ def work(
     lost_trials = LostTrials(optuna_study, study.metric, grace_seconds)
     has_reconciled = False
     with present() as presence:
-        worker = _Worker(optuna_study, study, tasks, evaluate, clock, presence, beat_seconds)
+        holder = {**presence, "device": device} if device else presence
+        worker = _Worker(optuna_study, study, tasks, evaluate, clock, holder, beat_seconds)
         while True:
             began = time.monotonic()
             trials = optuna_study.trials_to_claim()
