@@ -52,7 +52,10 @@ class ScalingRule:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.budget) and self.budget > 1):
             raise ValueError(f"`budget` must be a finite number above 1, but got {self.budget!r}")
-        product = self.coefficients.product
+        try:
+            product = self.coefficients.product
+        except OverflowError:
+            product = math.inf
         if not abs(product - self.budget) <= max(PRODUCT_TOLERANCE, _UNITS * self.budget):
             raise ValueError(
                 f"`alpha` · `beta`² · `gamma`² must equal `budget` to {PRODUCT_TOLERANCE:g}, "

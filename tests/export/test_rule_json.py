@@ -107,6 +107,9 @@ def test_a_missing_key_is_named(key: str) -> None:
 
 
 WRONG: list[tuple[str, Any]] = [
+    ("beta", 1e200),
+    ("training.dropout", "half"),
+    ("training.batch_size", 10**400),
     ("schema_version", 0),
     ("schema_version", 3),
     ("schema_version", True),
@@ -159,6 +162,12 @@ def test_a_wrong_value_is_one_line_that_names_its_key(key: str, value: Any) -> N
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 250
     assert f"{last}`" in str(error.value)
+
+
+def test_what_is_computed_with_must_be_numbers() -> None:
+    document = {**example().to_json(), "provenance": {"trials": {"waiting": "x"}}}
+    with pytest.raises(InputError, match=r"^file: `provenance\.trials\.waiting` must be a number from 0 to"):
+        parse_rule(document, "file")
 
 
 @pytest.mark.parametrize("document", [None, [], "rule", 3])

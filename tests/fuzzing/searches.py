@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -22,7 +23,15 @@ from scalesearch.study.load import load_study
 from tests.fuzzing.targets import Target
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-DATA = '[data]\nsource = "mnist-sample"\ntrain = 1000\nvalidation = 200\n[training]\nepochs = 4\nbatch_size = 64\nlearning_rate = 0.004\n'
+DATA = """[data]
+source = "mnist-sample"
+train = 1000
+validation = 200
+[training]
+epochs = 4
+batch_size = 64
+learning_rate = 0.004
+"""
 OWN = """name = "own"
 budget = 2.0
 tolerance = 0.05
@@ -104,10 +113,15 @@ def url_files(folder: Path) -> None:
 
 
 def read_url(folder: Path) -> None:
-    file = folder / "url"
+    file, before = folder / "url", sorted(folder.rglob("*"))
     url = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-    if "postgres" not in url or "127.0.0.1:1/" in url:  # no other host is asked
-        study_names(open_storage(url.replace("{place}", str(folder)), read_only=True))
+    if "postgres" in url and "127.0.0.1:1/" not in url:
+        return  # no other host is asked
+    with contextlib.chdir(folder):
+        try:
+            study_names(open_storage(url.replace("{place}", str(folder)), read_only=True))
+        finally:
+            assert sorted(folder.rglob("*")) == before, "a look made a file"
 
 
 def run_folders(folder: Path) -> None:

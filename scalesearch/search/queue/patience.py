@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import URL, Engine
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from scalesearch.errors import StorageError
 from scalesearch.runtime import interrupts
@@ -38,6 +38,9 @@ _PASSING_CODES = frozenset({5, 6, 10, 13, 14})
 
 # What Optuna and SQLAlchemy raise for a row that does not hold what they wrote: no JSON, another type, another state.
 _OF_DAMAGE = (ValueError, TypeError, LookupError, AttributeError, AssertionError, OverflowError, RecursionError)
+
+# Studies among which a damaged one is looked for.
+_MOST_STUDIES = 1000
 
 Result = TypeVar("Result")
 
@@ -108,17 +111,16 @@ def reason_of(error: BaseException) -> str:
 def may_pass(error: Exception, url: URL) -> bool:
     """Whether `error` is of the kind that passes: no connection, a lock, a full disk; not a database that is gone."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-    if isinstance(cause, PendingRollbackError):  # the connection broke while an earlier error was rolled back
-        return True
     if not isinstance(cause, DBAPIError):
         return False
     if url.get_backend_name() == "sqlite":
         code = getattr(cause.orig, "sqlite_errorcode", -1) & 0xFF
-        return code in _PASSING_CODES and _exists(url)
+        return code in _PASSING_CODES and exists(url)
     return cause.connection_invalidated or isinstance(cause, OperationalError | InterfaceError)
 
 
-def _exists(url: URL) -> bool:
+def exists(url: URL) -> bool:
+    """Whether the file of an SQLite URL is there."""
     try:
         return Path(url.database or "").exists()
     except (OSError, ValueError):  # such a name cannot exist
@@ -145,21 +147,10 @@ def _patient(name: str) -> Callable[..., Any]:
     def call(self: PatientStorage, *args: Any, **kwargs: Any) -> Any:
         url = self.stored.engine.url
         method = getattr(self.stored, name)
-
-        def attempt() -> Any:
-            try:
-                return method(*args, **kwargs)
-            except (StorageInternalError, SQLAlchemyError):
-                with contextlib.suppress(
-                    SQLAlchemyError
-                ):  # the next attempt gets a session without a broken connection
-                    self.stored.remove_session()
-                raise
-
         try:
-            return patiently(attempt, lambda error: may_pass(error, url), self.name)
+            return patiently(lambda: method(*args, **kwargs), lambda error: may_pass(error, url), self.name)
         except (StorageInternalError, SQLAlchemyError) as error:
-            if url.get_backend_name() == "sqlite" and not _exists(url):
+            if url.get_backend_name() == "sqlite" and not exists(url):
                 raise StorageError(f"the storage {self.name} was removed while it was used") from error
             raise
         except KeyError:  # there is no such study or trial
@@ -174,16 +165,24 @@ def _patient(name: str) -> Callable[..., Any]:
     return call
 
 
-def _damaged_part(storage: PatientStorage, name: str, place: Any, *_: object) -> str:
+def _damaged_part(storage: PatientStorage, name: str, place: Any = None, *_: object) -> str:
     """The study or the trial whose row Optuna cannot read, as a part of a sentence; empty if it cannot be told.
 
     Args:
         storage: the storage.
         name: the call that failed.
-        place: the study or the trial that it was for, by Optuna's id.
+        place: the study or the trial that it was for, by Optuna's id; None for all studies.
     """
     stored = storage.stored
     with contextlib.suppress(*_OF_DAMAGE, StorageInternalError, SQLAlchemyError):
+        if place is None:
+            for study_id in range(1, _MOST_STUDIES):
+                with contextlib.suppress(KeyError):  # there is none
+                    study = f" in the study {stored.get_study_name_from_id(study_id)!r}"
+                    try:
+                        stored.get_study_user_attrs(study_id)
+                    except _OF_DAMAGE:
+                        return study
         if name.startswith("get_trial"):
             return f" in trial {stored.get_trial_number_from_id(place)}"
         study = f" in the study {stored.get_study_name_from_id(place)!r}"

@@ -21,7 +21,7 @@ from scalesearch.errors import StorageError
 from scalesearch.runtime.doctor import Finding
 from scalesearch.runtime.files import write_whole
 from scalesearch.runtime.text import first_line, plural
-from scalesearch.search.queue.patience import PatientStorage, may_pass, patiently, reason_of
+from scalesearch.search.queue.patience import PatientStorage, exists, may_pass, patiently, reason_of
 from scalesearch.search.queue.storage_url import hidden, storage_url
 
 Storage = PatientStorage
@@ -60,8 +60,9 @@ def open_storage(url: str, *, read_only: bool = False, create: bool = True) -> S
             raise StorageError(
                 f"the storage {url} is in memory, which other processes cannot access; use sqlite:///FILE"
             )
-        if is_sqlite and (read_only or not create) and not Path(parsed.database or "").exists():
-            raise StorageError(f"there is no storage {hidden(url)}")  # to connect to it would make the file
+
+        if is_sqlite and read_only and not (exists(parsed) or str(parsed.database).startswith("file:")):
+            raise StorageError(f"{hidden(url)}: no such file")  # which SQLite would make
 
         def connect() -> RDBStorage:
             return RDBStorage(
