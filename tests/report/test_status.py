@@ -26,7 +26,7 @@ from scalesearch.runtime.presence import present
 from scalesearch.scaling.feasible import Candidate
 from scalesearch.search.plan.design import make_plan
 from scalesearch.search.plan.parts import parts_of
-from scalesearch.search.plan.reference import reference_name
+from scalesearch.search.plan.reference import reference_study
 from scalesearch.search.queue import optuna_study as studies
 from scalesearch.search.queue.lease import MAX_DEATHS, Lease
 from scalesearch.search.queue.storage import open_storage, sqlite_url
@@ -175,18 +175,18 @@ def test_time_without_the_storage_is_no_silence(copied: Path) -> None:
     assert run.activity().running[0].silent_seconds == 0
 
 
-def levels(folder: Path) -> tuple[StoredStudy, list[StoredStudy]]:
+def levels(folder: Path) -> list[StoredStudy]:
     """A stored study of two levels and a rung, as `init` makes it, without its trials."""
     study = planted_study(phi=[1.0, 1.5], rungs=[1], design={"degree": 1})
     storage = open_storage(sqlite_url(folder))
     parts = [studies.open_study(storage, part.study, "digest") for part in parts_of(study)]
-    reference = [reference_name(study), *(part.study_name for part in parts)]
-    studies.set_parts(parts[0], reference)
-    return parts[0], parts
+    reference = studies.open_study(storage, reference_study(study), "digest")
+    studies.set_parts(parts[0], [stored.study_name for stored in (reference, *parts)])
+    return parts
 
 
 def test_all_parts_of_a_shared_study_belong_and_need_no_folder(tmp_path: Path) -> None:
-    _, parts = levels(tmp_path)
+    parts = levels(tmp_path)
     run = LiveRun(*open_shared(sqlite_url(tmp_path), "planted"))
     assert run.look().study.phi == (1.0, 1.5)
     assert run.look().study.rungs == (1,)
