@@ -39,6 +39,7 @@ def change(folder: Path, statement: str) -> None:
         ("UPDATE trials SET state = 'LOST' WHERE trial_id = 4", "trial 3 ", "LookupError"),
         ("UPDATE trials SET number = 'x' WHERE trial_id = 4", "trial 3 ", "its number is 'x'"),
         ("DELETE FROM trials WHERE trial_id = 4", "trial 3 ", "its number is 4"),
+        ("UPDATE trial_params SET distribution_json = '{}' WHERE trial_id = 4", "trial 3 ", "no 'type'"),
         (STUDY.format("{}", "study"), "", "missing key"),
         (STUDY.format("[]", "fingerprint"), "", "`fingerprint` is []"),
         (STUDY.format("no JSON", "study"), "", "JSONDecodeError"),

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import URL, Engine
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
 
 from scalesearch.errors import StorageError
 from scalesearch.runtime import interrupts
@@ -111,6 +111,8 @@ def reason_of(error: BaseException) -> str:
 def may_pass(error: Exception, url: URL) -> bool:
     """Whether `error` is of the kind that passes: no connection, a lock, a full disk; not a database that is gone."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    if isinstance(cause, PendingRollbackError):  # the connection broke while an earlier error was rolled back
+        return True
     if not isinstance(cause, DBAPIError):
         return False
     if url.get_backend_name() == "sqlite":
@@ -147,13 +149,28 @@ def _patient(name: str) -> Callable[..., Any]:
     def call(self: PatientStorage, *args: Any, **kwargs: Any) -> Any:
         url = self.stored.engine.url
         method = getattr(self.stored, name)
+
+        def attempt() -> Any:
+            try:
+                return method(*args, **kwargs)
+            except (StorageInternalError, SQLAlchemyError):
+                with contextlib.suppress(
+                    SQLAlchemyError
+                ):  # the next attempt gets a session without a broken connection
+                    self.stored.remove_session()
+                raise
+
         try:
-            return patiently(lambda: method(*args, **kwargs), lambda error: may_pass(error, url), self.name)
+            return patiently(attempt, lambda error: may_pass(error, url), self.name)
         except (StorageInternalError, SQLAlchemyError) as error:
             if url.get_backend_name() == "sqlite" and not exists(url):
                 raise StorageError(f"the storage {self.name} was removed while it was used") from error
             raise
-        except KeyError:  # there is no such study or trial
+        except KeyError as error:
+            # There is no such study or trial; or a distribution that Optuna cannot read.
+            where = _damaged_part(self, name, *args) if name == "get_all_trials" else ""
+            if " trial " in where:
+                raise StorageError(f"{self.name} is damaged{where} (no {error})") from error
             raise
         except _OF_DAMAGE as error:
             if not name.startswith("get_"):
@@ -183,6 +200,7 @@ def _damaged_part(storage: PatientStorage, name: str, place: Any = None, *_: obj
                         stored.get_study_user_attrs(study_id)
                     except _OF_DAMAGE:
                         return study
+            return ""
         if name.startswith("get_trial"):
             return f" in trial {stored.get_trial_number_from_id(place)}"
         study = f" in the study {stored.get_study_name_from_id(place)!r}"

@@ -60,9 +60,8 @@ def open_storage(url: str, *, read_only: bool = False, create: bool = True) -> S
             raise StorageError(
                 f"the storage {url} is in memory, which other processes cannot access; use sqlite:///FILE"
             )
-
-        if is_sqlite and read_only and not (exists(parsed) or str(parsed.database).startswith("file:")):
-            raise StorageError(f"{hidden(url)}: no such file")  # which SQLite would make
+        if is_sqlite and (read_only or not create) and not exists(parsed):
+            raise StorageError(f"there is no storage {hidden(url)}")  # to connect to it would make the file
 
         def connect() -> RDBStorage:
             return RDBStorage(
