@@ -161,7 +161,7 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: P
         line = complaint(capsys, "dashboard", folder, "--port", port)
     assert f"--port {port}: cannot be used (Address already in use); choose another" in line
     assert f"{tmp_path}: no run there" in complaint(capsys, "dashboard", tmp_path)
-    assert "other.db holds no study" in complaint(
+    assert "there is no storage sqlite:" in complaint(
         capsys, "dashboard", folder, "--storage", f"sqlite:///{tmp_path}/other.db", code=4
     )
     for port_text in ("70000", "-1", "http"):

@@ -175,8 +175,6 @@ def _put_back(storage: Storage, trial_id: int, trial: FrozenTrial, death: str) -
     deaths = [*deaths_of(trial), *([death] if death else [])]
     # Whoever claims it next says so a moment later. Until then it must not be judged by the worker that has ended.
     storage.set_trial_user_attr(trial_id, WORKER, {})
-    if BEAT in trial.user_attrs:  # the next one begins at nothing
-        storage.set_trial_user_attr(trial_id, BEAT, [0, 0.0])
     storage.set_trial_user_attr(trial_id, BEAT, None)  # what it had trained is lost
     if death:
         storage.set_trial_user_attr(trial_id, DEATHS, deaths)
