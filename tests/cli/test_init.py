@@ -21,7 +21,7 @@ def test_a_study_is_made_once_trained_by_workers_and_collected_by_run(
     study = ["--study", str(file), "--storage", url]
     worker = ["worker", "--storage", url, "--study-name", "tiny"]
     assert main(worker) == 4  # workers never create tables
-    assert "no study" in capsys.readouterr().err
+    assert "there is no storage" in capsys.readouterr().err
     assert main(["init", *study]) == 0
     assert "scalesearch worker --storage URL --study-name tiny\n" in capsys.readouterr().out
     assert main(["init", *study]) == 0  # the same study: nothing changes

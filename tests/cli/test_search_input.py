@@ -106,7 +106,7 @@ class TestBadInput:
         told_worker = complaint(
             capsys, "worker", "--storage", "sqlite:////no/such/study.db", "--study-name", "x", code=4
         )
-        assert "unable to open database file" in told_worker
+        assert "there is no storage sqlite:" in told_worker
         (out / "study.db").write_text("no database\n" * 200, encoding="utf-8")
         (out / "study.toml").write_text(TINY, encoding="utf-8")
         assert "file is not a database" in complaint(capsys, "status", out, code=4)

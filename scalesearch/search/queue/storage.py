@@ -32,6 +32,10 @@ _LOCK_SECONDS = 3
 _ANSWER_SECONDS = 30
 
 
+class NoStudies(StorageError):
+    """A storage that could be used, but nobody has made a study in it."""
+
+
 def open_storage(url: str, *, read_only: bool = False, create: bool = True) -> Storage:
     """Open the storage at an SQLAlchemy URL.
 
@@ -61,7 +65,8 @@ def open_storage(url: str, *, read_only: bool = False, create: bool = True) -> S
                 f"the storage {url} is in memory, which other processes cannot access; use sqlite:///FILE"
             )
         if is_sqlite and (read_only or not create) and not exists(parsed):
-            raise StorageError(f"there is no storage {hidden(url)}")  # to connect to it would make the file
+            missing = f"there is no storage {hidden(url)}"  # to connect to it would make the file
+            raise NoStudies(missing) if Path(parsed.database or "").parent.is_dir() else StorageError(missing)
 
         def connect() -> RDBStorage:
             return RDBStorage(
@@ -80,7 +85,7 @@ def open_storage(url: str, *, read_only: bool = False, create: bool = True) -> S
         ) from error
     except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
         if "version_info" in reason_of(error):  # the first of Optuna's tables that is read
-            raise StorageError(f"{hidden(url)} holds no study: `scalesearch init` or `run` makes one") from error
+            raise NoStudies(f"{hidden(url)} holds no study: `scalesearch init` or `run` makes one") from error
         raise StorageError(f"the storage {hidden(url)} cannot be opened ({reason_of(error)})") from error
     if is_sqlite and not read_only:
         _begin_immediate(stored.engine)
@@ -169,6 +174,8 @@ def examine_storage(url: str) -> Finding:
     """Whether the storage can be read, as a line for `doctor`."""
     try:
         names = study_names(open_storage(url, read_only=True))
+    except NoStudies as error:
+        return Finding("storage", str(error), good=True)
     except StorageError as error:
         return Finding("storage", str(error), good=False)
     return Finding("storage", f"{hidden(url)}: {plural(len(names), 'study', 'studies')}", good=True)
