@@ -9,6 +9,7 @@ import contextlib
 import os
 import platform
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from filelock import FileLock, Timeout
 from scalesearch.runtime.cache import make_private
 
 _SUFFIX = ".lock"
+_KEPT_SECONDS = 30 * 24 * 3600.0  # longer than a study runs
 
 
 @contextlib.contextmanager
@@ -32,6 +34,7 @@ def present() -> Iterator[dict[str, Any]]:
     lock = FileLock(path, blocking=False)
     with contextlib.suppress(OSError, NotImplementedError):  # without a lock, others must judge by other signs
         make_private(path.parent)
+        _remove_old(path.parent)
         lock.acquire()
         presence["lock"] = str(path)
     try:
@@ -68,3 +71,12 @@ def has_ended(presence: Mapping[str, Any]) -> bool:
 def _folder() -> Path:
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
     return Path(tempfile.gettempdir()) / f"scalesearch-{user}"
+
+
+def _remove_old(folder: Path) -> None:
+    """Removes what processes left that ended long ago, when nobody asks for them any more."""
+    for path in folder.glob(f"*{_SUFFIX}"):
+        with contextlib.suppress(OSError, NotImplementedError, Timeout):
+            if time.time() - path.stat().st_mtime > _KEPT_SECONDS:
+                with FileLock(path, blocking=False):  # it may live still
+                    path.unlink()
