@@ -63,7 +63,7 @@ class Pace:
     moved: int | None = None
 
 
-QUICK = Pace(trial=2.0, beat=0.5, grace=3.0, between=1.0, away=(1.0, 3.0), stopped=(1.0, 6.0), locked=(1.0, 5.0))
+QUICK = Pace(trial=1.5, beat=0.5, grace=3.0, between=1.0, away=(1.0, 3.0), stopped=(1.0, 6.0), locked=(1.0, 5.0))
 
 
 @dataclasses.dataclass
