@@ -2,11 +2,12 @@
 
     chaos.py [--seconds 600] [--workers 8] [--seed 0] [--on postgresql|sqlite] [--quick] [--output FILE.jsonl]
 
-Eight processes train 200 planned networks on a planted surface; a trial sleeps in the place of a training. Every few
+Eight processes train 204 planned networks on a planted surface; a trial sleeps in the place of a training. Every few
 seconds one fault happens: a worker is killed, stopped and continued after longer than the grace period, or preempted,
-its clock jumps two hours (libfaketime, if it is installed); the server restarts, all its connections are cut, its disk
-is full (a small tmpfs, if one can be mounted); on SQLite another program locks the file. At the end the records and
-tables must be those of an undisturbed run. Prints a JSON line for each storage; ends with 1 if anything differs.
+its clock jumps two hours (libfaketime, if it is installed; of one worker the monotonic clock, too); the server
+restarts, all its connections are cut, its disk is full (a small tmpfs, if one can be mounted); on SQLite another
+program locks the file. At the end the records and tables must be those of an undisturbed run. Prints a JSON line for
+each storage; ends with 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -32,13 +33,16 @@ from scalesearch.analysis.tables import candidates_table
 from scalesearch.search.plan.design import make_plan
 from scalesearch.search.queue import optuna_study as studies
 from scalesearch.search.queue.storage import open_storage, sqlite_url
+from scalesearch.search.queue.trials import deaths_of
 from scalesearch.study.sections import Study
 from tests.chaos import OF_SQLITE, QUICK, Pace, Report, chaos, expected_records, of_server
 from tests.planted import planted_study
 from tests.postgresql import Server
 
 # A stop lasts longer than the grace period now and then.
-FULL = Pace(trial=10.0, beat=5.0, grace=20.0, between=5.0, away=(10.0, 40.0), stopped=(5.0, 40.0))
+FULL = Pace(
+    trial=10.0, beat=5.0, grace=20.0, between=5.0, away=(20.0, 60.0), stopped=(5.0, 40.0), locked=(75.0, 75.0), moved=1
+)  # fmt: skip
 DISK = "256m"
 
 
@@ -69,11 +73,14 @@ def outcome(url: str, study: Study, report: Report) -> dict[str, Any]:
         "trials": trials,
         "stored": len(optuna_study.trials),
         "states": dict(studies.count_states(optuna_study)),
+        "records_are_those_of_a_quiet_run": records == expected,
         "tables_are_those_of_a_quiet_run": same,
         "faults": dict(sorted(report.faults.items())),
         "trainings_begun": sum(report.begun.values()),
         "trainings_to_the_end": sum(report.ended.values()),
         "trained_to_the_end_twice": sum(count > 1 for count in report.ended.values()),
+        "trained_again": round(report.again, 4),
+        "deaths": sum(len(deaths_of(trial)) for trial in optuna_study.trials),
         "exit_codes_without_a_fault": report.unexplained,
         "seconds": round(report.seconds, 1),
     }
@@ -115,7 +122,12 @@ def main() -> int:
                 finally:
                     server.stop()
         lost = found["trials"] - found["states"]["complete"]
-        good &= found["tables_are_those_of_a_quiet_run"] and not lost and found["stored"] == found["trials"]
+        good &= (
+            found["records_are_those_of_a_quiet_run"]
+            and found["tables_are_those_of_a_quiet_run"]
+            and not lost
+            and found["stored"] == found["trials"]
+        )
         good &= not found["exit_codes_without_a_fault"]
         line = json.dumps(
             {

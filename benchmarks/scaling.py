@@ -4,7 +4,10 @@
 
 A trial sleeps for so many seconds, which costs no core, so what is missing to the ideal is the storage's and ours.
 Every worker is a process that has joined before the clock starts, and gets so many trials. Prints a JSON line for
-each number of workers: trials per second between the first claim and the last record, and the fraction of the ideal.
+each number of workers: the fraction of the ideal throughput while all work (a trial's seconds, as a part of the mean
+time from one trial of a worker to its next one) and from the first claim to the last record (with the reading of the
+study by each worker, and the last trials); seconds of the processor that a worker takes for a trial, without those of
+the server; and the memory that a worker has for itself, where it was forked from one that had imported everything.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -37,21 +41,28 @@ from scalesearch.study.sections import Study
 from tests.planted import PlantedSurface, planted_evaluate, planted_study
 from tests.postgresql import Server
 
+Answers = SimpleQueue[tuple[int, float, float]]
+"""Of each worker: how many trials followed its first one, in how many seconds, of the clock and of the processor."""
+
 ON_SQLITE = 8
 """SQLite is measured with at most so many workers."""
 
 
-def _worker(url: str, study: Study, plan: Plan, seconds: float, ready: Barrier) -> None:
+def _worker(url: str, study: Study, plan: Plan, seconds: float, ready: Barrier, answers: Answers) -> None:
     planted = planted_evaluate(PlantedSurface())
+    begun: list[tuple[float, float]] = []
 
     def evaluate(candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on) -> TrialRecord:
         del watch
+        begun.append((time.monotonic(), time.process_time()))
         time.sleep(seconds)
         return planted(candidate, seeds)
 
     optuna_study = studies.join_study(open_storage(url, create=False), study.name)
     ready.wait()
     work(optuna_study, study, plan, evaluate)
+    (first, cpu_first), (last, cpu_last) = (begun[0], begun[-1]) if begun else ((0.0, 0.0), (0.0, 0.0))
+    answers.put((max(len(begun) - 1, 0), last - first, cpu_last - cpu_first))
 
 
 def measure(url: str, workers: int, rounds: int, seconds: float) -> dict[str, float]:
@@ -65,11 +76,16 @@ def measure(url: str, workers: int, rounds: int, seconds: float) -> dict[str, fl
     fill_queue(optuna_study, study, plan)
     context = multiprocessing.get_context("fork")
     ready = context.Barrier(workers + 1)
-    processes = [context.Process(target=_worker, args=(url, study, plan, seconds, ready)) for _ in range(workers)]
+    answers: Answers = context.SimpleQueue()
+    arguments = (url, study, plan, seconds, ready, answers)
+    processes = [context.Process(target=_worker, args=arguments) for _ in range(workers)]
     for process in processes:
         process.start()
     ready.wait()
     started = time.perf_counter()
+    time.sleep(rounds * seconds / 2)
+    memory = sum(private_bytes(process.pid or 0) for process in processes) / workers
+    cycles, cycle_seconds, cpu = (sum(values) for values in zip(*(answers.get() for _ in processes), strict=True))
     for process in processes:
         process.join()
     trials = optuna_study.get_trials(deepcopy=False)
@@ -81,9 +97,17 @@ def measure(url: str, workers: int, rounds: int, seconds: float) -> dict[str, fl
         "complete": sum(trial.state.name == "COMPLETE" for trial in trials),
         "seconds": round(elapsed, 3),
         "with_start_and_end": round(time.perf_counter() - started, 3),
-        "trials_per_second": round(len(trials) / elapsed, 4),
-        "of_ideal": round(rounds * seconds / elapsed, 4),
+        "of_ideal": round(seconds * cycles / cycle_seconds, 4),
+        "of_ideal_with_first_and_last": round(rounds * seconds / elapsed, 4),
+        "cpu_s_per_trial": round(cpu / cycles, 4),
+        "mebibytes": round(memory / 2**20),
     }
+
+
+def private_bytes(process: int) -> int:
+    """Memory that a process does not share with others."""
+    text = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii")
+    return sum(1024 * int(line.split()[1]) for line in text.splitlines() if line.startswith("Private_"))
 
 
 @contextlib.contextmanager

@@ -8,16 +8,17 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import math
 import os
 import random
+import select
 import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,6 +38,9 @@ from tests.postgresql import Server
 
 ROOT = Path(__file__).parents[1]
 INTERRUPTED = 130
+PARTS = 10
+"""A training is interrupted between two of its parts."""
+PATIENCE = 86_400.0  # more than the jumps of a clock
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 
 
@@ -45,8 +49,8 @@ class Pace:
     """How fast everything goes, in seconds.
 
     `trial` is how long a trial takes, `beat` and `grace` are those of `work`, `between` lies between two faults. A
-    server stays away, a file locked, and a disk full for a random time in `away`; a worker is stopped for one in
-    `stopped`.
+    server stays away and a disk full for a random time in `away`, a file locked for one in `locked`; a worker is
+    stopped for one in `stopped`. The clock of worker `moved` is faked for all clocks, also for the monotonic one.
     """
 
     trial: float
@@ -55,18 +59,24 @@ class Pace:
     between: float
     away: tuple[float, float]
     stopped: tuple[float, float]
+    locked: tuple[float, float]
+    moved: int | None = None
 
 
-QUICK = Pace(trial=0.8, beat=0.5, grace=3.0, between=1.0, away=(1.0, 3.0), stopped=(1.0, 6.0))
+QUICK = Pace(trial=1.5, beat=0.5, grace=3.0, between=1.0, away=(1.0, 3.0), stopped=(1.0, 6.0), locked=(1.0, 5.0))
 
 
 @dataclasses.dataclass
 class Report:
-    """What came of it: faults by kind, trainings begun and ended by trial, exit codes that no fault explains."""
+    """What came of it: faults by kind, trainings begun and ended by trial, exit codes that no fault explains.
+
+    `again` is the part of all work that was trained more than once: 0.1 for a tenth more than a quiet run's.
+    """
 
     faults: collections.Counter[str]
     begun: collections.Counter[int]
     ended: collections.Counter[int]
+    again: float
     unexplained: list[str]
     seconds: float
 
@@ -94,8 +104,9 @@ class Arena:
                 "LD_PRELOAD": str(FAKETIME),
                 "FAKETIME_TIMESTAMP_FILE": str(clock),
                 "FAKETIME_NO_CACHE": "1",
-                "DONT_FAKE_MONOTONIC": "1",
             }
+            if index != self.pace.moved:
+                environment["FAKETIME_DONT_FAKE_MONOTONIC"] = "1"
         pace = [str(value) for value in (self.pace.trial, self.pace.beat, self.pace.grace)]
         command = [sys.executable, "-m", "tests.chaos", self.url, self.study.name, str(self.folder), *pace]
         with (self.folder / f"errors-{index}").open("ab") as errors:
@@ -124,12 +135,6 @@ class Arena:
         """A random time."""
         return self.random.uniform(*bounds)
 
-    def pass_time(self, seconds: float) -> None:
-        """Waits, and starts again what ends meanwhile."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end and self.look():
-            time.sleep(0.1)
-
     def end(self) -> None:
         """Kills what still runs."""
         for worker in self._workers.values():
@@ -137,35 +142,44 @@ class Arena:
             worker.wait()
 
 
-def _send(number: signal.Signals) -> Callable[[Arena], None]:
-    def fault(arena: Arena) -> None:
+Fault = Callable[[Arena], Iterator[float]]
+"""Breaks something. What it yields is how many seconds later it goes on, and mends it."""
+
+
+def _send(number: signal.Signals) -> Fault:
+    def fault(arena: Arena) -> Iterator[float]:
         if (one := arena.any_worker()) is not None:
             one[1].send_signal(number)
+        yield 0.0
 
     return fault
 
 
-def _stop_and_continue(arena: Arena) -> None:
+def _stop_and_continue(arena: Arena) -> Iterator[float]:
     if (one := arena.any_worker()) is not None:
         one[1].send_signal(signal.SIGSTOP)
-        arena.pass_time(arena.between(arena.pace.stopped))
+        yield arena.between(arena.pace.stopped)
         one[1].send_signal(signal.SIGCONT)
 
 
-def _jump(arena: Arena) -> None:
+def _jump(arena: Arena) -> Iterator[float]:
     if (one := arena.any_worker()) is not None:
+        clock = arena.folder / f"clock-{one[0]}"
         hours = arena.random.choice((-2, 2))
-        (arena.folder / f"clock-{one[0]}").write_text(f"{hours:+d}h", encoding="utf-8")
+        if one[0] == arena.pace.moved:  # a monotonic clock never goes back
+            hours = int(clock.read_text(encoding="utf-8").strip("+h")) + 2
+        clock.write_text(f"{hours:+d}h", encoding="utf-8")
+    yield 0.0
 
 
-def _lock(arena: Arena) -> None:
+def _lock(arena: Arena) -> Iterator[float]:
     with contextlib.closing(sqlite3.connect(arena.folder / "study.db", isolation_level=None, timeout=60)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        arena.pass_time(arena.between(arena.pace.away))
+        yield arena.between(arena.pace.locked)
         other.execute("ROLLBACK")
 
 
-KILLS: Mapping[str, Callable[[Arena], None]] = {
+KILLS: Mapping[str, Fault] = {
     "kill": _send(signal.SIGKILL),
     "terminate": _send(signal.SIGTERM),
     "stop and continue": _stop_and_continue,
@@ -173,18 +187,18 @@ KILLS: Mapping[str, Callable[[Arena], None]] = {
 }
 """Faults of workers."""
 
-OF_SQLITE: Mapping[str, Callable[[Arena], None]] = {**KILLS, "locked by another program": _lock}
+OF_SQLITE: Mapping[str, Fault] = {**KILLS, "locked by another program": _lock}
 
 
-def of_server(server: Server, disk: Path | None = None) -> Mapping[str, Callable[[Arena], None]]:
+def of_server(server: Server, disk: Path | None = None) -> Mapping[str, Fault]:
     """Faults of workers and of their server; `disk` is the small file system that its files are on."""
 
-    def restart(arena: Arena) -> None:
+    def restart(arena: Arena) -> Iterator[float]:
         server.stop()
-        arena.pass_time(arena.between(arena.pace.away))
+        yield arena.between(arena.pace.away)
         server.start()
 
-    def cut(arena: Arena) -> None:
+    def cut(arena: Arena) -> Iterator[float]:
         import psycopg
 
         with psycopg.connect(arena.url.replace("+psycopg", ""), autocommit=True) as connection:
@@ -192,20 +206,61 @@ def of_server(server: Server, disk: Path | None = None) -> Mapping[str, Callable
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
                 "AND pid <> pg_backend_pid()"
             )
+        yield 0.0
 
-    def fill(arena: Arena) -> None:
+    def fill(arena: Arena) -> Iterator[float]:
         assert disk is not None
         filler = disk / "filler"
         with contextlib.suppress(OSError), filler.open("wb") as file:
             while True:
                 file.write(bytes(2**16))
-        arena.pass_time(arena.between(arena.pace.away))
+        yield arena.between(arena.pace.away)
         filler.unlink()
         if not server.is_up():  # it ends where its log cannot grow
             server.start()
 
-    faults = {**KILLS, "server restarts": restart, "connections cut": cut}
+    faults = {**KILLS, "server restarts": restart, "server's connections cut": cut}
     return faults if disk is None else {**faults, "server's disk is full": fill}
+
+
+class Turmoil:
+    """Lets faults happen, each kind once before any happens twice, if it can; mends what is broken, each in its time.
+
+    What has lasted does not happen again for twice as long: work must go on, too. Nor do two of the server's overlap.
+    """
+
+    def __init__(self, arena: Arena, faults: Mapping[str, Fault]) -> None:
+        self._arena, self._faults = arena, faults
+        self._bag: list[str] = []
+        self._lasting: dict[str, tuple[float, Iterator[float]]] = {}  # when it is mended, and how
+        self._rests: dict[str, float] = {}  # until when
+        self.happened = collections.Counter[str]()
+
+    def break_something(self) -> None:
+        """Lets the next fault happen, if any can now."""
+        now = time.monotonic()
+        is_server_away = any(kind.startswith("server") for kind in self._lasting)
+        possible = {
+            kind
+            for kind in self._faults
+            if now >= self._rests.get(kind, 0.0) and not (is_server_away and kind.startswith("server"))
+        }
+        self._bag = [kind for kind in self._bag if kind in possible]
+        self._bag = self._bag or self._arena.random.sample(sorted(possible), len(possible))
+        if self._bag:
+            kind = self._bag.pop()
+            fault = self._faults[kind](self._arena)
+            if (lasts := next(fault, None)) is not None:
+                self._lasting[kind] = now + lasts, fault
+                self._rests[kind] = now + 3 * lasts
+                self.happened[kind] += 1
+
+    def mend(self, until: float) -> None:
+        """Mends what was to last until then."""
+        for kind, (end, fault) in [*self._lasting.items()]:
+            if end <= until:
+                next(fault, None)
+                del self._lasting[kind]
 
 
 def chaos(
@@ -221,31 +276,34 @@ def chaos(
 ) -> Report:
     """Lets workers train `study`, and a fault of the `faults` happen from time to time for so many `seconds`.
 
-    Each kind of fault happens once before any happens twice. Returns when all trials have ended.
+    Returns when all trials have ended.
     """
     plan = make_plan(study)
     studies.enqueue_missing(studies.open_study(open_storage(url), study, "digest"), plan.distinct)
     started = time.monotonic()
     arena = Arena(url, study, folder, pace, workers, seed)
-    happened = collections.Counter[str]()
-    bag: list[str] = []
+    turmoil = Turmoil(arena, faults)
+    due = last = math.inf
     try:
-        arena.pass_time(3 * pace.between)
-        while time.monotonic() - started < seconds and arena.look():
-            bag = bag or arena.random.sample(sorted(faults), len(faults))
-            kind = bag.pop()
-            faults[kind](arena)
-            happened[kind] += 1
-            arena.pass_time(pace.between * arena.random.uniform(0.5, 1.5))
-        while arena.look() and time.monotonic() - started < 3 * seconds + 60:
+        while arena.look() and time.monotonic() - started < 4 * seconds + 60:
+            now = time.monotonic()
+            if math.isinf(due) and (folder / "trainings").exists():  # else faults would only hit imports
+                due, last = now, now + seconds
+            turmoil.mend(now)
+            if due <= now < last:
+                turmoil.break_something()
+                due = now + pace.between * arena.random.uniform(0.5, 1.5)
             time.sleep(0.1)
     finally:
+        turmoil.mend(math.inf)
         arena.end()
-    begun, ended = collections.Counter[int](), collections.Counter[int]()
+    counts = {word: collections.Counter[int]() for word in ("begun", "part", "ended")}
     for line in (folder / "trainings").read_text(encoding="utf-8").splitlines():
         word, number = line.split()
-        (begun if word == "begun" else ended)[int(number)] += 1
-    return Report(happened, begun, ended, arena.unexplained, time.monotonic() - started)
+        counts[word][int(number)] += 1
+    again = counts["part"].total() / (PARTS * len(plan.distinct)) - 1.0
+    seconds = time.monotonic() - started
+    return Report(turmoil.happened, counts["begun"], counts["ended"], again, arena.unexplained, seconds)
 
 
 def expected_records(study: Study) -> tuple[TrialRecord, ...]:
@@ -264,18 +322,19 @@ def _worker(url: str, name: str, folder: str, trial: str, beat: str, grace: str)
 
     def evaluate(candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on) -> TrialRecord:
         note("begun", candidate)
-        for _ in range(10):
-            time.sleep(float(trial) / 10)
+        for _ in range(PARTS):
+            time.sleep(float(trial) / PARTS)
+            note("part", candidate)
             interrupts.check()
-            watch(SimpleNamespace(share=0.1))  # type: ignore[arg-type]  # all that a study without pruning reads
+            watch(SimpleNamespace(share=1 / PARTS))  # type: ignore[arg-type]  # all that a study without pruning reads
         note("ended", candidate)
         return planted(candidate, seeds)
 
-    if "DONT_FAKE_MONOTONIC" in os.environ:  # with which libfaketime 0.9.10 breaks the system call of `time.sleep`
-        time.sleep = lambda seconds: threading.Event().wait(seconds)  # type: ignore[assignment]
+    if "LD_PRELOAD" in os.environ:  # libfaketime 0.9.10 breaks the system call of `time.sleep`
+        time.sleep = lambda seconds: select.select([], [], [], seconds)  # type: ignore[assignment,return-value]
     interrupts.immediate()
     try:
-        with interrupts.deferred(""), waiting(1800.0):
+        with interrupts.deferred(""), waiting(PATIENCE):
             optuna_study = studies.join_study(open_storage(url, create=False), name)
             study = studies.study_of(optuna_study)
             plan = make_plan(study)

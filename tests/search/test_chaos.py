@@ -42,7 +42,7 @@ def test_workers_on_a_server(tmp_path: Path, postgresql: Server) -> None:
     check(url, chaos(url, STUDY, tmp_path, of_server(postgresql), workers=4, seconds=SECONDS, pace=QUICK))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_workers_on_a_file(tmp_path: Path) -> None:
     url = sqlite_url(tmp_path)
     check(url, chaos(url, STUDY, tmp_path, OF_SQLITE, workers=4, seconds=SECONDS, pace=QUICK, seed=1))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from optuna.trial import TrialState
 
 import scalesearch
 from scalesearch.errors import InputError, ScalesearchError, StudyMismatch
@@ -22,9 +27,12 @@ from scalesearch.search.events import (
     SearchStarted,
     TrialsEnded,
 )
+from scalesearch.search.queue.optuna_study import join_study
+from scalesearch.search.queue.storage import open_storage, sqlite_url, study_names
+from scalesearch.search.queue.trials import deaths_of, worker_of
 from scalesearch.search.supervision import WorkerFailed
 from scalesearch.study.sections import Study
-from tests.cli.tiny import ROOT, TINY
+from tests.cli.tiny import ROOT, TINY, environment
 
 MEBIBYTE = 2**20
 
@@ -128,12 +136,56 @@ def test_a_worker_that_is_killed_is_started_again_and_no_trial_is_lost(study: St
     run = scalesearch.search(study, tmp_path / "run", events=on_event)
     assert killed
     assert run.states["complete"] == 3
-    assert any("a worker ended early with exit code -9" in text for text in recorder.messages)
+    (restart,) = (text for text in recorder.messages if "it is started again" in text)
+    assert restart.startswith("a worker ended early with exit code -9: killed")
 
 
-def _children() -> list[int]:
-    """Processes that this one has started."""
-    tasks = Path("/proc/self/task").glob("*/children")
+@pytest.mark.slow
+def test_a_run_that_is_killed_with_its_worker_goes_on_at_once_when_it_is_run_again(
+    study: Study, tmp_path: Path
+) -> None:
+    del study  # its file is what is needed
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "scalesearch", "run", "--study", tmp_path / "tiny.toml", "--out", folder]
+    with subprocess.Popen(command, cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL) as run:
+        try:
+            held = _held(folder)
+            workers = _children(run.pid)
+        finally:
+            run.kill()
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
+    assert held["process"] in workers
+    resumed = scalesearch.search(tmp_path / "tiny.toml", folder, events=Recorder())
+    assert resumed.states == {"waiting": 0, "running": 0, "complete": 3, "pruned": 0, "failed": 0}
+    # By its lock: no time has passed without a sign of life.
+    storage = open_storage(sqlite_url(folder))
+    deaths = [
+        death
+        for name in study_names(storage)
+        for trial in join_study(storage, name).trials
+        for death in deaths_of(trial)
+    ]
+    assert deaths == [f"process {held['process']} on {held['host']} ended"]
+
+
+def _held(folder: Path) -> Mapping[str, Any]:
+    """Waits until a worker holds a trial of the study in `folder`: who it is."""
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        with contextlib.suppress(ScalesearchError):  # nothing there yet
+            storage = open_storage(sqlite_url(folder), read_only=True)
+            for name in study_names(storage):
+                for trial in join_study(storage, name).get_trials(states=(TrialState.RUNNING,)):
+                    if worker := worker_of(trial):
+                        return worker
+        time.sleep(0.1)
+    raise AssertionError("no trial has begun")
+
+
+def _children(process: int | str = "self") -> list[int]:
+    """Processes that this one, or another, has started."""
+    tasks = Path(f"/proc/{process}/task").glob("*/children")
     return [int(child) for task in tasks for child in task.read_text(encoding="utf-8").split()]
 
 

@@ -202,6 +202,32 @@ def test_a_claim_takes_the_first_trial_that_no_other_worker_took_since_the_look(
     assert len(study.trials) == 3
 
 
+def test_a_worker_that_claims_does_not_read_what_others_have_trained(tmp_path: Path) -> None:
+    """Of N workers each would read N trials for one of its own."""
+    config = planted_study(design={"degree": 2})
+    study = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest")
+    other = studies.join_study(open_storage(sqlite_url(tmp_path)), config.name)
+    studies.enqueue_missing(study, make_plan(config).trials)
+    done, runs = claim(other), claim(other)
+    study.get_trials(deepcopy=False)
+    other.tell(done, 1.0)
+    statements = reads_of(study)
+    trials = study.trials_to_claim()
+    waiting = [TrialState.WAITING] * (len(trials) - 2)
+    assert [trial.state for trial in trials] == [TrialState.FAIL, TrialState.RUNNING, *waiting]
+    assert not any("WHERE trials.trial_id = ?" in statement for statement in statements)  # none by itself
+    assert claim(study).number == 2
+
+    # All others: once there is nothing to claim, or who asks for them.
+    assert [trial.state for trial in study.trials[:2]] == [TrialState.COMPLETE, TrialState.RUNNING]
+    other.storage.set_trial_state_values(other.id_of(runs.number), TrialState.WAITING)
+    assert study.trials_to_claim()[1].state == TrialState.FAIL
+    while study.trials_to_claim()[-1].state == TrialState.WAITING:
+        claim(study)
+    assert study.trials_to_claim()[1].state == TrialState.WAITING
+    assert claim(study).number == 1
+
+
 def reads_of(study: StoredStudy) -> list[str]:
     """The SELECT statements from now on."""
     statements: list[str] = []
