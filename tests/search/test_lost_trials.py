@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from optuna.trial import TrialState
+from sqlalchemy import event
 
 from scalesearch.errors import StorageError
 from scalesearch.results.records import TrialRecord, record_to_json
@@ -157,6 +158,35 @@ def test_time_in_which_the_storage_was_away_is_not_silence(
         states.append(study.trials[0].state)
     running = TrialState.RUNNING
     assert states == [running] * 6 + [TrialState.WAITING]
+
+
+def test_time_in_which_the_storage_took_no_writes_is_not_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a full disk: others can be read, but their signs of life are not stored."""
+    study, _ = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
+    claim(study).set_user_attr(WORKER, elsewhere())
+    is_full, now = False, 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+
+    @event.listens_for(study.storage.engine, "begin")
+    def begin_transaction(connection: Any) -> None:
+        connection.exec_driver_sql(f"PRAGMA query_only = {int(is_full)}")
+
+    @event.listens_for(study.storage.engine, "rollback")
+    def roll_back(connection: Any) -> None:
+        connection.exec_driver_sql("PRAGMA query_only = 0")
+
+    lost_trials = LostTrials(study, "val_loss", 4.0)
+    states = []
+    for second in range(10):
+        trials, is_full = study.get_trials(deepcopy=False), second == 5
+        lost_trials.take_back(trials)
+        is_full = False
+        states.append(study.trials[0].state)
+        now += 1.0 if second else 0.0
+    running = TrialState.RUNNING
+    assert states == [running] * 9 + [TrialState.WAITING]
 
 
 def give_up(study: StoredStudy, number: int = 0) -> None:

@@ -143,9 +143,18 @@ class LostTrials:
             worker = worker_of(trial)
             name = f"process {worker.get('process', '?')} on {worker.get('host', '?')}"
             if has_ended(worker):
-                has_taken |= self._take_back(trial, f"{name} ended")
+                death = f"{name} ended"
             elif silent >= self._grace:
-                has_taken |= self._take_back(trial, f"no sign of life from {name} for {self._grace:.0f} s")
+                death = f"no sign of life from {name} for {self._grace:.0f} s"
+            else:
+                continue
+            try:
+                has_taken |= self._take_back(trial, death)
+            except (StorageInternalError, SQLAlchemyError) as error:
+                # What takes no writes, as with a full disk, takes no signs of life either: all begin anew.
+                _log.info("trial %d could not be taken back: %s", trial.number, reason_of(error))
+                self._seen.clear()
+                break
         return has_taken
 
     def _take_back(self, trial: FrozenTrial, death: str) -> bool:
@@ -164,9 +173,6 @@ class LostTrials:
                 self._optuna_study.read_again(trial.number)
         except UpdateFinishedTrialError:
             return True
-        except (StorageInternalError, SQLAlchemyError) as error:
-            _log.info("trial %d could not be taken back: %s", trial.number, reason_of(error))
-            return False  # the next look decides anew
         _log.info("trial %d: %s", trial.number, death)
         return True
 
