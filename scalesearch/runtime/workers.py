@@ -33,6 +33,9 @@ from scalesearch.runtime.text import first_line
 INTERRUPTED = 130
 """The exit code of a worker that was asked to stop."""
 
+MAX_DEATHS = 3
+"""A task whose workers died more often than this is given up."""
+
 Message = Mapping[str, Any]
 
 _KILLED = -9

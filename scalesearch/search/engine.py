@@ -155,9 +155,11 @@ def join(
         StudyMismatch: the data or the user's own code on this machine are not those of the study.
     """
     from scalesearch.search.queue import optuna_study as queue
+    from scalesearch.search.queue.patience import PATIENCE_SECONDS, waiting
     from scalesearch.search.queue.storage import open_storage
 
-    first, *others = queue.parts_in(queue.join_study(open_storage(storage, create=False), study_name)) or (None,)
+    with interrupts.deferred(STOPPING), waiting(PATIENCE_SECONDS if patience is None else patience):
+        first, *others = queue.parts_in(queue.join_study(open_storage(storage, create=False), study_name)) or (None,)
     instruction = {
         "storage": storage,
         "study_names": others or [study_name],

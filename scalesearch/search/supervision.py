@@ -14,7 +14,7 @@ from scalesearch.runtime import interrupts
 from scalesearch.runtime.cores import usable_cores
 from scalesearch.runtime.devices import environments
 from scalesearch.runtime.modules import folders_of
-from scalesearch.runtime.workers import Workers
+from scalesearch.runtime.workers import MAX_DEATHS, Workers
 from scalesearch.search import worker
 from scalesearch.search.events import EpochEnded, OnEvent, Preparing, Waiting
 from scalesearch.study.sections import Study
@@ -25,7 +25,7 @@ LOOK_SECONDS = 2.0
 """How often the storage is read for trials that ended on other machines; a worker of this one reports at once."""
 
 MAX_RESTARTS = 3
-"""How often a search restarts workers that crashed."""
+"""How often workers that crash are started again."""
 
 
 class WorkerFailed(ScalesearchError):
@@ -75,7 +75,7 @@ def watch(
             if "epoch" in message:
                 on_event(EpochEnded(index, message["epoch"]))
             elif "trial" in message:
-                trial_ended = True
+                trial_ended, restarts = True, 0
                 on_event(EpochEnded(index, 0.0))
                 on_trial(message)
             elif "preparing" in message:
@@ -89,7 +89,7 @@ def watch(
             elif "error" in message:
                 raise error_of(message)
         interrupts.check()
-        for index, reason in start_again(workers, restarts):
+        for index, reason in start_again(workers, restarts, MAX_DEATHS + 1):  # one more than give a trial up
             restarts += 1
             on_event(EpochEnded(index, 0.0))
             on_event(f"{reason}; it is started again")
@@ -98,17 +98,17 @@ def watch(
             yield trial_ended
 
 
-def start_again(workers: Workers, restarts: int) -> Iterator[tuple[int, str]]:
+def start_again(workers: Workers, restarts: int, most: int = MAX_RESTARTS) -> Iterator[tuple[int, str]]:
     """Starts workers again that crashed: the index of each, and a clause that says how it ended.
 
-    Raises `WorkerFailed` for one more than `MAX_RESTARTS`, of which `restarts` have been.
+    Raises `WorkerFailed` for one more than `most`, of which `restarts` have been.
     """
     for index, exit_code, last_words in workers.ended():
         if exit_code == 0:
             continue
         reason = f"a worker ended early with exit code {exit_code}: {last_words}".rstrip(": ")
-        if restarts == MAX_RESTARTS:
-            raise WorkerFailed(f"{reason}; it was started again {MAX_RESTARTS} times")
+        if restarts >= most:
+            raise WorkerFailed(f"{reason}; it was started again {most} times")
         restarts += 1
         workers.start(index)
         yield index, reason

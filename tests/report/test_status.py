@@ -23,12 +23,13 @@ from scalesearch.report.watching import watch_status
 from scalesearch.results.live import LiveRun, open_run, open_shared
 from scalesearch.results.records import Failure
 from scalesearch.runtime.presence import present
+from scalesearch.runtime.workers import MAX_DEATHS
 from scalesearch.scaling.feasible import Candidate
 from scalesearch.search.plan.design import make_plan
 from scalesearch.search.plan.parts import parts_of
 from scalesearch.search.plan.reference import reference_study
 from scalesearch.search.queue import optuna_study as studies
-from scalesearch.search.queue.lease import MAX_DEATHS, Lease
+from scalesearch.search.queue.lease import Lease
 from scalesearch.search.queue.storage import open_storage, sqlite_url
 from scalesearch.search.queue.stored_study import StoredStudy
 from scalesearch.search.queue.trials import BEAT, DEATHS, WORKER, done_of, worker_of

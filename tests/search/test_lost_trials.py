@@ -19,9 +19,10 @@ from scalesearch.errors import StorageError
 from scalesearch.results.records import TrialRecord, record_to_json
 from scalesearch.runtime import interrupts
 from scalesearch.runtime.presence import present
+from scalesearch.runtime.workers import MAX_DEATHS
 from scalesearch.scaling.feasible import Candidate
 from scalesearch.search.queue import optuna_study as studies
-from scalesearch.search.queue.lease import MAX_DEATHS, Lease, LostTrials
+from scalesearch.search.queue.lease import Lease, LostTrials
 from scalesearch.search.queue.pruning import Watch, goes_on
 from scalesearch.search.queue.storage import open_storage, sqlite_url
 from scalesearch.search.queue.stored_study import StoredStudy

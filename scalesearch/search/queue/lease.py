@@ -18,8 +18,10 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from scalesearch.errors import StorageError
 from scalesearch.results.records import PRUNED, TrialRecord
 from scalesearch.runtime.presence import has_ended
+from scalesearch.runtime.workers import MAX_DEATHS
 from scalesearch.search.queue.patience import reason_of, waiting
 from scalesearch.search.queue.storage import Storage
 from scalesearch.search.queue.stored_study import StoredStudy
@@ -35,9 +37,6 @@ RETRY_SECONDS = 2.0
 
 GRACE_SECONDS = 60.0
 """A worker whose beat has not changed for so long, by the clock of the one that looks, counts as dead."""
-
-MAX_DEATHS = 3
-"""A trial whose workers died more often than this is given up."""
 
 
 class Lease:
@@ -73,7 +72,8 @@ class Lease:
 
     def give_back(self, death: str = "") -> None:
         """Puts the trial back into the queue, unless another worker holds it now; `death`: what ended this worker."""
-        with contextlib.suppress(StorageInternalError, SQLAlchemyError, UpdateFinishedTrialError), waiting(0.0):
+        passing = (StorageError, StorageInternalError, SQLAlchemyError, UpdateFinishedTrialError)
+        with contextlib.suppress(*passing), waiting(0.0):
             trial = self._storage.get_trial(self._trial_id)
             if trial.state == TrialState.RUNNING and worker_of(trial) == self._worker:
                 _put_back(self._storage, self._trial_id, trial, death)
@@ -179,11 +179,14 @@ class LostTrials:
 
 def _put_back(storage: Storage, trial_id: int, trial: FrozenTrial, death: str) -> None:
     deaths = [*deaths_of(trial), *([death] if death else [])]
+    if death:
+        storage.set_trial_user_attr(trial_id, DEATHS, deaths)
     # Whoever claims it next says so a moment later. Until then it must not be judged by the worker that has ended.
     storage.set_trial_user_attr(trial_id, WORKER, {})
     storage.set_trial_user_attr(trial_id, BEAT, None)  # what it had trained is lost
-    if death:
-        storage.set_trial_user_attr(trial_id, DEATHS, deaths)
+    current = storage.get_trial(trial_id)
+    if current.state != TrialState.RUNNING or current.datetime_start != trial.datetime_start:
+        return  # another worker was faster, and perhaps a third has claimed it
     storage.set_trial_state_values(trial_id, TrialState.WAITING if len(deaths) <= MAX_DEATHS else TrialState.FAIL)
 
 

@@ -42,6 +42,9 @@ _OF_DAMAGE = (ValueError, TypeError, LookupError, AttributeError, AssertionError
 # Studies among which a damaged one is looked for.
 _MOST_STUDIES = 1000
 
+# PostgreSQL's SQLSTATE of a write to a server that is not, or no longer, the primary.
+_READ_ONLY = "25006"
+
 Result = TypeVar("Result")
 
 _patience = ContextVar("patience", default=0.0)
@@ -118,6 +121,8 @@ def may_pass(error: Exception, url: URL) -> bool:
     if url.get_backend_name() == "sqlite":
         code = getattr(cause.orig, "sqlite_errorcode", -1) & 0xFF
         return code in _PASSING_CODES and exists(url)
+    if getattr(cause.orig, "sqlstate", None) == _READ_ONLY:
+        return True
     return cause.connection_invalidated or isinstance(cause, OperationalError | InterfaceError)
 
 
@@ -154,9 +159,7 @@ def _patient(name: str) -> Callable[..., Any]:
             try:
                 return method(*args, **kwargs)
             except (StorageInternalError, SQLAlchemyError):
-                with contextlib.suppress(
-                    SQLAlchemyError
-                ):  # the next attempt gets a session without a broken connection
+                with contextlib.suppress(SQLAlchemyError):  # the next attempt must not get a broken connection
                     self.stored.remove_session()
                 raise
 
@@ -171,6 +174,8 @@ def _patient(name: str) -> Callable[..., Any]:
             where = _damaged_part(self, name, *args) if name == "get_all_trials" else ""
             if " trial " in where:
                 raise StorageError(f"{self.name} is damaged{where} (no {error})") from error
+            if name in ("get_all_trials", "get_trial", "create_new_trial") or name.startswith("set_trial_"):
+                raise StorageError(f"the study was removed from {self.name} while it was used") from error
             raise
         except _OF_DAMAGE as error:
             if not name.startswith("get_"):

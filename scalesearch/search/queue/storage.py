@@ -99,7 +99,13 @@ def _engine_arguments(url: URL) -> dict[str, Any]:
     if url.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": _LOCK_SECONDS}}
     if url.get_backend_name() == "postgresql":  # libpq's own names; those of the URL win
-        ours = {"connect_timeout": _ANSWER_SECONDS // 2, "tcp_user_timeout": 1000 * _ANSWER_SECONDS}
+        ours = {
+            "connect_timeout": _ANSWER_SECONDS // 2,
+            "tcp_user_timeout": 1000 * _ANSWER_SECONDS,
+            "keepalives_idle": _ANSWER_SECONDS,  # for an answer that never comes
+            "keepalives_interval": _ANSWER_SECONDS // 3,
+            "keepalives_count": 3,
+        }
         # A server takes 100 connections unless it says otherwise: a worker keeps one, and its signs of life pass.
         return {"connect_args": {key: value for key, value in ours.items() if key not in url.query}, "pool_size": 1}
     return {}

@@ -79,8 +79,9 @@ class SampledTasks:
 
     def left(self, trials: Trials) -> int:
         """How many trials are still to begin; `trials` are all trials of the study."""
-        more = sum(trial.state == TrialState.WAITING and completes_others(trial) for trial in trials)
-        return self._size - sum(map(_is_taken, trials)) + more
+        waiting = [trial for trial in trials if trial.state == TrialState.WAITING]
+        to_begin = self._size - sum(map(_is_taken, trials)) + sum(map(completes_others, waiting))
+        return max(to_begin, len(waiting))  # a superfluous one that was given back is claimed, too, and pruned
 
     def task(self, trial: optuna.Trial) -> tuple[Candidate, tuple[int, ...]]:
         """The candidate and the seeds of a new trial, which are stored with it; or those of one that waited.
@@ -90,7 +91,10 @@ class SampledTasks:
         """
         if (candidate := candidate_of(trial)) is not None:
             trials = self._optuna_study.get_trials(deepcopy=False)
-            if Twins().is_superfluous(trials, trials[trial.number]):
+            claimed = trials[trial.number]
+            taken = sum(_is_taken(other) for other in trials if other.number != trial.number)
+            is_one_more = not completes_others(claimed) and taken >= self._size
+            if is_one_more or Twins().is_superfluous(trials, claimed):
                 raise optuna.TrialPruned
             return candidate, seeds_of(trial)
         target = suggested(trial)

@@ -237,5 +237,5 @@ def _queue_next_round(optuna_study: StoredStudy, study: Study, plan: Plan) -> bo
     states = count_states(optuna_study)
     ended = states["complete"] + states["failed"]
     if states["waiting"] + states["running"] == 0 and ended == len(before):
-        return enqueue_missing(optuna_study, wanted, planned=False) > 0
+        return enqueue_missing(optuna_study, wanted, planned=False, again=False) > 0
     return True  # another worker was faster
