@@ -7,6 +7,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 from scalesearch.analysis.choice import choose
 from scalesearch.analysis.tables import candidates_table, trials_table
@@ -94,3 +95,16 @@ def test_the_planted_optimum_is_found(tmp_path: Path) -> None:
     assert choice.shares.values == pytest.approx(best[1], abs=0.1)
     assert choice.signal.resolved
     assert coefficients_of(choice.shares, 2.0).product == pytest.approx(2.0, abs=1e-9)
+
+
+def test_a_superfluous_trial_that_was_given_back_does_not_wait_for_ever(tmp_path: Path) -> None:
+    """As of a worker that was killed after it had begun one more than the study asks for."""
+    config = planted_study(design={"kind": "tpe", "size": 5})
+    study = run(sqlite_url(tmp_path), config, Counting())
+    for _ in range(2):
+        trial_id = study.storage.create_new_trial(study.study_id)
+        study.storage.set_trial_state_values(trial_id, TrialState.WAITING)
+    evaluate = Counting()
+    study = run(sqlite_url(tmp_path), config, evaluate)
+    assert evaluate.candidates == []
+    assert studies.count_states(study) == {"waiting": 0, "running": 0, "complete": 5, "pruned": 0, "failed": 0}

@@ -375,6 +375,15 @@ def test_a_database_that_is_gone_is_not_waited_for(tmp_path: Path) -> None:
         study.set_user_attr("key", 1)
 
 
+def test_a_study_that_is_removed_while_it_is_used_is_said_to_be(tmp_path: Path) -> None:
+    study = studies.open_study(open_storage(sqlite_url(tmp_path)), planted_study(), "digest")
+    studies.enqueue_missing(study, make_plan(planted_study()).trials)
+    study.get_trials(deepcopy=False)
+    optuna.delete_study(study_name=study.study_name, storage=open_storage(sqlite_url(tmp_path)))
+    with pytest.raises(StorageError, match="the study was removed from sqlite:.* while it was used"):
+        claim(study)
+
+
 def test_patience_ends() -> None:
     calls: list[float] = []
 

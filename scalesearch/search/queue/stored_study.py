@@ -77,7 +77,7 @@ class StoredStudy(optuna.Study):
         return optuna.Trial(self, trial_id)
 
     def id_of(self, number: int) -> int:
-        """Optuna's id of a trial."""
+        """Optuna's id of a trial that was read. Raises `StorageError` if it is not there any more."""
         return self._trial_cache.id_of(number)
 
 
@@ -170,16 +170,19 @@ class TrialCache:
         return None
 
     def id_of(self, number: int) -> int:
-        """Optuna's id of a trial. Raises `KeyError` if there is no trial of this number."""
-        if number not in self._ids:
-            self._ids[number] = self._storage.get_trial_id_from_study_id_trial_number(self._study, number)
-        return self._ids[number]
+        """Optuna's id of a trial that was read. Raises `StorageError` if it is not there any more."""
+        found = self._find_id(number)
+        if found is None:
+            raise StorageError(f"the study was removed from {self._storage.name} while it was used")
+        return found
 
     def _find_id(self, number: int) -> int | None:
-        try:
-            return self.id_of(number)
-        except KeyError:
-            return None
+        if number not in self._ids:
+            try:
+                self._ids[number] = self._storage.get_trial_id_from_study_id_trial_number(self._study, number)
+            except KeyError:
+                return None
+        return self._ids[number]
 
     def _get(self, number: int) -> FrozenTrial:
         return self._storage.get_trial(self.id_of(number))
