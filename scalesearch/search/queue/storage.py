@@ -66,7 +66,7 @@ def open_storage(url: str, *, read_only: bool = False, create: bool = True) -> S
             )
         if is_sqlite and (read_only or not create) and not exists(parsed):
             missing = f"there is no storage {hidden(url)}"  # to connect to it would make the file
-            raise NoStudies(missing) if Path(parsed.database or "").parent.is_dir() else StorageError(missing)
+            raise NoStudies(missing) if _has_folder(parsed) else StorageError(missing)
 
         def connect() -> RDBStorage:
             return RDBStorage(
@@ -134,6 +134,13 @@ again to resume
 
 def _in_memory(url: URL) -> bool:
     return not url.database or ":memory:" in url.database or url.query.get("mode") == "memory"
+
+
+def _has_folder(url: URL) -> bool:
+    try:
+        return Path(url.database or "").parent.is_dir()
+    except (OSError, ValueError):  # such a name cannot exist
+        return False
 
 
 def _begin_immediate(engine: Engine) -> None:
