@@ -14,6 +14,7 @@ from tests.cli.tiny import complaint
 DONE = "all trials are finished: nothing to train"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_levels_and_rungs_are_searches_of_one_run(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -41,6 +42,7 @@ def test_levels_and_rungs_are_searches_of_one_run(
     assert json.loads(again)["rule"] == document
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_race_ends_goes_on_and_keeps_to_the_time(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -102,6 +102,7 @@ while study.get_trials(states=(TrialState.WAITING,)):
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_four_processes_claim_each_trial_once(storage_url: str) -> None:
     """SQLite has no SELECT … FOR UPDATE: with Optuna alone a fifth of these trials is claimed twice."""
