@@ -40,6 +40,9 @@ AWAY = (5.0, 20.0)
 COMPARED = ("phi", "depth_share", "width_share", "macs_ratio", "seed", "train_loss", "val_loss", "val_accuracy")
 """Columns of trials.csv that say what was trained, and with what result."""
 
+WITHOUT_ALL, MOST_STARTS = 5, 60
+"""The exit code of a `run` that has given up a trial, and how often `run` is started at most."""
+
 EARLY = {130, -signal.SIGKILL, -signal.SIGTERM}
 """Exit codes of a `run` that was killed or asked to stop."""
 
@@ -61,9 +64,9 @@ def start(study: str, folder: Path, storage: str | None) -> subprocess.Popen[byt
 
 
 def disturb(
-    study: str, folder: Path, server: Server | None, url: str | None, every: float, seed: int
+    study: str, folder: Path, server: Server | None, url: str | None, every: float, seed: int, wanted: int
 ) -> dict[str, Any]:
-    """Runs `study` to its end while things happen; what happened, and exit codes that nothing explains."""
+    """Runs `study` until it ends with `wanted` while things happen; what happened, and exit codes without a cause."""
     chance, happened, unexplained = random.Random(seed), collections.Counter[str](), list[str]()
     kinds = ["kill run", "kill worker", "kill both", "stop run", "disk full" if server is None else "server restarts"]
     run, started, starts = start(study, folder, url), time.monotonic(), 1
@@ -78,8 +81,11 @@ def disturb(
             happened[kind] += 1
             _do(kind, run, folder, server, chance.uniform(*AWAY))
             continue
-        if run.returncode in (0, 5):
+        if run.returncode == wanted:
             break
+        if run.returncode == WITHOUT_ALL and starts < MOST_STARTS:  # a trial was given up: it is tried again
+            run, starts = start(study, folder, url), starts + 1
+            continue
         if run.returncode not in EARLY:
             assert run.stderr is not None
             unexplained.append(f"{run.returncode}: {run.stderr.read().decode().strip()}")
@@ -145,7 +151,7 @@ def main() -> int:
                 url = server.create_database()
             folder = (disk or Path(name)) / on
             try:
-                found = disturb(arguments.study, folder, server, url, every, arguments.seed)
+                found = disturb(arguments.study, folder, server, url, every, arguments.seed, process.returncode)
             finally:
                 if server is not None:
                     server.stop()
