@@ -21,7 +21,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,17 @@ def outcome(url: str, study: Study, report: Report) -> dict[str, Any]:
     }
 
 
+def publish(found: Mapping[str, Any], output: Path | None) -> None:
+    """Prints what was found as a JSON line with the machine's cores and the date; appends it to `output`, too."""
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    line = json.dumps({**found, "cores": os.cpu_count(), "date": today})
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+    if output is not None:
+        with output.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+
+
 def main() -> int:
     """Run it on each storage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -129,17 +140,8 @@ def main() -> int:
             and found["stored"] == found["trials"]
         )
         good &= not found["exit_codes_without_a_fault"]
-        line = json.dumps(
-            {
-                "storage": on, "workers": workers, "seed": arguments.seed, **found, "pace": dataclasses.asdict(pace),
-                "cores": os.cpu_count(), "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-            }
-        )  # fmt: skip
-        sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
-        if arguments.output is not None:
-            with arguments.output.open("a", encoding="utf-8") as file:
-                file.write(f"{line}\n")
+        settings = {"workers": workers, "seed": arguments.seed, "pace": dataclasses.asdict(pace)}
+        publish({"storage": on, **settings, **found}, arguments.output)
     return 0 if good else 1
 
 

@@ -15,7 +15,6 @@ import argparse
 import collections
 import contextlib
 import csv
-import datetime
 import json
 import os
 import random
@@ -29,7 +28,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the server is the tests'
 
-from chaos import small_disk
+from chaos import publish, small_disk
 
 from scalesearch.study.load import DEFAULT_STUDY
 from tests.postgresql import Server
@@ -157,19 +156,9 @@ def main() -> int:
                     server.stop()
             same = rule_in(folder) == rule_in(quiet)
             good &= same and not found["exit_codes_without_a_fault"]
-            line = json.dumps(
-                {
-                    "study": arguments.study, "storage": on, "same_bits": same, **found,
-                    "undisturbed_seconds": undisturbed, "small_disk": disk is not None, "seed": arguments.seed,
-                    "cores": os.cpu_count(),
-                    "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-                }
-            )  # fmt: skip
-            sys.stdout.write(f"{line}\n")
-            sys.stdout.flush()
-            if arguments.output is not None:
-                with arguments.output.open("a", encoding="utf-8") as file:
-                    file.write(f"{line}\n")
+            settings = {"study": arguments.study, "storage": on, "seed": arguments.seed, "small_disk": disk is not None}
+            found |= {"same_bits": same, "undisturbed_seconds": undisturbed}
+            publish({**settings, **found}, arguments.output)
     return 0 if good else 1
 
 

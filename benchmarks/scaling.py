@@ -15,8 +15,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import datetime
-import json
 import multiprocessing
 import os
 import sys
@@ -28,6 +26,8 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the planted surface and the server are the tests'
+
+from chaos import publish
 
 from scalesearch.results.records import TrialRecord
 from scalesearch.scaling.feasible import Candidate
@@ -142,17 +142,8 @@ def main() -> int:
             for workers in [count for count in counts if name != "sqlite" or count <= ON_SQLITE]:
                 load = round(os.getloadavg()[0], 1)
                 measured = measure(url, workers, arguments.rounds, seconds)
-                line = json.dumps(
-                    {
-                        "storage": name, "workers": workers, "sleep": seconds, **measured, "load_before": load,
-                        "cores": os.cpu_count(), "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-                    }
-                )  # fmt: skip
-                sys.stdout.write(f"{line}\n")
-                sys.stdout.flush()
-                if arguments.output is not None:
-                    with arguments.output.open("a", encoding="utf-8") as file:
-                        file.write(f"{line}\n")
+                settings = {"storage": name, "workers": workers, "sleep": seconds, "load_before": load}
+                publish({**settings, **measured}, arguments.output)
     return 0
 
 
