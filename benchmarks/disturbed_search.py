@@ -55,6 +55,19 @@ def rule_in(folder: Path) -> dict[str, Any]:
     return {"rule": rule, "trainings": rows}
 
 
+def differences_between(undisturbed: dict[str, Any], disturbed: dict[str, Any]) -> list[str]:
+    """A line for each key of the rule, and for each training, that is not in both."""
+    keys = undisturbed["rule"].keys() | disturbed["rule"].keys()
+    rules = [
+        f"{key}: {undisturbed['rule'].get(key)} and {disturbed['rule'].get(key)}"
+        for key in sorted(keys)
+        if undisturbed["rule"].get(key) != disturbed["rule"].get(key)
+    ]
+    counts = [collections.Counter(found["trainings"]) for found in (undisturbed, disturbed)]
+    gone, new = counts[0] - counts[1], counts[1] - counts[0]
+    return rules + [f"- {row}" for row in sorted(gone.elements())] + [f"+ {row}" for row in sorted(new.elements())]
+
+
 def start(study: str, folder: Path, storage: str | None) -> subprocess.Popen[bytes]:
     """Starts `scalesearch run`."""
     environment = {**os.environ, **({} if storage is None else {"SCALESEARCH_STORAGE": storage})}
@@ -154,10 +167,10 @@ def main() -> int:
             finally:
                 if server is not None:
                     server.stop()
-            same = rule_in(folder) == rule_in(quiet)
-            good &= same and not found["exit_codes_without_a_fault"]
+            differences = differences_between(rule_in(quiet), rule_in(folder))
+            good &= not differences and not found["exit_codes_without_a_fault"]
             settings = {"study": arguments.study, "storage": on, "seed": arguments.seed, "small_disk": disk is not None}
-            found |= {"same_bits": same, "undisturbed_seconds": undisturbed}
+            found |= {"same_bits": not differences, "differences": differences, "undisturbed_seconds": undisturbed}
             publish({**settings, **found}, arguments.output)
     return 0 if good else 1
 

@@ -350,7 +350,10 @@ def _sqlite_whole(parts: Parts) -> bytes:
             with contextlib.suppress(sqlite3.Error):
                 database.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})", list(row.values()))
         database.commit()
-        return database.serialize()
+        try:
+            return database.serialize()
+        except sqlite3.Error:  # no table was made: there is no page
+            return b""
 
 
 def _tfrecord_parts(name: str, content: bytes) -> Parts | None:
