@@ -88,8 +88,8 @@ def search(
             from scalesearch.search.queue.storage import sqlite_url
 
             url = storage or sqlite_url(folder)
-            searches, reference, note = _stored(study, digest, parts, url)  # no wait for one that was never there
-            if note:
+            searches, reference, notes = _stored(study, digest, parts, url)  # no wait for one that was never there
+            for note in notes:
                 on_event(note)
             save_study(folder, study)
             with waiting(PATIENCE_SECONDS if patience is None else patience):
@@ -121,8 +121,8 @@ def init(study: Study | str | Path | None = None, *, storage: str, **changes: An
     """
     study, splits = resolve(_with_changes(study, changes))
     parts = plans_of(study)
-    searches, reference, note = _stored(study, splits.digest, parts, storage)
-    if note:
+    searches, reference, notes = _stored(study, splits.digest, parts, storage)
+    for note in notes:
         warnings.warn(note, stacklevel=2)
     for each in (reference, *searches):
         each.fill_queue()
@@ -230,30 +230,33 @@ def _check_study_file(folder: Path, study: Study, storage: str | None) -> None:
 
 def _stored(
     study: Study, data_digest: str, parts: Sequence[tuple[Part, Plan]], url: str
-) -> tuple[list[StoredSearch], StoredSearch, str]:
-    """The searches of a study, stored at `url`, their reference, and what is to be said of them (or nothing)."""
+) -> tuple[list[StoredSearch], StoredSearch, list[str]]:
+    """The searches of a study, stored at `url`, their reference, and what is to be said of them."""
     from scalesearch.search.queue import optuna_study as queue
     from scalesearch.search.queue.naming import check_earlier, named_parts
+    from scalesearch.search.queue.planned import hold_earlier_shares, plan_for
     from scalesearch.search.queue.storage import open_storage
 
     opened = open_storage(url)
     named = named_parts(opened, study)
     check_earlier(opened, named, study, data_digest)
-    searches = [
-        StoredSearch(
-            part.study,
-            plan,
-            queue.open_study(opened, part.study, data_digest),
-            f"{part.label}: " if part.label else "",
+    searches = []
+    for part, (_, plan) in zip(named.parts, parts, strict=True):
+        stored = queue.open_study(opened, part.study, data_digest)
+        label = f"{part.label}: " if part.label else ""
+        searches.append(StoredSearch(part.study, plan_for(stored, part.study, plan), stored, label))
+    notes = [named.note] if named.note else []
+    if hold_earlier_shares([each.optuna_study for each in searches]):
+        notes.append(
+            "an earlier version of scalesearch planned this search and read shares off α, β and γ, not off real cost: "
+            "what it planned is trained to the end, and reported in these shares"
         )
-        for part, (_, plan) in zip(named.parts, parts, strict=True)
-    ]
     own = named.reference
     reference = StoredSearch(own, reference_plan(own), queue.open_study(opened, own, data_digest))
     # Workers join by the first name or, if that is another one, by the study's.
     for name in {named.first, study.name}:
         queue.set_parts(queue.join_study(opened, name), [each.study.name for each in (reference, *searches)])
-    return searches, reference, named.note
+    return searches, reference, notes
 
 
 @contextlib.contextmanager

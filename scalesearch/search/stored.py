@@ -33,10 +33,10 @@ class StoredSearch:
 
         Raises `StudyMismatch` if the study holds other networks than those that are planned.
         """
-        from scalesearch.search.queue import optuna_study as queue
         from scalesearch.search.queue.filling import fill_queue
+        from scalesearch.search.queue.planned import check_plan
 
-        queue.check_plan(self.optuna_study, self.study, self.plan)
+        check_plan(self.optuna_study, self.study, self.plan)
         return fill_queue(self.optuna_study, self.study, self.plan)
 
     @property

@@ -61,10 +61,10 @@ def train_study(
 
     # The studies and their data.
     from scalesearch.data.splits import check_fits
-    from scalesearch.search.plan.design import make_plan
     from scalesearch.search.plan.reference import reference_plan
     from scalesearch.search.queue import optuna_study as queue
     from scalesearch.search.queue.patience import PATIENCE_SECONDS, waiting
+    from scalesearch.search.queue.planned import plan_for
     from scalesearch.search.queue.storage import open_storage
     from scalesearch.search.queue.work import work
 
@@ -81,10 +81,7 @@ def train_study(
                 study = study.model_copy(update={"data": study.data.model_copy(update={"source": source})})
             evaluates = queue.evaluates_of(optuna_study)
             splits = splits or _splits(study, queue.data_digest(optuna_study), evaluates)
-            if name == reference:
-                plan = reference_plan(study)
-            else:
-                plan = make_plan(study) if evaluates == "validation" else queue.queued_plan(optuna_study, study)
+            plan = reference_plan(study) if name == reference else plan_for(optuna_study, study)
             check_fits(plan.baseline.spec, splits, study.training.batch_size)
             searches.append((optuna_study, study, plan, name != reference))
         if reference is not None:

@@ -15,6 +15,7 @@ from scalesearch.results.records import Failure
 from scalesearch.scaling.coefficients import shares_of
 from scalesearch.search.plan.design import make_plan
 from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue.planned import check_plan, plan_for, queued_plan
 from scalesearch.search.queue.storage import open_storage, sqlite_url
 from scalesearch.search.queue.trials import next_waiting, task_of
 from scalesearch.search.queue.work import work
@@ -180,22 +181,25 @@ def test_networks_that_another_version_planned_are_a_mismatch(tmp_path: Path) ->
     planned = plan.distinct
     study = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest")
     studies.enqueue_missing(study, planned)
-    studies.check_plan(study, config, plan)
+    check_plan(study, config, plan)
     for other in (planned[:-1], (*planned[:-1], dataclasses.replace(planned[-1], seeds=(0,)))):
         with pytest.raises(StudyMismatch, match="planned by another version"):
-            studies.check_plan(study, config, dataclasses.replace(plan, trials=other))
+            check_plan(study, config, dataclasses.replace(plan, trials=other))
 
 
-def test_a_study_with_shares_that_an_earlier_version_measured_is_a_mismatch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", [{"race": True}, {"design": {"kind": "tpe"}}], ids=str)
+def test_a_search_that_plans_as_it_goes_takes_no_shares_of_an_earlier_version(
+    tmp_path: Path, changes: dict[str, object]
+) -> None:
     """Shares of α·β²·γ² and of real cost on one surface would mislead."""
-    config = planted_study()
-    plan = make_plan(config)
+    config = planted_study(**changes)
+    plan = make_plan(planted_study())
     study = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest")
     for trial in plan.distinct:
         before = dataclasses.replace(trial.candidate, shares=shares_of(trial.candidate.coefficients))
         studies.enqueue(study, before, trial.seeds, planned=True)
     with pytest.raises(StudyMismatch, match="read shares off α, β and γ, not off real cost"):
-        studies.check_plan(study, config, plan)
+        plan_for(study, config)
 
 
 def test_records_come_back_as_they_were(storage_url: str) -> None:
@@ -246,11 +250,11 @@ def test_a_queued_plan_is_what_was_queued(tmp_path: Path) -> None:
     planned = make_plan(planted_study(design={"degree": 3}))
     study = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest", evaluates="test")
     studies.enqueue_missing(study, planned.distinct)
-    plan = studies.queued_plan(study, config)
+    plan = queued_plan(study, config)
     assert [(trial.candidate, trial.seeds) for trial in plan.trials] == [
         (trial.candidate, trial.seeds) for trial in planned.distinct
     ]
     assert (plan.baseline, plan.feasible) == (planned.baseline, planned.feasible)
     work(study, config, plan, planted_evaluate(PlantedSurface()))
     assert studies.count_states(study)["complete"] == len(planned.distinct)
-    studies.check_plan(study, config, studies.queued_plan(study, config))
+    check_plan(study, config, queued_plan(study, config))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -16,24 +15,19 @@ from scalesearch.errors import InputError, StorageError, StudyMismatch
 from scalesearch.results.records import TrialRecord
 from scalesearch.runtime.modules import digest_of
 from scalesearch.runtime.text import enumerated
-from scalesearch.scaling.architecture import ArchitectureSpec
-from scalesearch.scaling.feasible import Candidate, feasible_set
-from scalesearch.scaling.split import split_cost
-from scalesearch.search.plan.design import Plan, PlannedTrial, make_plan, plan_of
+from scalesearch.scaling.feasible import Candidate
+from scalesearch.search.plan.design import PlannedTrial
 from scalesearch.search.queue.damage import check_types, has_own_code
+from scalesearch.search.queue.earlier_shares import has_earlier_shares, no_further_candidates
 from scalesearch.search.queue.extension import extend, extensions_in, refusal
 from scalesearch.search.queue.storage import Storage, storage_errors, study_names
 from scalesearch.search.queue.stored_study import StoredStudy
 from scalesearch.search.queue.trials import (
-    candidate_of,
     has_record,
-    is_planned,
     lacking,
     queued_trial,
     record_of,
-    seeds_of,
     states_of,
-    task_of,
 )
 from scalesearch.study.extent import GROWTH, extent_of, joined, with_extent
 from scalesearch.study.load import parse_study
@@ -41,9 +35,6 @@ from scalesearch.study.sections import Study
 
 Evaluates = Literal["validation", "test"]
 """The split that judges the trainings of a study. Only those that validate a rule are judged by the test split."""
-
-# Trials whose stored shares are compared with those of real cost, and the distance that rounding errors explain.
-_COMPARED, _SAME = 10, 1e-6
 
 _CODE = "baseline.code"
 """The key of a fingerprint that holds the digest of the user's own code, if there is any."""
@@ -122,6 +113,8 @@ def open_study(storage: Storage, study: Study, data_digest: str, *, evaluates: E
                 f"the study {study.name!r} in {storage.name} {reason}; use another run folder (`out`) or study name, "
                 "or the same settings"
             )
+        if has_earlier_shares(optuna_study, study):
+            raise no_further_candidates(study.name)
         extend(optuna_study, extent_of(study))
         return open_study(storage, study, data_digest, evaluates=evaluates)  # unless another machine made it larger
     if evaluates != evaluates_of(optuna_study):
@@ -196,10 +189,11 @@ def sampler_for(study: Study, trial: int) -> optuna.samplers.BaseSampler:
 @storage_errors()
 def study_of(optuna_study: optuna.Study) -> Study:
     """The settings that the study was made with, and what it was extended to."""
-    return _studies_of(optuna_study)[-1]
+    return studies_in(optuna_study)[-1]
 
 
-def _studies_of(optuna_study: optuna.Study) -> tuple[Study, ...]:
+@storage_errors()
+def studies_in(optuna_study: optuna.Study) -> tuple[Study, ...]:
     """The settings that the study was made with, those of each extension, and those of all of them together."""
     attributes = optuna_study.user_attrs
     study = parse_study(attributes[_STUDY], f"study {optuna_study.study_name}")
@@ -241,20 +235,6 @@ def parts_in(optuna_study: optuna.Study) -> tuple[str, ...]:
 
 
 @storage_errors()
-def queued_plan(optuna_study: optuna.Study, study: Study) -> Plan:
-    """The plan whose trials are the study's planned ones: for studies whose candidates come from no design."""
-    baseline = study.resolved_baseline()
-    feasible = feasible_set(baseline.spec, baseline.rounding, study.budget, study.tolerance, study.cost)
-    stored = [trial for trial in optuna_study.get_trials(deepcopy=False) if is_planned(trial)]
-    trials = [
-        PlannedTrial(candidate.shares, candidate, 0.0, seeds_of(trial))
-        for trial in stored
-        if (candidate := candidate_of(trial)) is not None
-    ]
-    return plan_of(study, feasible, tuple(trials))
-
-
-@storage_errors()
 def enqueue_missing(
     optuna_study: optuna.Study, wanted: Sequence[PlannedTrial], *, planned: bool = True, again: bool = True
 ) -> int:
@@ -278,45 +258,6 @@ def enqueue_missing(
 def enqueue(optuna_study: optuna.Study, candidate: Candidate, seeds: tuple[int, ...], *, planned: bool) -> None:
     """Queue a trial of `candidate`; `planned` says whether it belongs to the design."""
     optuna_study.add_trial(queued_trial(candidate, seeds, planned=planned))
-
-
-@storage_errors()
-def check_plan(optuna_study: optuna.Study, study: Study, plan: Plan) -> None:
-    """Raises `StudyMismatch` if the study queued other networks than `plan`, as another version might.
-
-    Or if an earlier version stored shares that are not those of real cost.
-    """
-    trials, spec = optuna_study.get_trials(deepcopy=False), plan.baseline.spec
-    # A network in a corner has the same shares either way, but no study begins with corners alone.
-    first = [candidate for trial in trials[:_COMPARED] if (candidate := candidate_of(trial)) is not None]
-    if any(math.dist(split_cost(spec, one.spec, study.cost).values, one.shares.values) > _SAME for one in first):
-        raise StudyMismatch(
-            f"the study {study.name!r} was made by a version of scalesearch that read shares off α, β and γ, not off "
-            "real cost: `report` shows it as it was; use another run folder (`out`) to search"
-        )
-    wanted = {(trial.candidate.spec, trial.seeds) for trial in plan.distinct}
-    others = [trial for trial in trials if is_planned(trial) and task_of(trial) not in wanted]
-    allowed = _extended_tasks(optuna_study, plan) if others else {}
-    for trial in others:
-        candidate = candidate_of(trial)
-        if candidate is None or not allowed.get(candidate.spec, set()).issuperset(seeds_of(trial)):
-            raise StudyMismatch(
-                f"the study {study.name!r} must hold the networks that are planned now, but trial "
-                f"{trial.number} is another one, planned by another version of scalesearch or for another rule; "
-                "use another run folder (`out`)"
-            )
-
-
-def _extended_tasks(optuna_study: optuna.Study, plan: Plan) -> Mapping[ArchitectureSpec, set[int]]:
-    """The networks and seeds that an extended study may have planned, before and after; nothing in any other study."""
-    stored = _studies_of(optuna_study)
-    if len(stored) == 2 or evaluates_of(optuna_study) == "test":
-        return {}
-    seeds = set(range(stored[-1].seeds))
-    plans = [plan]
-    if not any(trial.candidate.is_baseline for trial in plan.trials):  # a reference follows no design
-        plans += map(make_plan, {each.design: each for each in stored}.values())
-    return {trial.candidate.spec: seeds for each in plans for trial in each.distinct}
 
 
 @storage_errors()

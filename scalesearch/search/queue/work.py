@@ -21,13 +21,13 @@ from scalesearch.search.plan.design import Plan
 from scalesearch.search.queue.filling import fill_queue
 from scalesearch.search.queue.lease import BEAT_SECONDS, GRACE_SECONDS, Lease, LostTrials, end
 from scalesearch.search.queue.optuna_study import (
-    check_plan,
     count_states,
     enqueue_missing,
     evaluates_of,
     records,
     sampler_for,
 )
+from scalesearch.search.queue.planned import check_plan
 from scalesearch.search.queue.pruning import Watch, goes_on, pruner_of, watch_of
 from scalesearch.search.queue.storage import storage_errors
 from scalesearch.search.queue.stored_study import QueueEmpty, StoredStudy
@@ -100,7 +100,7 @@ def work(
         device: what this worker trains on, for those who look at the study.
 
     Raises:
-        StudyMismatch: the study holds other networks than `plan`, or shares that an earlier version measured.
+        StudyMismatch: the study holds other networks than `plan`.
         StorageError: the storage failed.
     """
     check_plan(optuna_study, study, plan)
