@@ -71,8 +71,12 @@ class Combinations:
         most, total = most_numbers // len(area), 0
         parts: list[tuple[NDArray[np.intp], FloatArray, FloatArray]] = []
         for d, w, weights in self._blocks():
-            start = _first(weights, area, lambda costs: costs / target - 1 >= -tolerance)
-            stop = _first(weights, area, lambda costs: costs / target - 1 > tolerance)
+            start, stop = _first(
+                weights,
+                area,
+                lambda costs: costs / target - 1 >= -tolerance,
+                lambda costs: costs / target - 1 > tolerance,
+            )
             total += int((stop - start).sum())
             if total > most:
                 raise InputError(
@@ -95,7 +99,7 @@ class Combinations:
         area = areas(self.baseline, self.axes.resolutions).astype(np.float64)
         nearest = math.inf
         for d, w, weights in self._blocks():
-            above = _first(weights, area, lambda costs: costs >= target)
+            (above,) = _first(weights, area, lambda costs: costs >= target)
             least = ((d == 0) & self.unwidened[w]).astype(np.int64)
             for r in (np.maximum(above - 1, least), np.maximum(above, least)):
                 row = np.flatnonzero(r < area.shape[1])
@@ -173,19 +177,30 @@ def _costs(weights: FloatArray, area: FloatArray, row: NDArray[np.intp], r: NDAr
 
 
 def _first(
-    weights: FloatArray, area: FloatArray, reached: Callable[[FloatArray], NDArray[np.bool_]]
-) -> NDArray[np.intp]:
-    """For each row of `weights` (K, L) the first resolution whose cost has `reached` something; R if none has."""
+    weights: FloatArray, area: FloatArray, *conditions: Callable[[FloatArray], NDArray[np.bool_]]
+) -> list[NDArray[np.intp]]:
+    """For each condition, and each row of `weights` (K, L), the first resolution whose cost meets it; R if none does.
+
+    A condition that a cost meets holds for all larger ones.
+    """
     if area.shape[1] <= _FEW:
-        return np.asarray((~reached(weights @ area)).sum(axis=1))
+        costs = weights @ area
+        return [np.asarray((~meets(costs)).sum(axis=1)) for meets in conditions]
+    ends = weights @ area[:, [0, -1]]
+    return [_halved(weights, area, ends, meets) for meets in conditions]
+
+
+def _halved(
+    weights: FloatArray, area: FloatArray, ends: FloatArray, meets: Callable[[FloatArray], NDArray[np.bool_]]
+) -> NDArray[np.intp]:
+    """What `_first` finds, for one condition; `ends` are the costs (K, 2) at the least and the largest resolution."""
     low, high = np.zeros(len(weights), np.intp), np.full(len(weights), area.shape[1], np.intp)
     # Most rows are beyond it at the least resolution, or not there at the largest.
-    ends = weights @ area[:, [0, -1]]
-    high[reached(ends[:, 0])] = 0
-    low[~reached(ends[:, 1])] = area.shape[1]
+    high[meets(ends[:, 0])] = 0
+    low[~meets(ends[:, 1])] = area.shape[1]
     while (open_rows := np.flatnonzero(low < high)).size:
         middle = (low[open_rows] + high[open_rows]) // 2
-        there = reached(_costs(weights, area, open_rows, middle))
+        there = meets(_costs(weights, area, open_rows, middle))
         high[open_rows[there]] = middle[there]
         low[open_rows[~there]] = middle[~there] + 1
     return np.minimum(low, high)
