@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from scalesearch.errors import InputError
+from scalesearch.runtime.text import enumerated
+
 
 def usable_cores() -> list[int]:
     """The cores that this process may use."""
@@ -17,9 +20,16 @@ def usable_cores() -> list[int]:
 
 
 def use_cores(cores: Sequence[int]) -> None:
-    """Keep this process to `cores`. Call it before jax starts its threads."""
+    """Keep this process to `cores`. Call it before jax starts its threads.
+
+    Raises `InputError` if this machine, or its container, has none of them.
+    """
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores)
+        try:
+            os.sched_setaffinity(0, cores)
+        except OSError:
+            there = enumerated([str(core) for core in usable_cores()])
+            raise InputError(f"cores {enumerated([str(core) for core in cores])}: this process has {there}") from None
 
 
 @cache
