@@ -27,9 +27,9 @@ def use_cores(cores: Sequence[int]) -> None:
     if hasattr(os, "sched_setaffinity"):
         try:
             os.sched_setaffinity(0, cores)
-        except OSError:
-            there = enumerated([str(core) for core in usable_cores()])
-            raise InputError(f"cores {enumerated([str(core) for core in cores])}: this process has {there}") from None
+        except (OSError, OverflowError):
+            asked, there = (enumerated([str(core) for core in each]) for each in (cores, usable_cores()))
+            raise InputError(f"there is no core {asked}: this process has {there}") from None
 
 
 @cache

@@ -60,7 +60,9 @@ def read_document(path: Path, parse: Callable[[str], Any]) -> Any:
         raise ValueError("nested too deeply") from None
     level = [document]
     for _ in range(_MOST_LEVELS):
-        inner = [value.values() if isinstance(value, dict) else value for value in level if isinstance(value, dict | list)]
+        inner = [
+            value.values() if isinstance(value, dict) else value for value in level if isinstance(value, dict | list)
+        ]
         level = [value for values in inner for value in values]
     if level:
         raise ValueError("nested too deeply")

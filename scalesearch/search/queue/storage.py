@@ -134,8 +134,7 @@ again to resume
 
 
 def _in_memory(url: URL) -> bool:
-    is_uri = (url.database or "").startswith("file:")
-    return url.database in (None, "", ":memory:", "file::memory:") or (is_uri and url.query.get("mode") == "memory")
+    return url.database in (None, "", ":memory:", "file::memory:") or url.query.get("mode") == "memory"
 
 
 def _has_folder(url: URL) -> bool:
