@@ -38,11 +38,11 @@ _WORKER_BYTES = 2**28  # of Python, jax and its programs, before any network
 
 def check_memory(workers: int) -> None:
     """Raises `InputError` if so many worker processes cannot start on this machine. One a core is never refused."""
-    most = max(memory_limit() / _WORKER_BYTES, len(usable_cores()))
-    if workers > most:
+    # The lesser is a limit of each process (`ulimit -v`), which more of them do not exhaust.
+    if workers > len(usable_cores()) and memory_limit(workers) < min(_WORKER_BYTES, memory_limit()):
         raise InputError(
-            f"`runtime.workers` must be at most {most:,.0f} on this machine, whose memory holds no more, "
-            f"but got {workers:,}"
+            f"`runtime.workers` must be fewer than {workers:,}: each takes {_WORKER_BYTES / 2**30:g} GiB of this "
+            "machine's memory before it trains"
         )
 
 
