@@ -11,6 +11,7 @@ from pydantic import Field
 
 from scalesearch.errors import InputError
 from scalesearch.results.records import NOTHING_LEARNED
+from scalesearch.runtime.files import read_document
 from scalesearch.runtime.modules import look_in
 from scalesearch.runtime.text import first_line, short
 from scalesearch.scaling.compound import Baseline, Rounding
@@ -98,15 +99,13 @@ def read_rule(path: Path) -> ScalingRule:
                 raise InputError(f"{folder}: the folder of a trained model, not of a rule")
             raise InputError(f"{folder}: no coefficients.json there yet; finish the run first")
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        document = read_document(path, json.loads)
     except FileNotFoundError:
         _check_learned(path.parent)
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except RecursionError:
-        raise InputError(f"{path}: not valid JSON (nested too deeply)") from None
-    except ValueError as error:  # also text that is not UTF-8, and numbers of thousands of digits
+    except ValueError as error:  # also text that is not UTF-8, and endless numbers or nesting
         raise InputError(f"{path}: not valid JSON ({first_line(error)})") from None
     look_in(path.parent, Path.cwd())  # for a baseline with blocks of the user's own
     return parse_rule(document, str(path))

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from scalesearch.errors import InputError
+from scalesearch.runtime.text import enumerated
+
 
 def usable_cores() -> list[int]:
     """The cores that this process may use."""
@@ -17,9 +20,16 @@ def usable_cores() -> list[int]:
 
 
 def use_cores(cores: Sequence[int]) -> None:
-    """Keep this process to `cores`. Call it before jax starts its threads."""
+    """Keep this process to `cores`. Call it before jax starts its threads.
+
+    Raises `InputError` if this machine, or its container, has none of them.
+    """
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores)
+        try:
+            os.sched_setaffinity(0, cores)
+        except (OSError, OverflowError):
+            asked, there = (enumerated([str(core) for core in each]) for each in (cores, usable_cores()))
+            raise InputError(f"there is no core {asked}: this process has {there}") from None
 
 
 @cache

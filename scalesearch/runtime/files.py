@@ -17,7 +17,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from scalesearch.errors import InputError
 
@@ -27,6 +27,7 @@ if sys.platform != "win32":  # which removes no file that is open
 _UNFINISHED = ".unfinished"
 _reading_umask = threading.Lock()
 _MOST_LINKS = 40  # as many as Linux follows
+_LARGEST_DOCUMENT, _MOST_LEVELS = 2**24, 100
 
 
 def check_file(path: Path) -> None:
@@ -39,6 +40,33 @@ def check_file(path: Path) -> None:
         raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     if not stat.S_ISREG(mode):
         raise InputError(f"{path}: must be a file, but is {'a folder' if stat.S_ISDIR(mode) else 'no plain one'}")
+
+
+def read_document(path: Path, parse: Callable[[str], Any]) -> Any:
+    """What `parse` makes of the text of a JSON or TOML file, without a byte-order mark.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not UTF-8, cannot be parsed, is nested too deeply for those who use it, or is larger than any
+            such file: a device may have no end.
+    """
+    with path.open("rb") as stream:
+        content = stream.read(_LARGEST_DOCUMENT + 1)
+    if len(content) > _LARGEST_DOCUMENT:
+        raise ValueError(f"it has more than {_LARGEST_DOCUMENT:,} bytes")
+    try:
+        document = parse(content.decode("utf-8-sig"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    level = [document]
+    for _ in range(_MOST_LEVELS):
+        inner = [
+            value.values() if isinstance(value, dict) else value for value in level if isinstance(value, dict | list)
+        ]
+        level = [value for values in inner for value in values]
+    if level:
+        raise ValueError("nested too deeply")
+    return document
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -24,9 +24,9 @@ def locked_folder(folder: Path) -> Iterator[None]:
     Files that killed processes left unfinished are removed. Raises `InputError` if the folder cannot be written, or
     another process has locked it.
     """
-    existed = folder.exists()
     lock = FileLock(folder / _LOCK, blocking=False)
     try:
+        existed = folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass

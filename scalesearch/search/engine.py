@@ -25,7 +25,7 @@ from scalesearch.search.plan.design import Plan
 from scalesearch.search.plan.parts import Part, plans_of
 from scalesearch.search.plan.reference import reference_plan
 from scalesearch.search.stored import StoredSearch, train_missing
-from scalesearch.search.supervision import start_workers, watch
+from scalesearch.search.supervision import check_memory, start_workers, watch
 from scalesearch.study.load import DEFAULT_STUDY, load_study, parse_study
 from scalesearch.study.sections import Study
 
@@ -73,7 +73,9 @@ def search(
         >>> run.rule.alpha, run.rule.beta, run.rule.gamma  # doctest: +SKIP
         (1.0, 1.3517..., 1.0462...)
     """
-    study, splits = resolve(_with_changes(study, changes))
+    study = _with_changes(study, changes)
+    check_memory(study.runtime.workers)
+    study, splits = resolve(study)
     deadline = time.monotonic() + (math.inf if seconds is None else seconds)
     folder = Path("runs") / study.name if out is None else Path(out)
     with drawing(events) as on_event:

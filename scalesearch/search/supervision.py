@@ -13,6 +13,7 @@ from scalesearch.errors import InputError, ScalesearchError, StorageError, Study
 from scalesearch.runtime import interrupts
 from scalesearch.runtime.cores import usable_cores
 from scalesearch.runtime.devices import environments
+from scalesearch.runtime.exhaustion import memory_limit
 from scalesearch.runtime.modules import folders_of
 from scalesearch.runtime.workers import MAX_DEATHS, Workers
 from scalesearch.search import worker
@@ -30,6 +31,19 @@ MAX_RESTARTS = 3
 
 class WorkerFailed(ScalesearchError):
     """A worker ended with an error that another attempt would not fix; a note holds its traceback, if it sent one."""
+
+
+_WORKER_BYTES = 2**28  # of Python, jax and its programs, before any network
+
+
+def check_memory(workers: int) -> None:
+    """Raises `InputError` if so many worker processes cannot start on this machine. One a core is never refused."""
+    # The lesser is a limit of each process (`ulimit -v`), which more of them do not exhaust.
+    if workers > len(usable_cores()) and memory_limit(workers) < min(_WORKER_BYTES, memory_limit()):
+        raise InputError(
+            f"`runtime.workers` must be fewer than {workers:,}: each takes {_WORKER_BYTES / 2**30:g} GiB of this "
+            "machine's memory before it trains"
+        )
 
 
 Instruction = Mapping[str, Any]

@@ -32,6 +32,8 @@ _ALLOWED: Mapping[str, str] = {
     "model_type": "be {table}",
     "string_pattern_mismatch": "match {pattern}",
     "string_type": "be text",
+    "too_long": "have at most {max_length} entries",
+    "too_short": "not be empty",
     "tuple_type": "be a list",
 }
 # The types of error for a key that a model, or a dataclass, does not have.

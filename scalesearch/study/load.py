@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from scalesearch.errors import InputError
+from scalesearch.runtime.files import read_document
 from scalesearch.runtime.modules import look_in
 from scalesearch.study.documents import with_tuples
 from scalesearch.study.faults import first_fault
@@ -73,12 +74,12 @@ def load_study(source: str | Path, overrides: Mapping[str, Any] | None = None) -
     """
     path, folders = _file_of(source)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        document = read_document(path, tomllib.loads)
     except FileNotFoundError:
         raise StudyFileError(f"{path}: no such study file{_hint(source)}") from None
     except OSError as error:
         raise StudyFileError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, RecursionError) as error:  # also text that is not UTF-8, and endless numbers or nesting
+    except ValueError as error:  # also text that is not UTF-8, and endless numbers or nesting
         raise StudyFileError(f"{path}: not valid TOML ({error})") from None
 
     _note_unused(document.get("design"), path)

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from scalesearch.errors import InputError
+from scalesearch.runtime.files import read_document
 from scalesearch.runtime.text import first_line
 from scalesearch.study.documents import FROM_LIST, Section, Spec, read
 
@@ -80,12 +81,12 @@ def read_card(folder: Path) -> ModelCard:
     """The card in the folder of a trained model. Raises `InputError`: one line with file, key and what is allowed."""
     path = folder / CARD_FILE
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        document = read_document(path, json.loads)
     except FileNotFoundError:
         raise InputError(f"{folder}: no trained model there (its folder holds a {CARD_FILE})") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({first_line(error)})") from None
     return read(ModelCard, document, lambda card: card, str(path))
 

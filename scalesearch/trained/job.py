@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import tomli_w
 
 from scalesearch.errors import InputError, StudyMismatch
-from scalesearch.runtime.files import write_text
+from scalesearch.runtime.files import read_document, write_text
 from scalesearch.runtime.text import enumerated, short
 from scalesearch.study.documents import FROM_LIST, Section, Spec, read, with_tuples
 from scalesearch.study.sections import DataSection, RuntimeSection
@@ -93,12 +93,12 @@ def check_same(folder: Path, job: Job) -> bool:
     """
     path = folder / JOB_FILE
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        document = read_document(path, tomllib.loads)
     except FileNotFoundError:
         return False
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: not valid TOML ({error})") from None
     before, now = (_flat(each.to_json()) for each in (job_of(document, str(path)), job))
     differing = [key for key in sorted(before | now) if before.get(key) != now.get(key) and not _may_change(key)]

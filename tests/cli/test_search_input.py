@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 
 from scalesearch.cli.main import main
+from scalesearch.errors import InputError
 from scalesearch.report.terminal import show_result, show_status
+from scalesearch.search.engine import search
 from scalesearch.search.queue.storage import open_storage, sqlite_url
+from scalesearch.study.load import load_study
 from tests.cli.tiny import TINY, complaint
 from tests.planted import planted_run
 
@@ -130,6 +133,16 @@ class TestBadInput:
                 main(arguments)
             assert leaving.value.code == 2
             assert re.fullmatch(r"scalesearch \w+: error: argument --\w+: .*\n", capsys.readouterr().err)
+
+    def test_more_workers_than_memory_holds(self, tiny: Path) -> None:
+        study = load_study(tiny, {"runtime.workers": 10**6})
+        with pytest.raises(InputError, match=r"^`runtime.workers` must be fewer than 1,000,000: each"):
+            search(study, tiny.parent / "run", events=_nothing_begins)
+        assert not (tiny.parent / "run").exists()
+
+
+def _nothing_begins(event: object) -> None:
+    raise AssertionError(event)  # else a million processes would start
 
 
 def run_complaint(capsys: pytest.CaptureFixture[str], study: Path) -> str:

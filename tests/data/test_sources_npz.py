@@ -221,6 +221,8 @@ def flipped(method: int) -> bytes:
         (lambda: zipped(header((10**9, 28, 28)) + bytes(1000)), "promises 784,000,000,000 bytes, .* at most 1,000"),
         (lambda: zipped(header((2**62, 4, 4))), "promises 73,786,976,294,838,206,464 bytes"),
         (lambda: zipped(header((-5, 4, 4))), "must be an array of numbers"),
+        (lambda: zipped(header((1,) * 70) + bytes(1)), r"images: no array has the shape \(1, 1, 1"),
+        (lambda: zipped(header((10**30, 0, 4))), r"images: no array has the shape \(10{30}, 0, 4\) of"),
         (lambda: zipped(header((5,), "|O")), "but holds Python objects"),
         (lambda: zipped(b"\x93NUMPY\1\0\x10\0{'descr': print()"), "images: its header is broken"),
         (lambda: zipped(b"\x93NUMPY\2\0" + struct.pack("<I", 2**32 - 1) + bytes(10**6)), "most 10,000 bytes"),

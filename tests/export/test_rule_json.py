@@ -68,6 +68,8 @@ def test_a_byte_order_mark_does_no_harm(tmp_path: Path, encoding: str) -> None:
         (b"{", "not valid JSON ("),
         (b"\xff\xfe", "not valid JSON ("),
         (b'{"budget": ' + 5000 * b"[" + 5000 * b"]" + b"}", "not valid JSON (nested too deeply)"),
+        (b'{"budget": ' + 300 * b"[" + 300 * b"]" + b"}", "not valid JSON (nested too deeply)"),
+        (b" " * (2**24 + 1), "not valid JSON (it has more than 16,777,216 bytes)"),
         (b'{"budget": ' + 5000 * b"9" + b"}", "not valid JSON ("),
         (b"[]", "the document must be an object, but got []"),
         (b"{}", "missing key `schema_version`"),

@@ -42,6 +42,8 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"nnn: cannot be written \("), locked_folder(tmp_path / (300 * "n")):
+        raise AssertionError
     with pytest.raises(InputError, match=r"file/run: cannot be written \("), locked_folder(tmp_path / "file" / "run"):
         raise AssertionError
 

@@ -40,8 +40,9 @@ def change(folder: Path, statement: str) -> None:
         ("UPDATE trials SET number = 'x' WHERE trial_id = 4", "trial 3 ", "its number is 'x'"),
         ("DELETE FROM trials WHERE trial_id = 4", "trial 3 ", "its number is 4"),
         ("UPDATE trial_params SET distribution_json = '{}' WHERE trial_id = 4", "trial 3 ", "no 'type'"),
-        (STUDY.format("{}", "study"), "", "missing key"),
+        (STUDY.format("{}", "study"), "", "`study` is {}"),
         (STUDY.format("[]", "fingerprint"), "", "`fingerprint` is []"),
+        (STUDY.format("{}", "fingerprint"), "", "`fingerprint` is {}"),
         (STUDY.format("no JSON", "study"), "", "JSONDecodeError"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sqlite3
@@ -22,7 +23,7 @@ from optuna.trial import TrialState
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.exc import OperationalError
 
-from scalesearch.errors import StorageError
+from scalesearch.errors import InputError, StorageError
 from scalesearch.search.plan.design import make_plan
 from scalesearch.search.queue import optuna_study as studies
 from scalesearch.search.queue.patience import patiently, waiting
@@ -60,6 +61,7 @@ def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
         ("me:s3cret@host/db", "cannot be used"),
         ("nosuch://me:s3cret@host/db", "nosuch"),
         ("mysql://me:s3cret@host/db", "MySQLdb"),
+        ("postgresql+psycopg2://me:s3cret@host/db", r"No module named 'psycopg2'\)"),
         ("postgresql+psycopg://me:s3cret@host:port/db", "not an SQLAlchemy URL"),
         ("postgresql+psycopg://me:s3cret@127.0.0.1:1/db", "cannot be opened"),
         ("sqlite:////no/such/folder/study.db", "unable to open database file"),
@@ -403,7 +405,7 @@ def test_patience_ends() -> None:
     assert len(calls) == 2  # outside of the context: once more, on a new connection
 
 
-@pytest.mark.parametrize("name", ["lr=0.1?v2", "a%20b", "{budget}", "a b#c", "me:secret@host", "größe"])
+@pytest.mark.parametrize("name", ["lr=0.1?v2", "a%20b", "{budget}", "a b#c", "me:secret@host", "größe", ":memory:"])
 def test_any_folder_name_holds_a_storage(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     folder.mkdir()
@@ -418,8 +420,20 @@ def test_any_folder_name_holds_a_storage(tmp_path: Path, name: str) -> None:
     assert study_names(open_storage(sqlite_url(copy))) == ["planted"]
 
 
+def test_a_folder_name_that_is_not_utf_8_is_one_line() -> None:
+    with pytest.raises(InputError, match=r"^bad.*: the name of a run folder must be UTF-8$"):
+        sqlite_url(Path(os.fsdecode(b"bad\xff")))
+
+
 @pytest.mark.parametrize(
-    "url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite:///file:name?mode=memory&uri=true"]
+    "url",
+    [
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:///:memory:",
+        "sqlite:///file::memory:?cache=shared&uri=true",
+        "sqlite:///file:name?mode=memory&uri=true",
+    ],
 )
 def test_a_storage_in_memory_is_refused(url: str) -> None:
     with pytest.raises(StorageError, match="is in memory, which other processes cannot access") as caught:

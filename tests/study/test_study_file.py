@@ -312,6 +312,8 @@ def test_a_document_must_be_a_table(document: object) -> None:
         (b"\xff\xfe", "not valid TOML ("),
         (b"budget = " + 5000 * b"9", "not valid TOML ("),
         (b"a = " + 5000 * b"[" + 5000 * b"]", "not valid TOML ("),
+        (b"a" + 3000 * b".a" + b" = 1", "not valid TOML (nested too deeply)"),
+        (b"#" * (2**24 + 1), "not valid TOML (it has more than 16,777,216 bytes)"),
         (b"", "missing key `name`"),
         (b"name = 2026-11-24", "`name` must be text, but got datetime.date(2026, 11, 24)"),
     ],
@@ -356,6 +358,10 @@ def test_a_wrong_override_says_that_it_is_not_in_the_file(tmp_path: Path) -> Non
     assert str(unknown.value).endswith("precision (given as an argument)")
     with pytest.raises(StudyFileError, match=r"`phi\[0\]` must be greater than 0.*\(given as an argument\)"):
         load_study(path, {"phi": [0]})
+    with pytest.raises(StudyFileError, match=r"`phi` must not be empty, but got \[\]"):
+        load_study(path, {"phi": []})
+    with pytest.raises(StudyFileError, match=r"`phi` must have at most 10 entries, but got \[1, 1, 1"):
+        load_study(path, {"phi": [1] * 11})
     with pytest.raises(StudyFileError, match=r"`training.warmup_epochs` must be below `epochs` \(1\)") as beside:
         load_study(path, {"training.epochs": 1, "training.warmup_epochs": 1.0, "seeds": 2})
     assert str(beside.value).endswith("(with `training.epochs`, `training.warmup_epochs` given as an argument)")

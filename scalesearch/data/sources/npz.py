@@ -13,7 +13,7 @@ import numpy as np
 from scalesearch.data.arrays import Arrays, source_of_arrays
 from scalesearch.data.files import GZIP, LARGEST_RATIO, beginning, check_memory, existing, read_array
 from scalesearch.data.images import DataError, Source
-from scalesearch.runtime.text import enumerated, plural
+from scalesearch.runtime.text import enumerated, plural, short
 from scalesearch.study.sections import DataSection
 
 _KEYS = {
@@ -120,7 +120,10 @@ class _Member:
         with self._archive.open(self._info) as stream:
             stream.read(self._start)
             values = read_array(self._where, cast("BinaryIO", stream), self._dtype, math.prod(self._shape))
-        return values.reshape(self._shape, order="F" if self._fortran else "C")
+        try:
+            return values.reshape(self._shape, order="F" if self._fortran else "C")
+        except ValueError:  # too many axes, or one too long beside an empty one
+            raise DataError(f"{self._where}: no array has the shape {short(self._shape)} of its header") from None
 
 
 def _header(where: str, stream: BinaryIO) -> tuple[int, tuple[int, ...], bool, np.dtype[Any]]:

@@ -44,7 +44,7 @@ def check_trial(trial: FrozenTrial, number: int) -> None:
 
 
 def check_types(attributes: Mapping[str, Any], where: str, types: Mapping[str, type]) -> None:
-    """Raises `StorageError` if an attribute of a study is of another type than is stored there.
+    """Raises `StorageError` if an attribute of a study is an empty object, or of another type than is stored there.
 
     Args:
         attributes: those of the study.
@@ -54,7 +54,7 @@ def check_types(attributes: Mapping[str, Any], where: str, types: Mapping[str, t
     extensions = {key: dict for key in attributes if key.startswith(EXTENDED)}
     for key, kind in {**types, **extensions}.items():
         value = attributes.get(key)
-        if key in attributes and (not isinstance(value, kind) or isinstance(value, bool)):
+        if key in attributes and (not isinstance(value, kind) or isinstance(value, bool) or value == {}):
             raise StorageError(f"{where} is damaged (`{key}` is {short(value)})")
         if isinstance(value, dict):
             sizes = {name: size for name, size in value.items() if name in GROWTH}

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from sqlalchemy import URL, Connection, Engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from scalesearch.errors import StorageError
+from scalesearch.errors import InputError, StorageError
 from scalesearch.runtime.doctor import Finding
 from scalesearch.runtime.files import write_whole
 from scalesearch.runtime.text import first_line, plural
@@ -77,7 +77,8 @@ def open_storage(url: str, *, read_only: bool = False, create: bool = True) -> S
 
         stored = patiently(connect, lambda error: may_pass(error, parsed), hidden(url))
     except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
-        hint = "; pip install 'scalesearch[postgresql]' brings it" if "psycopg" in str(error.__cause__ or error) else ""
+        is_ours = str(error.__cause__ or error) == "No module named 'psycopg'"
+        hint = "; pip install 'scalesearch[postgresql]' brings it" if is_ours else ""
         reason = "not an SQLAlchemy URL" if isinstance(error, ValueError) else first_line(error)
         raise StorageError(
             f"the storage URL {hidden(url)} cannot be used ({reason}{hint}); "
@@ -133,7 +134,7 @@ again to resume
 
 
 def _in_memory(url: URL) -> bool:
-    return not url.database or ":memory:" in url.database or url.query.get("mode") == "memory"
+    return url.database in (None, "", ":memory:", "file::memory:") or url.query.get("mode") == "memory"
 
 
 def _has_folder(url: URL) -> bool:
@@ -165,6 +166,8 @@ def _begin_immediate(engine: Engine) -> None:
 def sqlite_url(folder: Path) -> str:
     """The URL of a run folder's own storage. Any folder name is quoted as it must be.
 
+    Raises `InputError` for a name that is not UTF-8, which no URL can hold.
+
     Example:
         >>> sqlite_url(Path("runs/lr=0.1?"))
         'sqlite:///runs/lr%3D0.1%3F/study.db'
@@ -174,7 +177,10 @@ def sqlite_url(folder: Path) -> str:
 
 def _file_url(path: Path) -> str:
     # `create` quotes all but letters, digits, "_", ".", "-" and "/"; Optuna takes a string only.
-    return URL.create("sqlite", database=path.as_posix()).render_as_string()
+    try:
+        return URL.create("sqlite", database=path.as_posix()).render_as_string()
+    except UnicodeEncodeError:
+        raise InputError(f"{path.parent}: the name of a run folder must be UTF-8") from None
 
 
 @storage_errors()
