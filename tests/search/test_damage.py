@@ -44,6 +44,7 @@ def change(folder: Path, statement: str) -> None:
         (STUDY.format("[]", "fingerprint"), "", "`fingerprint` is []"),
         (STUDY.format("{}", "fingerprint"), "", "`fingerprint` is {}"),
         (STUDY.format("no JSON", "study"), "", "JSONDecodeError"),
+        ("INSERT INTO study_user_attributes VALUES (99, 1, NULL, '1')", "", "an attribute has no name"),
     ],
 )
 def test_a_damaged_row_is_named(

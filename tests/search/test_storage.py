@@ -81,10 +81,25 @@ def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.postgresql
-def test_a_wrong_password_is_not_shown(postgresql_url: str) -> None:
-    with pytest.raises(StorageError, match="password authentication failed") as caught:
-        open_storage(postgresql_url.replace("s3cret", "wr0ng"))
-    assert "wr0ng" not in str(caught.value)
+@pytest.mark.parametrize(
+    ("right", "wrong", "reason"),
+    [
+        ("s3cret", "wr0ng", "password authentication failed"),
+        (":s3cret@", "@", "no password supplied"),
+        ("/test_", "/no_", 'database "no_.*" does not exist'),
+        (r"$", "?sslmode=bogus", "invalid sslmode value"),
+        (r"$", "?sslmode=require", "SSL was required"),
+        (r":\d+/", ":99999999/", "invalid port number"),
+    ],
+)
+def test_what_a_server_refuses_is_not_waited_for_and_no_password_is_shown(
+    postgresql_url: str, right: str, wrong: str, reason: str
+) -> None:
+    started = time.monotonic()
+    with waiting(60.0), pytest.raises(StorageError, match=reason) as caught:
+        open_storage(re.sub(right, wrong, postgresql_url, count=1))
+    assert time.monotonic() - started < 30
+    assert not {"s3cret", "wr0ng"} & set(re.findall(r"\w+", str(caught.value)))
 
 
 _CLAIM = """

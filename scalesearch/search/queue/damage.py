@@ -51,6 +51,8 @@ def check_types(attributes: Mapping[str, Any], where: str, types: Mapping[str, t
         where: the study, in errors.
         types: the type of each; those of extensions are known.
     """
+    if not all(isinstance(key, str) for key in attributes):
+        raise StorageError(f"{where} is damaged (an attribute has no name)")
     extensions = {key: dict for key in attributes if key.startswith(EXTENDED)}
     for key, kind in {**types, **extensions}.items():
         value = attributes.get(key)

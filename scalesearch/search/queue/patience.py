@@ -42,6 +42,22 @@ _OF_DAMAGE = (ValueError, TypeError, LookupError, AttributeError, AssertionError
 # Studies among which a damaged one is looked for.
 _MOST_STUDIES = 1000
 
+# What PostgreSQL and libpq say, without an SQLSTATE, of a URL with which no attempt will succeed. Where they speak
+# another language, it is waited for like any other fault.
+_REFUSALS = (
+    "authentication failed",
+    "no password supplied",
+    "no pg_hba.conf entry",
+    "does not exist",
+    "not permitted to log in",
+    "permission denied for",
+    "SSL was required",
+    "invalid sslmode",
+    "invalid port",
+    "invalid integer value",
+    "invalid connection option",
+)
+
 # PostgreSQL's SQLSTATE of a write to a server that is not, or no longer, the primary.
 _READ_ONLY = "25006"
 
@@ -126,10 +142,16 @@ def may_pass(error: Exception, url: URL) -> bool:
     return cause.connection_invalidated or isinstance(cause, OperationalError | InterfaceError)
 
 
+def is_refused(error: Exception) -> bool:
+    """Whether a server was asked for what it does not have, or does not give: the URL is wrong, or the password."""
+    reason = reason_of(error)
+    return any(refusal in reason for refusal in _REFUSALS)
+
+
 def exists(url: URL) -> bool:
     """Whether the file of an SQLite URL is there."""
     try:
-        return Path(url.database or "").exists()
+        return Path(url.database or "").is_file()
     except (OSError, ValueError):  # such a name cannot exist
         return False
 

@@ -21,7 +21,7 @@ from scalesearch.errors import InputError, StorageError
 from scalesearch.runtime.doctor import Finding
 from scalesearch.runtime.files import write_whole
 from scalesearch.runtime.text import first_line, plural
-from scalesearch.search.queue.patience import PatientStorage, exists, may_pass, patiently, reason_of
+from scalesearch.search.queue.patience import PatientStorage, exists, is_refused, may_pass, patiently, reason_of
 from scalesearch.search.queue.storage_url import hidden, storage_url
 
 Storage = PatientStorage
@@ -75,7 +75,7 @@ def open_storage(url: str, *, read_only: bool = False, create: bool = True) -> S
                 skip_table_creation=read_only or not create,
             )
 
-        stored = patiently(connect, lambda error: may_pass(error, parsed), hidden(url))
+        stored = patiently(connect, lambda error: may_pass(error, parsed) and not is_refused(error), hidden(url))
     except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
         is_ours = str(error.__cause__ or error) == "No module named 'psycopg'"
         hint = "; pip install 'scalesearch[postgresql]' brings it" if is_ours else ""
