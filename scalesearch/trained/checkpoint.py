@@ -124,7 +124,7 @@ def _is_described(place: Path) -> bool:
         described: Any = ocp.path.step.standard_name_format().find_step(place.parent, int(place.name))
         _ = described.commit_timestamp
         metrics = place / "metrics" / "metrics"
-        return not metrics.exists() or isinstance(json.loads(metrics.read_bytes()), dict)
+        return not metrics.exists() or isinstance(json.loads(metrics.read_text(encoding="utf-8")), dict)
     except Exception:  # as in `at`
         return False
 

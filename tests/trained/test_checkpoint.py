@@ -65,10 +65,11 @@ def test_a_digest_tells_whole_arrays_from_others(tmp_path: Path, caplog: pytest.
     # What Orbax reads of every checkpoint before it is asked for one.
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(3, arrays(3), {}, (0.5, -1.0))
-    for name in ("_CHECKPOINT_METADATA", "metrics/metrics"):
+    broken = [("_CHECKPOINT_METADATA", b"5"), ("metrics/metrics", b"5"), ("metrics/metrics", "{}".encode("utf-16"))]
+    for name, content in broken:
         with Checkpoints(tmp_path) as checkpoints:
             checkpoints.save(4, arrays(4), {}, (0.6, -1.0))
-        (tmp_path / FOLDER / "4" / name).write_text("5")
+        (tmp_path / FOLDER / "4" / name).write_bytes(content)
         with Checkpoints(tmp_path) as checkpoints:
             last = checkpoints.last()
         assert last is not None
