@@ -79,6 +79,7 @@ def outcome(url: str, study: Study, report: Report) -> dict[str, Any]:
         "trainings_begun": sum(report.begun.values()),
         "trainings_to_the_end": sum(report.ended.values()),
         "trained_to_the_end_twice": sum(count > 1 for count in report.ended.values()),
+        "without_a_fault_of_their_workers": report.needlessly,
         "trained_again": round(report.again, 4),
         "deaths": sum(len(deaths_of(trial)) for trial in optuna_study.trials),
         "exit_codes_without_a_fault": report.unexplained,
@@ -139,6 +140,7 @@ def main() -> int:
             and not lost
             and found["stored"] == found["trials"]
         )
+        good &= not found["without_a_fault_of_their_workers"]
         good &= not found["exit_codes_without_a_fault"]
         settings = {"workers": workers, "seed": arguments.seed, "pace": dataclasses.asdict(pace)}
         publish({"storage": on, **settings, **found}, arguments.output)

@@ -70,12 +70,15 @@ QUICK = Pace(trial=1.5, beat=0.5, grace=3.0, between=1.0, away=(1.0, 3.0), stopp
 class Report:
     """What came of it: faults by kind, trainings begun and ended by trial, exit codes that no fault explains.
 
-    `again` is the part of all work that was trained more than once: 0.1 for a tenth more than a quiet run's.
+    `needlessly` is how many trials two workers trained to the end, neither of which any fault had befallen: one that is
+    killed while it cannot store its result, as the server is away, loses it. `again` is the part of all work that was
+    trained more than once: 0.1 for a tenth more than a quiet run's.
     """
 
     faults: collections.Counter[str]
     begun: collections.Counter[int]
     ended: collections.Counter[int]
+    needlessly: int
     again: float
     unexplained: list[str]
     seconds: float
@@ -88,6 +91,7 @@ class Arena:
         self.url, self.study, self.folder, self.pace = url, study, folder, pace
         self.random = random.Random(seed)
         self.unexplained: list[str] = []
+        self.befallen = set[int]()  # processes
         self._workers: dict[int, subprocess.Popen[bytes]] = {}
         self._expected = collections.Counter[int]()  # exit codes that a fault explains, by worker
         for index in range(count):
@@ -111,6 +115,8 @@ class Arena:
         command = [sys.executable, "-m", "tests.chaos", self.url, self.study.name, str(self.folder), *pace]
         with (self.folder / f"errors-{index}").open("ab") as errors:
             self._workers[index] = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=errors)
+        if FAKETIME is not None and index == self.pace.moved:
+            self.befallen.add(self._workers[index].pid)
 
     def look(self) -> bool:
         """Starts those again that a fault has ended; whether any worker still runs."""
@@ -128,8 +134,16 @@ class Arena:
         return bool(self._workers)
 
     def any_worker(self) -> tuple[int, subprocess.Popen[bytes]] | None:
-        """One of those that run."""
+        """One of those that run, for a fault."""
         return self.random.choice(sorted(self._workers.items())) if self._workers else None
+
+    def signal(self, number: signal.Signals) -> subprocess.Popen[bytes] | None:
+        """Sends a signal to one of those that run: which one."""
+        if (one := self.any_worker()) is None:
+            return None
+        self.befallen.add(one[1].pid)
+        one[1].send_signal(number)
+        return one[1]
 
     def between(self, bounds: tuple[float, float]) -> float:
         """A random time."""
@@ -148,18 +162,16 @@ Fault = Callable[[Arena], Iterator[float]]
 
 def _send(number: signal.Signals) -> Fault:
     def fault(arena: Arena) -> Iterator[float]:
-        if (one := arena.any_worker()) is not None:
-            one[1].send_signal(number)
+        arena.signal(number)
         yield 0.0
 
     return fault
 
 
 def _stop_and_continue(arena: Arena) -> Iterator[float]:
-    if (one := arena.any_worker()) is not None:
-        one[1].send_signal(signal.SIGSTOP)
+    if (one := arena.signal(signal.SIGSTOP)) is not None:
         yield arena.between(arena.pace.stopped)
-        one[1].send_signal(signal.SIGCONT)
+        one.send_signal(signal.SIGCONT)
 
 
 def _jump(arena: Arena) -> Iterator[float]:
@@ -298,12 +310,20 @@ def chaos(
         turmoil.mend(math.inf)
         arena.end()
     counts = {word: collections.Counter[int]() for word in ("begun", "part", "ended")}
+    undisturbed = collections.Counter[int]()
     for line in (folder / "trainings").read_text(encoding="utf-8").splitlines():
-        word, number = line.split()
+        word, number, process = line.split()
         counts[word][int(number)] += 1
-    again = counts["part"].total() / (PARTS * len(plan.distinct)) - 1.0
-    seconds = time.monotonic() - started
-    return Report(turmoil.happened, counts["begun"], counts["ended"], again, arena.unexplained, seconds)
+        undisturbed[int(number)] += word == "ended" and int(process) not in arena.befallen
+    return Report(
+        faults=turmoil.happened,
+        begun=counts["begun"],
+        ended=counts["ended"],
+        needlessly=sum(count > 1 for count in undisturbed.values()),
+        again=counts["part"].total() / (PARTS * len(plan.distinct)) - 1.0,
+        unexplained=arena.unexplained,
+        seconds=time.monotonic() - started,
+    )
 
 
 def expected_records(study: Study) -> tuple[TrialRecord, ...]:
@@ -318,7 +338,7 @@ def _worker(url: str, name: str, folder: str, trial: str, beat: str, grace: str)
 
     def note(word: str, candidate: Candidate) -> None:
         with (Path(folder) / "trainings").open("a", encoding="utf-8") as file:
-            file.write(f"{word} {numbers[candidate.spec]}\n")
+            file.write(f"{word} {numbers[candidate.spec]} {os.getpid()}\n")
 
     def evaluate(candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on) -> TrialRecord:
         note("begun", candidate)
