@@ -20,6 +20,7 @@ from scalesearch.export.keras_files import KerasFile, read_file
 from scalesearch.export.keras_names import layers, pad_name, table
 from scalesearch.export.mapping import from_library
 from scalesearch.export.torch_layers import layers_of
+from scalesearch.runtime.text import first_line
 from scalesearch.scaling.architecture import ArchitectureSpec, Padding
 from scalesearch.scaling.compound import scale
 from scalesearch.trained.card import ModelCard, NamedArrays
@@ -39,8 +40,14 @@ def read(path: Path) -> tuple[ModelCard, NamedArrays]:
     """
     file, where = read_file(path), str(path)
     spec = _spec(file, where)
-    spec = _as_configured(spec, file, where) if file.layers else _as_published(spec, where)
-    preprocessing = _preprocessing(file, spec, where)
+    try:
+        spec = _as_configured(spec, file, where) if file.layers else _as_published(spec, where)
+        preprocessing = _preprocessing(file, spec, where)
+    except InputError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise InputError(f"{where}: the configuration of a layer is not one of Keras ({reason})") from None
     theirs = {name: array for name, array in file.arrays.items() if not _NORMALIZATION.match(name)}
     arrays = from_library(theirs, table(spec), "keras", where)
     shapes = {name: shape for layer in layers_of(spec) for name, shape in layer.shapes.items()}

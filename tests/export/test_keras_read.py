@@ -128,6 +128,7 @@ def test_other_networks_are_refused(files: Path, tmp_path: Path) -> None:
         ('"max_value": 6.0', '"max_value": 5.0', "`Conv1_relu` must be relu6"),
         ('"epsilon": 0.001', '"epsilon": 0.002', "must have one epsilon"),
         ('"batch_shape": [null, 64, 64, 3]', '"batch_shape": [null, null, null, 3]', "square and of a fixed size"),
+        ('"epsilon": 0.001', '"epsilom": 0.001', "the configuration of a layer is not one of Keras"),
         ('"layers": [', '"layer": [', "its configuration is not that of a network"),
     ):
         assert old in document
