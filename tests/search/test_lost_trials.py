@@ -9,8 +9,10 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import optuna
 import pytest
 from optuna.trial import TrialState
 from sqlalchemy import event
@@ -22,7 +24,7 @@ from scalesearch.runtime.presence import present
 from scalesearch.runtime.workers import MAX_DEATHS
 from scalesearch.scaling.feasible import Candidate
 from scalesearch.search.queue import optuna_study as studies
-from scalesearch.search.queue.lease import Lease, LostTrials
+from scalesearch.search.queue.lease import Lease, LostTrials, end
 from scalesearch.search.queue.pruning import Watch, goes_on
 from scalesearch.search.queue.storage import open_storage, sqlite_url
 from scalesearch.search.queue.stored_study import StoredStudy
@@ -221,7 +223,7 @@ def test_a_late_result_is_adopted(tmp_path: Path, changes: Any) -> None:
     assert len(study.trials) == 15
 
 
-def test_a_late_result_is_adopted_while_another_worker_runs_the_trial_and_that_one_stops(tmp_path: Path) -> None:
+def test_a_late_result_is_adopted_while_another_worker_runs_the_trial(tmp_path: Path) -> None:
     config = planted_study(design={"degree": 1})
     late_is_done, begun = threading.Event(), threading.Event()
     counts = Counter[str]()
@@ -267,10 +269,35 @@ def test_a_worker_whose_trial_has_ended_elsewhere_learns_it_from_its_beat(tmp_pa
             assert not lease.is_over
         assert study.trials[0].user_attrs[BEAT][1] == 0.25
         study.tell(trial, 1.0)
-        end = time.monotonic() + 10
+        last = time.monotonic() + 10
         while not lease.is_over:
-            assert time.monotonic() < end
+            assert time.monotonic() < last
             time.sleep(0.01)
+
+
+def test_a_worker_whose_trial_has_ended_elsewhere_stops_and_goes_on_with_the_next(tmp_path: Path) -> None:
+    config = planted_study(design={"degree": 1})
+    begun, ended = list[Candidate](), list[int]()
+    report: Any = SimpleNamespace(share=0.0)  # all that a study without pruning reads
+
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on) -> TrialRecord:
+        record = planted_evaluate(PlantedSurface())(candidate, seeds)
+        begun.append(candidate)
+        if len(begun) == 1:
+            trial_id = study.id_of(0)
+            set_record(optuna.Trial(study, trial_id), record_to_json(record))
+            end(study.storage, trial_id, record, config.metric)
+            last = time.monotonic() + 10
+            while True:
+                watch(report)
+                assert time.monotonic() < last
+                time.sleep(0.01)
+        return record
+
+    study, plan = begin(sqlite_url(tmp_path), config)
+    work(study, config, plan, evaluate, on_trial=lambda number, record: ended.append(number), beat_seconds=0.01)
+    assert (len(begun), ended) == (3, [1, 2])
+    assert studies.count_states(study) == {**DONE, "complete": 3}
 
 
 class FailingStorage:

@@ -368,6 +368,36 @@ def test_a_connection_that_breaks_at_any_moment_of_a_call_is_replaced(postgresql
     assert (study.trials[0].user_attrs, study.trials[0].value) == ({"key": 1}, 1.0)
 
 
+@pytest.mark.postgresql
+def test_a_server_that_takes_no_writes_is_waited_for(postgresql_url: str) -> None:
+    """As one that is not the primary any more."""
+    opened = open_storage(postgresql_url)
+    study = optuna.create_study(storage=opened, study_name="read")
+    attempts = 0
+
+    def begin(connection: Any) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts < 3:
+            connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+
+    event.listen(opened.engine, "begin", begin)
+    with pytest.warns(UserWarning, match="storage") as notes, waiting(60.0):
+        study.set_user_attr("key", 1)
+    assert study.user_attrs == {"key": 1}
+    assert "in a read-only transaction" in str(notes[0].message)
+
+
+@pytest.mark.postgresql
+def test_a_server_that_does_not_answer_is_noticed_and_the_url_says_how_soon(postgresql_url: str) -> None:
+    """Else a call would wait for hours after a network is cut. What is set is read where libpq holds it."""
+    opened = open_storage(f"{postgresql_url}?connect_timeout=7")
+    with opened.engine.connect() as connection:
+        held = connection.connection.dbapi_connection.info.get_parameters()
+    names = ("connect_timeout", "tcp_user_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count")
+    assert [held[name] for name in names] == ["7", "30000", "30", "10", "3"]
+
+
 def test_a_locked_database_is_waited_for_and_that_is_said(tmp_path: Path) -> None:
     study = optuna.create_study(storage=open_storage(sqlite_url(tmp_path)), study_name="read")
     with sqlite3.connect(tmp_path / "study.db", isolation_level=None, check_same_thread=False) as writer:
