@@ -14,7 +14,7 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event
 
 from scalesearch.errors import StorageError
@@ -200,6 +200,47 @@ def give_up(study: StoredStudy, number: int = 0) -> None:
     assert other.trials[number].state != TrialState.RUNNING
 
 
+def claim_elsewhere(study: StoredStudy) -> optuna.Trial:
+    """Do what another worker does that takes the next trial."""
+    return claim(studies.join_study(open_storage(str(study.storage.stored.url)), study.study_name))
+
+
+@pytest.mark.parametrize("is_claimed_again", [False, True])
+def test_a_trial_that_changed_since_it_was_read_is_not_taken_back(tmp_path: Path, is_claimed_again: bool) -> None:
+    study, _ = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
+    claim(study)
+    give_up(study)
+    held = claim_elsewhere(study)  # and has not said who it is
+    trials = study.get_trials(deepcopy=False)
+    if is_claimed_again:
+        give_up(study)
+        assert claim_elsewhere(study).number == 0
+    else:
+        held.set_user_attr(BEAT, [1, 0.5])
+    assert not LostTrials(study, "val_loss", grace_seconds=0.0).take_back(trials)
+    assert study.trials[0].state == TrialState.RUNNING
+
+
+def test_of_two_workers_that_take_a_trial_back_at_once_the_slower_leaves_it_to_who_claimed_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, _ = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
+    claim(study)
+    reads, read = list[int](), study.storage.get_trial
+
+    def get_trial(trial_id: int) -> FrozenTrial:
+        reads.append(trial_id)
+        if len(reads) == 2:  # once it has written the death, and before it writes the state
+            give_up(study)
+            assert claim_elsewhere(study).number == 0
+        return read(trial_id)
+
+    monkeypatch.setattr(study.storage, "get_trial", get_trial)
+    LostTrials(study, "val_loss", grace_seconds=0.0).take_back(study.get_trials(deepcopy=False))
+    assert len(reads) >= 2
+    assert study.trials[0].state == TrialState.RUNNING
+
+
 @pytest.mark.parametrize(
     "changes", [{}, {"design": {"kind": "tpe", "size": 15}}, {"prune": True, "seeds": 4}], ids=["", "tpe", "prune"]
 )
@@ -343,7 +384,7 @@ def test_a_record_whose_worker_died_before_its_end_is_kept(tmp_path: Path) -> No
 def test_an_interrupted_trial_goes_back_as_it_is_unless_another_worker_holds_it(tmp_path: Path) -> None:
     def evaluate(candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on) -> TrialRecord:
         give_up(study)
-        claimed = claim(studies.join_study(open_storage(sqlite_url(tmp_path)), "planted"))
+        claimed = claim_elsewhere(study)
         assert claimed.number == 0
         claimed.set_user_attr(WORKER, elsewhere())
         interrupts.request()
