@@ -23,12 +23,22 @@ from scalesearch.runtime import interrupts
 from scalesearch.runtime.presence import present
 from scalesearch.runtime.workers import MAX_DEATHS
 from scalesearch.scaling.feasible import Candidate
+from scalesearch.search.queue import lease
 from scalesearch.search.queue import optuna_study as studies
 from scalesearch.search.queue.lease import Lease, LostTrials, end
 from scalesearch.search.queue.pruning import Watch, goes_on
 from scalesearch.search.queue.storage import open_storage, sqlite_url
 from scalesearch.search.queue.stored_study import StoredStudy
-from scalesearch.search.queue.trials import BEAT, WORKER, candidate_of, deaths_of, seeds_of, set_record, worker_of
+from scalesearch.search.queue.trials import (
+    BEAT,
+    WORKER,
+    candidate_of,
+    deaths_of,
+    done_of,
+    seeds_of,
+    set_record,
+    worker_of,
+)
 from scalesearch.search.queue.work import work
 from tests.planted import PlantedSurface, claim, planted_evaluate, planted_study
 from tests.search.test_worker import POLL_SECONDS, Counting, begin, run, signals_restored
@@ -136,13 +146,15 @@ def ended() -> dict[str, Any]:
 def test_a_trial_that_was_taken_back_and_claimed_again_is_not_judged_by_the_worker_before(tmp_path: Path) -> None:
     """Between its claim and its first sign of life."""
     study, _ = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
-    claim(study).set_user_attr(WORKER, ended())
+    held = claim(study)
+    held.set_user_attr(WORKER, ended())
+    held.set_user_attr(BEAT, [3, 0.5])
     assert LostTrials(study, "val_loss").take_back(study.get_trials(deepcopy=False))
-    assert study.trials[0].state == TrialState.WAITING
-    assert claim(study).number == 0
+    assert claim(study).number == 0  # before those that nobody has claimed yet
     assert not LostTrials(study, "val_loss").take_back(study.get_trials(deepcopy=False))
     assert study.trials[0].state == TrialState.RUNNING
     assert len(deaths_of(study.trials[0])) == 1
+    assert done_of(study.trials[0]) is None  # what it had trained is lost
 
 
 @pytest.mark.parametrize("grace", [60.0, 4.0])
@@ -304,14 +316,14 @@ def test_a_late_result_is_adopted_while_another_worker_runs_the_trial(tmp_path: 
 def test_a_worker_whose_trial_has_ended_elsewhere_learns_it_from_its_beat(tmp_path: Path) -> None:
     study, _ = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
     trial = claim(study)
-    with present() as presence, Lease(study.storage, study.id_of(trial.number), presence, 0.01) as lease:
-        lease.done = 0.25
+    with present() as presence, Lease(study.storage, study.id_of(trial.number), presence, 0.01) as held:
+        held.done = 0.25
         while study.trials[0].user_attrs.get(BEAT, [0])[0] < 3:
-            assert not lease.is_over
+            assert not held.is_over
         assert study.trials[0].user_attrs[BEAT][1] == 0.25
         study.tell(trial, 1.0)
         last = time.monotonic() + 10
-        while not lease.is_over:
+        while not held.is_over:
             assert time.monotonic() < last
             time.sleep(0.01)
 
@@ -345,11 +357,12 @@ class FailingStorage:
     """A storage that takes only every third write, with errors of several kinds."""
 
     def __init__(self) -> None:
-        self.calls, self.stored = 0, list[Any]()
+        self.calls, self.times, self.stored = 0, list[float](), list[Any]()
         self.is_stored = threading.Event()
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         self.calls += 1
+        self.times.append(time.monotonic())
         if key == BEAT and self.calls % 3:
             raise (StorageError("removed"), MemoryError())[self.calls % 3 - 1]
         self.stored.append(value)
@@ -365,6 +378,16 @@ def test_signs_of_life_go_on_after_any_error() -> None:
     with Lease(storage, 1, elsewhere(), 0.01):
         assert storage.is_stored.wait(10)
     assert storage.calls > 4
+
+
+def test_a_sign_of_life_that_was_not_stored_is_tried_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "RETRY_SECONDS", 0.01)
+    storage: Any = FailingStorage()
+    with Lease(storage, 1, elsewhere(), 1.0):
+        while storage.calls < 3:
+            time.sleep(0.01)
+    assert storage.times[1] - storage.times[0] >= 1.0
+    assert storage.times[2] - storage.times[1] < 1.0
 
 
 def test_a_record_whose_worker_died_before_its_end_is_kept(tmp_path: Path) -> None:
