@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -93,12 +95,12 @@ def test_the_trial_of_a_killed_worker_of_this_machine_is_taken_back_at_once(stor
 def test_who_does_not_wait_for_others_takes_the_trial_of_a_dead_worker_all_the_same(tmp_path: Path) -> None:
     study, plan = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
     with present() as presence:
-        for _ in range(3):
-            claim(study).set_user_attr(WORKER, presence)
+        for worker in (presence, presence, elsewhere()):
+            claim(study).set_user_attr(WORKER, worker)
     Path(presence["lock"]).touch()  # as a killed process leaves it
-    evaluate = Counting()
-    work(study, planted_study(design={"degree": 1}), plan, evaluate, wait=False)
-    assert len(evaluate.candidates) == 3
+    waits, evaluate = list[int](), Counting()
+    work(study, planted_study(design={"degree": 1}), plan, evaluate, wait=False, on_wait=waits.append)
+    assert (len(evaluate.candidates), waits) == (2, [])
 
 
 def elsewhere(process: int = 7) -> dict[str, Any]:
@@ -233,24 +235,45 @@ def test_a_trial_that_changed_since_it_was_read_is_not_taken_back(tmp_path: Path
     assert study.trials[0].state == TrialState.RUNNING
 
 
+def after_read(study: StoredStudy, number: int, act: Callable[[], object], patch: pytest.MonkeyPatch) -> None:
+    """Has `act` happen after `study` has read a trial by itself for the `number`th time."""
+    reads, read = itertools.count(1), study.storage.get_trial
+
+    def get_trial(trial_id: int) -> FrozenTrial:
+        trial: FrozenTrial = read(trial_id)
+        if next(reads) == number:
+            act()
+        return trial
+
+    patch.setattr(study.storage, "get_trial", get_trial)
+
+
 def test_of_two_workers_that_take_a_trial_back_at_once_the_slower_leaves_it_to_who_claimed_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def act() -> None:
+        give_up(study)
+        assert claim_elsewhere(study).number == 0
+
     study, _ = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
     claim(study)
-    reads, read = list[int](), study.storage.get_trial
-
-    def get_trial(trial_id: int) -> FrozenTrial:
-        reads.append(trial_id)
-        if len(reads) == 2:  # once it has written the death, and before it writes the state
-            give_up(study)
-            assert claim_elsewhere(study).number == 0
-        return read(trial_id)
-
-    monkeypatch.setattr(study.storage, "get_trial", get_trial)
-    LostTrials(study, "val_loss", grace_seconds=0.0).take_back(study.get_trials(deepcopy=False))
-    assert len(reads) >= 2
+    after_read(study, 1, act, monkeypatch)
+    trials = study.get_trials(deepcopy=False)
+    LostTrials(study, "val_loss", grace_seconds=0.0).take_back(trials)
     assert study.trials[0].state == TrialState.RUNNING
+    assert study.trials[0].datetime_start > trials[0].datetime_start
+
+
+@pytest.mark.parametrize("read", [1, 2])
+def test_a_trial_that_ends_while_it_is_taken_back_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: int
+) -> None:
+    study, _ = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
+    claim(study)
+    other = studies.join_study(open_storage(sqlite_url(tmp_path)), study.study_name)
+    after_read(study, read, lambda: other.tell(0, 1.0), monkeypatch)
+    assert LostTrials(study, "val_loss", grace_seconds=0.0).take_back(study.get_trials(deepcopy=False))
+    assert study.trials[0].state == TrialState.COMPLETE
 
 
 @pytest.mark.parametrize(
