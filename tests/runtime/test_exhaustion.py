@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from scalesearch.runtime.exhaustion import is_exhausted
+from scalesearch.runtime.exhaustion import is_exhausted, says_exhausted
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,6 +30,27 @@ def test_numpys_and_xlas_errors() -> None:
     assert is_exhausted(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes."))
     assert not is_exhausted(jax.errors.JaxRuntimeError("INTERNAL: the requested functionality is not supported"))
     assert not is_exhausted(ValueError("out of memory"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "terminate called after throwing an instance of 'std::bad_alloc'",
+        "libjax.so: failed to map segment from shared object",
+        "OpenBLAS error: Memory allocation still failed after 10 retries, giving up.",
+        "OpenBLAS blas_thread_init: pthread_create failed for thread 3 of 8: Resource temporarily unavailable",
+        "libc++abi: terminating due to uncaught exception: thread constructor failed: Resource temporarily unavailable",
+    ],
+)
+def test_what_libraries_print(line: str) -> None:
+    assert says_exhausted(line)
+    assert is_exhausted(ImportError(line))
+    assert not is_exhausted(ValueError(line))
+
+
+def test_an_error_of_the_system_in_any_language() -> None:
+    assert is_exhausted(OSError(errno.ENOMEM, "Nicht genügend Hauptspeicher verfügbar"))
+    assert not is_exhausted(OSError(errno.ENOSPC, "No space left on device"))
 
 
 def test_errors_of_python_under_a_limit() -> None:
