@@ -73,3 +73,8 @@ def test_a_limit_of_the_process_bounds_what_its_networks_may_take() -> None:
     code = "print(exhaustion.memory_limit(workers=1))"
     assert limited(code) == [str(2.0**26)]
     assert limited(code, 3 * 2**29) == [str(2.0**29)]
+
+
+def test_workers_share_the_memory_of_the_machine() -> None:
+    code = "print(exhaustion.memory_limit(workers=1) / exhaustion.memory_limit(workers=4))"
+    assert limited(code, 2**50) == ["4.0"]
