@@ -28,6 +28,8 @@ def test_numpys_and_xlas_errors() -> None:
         np.zeros(2**59)
     assert is_exhausted(refused.value)
     assert is_exhausted(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes."))
+    reserved = "RESOURCE_EXHAUSTED: Attempting to reserve 5.00G at the bottom of memory. That was not possible."
+    assert is_exhausted(jax.errors.JaxRuntimeError(reserved))
     assert not is_exhausted(jax.errors.JaxRuntimeError("INTERNAL: the requested functionality is not supported"))
     assert not is_exhausted(ValueError("out of memory"))
 
@@ -35,6 +37,7 @@ def test_numpys_and_xlas_errors() -> None:
 @pytest.mark.parametrize(
     "line",
     [
+        "MemoryError: Unable to allocate 8.00 GiB for an array",
         "terminate called after throwing an instance of 'std::bad_alloc'",
         "libjax.so: failed to map segment from shared object",
         "OpenBLAS error: Memory allocation still failed after 10 retries, giving up.",
