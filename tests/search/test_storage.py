@@ -470,6 +470,13 @@ def test_a_folder_name_that_is_not_utf_8_is_one_line() -> None:
         sqlite_url(Path(os.fsdecode(b"bad\xff")))
 
 
+def test_a_url_may_hold_braces(tmp_path: Path) -> None:
+    """Optuna formats it."""
+    (tmp_path / "{budget}").mkdir()
+    open_storage(f"sqlite:///{tmp_path}/{{budget}}/study.db")
+    assert (tmp_path / "{budget}" / "study.db").exists()
+
+
 @pytest.mark.parametrize(
     "url",
     [
