@@ -415,9 +415,13 @@ def test_a_locked_database_is_waited_for_and_that_is_said(tmp_path: Path) -> Non
     assert re.fullmatch(rf"the storage sqlite:///{tmp_path}/study.db is back after \d+ s", said[1])
 
 
-def test_a_database_that_is_gone_is_not_waited_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_connected", [True, False])
+def test_a_database_that_is_gone_is_not_waited_for(tmp_path: Path, is_connected: bool) -> None:
     storage = open_storage(sqlite_url(tmp_path))
     study = optuna.create_study(storage=storage, study_name="read")
+    if not is_connected:
+        storage.remove_session()
+        storage.engine.dispose()
     shutil.rmtree(tmp_path)
     with waiting(60.0), pytest.raises(StorageError, match="was removed while it was used"):
         study.set_user_attr("key", 1)
