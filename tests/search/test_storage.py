@@ -24,8 +24,10 @@ from sqlalchemy import create_engine, event, text
 from sqlalchemy.exc import OperationalError
 
 from scalesearch.errors import InputError, StorageError
+from scalesearch.runtime import interrupts
 from scalesearch.search.plan.design import make_plan
 from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue import patience
 from scalesearch.search.queue.patience import patiently, waiting
 from scalesearch.search.queue.storage import copy_to_folder, open_storage, sqlite_url, study_names
 from scalesearch.search.queue.storage_url import hidden
@@ -436,7 +438,8 @@ def test_a_study_that_is_removed_while_it_is_used_is_said_to_be(tmp_path: Path) 
         claim(study)
 
 
-def test_patience_ends() -> None:
+def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "FIRST_PAUSE", 0.02)
     calls: list[float] = []
 
     def fail() -> None:
@@ -447,11 +450,39 @@ def test_patience_ends() -> None:
     with pytest.warns(UserWarning, match=note), waiting(2.0), pytest.raises(OperationalError):
         patiently(fail, lambda error: True, "x")
     assert 2.0 <= calls[-1] - calls[0] < 4.0
-    assert 3 < len(calls) < 12
+    assert 5 < len(calls) < 20  # each pause is twice the one before
     calls.clear()
     with pytest.raises(OperationalError):
         patiently(fail, lambda error: True, "x")
     assert len(calls) == 2  # outside of the context: once more, on a new connection
+
+
+def test_an_interrupt_ends_the_wait() -> None:
+    def fail() -> None:
+        interrupts.request()
+        raise OperationalError("SELECT 1", {}, Exception("the server is away"))
+
+    with (
+        pytest.warns(UserWarning, match="waiting up to 2 s"),
+        pytest.raises(KeyboardInterrupt),
+        interrupts.deferred(""),
+        waiting(2.0),
+    ):
+        patiently(fail, lambda error: True, "x")
+
+
+@pytest.mark.postgresql
+def test_a_worker_keeps_one_connection(postgresql_url: str) -> None:
+    """A server takes a hundred."""
+    opened = open_storage(postgresql_url)
+    with opened.engine.connect(), opened.engine.connect():
+        pass
+    with opened.engine.connect() as connection:
+        count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        last = time.monotonic() + 5
+        while connection.execute(text(count)).scalar() != 1:  # the server notices a moment later that one is closed
+            assert time.monotonic() < last
+            time.sleep(0.05)
 
 
 @pytest.mark.parametrize("name", ["lr=0.1?v2", "a%20b", "{budget}", "a b#c", "me:secret@host", "größe", ":memory:"])
