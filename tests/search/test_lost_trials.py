@@ -427,6 +427,25 @@ def test_a_record_whose_worker_died_before_its_end_is_kept(tmp_path: Path) -> No
     assert studies.count_states(study) == {**DONE, "complete": 3}
 
 
+def test_who_finds_its_record_ended_by_another_worker_reports_the_trial_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the record and its end it was taken for dead."""
+    config = planted_study(design={"degree": 1})
+    study, plan = begin(sqlite_url(tmp_path), config)
+    ended, write = list[int](), study.storage.set_trial_state_values
+
+    def set_trial_state_values(*arguments: Any, **options: Any) -> bool:
+        if TrialState.COMPLETE in arguments and not ended:
+            give_up(study)
+        return bool(write(*arguments, **options))
+
+    monkeypatch.setattr(study.storage, "set_trial_state_values", set_trial_state_values)
+    work(study, config, plan, Counting(), on_trial=lambda number, record: ended.append(number))
+    assert ended == [0, 1, 2]
+    assert studies.count_states(study) == {**DONE, "complete": 3}
+
+
 def test_an_interrupted_trial_goes_back_as_it_is_unless_another_worker_holds_it(tmp_path: Path) -> None:
     def evaluate(candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on) -> TrialRecord:
         give_up(study)
