@@ -97,6 +97,7 @@ def test_the_study_is_shown_with_note_and_figures_and_left_as_it_is(
         ("DELETE", f"/api/studies/{study['study_id']}"),
         ("POST", "/api/studies"),
         ("POST", f"/api/studies/{study['study_id']}/rename"),
+        ("PUT", f"/api/studies/{study['study_id']}/preference"),
         ("POST", f"/api/trials/{detail['trials'][0]['trial_id']}/user-attrs"),
     ):
         asked = {"study_name": "x", "directions": ["minimize"], "user_attrs": {"x": 1}}

@@ -8,7 +8,8 @@ import pytest
 
 from scalesearch.cli.main import main
 from scalesearch.results.load import load
-from scalesearch.search.queue.storage import sqlite_url
+from scalesearch.search.queue.optuna_study import count_states, join_study
+from scalesearch.search.queue.storage import open_storage, sqlite_url, study_names
 from tests.cli.tiny import TINY
 
 
@@ -37,11 +38,16 @@ def test_a_study_is_made_once_trained_by_workers_and_collected_by_run(
     assert run.reference is not None
 
 
-def test_another_study_of_the_same_name_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_init_queues_all_trials_and_another_study_of_the_same_name_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "tiny.toml"
     file.write_text(TINY, encoding="utf-8")
     study = ["init", "--study", str(file), "--storage", sqlite_url(tmp_path)]
     assert main(study) == 0
+    storage = open_storage(sqlite_url(tmp_path), read_only=True)
+    waiting = {name: count_states(join_study(storage, name))["waiting"] for name in study_names(storage)}
+    assert waiting == {"tiny": 3, "tiny-baseline": 1}
     assert main([*study, "--budget", "3"]) == 3
     (line,) = capsys.readouterr().err.splitlines()
     assert "`budget` was 2.0, now 3.0" in line

@@ -3,12 +3,14 @@ from __future__ import annotations
 import gzip
 import struct
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from scalesearch.data import files
 from scalesearch.data import sources as readers
 from scalesearch.data.sources import DataError, Source
 from scalesearch.study.sections import DataSection
@@ -98,6 +100,26 @@ def test_spoilt_idx_file(tmp_path: Path, spoil, message: str) -> None:
     assert str(caught.value).startswith(f"idx:{tmp_path}: train-")
     assert str(caught.value).count(str(tmp_path)) == 1
     assert "\n" not in str(caught.value)
+
+
+def test_of_a_gzip_file_no_more_is_unpacked_than_its_header_promises(tmp_path: Path) -> None:
+    write_idx(tmp_path)
+    path = tmp_path / "train-images-idx3-ubyte"
+    path.write_bytes(gzip.compress(path.read_bytes() + bytes(2**25), 1))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="promises 80 bytes .* but more follow"):
+            read_source(f"idx:{tmp_path}")
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_idx_file_that_promises_more_than_fits_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_idx(tmp_path)
+    monkeypatch.setattr(files, "free_memory", lambda: 2 * 79.0)
+    with pytest.raises(DataError, match="images-idx3-ubyte: must fit into half of the free memory"):
+        read_source(f"idx:{tmp_path}")
 
 
 def test_truncated_gzip(tmp_path: Path) -> None:

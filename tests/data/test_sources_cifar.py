@@ -155,6 +155,7 @@ DATA = PLANES[:2].reshape(2, -1)
     ("content", "message"),
     [
         (lambda: b"", "but is broken or cut short"),
+        (lambda: b"\x80\x02K\x01K\x02a.", "but is broken"),  # appends to a number
         (lambda: b"<html>", "but is broken or cut short"),
         (lambda: cifar10(python2)[BATCH][:-50], "but is broken or cut short"),
         (lambda: pickle.dumps({"data": Call()}), r"but names (posix|nt)\.mkdir: only numpy arrays and plain values"),

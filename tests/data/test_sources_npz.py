@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from scalesearch.data import files
 from scalesearch.data.sources import DataError, Source, read_source
 from scalesearch.study.sections import DataSection
 
@@ -207,6 +208,15 @@ def flipped(method: int) -> bytes:
     return bytes(content)
 
 
+def promising() -> bytes:
+    """The directory of the archive says that ten megabytes come out of a hundred bytes."""
+    start = header((1000, 1000, 10))
+    content = bytearray(zipped(start + bytes(80)))
+    place = content.index(b"PK\1\2") + 24
+    content[place : place + 4] = struct.pack("<I", len(start) + 10**7)
+    return bytes(content)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -227,6 +237,7 @@ def flipped(method: int) -> bytes:
         (lambda: zipped(b"\x93NUMPY\1\0\x10\0{'descr': print()"), "images: its header is broken"),
         (lambda: zipped(b"\x93NUMPY\2\0" + struct.pack("<I", 2**32 - 1) + bytes(10**6)), "most 10,000 bytes"),
         (lambda: zipped(header((5, 4, 4)) + bytes(80), method=zipfile.ZIP_LZMA), "must be stored or deflated"),
+        (promising, r"promises 10,000,000 bytes, .* at most \d{2,3},\d{3} follow"),
         (encrypted, "images: must not be encrypted"),
         (lambda: flipped(zipfile.ZIP_STORED), "cannot be read .*CRC"),
         (lambda: flipped(zipfile.ZIP_DEFLATED), "cannot be read .*CRC"),
@@ -266,6 +277,14 @@ def test_a_promise_beyond_free_memory_is_refused_before_anything_is_read(tmp_pat
         assert tracemalloc.get_traced_memory()[1] < 10e6
     finally:
         tracemalloc.stop()
+
+
+def test_all_arrays_together_must_fit_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images of 80 bytes and labels of 5: each of them would fit into 83."""
+    path = saved(tmp_path)
+    monkeypatch.setattr(files, "free_memory", lambda: 2 * 83.0)
+    with pytest.raises(DataError, match="must fit into half of the free memory"):
+        read(path)
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_the_driver_lists_the_gpus(cuda: None, tmp_path: Path, monkeypatch: pyte
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     assert visible_gpus({}) == ["0", "1"]
-    program.write_text("#!/bin/sh\nexit 9\n", encoding="utf-8")
+    program.write_text("#!/bin/sh\necho NVIDIA-SMI has failed\nexit 9\n", encoding="utf-8")  # without a driver
     assert visible_gpus({}) == []
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,21 @@ def test_a_file_that_has_changed_matches_no_more(tmp_path: Path, change: bytes) 
     (tmp_path / "a b").write_bytes(change)
     assert not read(tmp_path).matches("a b")
     assert not digests.is_current("a b")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no number of the start of the machine")
+def test_after_the_machine_was_started_again_each_file_is_read_once(tmp_path: Path) -> None:
+    """A power cut can change a file and leave its size and times as they were."""
+    path = tmp_path / "a"
+    path.write_bytes(b"content")
+    read(tmp_path).add(["a"])
+    path.write_bytes(b"Content")
+    name, digest, status = json.loads((tmp_path / "digests").read_text())
+    found = path.stat()
+    times = [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+    for start, expected in ((status[3], True), ("another", False)):
+        (tmp_path / "digests").write_text(json.dumps([name, digest, [*times, start]]))
+        assert read(tmp_path).matches("a") == expected
 
 
 def test_lines_that_are_not_whole_count_for_nothing(tmp_path: Path) -> None:

@@ -195,13 +195,13 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(os, "fsync", fsync)
     write_text(path, "four")
-    folder = [(True, True)] * (sys.platform != "win32")
-    assert synced == [(4, False), *folder]
-    synced.clear()
+    folders = [(True, True)] * (sys.platform != "win32")
+    assert synced == [(4, False), *folders]
     path.unlink()
-    write_folder(path, _fill("a"))
-    assert synced[0] == (5, False)
-    assert synced[-1:] == folder
+    for is_there in (False, True):  # files, the new folder, and where these are then
+        synced.clear()
+        write_folder(path, _fill("a"))
+        assert synced == [(5, is_there), *[(True, is_there) for _ in folders], *folders]
 
 
 KILLED = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -52,3 +53,17 @@ def test_what_was_left_long_ago_is_removed_and_what_is_held_stays(
             assert not old.exists()
             assert recent.exists()
             assert Path(first["lock"]).exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="no user ids here")
+def test_locks_lie_in_a_private_folder_and_one_that_others_may_write_to_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with present() as presence:
+        folder = Path(presence["lock"]).parent
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    folder.chmod(0o777)
+    with present() as presence:
+        assert presence["lock"] is None
+        assert not has_ended(presence)  # others judge by signs of life

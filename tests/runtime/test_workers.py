@@ -85,6 +85,8 @@ def test_workers_are_asked_to_stop_when_the_context_ends() -> None:
     started = time.monotonic()
     with workers({"seconds": 3600}, {"seconds": 3600}) as running:
         collect(running, lambda messages, ends: len(messages) == 2)
+        processes = list(running.process_ids.values())
+        assert list(map(os.getsid, processes)) == processes  # a terminal's interrupt does not reach them as well
     assert time.monotonic() - started < SECONDS
 
 

@@ -12,6 +12,8 @@ from scalesearch.cli.main import main
 
 RUN = Path(__file__).parents[1] / "golden" / "run_0_1"
 TRIAL = "UPDATE trial_user_attributes SET value_json = '{}' WHERE trial_id = 4 AND key = '{}'"
+ADDED = "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (4, '{}', '{}')"
+TO_STUDY = "INSERT INTO study_user_attributes (study_id, key, value_json) VALUES (1, '{}', '{}')"
 STUDY = "UPDATE study_user_attributes SET value_json = '{}' WHERE key = '{}'"
 
 
@@ -34,6 +36,10 @@ def change(folder: Path, statement: str) -> None:
         (TRIAL.format("3", "record"), "trial 3 ", "but got 3"),
         (TRIAL.format("{}", "candidate"), "trial 3 ", "missing key `alpha`"),
         (TRIAL.format("[]", "seeds"), "trial 3 ", "`seeds` must be a list of whole numbers"),
+        (TRIAL.format('["0"]', "seeds"), "trial 3 ", "`seeds` must be a list of whole numbers"),
+        (ADDED.format("worker", "[]"), "trial 3 ", "`worker` must be an object, but got []"),
+        (ADDED.format("beat", "[1]"), "trial 3 ", "`beat` must be a count and a fraction, but got [1]"),
+        (ADDED.format("deaths", "[1]"), "trial 3 ", "`deaths` must be a list of texts, but got [1]"),
         (TRIAL.format("no JSON", "record"), "trial 3 ", "JSONDecodeError"),
         ("DELETE FROM trial_user_attributes WHERE trial_id = 4 AND key = 'seeds'", "trial 3 ", "`seeds`"),
         ("UPDATE trials SET state = 'LOST' WHERE trial_id = 4", "trial 3 ", "LookupError"),
@@ -43,6 +49,9 @@ def change(folder: Path, statement: str) -> None:
         (STUDY.format("{}", "study"), "", "`study` is {}"),
         (STUDY.format("[]", "fingerprint"), "", "`fingerprint` is []"),
         (STUDY.format("{}", "fingerprint"), "", "`fingerprint` is {}"),
+        (TO_STUDY.format("schema", "true"), "", "`schema` is True"),
+        (TO_STUDY.format("extended to seeds 3", '{"seeds": "3"}'), "", "`extended to seeds 3` is {"),
+        (TO_STUDY.format("extended to size 3", '{"size": 3}'), "", "`extended to size 3` is {"),
         (STUDY.format("no JSON", "study"), "", "JSONDecodeError"),
         ("INSERT INTO study_user_attributes VALUES (99, 1, NULL, '1')", "", "an attribute has no name"),
     ],

@@ -121,6 +121,14 @@ def test_networks_of_a_smaller_design_get_the_further_seeds_as_well(tmp_path: Pa
     assert again.tasks == []
 
 
+def test_an_adaptive_design_that_grows_counts_the_further_seeds_as_well(tmp_path: Path) -> None:
+    searched(tmp_path, planted_study(seeds=1, design={"kind": "tpe", "size": 2}))
+    stored, search = opened(tmp_path, planted_study(seeds=2, design={"kind": "tpe", "size": 3}))
+    assert search.fill_queue() == 5  # three networks, of which two are trained a second time
+    work(stored, search.study, search.plan, PLANTED)
+    assert studies.count_states(stored)["complete"] == 5
+
+
 @pytest.mark.long
 def test_an_unfinished_study_is_extended_and_what_is_left_is_counted(tmp_path: Path) -> None:
     stored, search = opened(tmp_path, planted_study(design=SMALL))

@@ -113,7 +113,7 @@ def test_signs_of_life_go_on_when_the_server_is_back(postgresql: Server) -> None
 @pytest.mark.parametrize("where", ["before its end is asked for", "after its end is written"])
 def test_connections_cut_between_a_record_and_its_end_lose_nothing(postgresql: Server, where: str) -> None:
     study, plan = begin(postgresql.create_database(), CONFIG)
-    cuts: list[str] = []
+    cuts, ended = list[str](), list[int]()
 
     def cut(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
         wanted = "FOR UPDATE" in statement if where.startswith("before") else statement.startswith("UPDATE trials")
@@ -125,7 +125,7 @@ def test_connections_cut_between_a_record_and_its_end_lose_nothing(postgresql: S
     before = where.startswith("before")
     event.listen(study.storage.engine, "before_cursor_execute" if before else "after_cursor_execute", cut)
     with waiting(60.0):
-        work(study, CONFIG, plan, evaluate)
-    assert len(cuts) == 1
+        work(study, CONFIG, plan, evaluate, on_trial=lambda number, record: ended.append(number))
+    assert (len(cuts), ended) == (1, [0, 1, 2])
     assert len(evaluate.candidates) == 3
     assert studies.count_states(study) == DONE

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event
 
 from scalesearch.errors import StorageError
@@ -21,12 +25,22 @@ from scalesearch.runtime import interrupts
 from scalesearch.runtime.presence import present
 from scalesearch.runtime.workers import MAX_DEATHS
 from scalesearch.scaling.feasible import Candidate
+from scalesearch.search.queue import lease
 from scalesearch.search.queue import optuna_study as studies
-from scalesearch.search.queue.lease import Lease, LostTrials
+from scalesearch.search.queue.lease import Lease, LostTrials, end
 from scalesearch.search.queue.pruning import Watch, goes_on
 from scalesearch.search.queue.storage import open_storage, sqlite_url
 from scalesearch.search.queue.stored_study import StoredStudy
-from scalesearch.search.queue.trials import BEAT, WORKER, candidate_of, deaths_of, seeds_of, set_record, worker_of
+from scalesearch.search.queue.trials import (
+    BEAT,
+    WORKER,
+    candidate_of,
+    deaths_of,
+    done_of,
+    seeds_of,
+    set_record,
+    worker_of,
+)
 from scalesearch.search.queue.work import work
 from tests.planted import PlantedSurface, claim, planted_evaluate, planted_study
 from tests.search.test_worker import POLL_SECONDS, Counting, begin, run, signals_restored
@@ -81,12 +95,12 @@ def test_the_trial_of_a_killed_worker_of_this_machine_is_taken_back_at_once(stor
 def test_who_does_not_wait_for_others_takes_the_trial_of_a_dead_worker_all_the_same(tmp_path: Path) -> None:
     study, plan = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
     with present() as presence:
-        for _ in range(3):
-            claim(study).set_user_attr(WORKER, presence)
+        for worker in (presence, presence, elsewhere()):
+            claim(study).set_user_attr(WORKER, worker)
     Path(presence["lock"]).touch()  # as a killed process leaves it
-    evaluate = Counting()
-    work(study, planted_study(design={"degree": 1}), plan, evaluate, wait=False)
-    assert len(evaluate.candidates) == 3
+    waits, evaluate = list[int](), Counting()
+    work(study, planted_study(design={"degree": 1}), plan, evaluate, wait=False, on_wait=waits.append)
+    assert (len(evaluate.candidates), waits) == (2, [])
 
 
 def elsewhere(process: int = 7) -> dict[str, Any]:
@@ -134,13 +148,15 @@ def ended() -> dict[str, Any]:
 def test_a_trial_that_was_taken_back_and_claimed_again_is_not_judged_by_the_worker_before(tmp_path: Path) -> None:
     """Between its claim and its first sign of life."""
     study, _ = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
-    claim(study).set_user_attr(WORKER, ended())
+    held = claim(study)
+    held.set_user_attr(WORKER, ended())
+    held.set_user_attr(BEAT, [3, 0.5])
     assert LostTrials(study, "val_loss").take_back(study.get_trials(deepcopy=False))
-    assert study.trials[0].state == TrialState.WAITING
-    assert claim(study).number == 0
+    assert claim(study).number == 0  # before those that nobody has claimed yet
     assert not LostTrials(study, "val_loss").take_back(study.get_trials(deepcopy=False))
     assert study.trials[0].state == TrialState.RUNNING
     assert len(deaths_of(study.trials[0])) == 1
+    assert done_of(study.trials[0]) is None  # what it had trained is lost
 
 
 @pytest.mark.parametrize("grace", [60.0, 4.0])
@@ -198,6 +214,68 @@ def give_up(study: StoredStudy, number: int = 0) -> None:
     assert other.trials[number].state != TrialState.RUNNING
 
 
+def claim_elsewhere(study: StoredStudy) -> optuna.Trial:
+    """Do what another worker does that takes the next trial."""
+    return claim(studies.join_study(open_storage(str(study.storage.stored.url)), study.study_name))
+
+
+@pytest.mark.parametrize("is_claimed_again", [False, True])
+def test_a_trial_that_changed_since_it_was_read_is_not_taken_back(tmp_path: Path, is_claimed_again: bool) -> None:
+    study, _ = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
+    claim(study)
+    give_up(study)
+    held = claim_elsewhere(study)  # and has not said who it is
+    trials = study.get_trials(deepcopy=False)
+    if is_claimed_again:
+        give_up(study)
+        assert claim_elsewhere(study).number == 0
+    else:
+        held.set_user_attr(BEAT, [1, 0.5])
+    assert not LostTrials(study, "val_loss", grace_seconds=0.0).take_back(trials)
+    assert study.trials[0].state == TrialState.RUNNING
+
+
+def after_read(study: StoredStudy, number: int, act: Callable[[], object], patch: pytest.MonkeyPatch) -> None:
+    """Has `act` happen after `study` has read a trial by itself for the `number`th time."""
+    reads, read = itertools.count(1), study.storage.get_trial
+
+    def get_trial(trial_id: int) -> FrozenTrial:
+        trial: FrozenTrial = read(trial_id)
+        if next(reads) == number:
+            act()
+        return trial
+
+    patch.setattr(study.storage, "get_trial", get_trial)
+
+
+def test_of_two_workers_that_take_a_trial_back_at_once_the_slower_leaves_it_to_who_claimed_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def act() -> None:
+        give_up(study)
+        assert claim_elsewhere(study).number == 0
+
+    study, _ = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
+    claim(study)
+    after_read(study, 1, act, monkeypatch)
+    trials = study.get_trials(deepcopy=False)
+    LostTrials(study, "val_loss", grace_seconds=0.0).take_back(trials)
+    assert study.trials[0].state == TrialState.RUNNING
+    assert study.trials[0].datetime_start > trials[0].datetime_start
+
+
+@pytest.mark.parametrize("read", [1, 2])
+def test_a_trial_that_ends_while_it_is_taken_back_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: int
+) -> None:
+    study, _ = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
+    claim(study)
+    other = studies.join_study(open_storage(sqlite_url(tmp_path)), study.study_name)
+    after_read(study, read, lambda: other.tell(0, 1.0), monkeypatch)
+    assert LostTrials(study, "val_loss", grace_seconds=0.0).take_back(study.get_trials(deepcopy=False))
+    assert study.trials[0].state == TrialState.COMPLETE
+
+
 @pytest.mark.parametrize(
     "changes", [{}, {"design": {"kind": "tpe", "size": 15}}, {"prune": True, "seeds": 4}], ids=["", "tpe", "prune"]
 )
@@ -221,7 +299,7 @@ def test_a_late_result_is_adopted(tmp_path: Path, changes: Any) -> None:
     assert len(study.trials) == 15
 
 
-def test_a_late_result_is_adopted_while_another_worker_runs_the_trial_and_that_one_stops(tmp_path: Path) -> None:
+def test_a_late_result_is_adopted_while_another_worker_runs_the_trial(tmp_path: Path) -> None:
     config = planted_study(design={"degree": 1})
     late_is_done, begun = threading.Event(), threading.Event()
     counts = Counter[str]()
@@ -261,27 +339,53 @@ def test_a_late_result_is_adopted_while_another_worker_runs_the_trial_and_that_o
 def test_a_worker_whose_trial_has_ended_elsewhere_learns_it_from_its_beat(tmp_path: Path) -> None:
     study, _ = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
     trial = claim(study)
-    with present() as presence, Lease(study.storage, study.id_of(trial.number), presence, 0.01) as lease:
-        lease.done = 0.25
+    with present() as presence, Lease(study.storage, study.id_of(trial.number), presence, 0.01) as held:
+        held.done = 0.25
         while study.trials[0].user_attrs.get(BEAT, [0])[0] < 3:
-            assert not lease.is_over
+            assert not held.is_over
         assert study.trials[0].user_attrs[BEAT][1] == 0.25
         study.tell(trial, 1.0)
-        end = time.monotonic() + 10
-        while not lease.is_over:
-            assert time.monotonic() < end
+        last = time.monotonic() + 10
+        while not held.is_over:
+            assert time.monotonic() < last
             time.sleep(0.01)
+
+
+def test_a_worker_whose_trial_has_ended_elsewhere_stops_and_goes_on_with_the_next(tmp_path: Path) -> None:
+    config = planted_study(design={"degree": 1})
+    begun, ended = list[Candidate](), list[int]()
+    report: Any = SimpleNamespace(share=0.0)  # all that a study without pruning reads
+
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on) -> TrialRecord:
+        record = planted_evaluate(PlantedSurface())(candidate, seeds)
+        begun.append(candidate)
+        if len(begun) == 1:
+            trial_id = study.id_of(0)
+            set_record(optuna.Trial(study, trial_id), record_to_json(record))
+            end(study.storage, trial_id, record, config.metric)
+            last = time.monotonic() + 10
+            while True:
+                watch(report)
+                assert time.monotonic() < last
+                time.sleep(0.01)
+        return record
+
+    study, plan = begin(sqlite_url(tmp_path), config)
+    work(study, config, plan, evaluate, on_trial=lambda number, record: ended.append(number), beat_seconds=0.01)
+    assert (len(begun), ended) == (3, [1, 2])
+    assert studies.count_states(study) == {**DONE, "complete": 3}
 
 
 class FailingStorage:
     """A storage that takes only every third write, with errors of several kinds."""
 
     def __init__(self) -> None:
-        self.calls, self.stored = 0, list[Any]()
+        self.calls, self.times, self.stored = 0, list[float](), list[Any]()
         self.is_stored = threading.Event()
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         self.calls += 1
+        self.times.append(time.monotonic())
         if key == BEAT and self.calls % 3:
             raise (StorageError("removed"), MemoryError())[self.calls % 3 - 1]
         self.stored.append(value)
@@ -299,6 +403,16 @@ def test_signs_of_life_go_on_after_any_error() -> None:
     assert storage.calls > 4
 
 
+def test_a_sign_of_life_that_was_not_stored_is_tried_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "RETRY_SECONDS", 0.01)
+    storage: Any = FailingStorage()
+    with Lease(storage, 1, elsewhere(), 1.0):
+        while storage.calls < 3:
+            time.sleep(0.01)
+    assert storage.times[1] - storage.times[0] >= 1.0
+    assert storage.times[2] - storage.times[1] < 1.0
+
+
 def test_a_record_whose_worker_died_before_its_end_is_kept(tmp_path: Path) -> None:
     config = planted_study(design={"degree": 1})
     study, plan = begin(sqlite_url(tmp_path), config)
@@ -313,10 +427,29 @@ def test_a_record_whose_worker_died_before_its_end_is_kept(tmp_path: Path) -> No
     assert studies.count_states(study) == {**DONE, "complete": 3}
 
 
+def test_who_finds_its_record_ended_by_another_worker_reports_the_trial_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the record and its end it was taken for dead."""
+    config = planted_study(design={"degree": 1})
+    study, plan = begin(sqlite_url(tmp_path), config)
+    ended, write = list[int](), study.storage.set_trial_state_values
+
+    def set_trial_state_values(*arguments: Any, **options: Any) -> bool:
+        if TrialState.COMPLETE in arguments and not ended:
+            give_up(study)
+        return bool(write(*arguments, **options))
+
+    monkeypatch.setattr(study.storage, "set_trial_state_values", set_trial_state_values)
+    work(study, config, plan, Counting(), on_trial=lambda number, record: ended.append(number))
+    assert ended == [0, 1, 2]
+    assert studies.count_states(study) == {**DONE, "complete": 3}
+
+
 def test_an_interrupted_trial_goes_back_as_it_is_unless_another_worker_holds_it(tmp_path: Path) -> None:
     def evaluate(candidate: Candidate, seeds: tuple[int, ...], watch: Watch = goes_on) -> TrialRecord:
         give_up(study)
-        claimed = claim(studies.join_study(open_storage(sqlite_url(tmp_path)), "planted"))
+        claimed = claim_elsewhere(study)
         assert claimed.number == 0
         claimed.set_user_attr(WORKER, elsewhere())
         interrupts.request()

@@ -24,8 +24,10 @@ from sqlalchemy import create_engine, event, text
 from sqlalchemy.exc import OperationalError
 
 from scalesearch.errors import InputError, StorageError
+from scalesearch.runtime import interrupts
 from scalesearch.search.plan.design import make_plan
 from scalesearch.search.queue import optuna_study as studies
+from scalesearch.search.queue import patience
 from scalesearch.search.queue.patience import patiently, waiting
 from scalesearch.search.queue.storage import copy_to_folder, open_storage, sqlite_url, study_names
 from scalesearch.search.queue.storage_url import hidden
@@ -368,6 +370,36 @@ def test_a_connection_that_breaks_at_any_moment_of_a_call_is_replaced(postgresql
     assert (study.trials[0].user_attrs, study.trials[0].value) == ({"key": 1}, 1.0)
 
 
+@pytest.mark.postgresql
+def test_a_server_that_takes_no_writes_is_waited_for(postgresql_url: str) -> None:
+    """As one that is not the primary any more."""
+    opened = open_storage(postgresql_url)
+    study = optuna.create_study(storage=opened, study_name="read")
+    attempts = 0
+
+    def begin(connection: Any) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts < 3:
+            connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+
+    event.listen(opened.engine, "begin", begin)
+    with pytest.warns(UserWarning, match="storage") as notes, waiting(60.0):
+        study.set_user_attr("key", 1)
+    assert study.user_attrs == {"key": 1}
+    assert "in a read-only transaction" in str(notes[0].message)
+
+
+@pytest.mark.postgresql
+def test_a_server_that_does_not_answer_is_noticed_and_the_url_says_how_soon(postgresql_url: str) -> None:
+    """Else a call would wait for hours after a network is cut. What is set is read where libpq holds it."""
+    opened = open_storage(f"{postgresql_url}?connect_timeout=7")
+    with opened.engine.connect() as connection:
+        held = connection.connection.dbapi_connection.info.get_parameters()
+    names = ("connect_timeout", "tcp_user_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count")
+    assert [held[name] for name in names] == ["7", "30000", "30", "10", "3"]
+
+
 def test_a_locked_database_is_waited_for_and_that_is_said(tmp_path: Path) -> None:
     study = optuna.create_study(storage=open_storage(sqlite_url(tmp_path)), study_name="read")
     with sqlite3.connect(tmp_path / "study.db", isolation_level=None, check_same_thread=False) as writer:
@@ -385,9 +417,13 @@ def test_a_locked_database_is_waited_for_and_that_is_said(tmp_path: Path) -> Non
     assert re.fullmatch(rf"the storage sqlite:///{tmp_path}/study.db is back after \d+ s", said[1])
 
 
-def test_a_database_that_is_gone_is_not_waited_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_connected", [True, False])
+def test_a_database_that_is_gone_is_not_waited_for(tmp_path: Path, is_connected: bool) -> None:
     storage = open_storage(sqlite_url(tmp_path))
     study = optuna.create_study(storage=storage, study_name="read")
+    if not is_connected:
+        storage.remove_session()
+        storage.engine.dispose()
     shutil.rmtree(tmp_path)
     with waiting(60.0), pytest.raises(StorageError, match="was removed while it was used"):
         study.set_user_attr("key", 1)
@@ -402,7 +438,8 @@ def test_a_study_that_is_removed_while_it_is_used_is_said_to_be(tmp_path: Path) 
         claim(study)
 
 
-def test_patience_ends() -> None:
+def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "FIRST_PAUSE", 0.02)
     calls: list[float] = []
 
     def fail() -> None:
@@ -413,11 +450,39 @@ def test_patience_ends() -> None:
     with pytest.warns(UserWarning, match=note), waiting(2.0), pytest.raises(OperationalError):
         patiently(fail, lambda error: True, "x")
     assert 2.0 <= calls[-1] - calls[0] < 4.0
-    assert 3 < len(calls) < 12
+    assert 5 < len(calls) < 20  # each pause is twice the one before
     calls.clear()
     with pytest.raises(OperationalError):
         patiently(fail, lambda error: True, "x")
     assert len(calls) == 2  # outside of the context: once more, on a new connection
+
+
+def test_an_interrupt_ends_the_wait() -> None:
+    def fail() -> None:
+        interrupts.request()
+        raise OperationalError("SELECT 1", {}, Exception("the server is away"))
+
+    with (
+        pytest.warns(UserWarning, match="waiting up to 2 s"),
+        pytest.raises(KeyboardInterrupt),
+        interrupts.deferred(""),
+        waiting(2.0),
+    ):
+        patiently(fail, lambda error: True, "x")
+
+
+@pytest.mark.postgresql
+def test_a_worker_keeps_one_connection(postgresql_url: str) -> None:
+    """A server takes a hundred."""
+    opened = open_storage(postgresql_url)
+    with opened.engine.connect(), opened.engine.connect():
+        pass
+    with opened.engine.connect() as connection:
+        count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        last = time.monotonic() + 5
+        while connection.execute(text(count)).scalar() != 1:  # the server notices a moment later that one is closed
+            assert time.monotonic() < last
+            time.sleep(0.05)
 
 
 @pytest.mark.parametrize("name", ["lr=0.1?v2", "a%20b", "{budget}", "a b#c", "me:secret@host", "größe", ":memory:"])
@@ -438,6 +503,13 @@ def test_any_folder_name_holds_a_storage(tmp_path: Path, name: str) -> None:
 def test_a_folder_name_that_is_not_utf_8_is_one_line() -> None:
     with pytest.raises(InputError, match=r"^bad.*: the name of a run folder must be UTF-8$"):
         sqlite_url(Path(os.fsdecode(b"bad\xff")))
+
+
+def test_a_url_may_hold_braces(tmp_path: Path) -> None:
+    """Optuna formats it."""
+    (tmp_path / "{budget}").mkdir()
+    open_storage(f"sqlite:///{tmp_path}/{{budget}}/study.db")
+    assert (tmp_path / "{budget}" / "study.db").exists()
 
 
 @pytest.mark.parametrize(

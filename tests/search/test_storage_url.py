@@ -72,6 +72,12 @@ def test_a_file_holds_the_url_in_its_first_line(tmp_path: Path) -> None:
         storage_url(f"@{file}")
 
 
+def test_no_more_of_a_file_is_read_than_a_url_can_be_long(tmp_path: Path) -> None:
+    """It may be a device that has no end."""
+    (tmp_path / "file").write_text("x" * 100_000, encoding="utf-8")
+    assert len(storage_url(f"@{tmp_path / 'file'}")) < 5000
+
+
 def test_a_storage_that_is_not_given_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("\npostgres://host/db\n", encoding="utf-8")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")

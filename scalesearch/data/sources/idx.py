@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from scalesearch.data.arrays import Arrays, source_of_arrays
-from scalesearch.data.files import check_memory, existing, read_array, unpacked
+from scalesearch.data.files import existing, read_array, unpacked
 from scalesearch.data.images import DataError, Source
 from scalesearch.study.sections import DataSection
 
@@ -76,7 +76,6 @@ def _read_array(where: str, path: Path, what: str, dimensions: tuple[int, ...]) 
         problem = f"{where}: its header promises {promised:,} bytes of {what}, shape {shape}, but"
         if promised > follow or (promised < follow and not packed):
             raise DataError(f"{problem} {'at most ' if packed else ''}{follow:,} follow")
-        check_memory(where, promised)
         values = read_array(where, stream, dtype, math.prod(shape))
         if stream.read(1):
             raise DataError(f"{problem} more follow")
