@@ -31,6 +31,7 @@ _ALLOWED: Mapping[str, str] = {
     "model_attributes_type": "be {table}",
     "model_type": "be {table}",
     "string_pattern_mismatch": "match {pattern}",
+    "string_too_long": "have at most {max_length} characters",
     "string_type": "be text",
     "too_long": "have at most {max_length} entries",
     "too_short": "not be empty",

@@ -199,7 +199,8 @@ class Study(Section):
     length changes their ranking. `train` is for networks of the rule that the search finds.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    # A database takes 512 characters, with what the names of parts add.
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=200)]
     budget: Annotated[float, Field(gt=1, le=MAX_BUDGET)] = 2.0
     tolerance: Annotated[float, Field(gt=0, lt=1)] = DEFAULT_TOLERANCE
     metric: Literal["val_loss", "val_accuracy"] = "val_loss"

@@ -69,6 +69,13 @@ def test_a_damaged_row_is_named(
     assert (folder / "study.db").read_bytes() == before
 
 
+def test_a_table_that_is_missing_is_damage(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with sqlite3.connect(folder / "study.db") as database:
+        database.execute("DROP TABLE trial_user_attributes")
+    assert main(["status", str(folder)]) == 4
+    assert "is damaged (no such table: trial_user_attributes)" in capsys.readouterr().err
+
+
 def test_a_study_that_names_the_users_own_code_may_lack_it_here(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

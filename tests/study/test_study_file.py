@@ -196,6 +196,7 @@ def test_identity_holds_what_changes_results(published: Study) -> None:
         ("seeds", 1001, "`seeds` must be at most 1000, but got 1001"),
         ("name", "", "`name` must match ^[A-Za-z0-9][A-Za-z0-9_.-]*$, but got ''"),
         ("name", "../up", "`name` must match ^[A-Za-z0-9][A-Za-z0-9_.-]*$, but got '../up'"),
+        ("name", "n" * 201, "`name` must have at most 200 characters, but got 'nnnn"),
         ("name", ..., "missing key `name`"),
         ("baseline", 3, "`baseline` must be a table, but got 3"),
         ("baseline", ..., "missing key `baseline`"),

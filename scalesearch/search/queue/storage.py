@@ -128,8 +128,11 @@ again to resume
     try:
         yield
     except (StorageInternalError, SQLAlchemyError) as error:
+        reason = reason_of(error)
+        if "no such table" in reason:
+            raise StorageError(f"the storage is damaged ({reason})") from error
         raise StorageError(
-            f"the storage failed while it was used ({reason_of(error)}); run the same command again to resume"
+            f"the storage failed while it was used ({reason}); run the same command again to resume"
         ) from error
 
 
