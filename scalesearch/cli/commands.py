@@ -7,7 +7,7 @@ import importlib
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NoReturn, Protocol, cast
+from typing import Any, NoReturn, Protocol, cast
 
 from scalesearch import __version__
 from scalesearch.cli.output import shortened
@@ -53,7 +53,10 @@ class Command(Protocol):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line on stderr, with exit code 2."""
+    """A parser whose errors are one line on stderr, with exit code 2. A flag's name must be whole."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
         """Print the message and exit."""

@@ -23,9 +23,11 @@ def main(arguments: argparse.Namespace) -> int:
 
     study = init(study_from(arguments), storage=shared_storage_of(arguments))
     name = shlex.quote(study.name)
+    storage = " --storage URL" if arguments.storage else ""  # else the variable says where
     sys.stdout.write(
-        f"{study.name}: the study is made and its trials wait\n"
-        f"on each machine: scalesearch worker --storage URL --study-name {name}\n"
+        f"{study.name}: ready for workers\n"
+        f"on each machine: scalesearch worker{storage} --study-name {name}\n"
+        f"what waits and runs: scalesearch status{storage} --study-name {name}\n"
         "for the result: scalesearch run, with the flags of this command and --out DIR\n"
     )
     return 0

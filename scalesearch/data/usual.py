@@ -59,7 +59,7 @@ def usual_study(source: str, overrides: Mapping[str, Any]) -> Study:
         f"no study file: {study.baseline.name}{size}, "
         f"{plural(training.epochs, 'epoch')} of batches of {training.batch_size}, learning rate "
         f"{training.learning_rate:g}, {plural(study.seeds, 'seed')}, tolerance {study.tolerance:g} "
-        "(`run` writes them into study.toml; change them there)",
+        "(`run` writes them into study.toml; to change them, copy that file and run it with another --out)",
         stacklevel=2,
     )
     return study

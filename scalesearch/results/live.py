@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from scalesearch.analysis.outcome import Outcome
-from scalesearch.errors import InputError
+from scalesearch.errors import InputError, StorageError
 from scalesearch.results.records import TrialRecord, merged_records
 from scalesearch.search.plan.design import Plan, make_plan, planned_size
 from scalesearch.search.queue import optuna_study as studies
@@ -29,7 +29,17 @@ def open_run(folder: Path, storage: str | None = None) -> tuple[Study, Storage]:
     study = load_study(folder / "study.toml")
     if storage is None and not (folder / "study.db").is_file():
         raise InputError(f"{folder}: no study.db there yet; the study's storage is elsewhere: give --storage")
-    return study, open_storage(storage or sqlite_url(folder), read_only=True)
+    opened = open_storage(storage or sqlite_url(folder), read_only=True)
+    if (
+        storage
+        and (folder / "study.db").is_file()
+        and not any(name == study.name or name.startswith(f"{study.name}-epochs-") for name in study_names(opened))
+    ):
+        raise StorageError(
+            f"no study called {study.name!r} in {opened.name}; without --storage, and with SCALESEARCH_STORAGE unset, "
+            f"the study.db of {folder} is shown"
+        )
+    return study, opened
 
 
 def open_shared(url: str, name: str) -> tuple[Study, Storage, NamedParts]:

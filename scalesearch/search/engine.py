@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+import tomllib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 from scalesearch.data.images import Pictures, pictures_in
 from scalesearch.data.resolve import resolve
 from scalesearch.data.usual import usual_study
-from scalesearch.errors import InputError
+from scalesearch.errors import InputError, StorageError, StudyMismatch
 from scalesearch.runtime import interrupts
 from scalesearch.runtime.folders import locked_folder
+from scalesearch.runtime.text import plural
 from scalesearch.search.events import OnEvent, Planned
 from scalesearch.search.plan.design import Plan
 from scalesearch.search.plan.parts import Part, plans_of
@@ -162,9 +164,10 @@ def join(
 
     with interrupts.deferred(STOPPING), waiting(PATIENCE_SECONDS if patience is None else patience):
         first, *others = queue.parts_in(queue.join_study(open_storage(storage, create=False), study_name)) or (None,)
+    names = others or [study_name]
     instruction = {
         "storage": storage,
-        "study_names": others or [study_name],
+        "study_names": names,
         "reference": first,
         "source": source,
         "cores": list(cores),
@@ -174,6 +177,11 @@ def join(
     with drawing(events) as on_event, interrupts.deferred(STOPPING), start_workers([instruction]) as running:
         for _ in watch(running, on_event, on_trial=_report_trial(on_event)):
             pass
+        with contextlib.suppress(StorageError):
+            opened = open_storage(storage, create=False)
+            states = [queue.count_states(queue.join_study(opened, each)) for each in names]
+            left = sum(each["waiting"] + each["running"] for each in states)
+            on_event(f"{study_name}: {plural(left, 'trial')} left" if left else f"{study_name}: no trial is left")
 
 
 def _report_trial(on_event: OnEvent) -> Callable[[Mapping[str, Any]], None]:
@@ -218,13 +226,20 @@ def drawing(events: OnEvent | None) -> Iterator[OnEvent]:
 
 
 def _check_study_file(folder: Path, study: Study, storage: str | None) -> None:
-    """Raises `InputError` if `folder` holds a study.toml that no run wrote: it would be overwritten."""
+    """Raises an error if `folder` holds a study.toml that would be overwritten: another study's, or the user's own."""
     from scalesearch.results.save import study_text
 
     path = folder / "study.toml"
-    if storage or (folder / "study.db").exists() or not path.exists():
+    if not path.exists():
         return
-    if path.read_text(encoding="utf-8", errors="replace") != study_text(study):
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if storage or (folder / "study.db").exists():
+        with contextlib.suppress(ValueError):  # it is damaged, and is written anew
+            name = tomllib.loads(text).get("name", study.name)
+            if name != study.name:
+                raise StudyMismatch(f"--out {folder}: holds the study {name!r}; choose another one for {study.name!r}")
+        return
+    if text != study_text(study):
         raise InputError(
             f"--out {folder}: its study.toml was not written by a run and would be overwritten; choose another folder"
         )

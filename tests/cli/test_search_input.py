@@ -123,6 +123,23 @@ class TestBadInput:
         assert "no study called 'x'" in told
         assert "no study called 'tiny'" in complaint(capsys, "status", tmp_path, code=4)
 
+    @pytest.mark.parametrize("flags", [(), ("--storage",)], ids=["own", "shared"])
+    def test_a_folder_that_holds_another_study(
+        self, capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path, flags: tuple[str, ...]
+    ) -> None:
+        out = tmp_path / "run"
+        out.mkdir()
+        open_storage(sqlite_url(out))
+        (out / "study.toml").write_text(TINY.replace('"tiny"', '"other"'), encoding="utf-8")
+        shared = [value for flag in flags for value in (flag, sqlite_url(tmp_path))]
+        told = complaint(capsys, "run", "--study", tiny, "--out", out, *shared, code=3)
+        assert "holds the study 'other'; choose another one for 'tiny'" in told
+        assert 'name = "other"' in (out / "study.toml").read_text(encoding="utf-8")
+
+    def test_a_flag_by_half_its_name(self, capsys: pytest.CaptureFixture[str]) -> None:
+        told = complaint(capsys, "worker", "--storage", "sqlite:///x.db", "--study", "x")
+        assert "--study-name" in told
+
     @pytest.mark.parametrize("value", ["0", "-1", "two", "1.5"])
     def test_workers_and_cores(self, capsys: pytest.CaptureFixture[str], value: str) -> None:
         for arguments in (

@@ -210,7 +210,7 @@ def test_further_seeds_do_not_make_good_a_failure_that_came_meanwhile(tmp_path: 
     ("before", "after", "message"),
     [
         ({"seeds": 3}, {"seeds": 2}, "larger than .*`seeds` was 3, now 2; .*ask for at least `seeds` 3"),
-        ({}, {"seeds": 3, "design": {"degree": 3}}, "`design.degree` was 4, now 3.*, `seeds` was 2, now 3; .* 4;"),
+        ({}, {"seeds": 3, "design": {"degree": 3}}, "`design.degree` was 4, now 3.*, `seeds` was 2, now 3; .* 4$"),
         ({}, {"seeds": 3, "tolerance": 0.03}, "`tolerance` was 0.02, now 0.03; only more `seeds`, a larger `design`"),
         ({}, {"design": {"kind": "qmc"}}, "`design.kind` was lattice, now qmc; .* of the same kind"),
         ({}, {"training": {"epochs": 9}}, r"`training.epochs` was 3, now 9; .*: --epochs 3,9\)"),

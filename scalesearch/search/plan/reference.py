@@ -11,10 +11,13 @@ from scalesearch.search.plan.parts import derived
 from scalesearch.search.plan.timing import predicted_seconds
 from scalesearch.study.sections import Study
 
+REFERENCE = "-baseline"
+"""How the name under which a reference is stored ends."""
+
 
 def reference_name(study: Study) -> str:
     """The name under which the reference of `study` is stored."""
-    return f"{study.name}-baseline"
+    return f"{study.name}{REFERENCE}"
 
 
 def reference_study(study: Study) -> Study:

@@ -18,6 +18,8 @@ EXTENDED = "extended to "
 
 HINT = "only more `seeds`, a larger `design` of the same kind, levels (`phi`) and `rungs` extend a study"
 
+_WAY_OUT = "use another run folder (`out`) or study name, or the same settings"
+
 
 def extend(optuna_study: optuna.Study, extent: Extent) -> None:
     """Store that the study is as large as `extent`, a whole one, from now on."""
@@ -46,7 +48,7 @@ def refusal(before: Mapping[str, Any], wanted: Mapping[str, Any], changed: Seque
         epochs = before.get("training.epochs", 0), wanted["training.epochs"]
         if epochs[0] < epochs[1]:
             hint = f"{hint} (a longer schedule with the shorter one as a rung: --epochs {epochs[0]},{epochs[1]})"
-        return f"was made with other settings: {differences}; {hint}"
+        return f"was made with other settings: {differences}; {hint}; {_WAY_OUT}"
     smaller = [key for key in sorted(changed) if joined(({key: before[key]}, {key: wanted[key]}))[key] != wanted[key]]
     if smaller:
         least = ", ".join(f"`{key}` {_short(before[key])}" for key in smaller)
@@ -54,7 +56,7 @@ def refusal(before: Mapping[str, Any], wanted: Mapping[str, Any], changed: Seque
     if wanted.get("prune"):
         return (
             f"prunes, so it cannot be extended: {differences}; its candidates were judged after parts of these seeds' "
-            "epochs, which would no longer be the same"
+            f"epochs, which would no longer be the same; {_WAY_OUT}"
         )
     return ""
 

@@ -17,6 +17,7 @@ from scalesearch.runtime.modules import digest_of
 from scalesearch.runtime.text import enumerated
 from scalesearch.scaling.feasible import Candidate
 from scalesearch.search.plan.design import PlannedTrial
+from scalesearch.search.plan.reference import REFERENCE
 from scalesearch.search.queue.damage import check_types, has_own_code
 from scalesearch.search.queue.earlier_shares import has_earlier_shares, no_further_candidates
 from scalesearch.search.queue.extension import extend, extensions_in, refusal
@@ -109,10 +110,7 @@ def open_study(storage: Storage, study: Study, data_digest: str, *, evaluates: E
         return open_study(storage, study, data_digest, evaluates=evaluates)
     if changed:
         if reason := refusal(before, wanted, changed):
-            raise StudyMismatch(
-                f"the study {study.name!r} in {storage.name} {reason}; use another run folder (`out`) or study name, "
-                "or the same settings"
-            )
+            raise StudyMismatch(f"the study {study.name!r} in {storage.name} {reason}")
         if has_earlier_shares(optuna_study, study):
             raise no_further_candidates(study.name)
         extend(optuna_study, extent_of(study))
@@ -150,9 +148,10 @@ def join_study(storage: Storage, name: str) -> StoredStudy:
     try:
         optuna_study = StoredStudy(storage, name)
     except KeyError:
-        raise StorageError(
-            f"no study called {name!r} in {storage.name}; there: {', '.join(study_names(storage)) or 'none'}"
-        ) from None
+        there = study_names(storage)
+        references = {f"{each}{REFERENCE}" for each in there}
+        names = ", ".join(each for each in there if each not in references) or "none"
+        raise StorageError(f"no study called {name!r} in {storage.name}; there: {names}") from None
     if not {_STUDY, _FINGERPRINT, _DATA} <= optuna_study.user_attrs.keys():
         raise StorageError(f"the study {name!r} in {storage.name} was not made by scalesearch")
     where = f"the study {name!r} in {storage.name}"

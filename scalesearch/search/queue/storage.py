@@ -87,7 +87,10 @@ def open_storage(url: str, *, read_only: bool = False, create: bool = True) -> S
     except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
         if "version_info" in reason_of(error):  # the first of Optuna's tables that is read
             raise NoStudies(f"{hidden(url)} holds no study: `scalesearch init` or `run` makes one") from error
-        raise StorageError(f"the storage {hidden(url)} cannot be opened ({reason_of(error)})") from error
+        reason = reason_of(error)
+        if "no password supplied" in reason:
+            reason = "no password given, and the password file has none for this host, database and role"
+        raise StorageError(f"the storage {hidden(url)} cannot be opened ({reason})") from error
     if is_sqlite and not read_only:
         _begin_immediate(stored.engine)
     storage = PatientStorage(stored, hidden(url))  # type: ignore[abstract]  # its methods are made in a loop
