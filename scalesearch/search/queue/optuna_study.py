@@ -29,6 +29,7 @@ from scalesearch.search.queue.trials import (
     queued_trial,
     record_of,
     states_of,
+    with_records,
 )
 from scalesearch.study.extent import GROWTH, extent_of, joined, with_extent
 from scalesearch.study.load import parse_study
@@ -263,12 +264,12 @@ def enqueue(optuna_study: optuna.Study, candidate: Candidate, seeds: tuple[int, 
 def snapshot(optuna_study: optuna.Study) -> tuple[tuple[TrialRecord, ...], Mapping[str, int], str | None]:
     """What the study holds at one moment: the records, how many trials are in each state, and the last day.
 
-    Records are those of the trials that have ended, in the order of the trials. States are `waiting`, `running`,
-    `complete`, `pruned`, `failed` for a recorded reason. The day, in ISO form, is that on which the last trial with a
-    record ended; None before there is one.
+    Records are those of the trials that have ended, in the order in which their networks were queued. States are
+    `waiting`, `running`, `complete`, `pruned`, `failed` for a recorded reason. The day, in ISO form, is that on
+    which the last trial with a record ended; None before there is one.
     """
     trials = optuna_study.get_trials(deepcopy=False)
-    ended = [trial for trial in trials if has_record(trial)]
+    ended = with_records(trials)
     last = max((trial.datetime_complete for trial in ended if trial.datetime_complete is not None), default=None)
     return tuple(map(record_of, ended)), states_of(trials), last.date().isoformat() if last else None
 

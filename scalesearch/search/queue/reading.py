@@ -22,6 +22,7 @@ from scalesearch.search.queue.trials import (
     record_of,
     seeds_of,
     states_of,
+    with_records,
     worker_of,
 )
 
@@ -31,7 +32,7 @@ class Reading:
     """A stored study at one moment.
 
     Attributes:
-        records: those of the trials that have ended, in the order of the trials.
+        records: those of the trials that have ended, in the order in which their networks were queued.
         states: how many trials are waiting, running, complete, pruned, and failed for a recorded reason.
         last_day: the day, in ISO form, on which the last trial with a record ended; None before there is one.
         running: the trials that workers run.
@@ -64,7 +65,7 @@ class StudyReader:
         `elapsed` is how many seconds the storage has been seen to answer since the last reading.
         """
         trials = self._optuna_study.get_trials(deepcopy=False)
-        ended = [trial for trial in trials if has_record(trial)]
+        ended = with_records(trials)
         for trial in ended:
             if trial.number not in self._records:
                 self._records[trial.number] = record_of(trial)

@@ -149,6 +149,22 @@ def is_given_up(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and bool(deaths_of(trial)) and not has_record(trial)
 
 
+def with_records(trials: Trials) -> list[FrozenTrial]:
+    """Those of `trials`, all trials of a study, that have a record, in the order in which their networks were queued.
+
+    The trial that follows one that was given up stands in its place: sums over all records are the same to the last bit
+    as if no worker had died.
+    """
+    lost = [trial for trial in trials if is_given_up(trial)]
+
+    def place(trial: FrozenTrial) -> int:
+        candidate = trial.user_attrs.get(CANDIDATE)
+        numbers = (other.number for other in lost if other.user_attrs.get(CANDIDATE) == candidate)
+        return min((trial.number, *numbers))
+
+    return sorted(filter(has_record, trials), key=place)
+
+
 def kept_record(trial: FrozenTrial) -> TrialRecord | None:
     """The record of a trial that has not ended, if its worker stored one."""
     return record_of(trial) if RECORD in trial.user_attrs else None
