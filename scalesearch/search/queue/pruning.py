@@ -36,7 +36,7 @@ def first_rung(study: Study, plan: Plan) -> int:
 
     The rungs are at this step, twice, four times … of it.
     """
-    return math.ceil(study.seeds * study.training.epochs / 2 ** halvings(study, plan))
+    return math.ceil(study.seeds * study.training.epochs / 2.0 ** halvings(study, plan))
 
 
 def watch_of(optuna_study: StoredStudy, trial: optuna.Trial, study: Study, seeds: tuple[int, ...], first: int) -> Watch:
