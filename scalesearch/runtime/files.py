@@ -86,16 +86,24 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             return
     path = path.resolve() if path.is_symlink() else path
     remove_unfinished(path.parent, path.name)
+    while not _replaced(path, write):
+        pass
+
+
+def _replaced(path: Path, write: Callable[[Path], object]) -> bool:
+    """Writes a file for `write_whole`; False if another process took it for one left behind, before it was locked."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_UNFINISHED)
-    os.close(handle)
     temporary = Path(name)
     try:
-        with _held(temporary):
-            write(temporary)
-            temporary.chmod(0o666 & ~_umask())  # mkstemp's files are private; a result is as readable as any other
-            _sync(temporary)
-            temporary.replace(path)
-            _sync(path.parent)
+        os.close(handle)
+        with _held(temporary) as is_there:
+            if is_there:
+                write(temporary)
+                temporary.chmod(0o666 & ~_umask())  # mkstemp's files are private; a result is as readable as any other
+                _sync(temporary)
+                temporary.replace(path)
+                _sync(path.parent)
+        return is_there
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -110,7 +118,7 @@ def remove_unfinished(folder: Path, name: str | None = None) -> None:
         name: the file that was to be written; None for any.
     """
     for path in folder.glob(f".{'*' if name is None else glob.escape(name)}.*{_UNFINISHED}"):
-        with contextlib.suppress(OSError), _held(path, required=True):
+        with contextlib.suppress(OSError), _held(path, required=True):  # it may be gone
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
@@ -205,21 +213,26 @@ def _umask() -> int:
 
 
 @contextlib.contextmanager
-def _held(path: Path, *, required: bool = False) -> Iterator[None]:
+def _held(path: Path, *, required: bool = False) -> Iterator[bool]:
     """Within the context a file or folder is locked, where the system can: a lock ends with its process.
 
-    Raises `OSError` if that is `required` and not possible, or another process has locked it.
+    Yields whether it is there; another process may have removed it before it was locked. Raises `OSError` if the lock
+    is `required` and not possible, or another process has locked it.
     """
     if sys.platform == "win32":
         if required:
             raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
-        yield
+        yield True
         return
-    handle = os.open(path, os.O_RDONLY)
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        yield False
+        return
     try:
         with contextlib.nullcontext() if required else contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+            fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if required else 0))
+        yield path.exists()
     finally:
         os.close(handle)
 

@@ -6,9 +6,11 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -227,6 +229,26 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path, name: 
     assert left.exists()
     getattr(sys.modules["scalesearch.runtime.files"], name)(path, _fill("a") if name == "write_folder" else Path.touch)
     assert sorted(tmp_path.iterdir()) == sorted([foreign, path])
+
+
+def test_what_another_process_removes_before_it_is_locked_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when two workers keep the same file at once."""
+    made: list[str] = []
+
+    def make(*arguments: Any, **options: Any) -> tuple[int, str]:
+        made.append("")
+        handle, name = mkstemp(*arguments, **options)
+        if len(made) == 1:
+            remove_unfinished(tmp_path)
+        return handle, name
+
+    mkstemp = tempfile.mkstemp
+    monkeypatch.setattr(tempfile, "mkstemp", make)
+    write_text(tmp_path / "file", "text")
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "text"
+    assert (len(made), [each.name for each in tmp_path.iterdir()]) == (2, ["file"])
 
 
 def test_what_another_process_writes_at_this_moment_stays(tmp_path: Path) -> None:

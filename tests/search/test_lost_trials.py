@@ -39,6 +39,7 @@ from scalesearch.search.queue.trials import (
     deaths_of,
     done_of,
     seeds_of,
+    set_candidate,
     set_record,
     worker_of,
 )
@@ -144,6 +145,28 @@ def ended() -> dict[str, Any]:
     with contextlib.suppress(KeyboardInterrupt), present() as presence:
         raise KeyboardInterrupt
     return presence
+
+
+def test_a_trial_whose_record_is_stored_is_not_given_back_but_ended(tmp_path: Path) -> None:
+    """As when the storage took the record, the connection broke before it said so, and an interrupt ended the wait."""
+    study, plan = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
+    trial, worker = claim(study), ended()
+    with Lease(study.storage, study.id_of(trial.number), worker) as held:
+        set_record(trial, record_to_json(planted_evaluate(PlantedSurface())(plan.trials[0].candidate, (0, 1))))
+        held.give_back()
+    assert study.trials[0].state == TrialState.RUNNING
+    assert LostTrials(study, "val_loss").take_back(study.get_trials(deepcopy=False))
+    assert study.trials[0].state == TrialState.COMPLETE
+
+
+def test_a_trial_holds_what_its_record_says_whatever_a_worker_that_slept_wrote_since(tmp_path: Path) -> None:
+    """In an adaptive search it may choose another candidate for a trial that was taken back."""
+    study, plan = begin(sqlite_url(tmp_path), planted_study(design={"degree": 1}))
+    first, second = (trial.candidate for trial in plan.trials[:2])
+    trial = claim(study)
+    set_record(trial, record_to_json(planted_evaluate(PlantedSurface())(first, (0, 1))))
+    set_candidate(trial, second, (0, 1))
+    assert candidate_of(study.trials[0]) == first
 
 
 def test_a_trial_that_was_taken_back_and_claimed_again_is_not_judged_by_the_worker_before(tmp_path: Path) -> None:

@@ -103,6 +103,23 @@ def test_a_resumed_search_trains_no_pruned_candidate_again(tmp_path: Path) -> No
     assert len(asked) == len(PLAN.distinct) + 1
 
 
+def test_a_trial_that_was_to_be_pruned_when_its_worker_died_is_pruned_there_again(tmp_path: Path) -> None:
+    config = planted_study(prune=True, design={"degree": 2})
+    url = sqlite_url(tmp_path)
+
+    def evaluate(candidate: Candidate, seeds: tuple[int, ...], watch: Any) -> TrialRecord:
+        record = EVALUATE(candidate, seeds, watch)
+        if record.status == "pruned":
+            raise SystemExit  # no interrupt: the trial is not given back
+        return record
+
+    with pytest.raises(SystemExit):
+        searched(url, evaluate, config)
+    other = tmp_path / "undisturbed"
+    other.mkdir()
+    assert studies.records(searched(url, config=config)) == studies.records(searched(sqlite_url(other), config=config))
+
+
 def test_a_superfluous_trial_is_not_a_pruned_candidate(tmp_path: Path) -> None:
     config = planted_study(prune=True, design={"degree": 1})
     study, plan = studies.open_study(open_storage(sqlite_url(tmp_path)), config, "digest"), make_plan(config)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import event
 
 from scalesearch.analysis.choice import Choice, choose
 from scalesearch.analysis.tables import candidates_table, trials_table
@@ -155,6 +156,25 @@ class TestWork:
         assert run.choice.shares == choice_of(raced(planted)).shares
         assert run.rule.resolved
         work(optuna_study, RACE, PLAN, interrupted)  # nothing left to do
+
+    def test_a_round_that_was_queued_in_part_is_completed_before_the_next(self, tmp_path: Path) -> None:
+        planted = planted_evaluate(PlantedSurface(), noise_sd=NOISE)
+        storage, ended = open_storage(sqlite_url(tmp_path)), list[int]()
+        optuna_study = studies.open_study(storage, RACE, "digest")
+        studies.enqueue_missing(optuna_study, PLAN.distinct)
+        queued = iter(range(2))
+
+        def die(connection: object, cursor: object, statement: str, *_: object) -> None:
+            if len(ended) == len(PLAN.distinct) and statement.startswith("INSERT INTO trials") and next(queued):
+                raise SystemExit
+
+        event.listen(storage.engine, "before_cursor_execute", die)
+        with pytest.raises(SystemExit):
+            work(optuna_study, RACE, PLAN, planted, on_trial=lambda number, record: ended.append(number))
+        again = studies.join_study(open_storage(sqlite_url(tmp_path)), RACE.name)
+        assert len(again.trials) == len(PLAN.distinct) + 1
+        work(again, RACE, PLAN, planted)
+        assert list(studies.records(again)) == raced(planted)
 
     def test_no_trial_starts_that_would_end_after_the_deadline(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

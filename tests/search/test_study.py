@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 from optuna.trial import FrozenTrial
+from sqlalchemy import event
 
 from scalesearch.errors import StorageError, StudyMismatch
 from scalesearch.results.records import Failure
@@ -23,6 +25,29 @@ from scalesearch.study.sections import Study
 from tests.planted import PlantedSurface, claim, planted_evaluate, planted_study
 
 OWN_STEM = {"stem": {"width": 18, "kernel_size": 3, "stride": 2}}
+
+
+@pytest.mark.parametrize("changes", [{"training": {"epochs": 5}}, {"seeds": 1}])
+def test_a_study_that_two_commands_made_at_once_with_different_settings_trains_neither(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    storage, study, other = open_storage(sqlite_url(tmp_path)), planted_study(), planted_study(**changes)
+    begun: list[str] = []
+
+    def make_other(connection: object, cursor: object, statement: str, parameters: object, *_: object) -> None:
+        if "fingerprint" in str(parameters) and statement.startswith("INSERT") and not begun:
+            begun.append("before the last write")
+            attributes = {"study": other.model_dump(mode="json"), "data_digest": "digest", "schema": 3}
+            for key, value in attributes.items():
+                cursor.execute(  # type: ignore[attr-defined]
+                    "UPDATE study_user_attributes SET value_json = ? WHERE key = ?", (json.dumps(value), key)
+                )
+
+    event.listen(storage.engine, "before_cursor_execute", make_other)
+    with pytest.raises(StudyMismatch, match="made with two settings, by two commands at once: run one of them again"):
+        studies.open_study(storage, study, "digest")
+    assert begun
+    assert studies.study_of(studies.open_study(storage, study, "digest")) == study
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from scalesearch.scaling.architecture import ArchitectureSpec
 from scalesearch.scaling.feasible import Candidate
 from scalesearch.search.plan.design import Plan, PlannedTrial, first_seeds, planned_size
 from scalesearch.search.queue.optuna_study import enqueue
+from scalesearch.search.queue.rounds import enqueue_rounds
 from scalesearch.search.queue.storage import storage_errors
 from scalesearch.search.queue.stored_study import StoredStudy
 from scalesearch.search.queue.trials import (
@@ -35,6 +36,8 @@ def fill_queue(optuna_study: StoredStudy, study: Study, plan: Plan, *, again: bo
     trials = optuna_study.get_trials(deepcopy=False)
     for missing in lacking(trials, _wanted(trials, study, plan), again=again):
         enqueue(optuna_study, missing.candidate, missing.seeds, planned=missing.candidate.spec in planned)
+    if study.race:
+        enqueue_rounds(optuna_study, again=again)
     held = list(filter(holds_task, optuna_study.get_trials(deepcopy=False)))
     return max(len(held), planned_size(study, plan) + sum(map(completes_others, held)))
 

@@ -75,7 +75,8 @@ class Lease:
         passing = (StorageError, StorageInternalError, SQLAlchemyError, UpdateFinishedTrialError)
         with contextlib.suppress(*passing), waiting(0.0):
             trial = self._storage.get_trial(self._trial_id)
-            if trial.state == TrialState.RUNNING and worker_of(trial) == self._worker:
+            is_held = trial.state == TrialState.RUNNING and worker_of(trial) == self._worker
+            if is_held and kept_record(trial) is None:  # else whoever takes it back ends it
                 _put_back(self._storage, self._trial_id, trial, death)
 
     def _beat(self) -> None:

@@ -87,10 +87,9 @@ def open_study(storage: Storage, study: Study, data_digest: str, *, evaluates: E
         load_if_exists=True,
     )
 
-    # A new study, or one whose creator died on one of these lines.
-    if not stored.user_attrs.keys() - {_SCHEMA, _STUDY, _DATA, _EVALUATES, _PARTS} and not stored.get_trials(
-        deepcopy=False
-    ):
+    # A new study, or one whose creator died on one of these lines, or two creators mixed what they wrote.
+    is_new = not stored.user_attrs.keys() - {_SCHEMA, _STUDY, _DATA, _EVALUATES, _PARTS}
+    if not stored.get_trials(deepcopy=False) and (is_new or _is_mixed(storage, study.name)):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             stored.set_metric_names([study.metric])
@@ -123,6 +122,26 @@ def open_study(storage: Storage, study: Study, data_digest: str, *, evaluates: E
             )
         optuna_study.set_user_attr(_EVALUATES, evaluates)  # an earlier version, which did not store it, made the study
     return optuna_study
+
+
+class _MixedStudy(StudyMismatch):
+    """Two commands that made a study at once stored the settings of one and the fingerprint of the other."""
+
+
+def _is_mixed(storage: Storage, name: str) -> bool:
+    try:
+        join_study(storage, name)
+    except _MixedStudy:
+        return True
+    return False
+
+
+def _is_another(attributes: Mapping[str, Any]) -> bool:
+    """Whether the settings of a study are not those of its fingerprint."""
+    made = attributes[_FINGERPRINT]
+    settings = {**parse_study(attributes[_STUDY], "study").identity(), "data.digest": attributes[_DATA]}
+    resolved = ("baseline.", "rounding.", "data.source")  # those of the fingerprint are what the settings resolve to
+    return any(made.get(key, value) != value for key, value in settings.items() if not key.startswith(resolved))
 
 
 def _has_trained(optuna_study: optuna.Study) -> bool:
@@ -171,6 +190,11 @@ def join_study(storage: Storage, name: str) -> StoredStudy:
         if has_own_code(optuna_study.user_attrs[_STUDY]):
             raise  # this machine may lack it
         raise StorageError(f"{where} is damaged ({error})") from None
+    if _is_another(optuna_study.user_attrs):
+        raise _MixedStudy(
+            f"{where} was made with two settings, by two commands at once: run one of them again, or use another study "
+            "name"
+        )
     return optuna_study
 
 

@@ -88,7 +88,9 @@ def _attributes(candidate: Candidate) -> dict[str, Any]:
 
 def candidate_of(trial: FrozenTrial | optuna.Trial) -> Candidate | None:
     """The candidate that the trial trains; None if it has none yet."""
-    document = trial.user_attrs.get(CANDIDATE)
+    attributes = trial.user_attrs
+    # A worker that slept may have stored another one since, in an adaptive search: the record says what was trained.
+    document = attributes[RECORD]["candidate"] if RECORD in attributes else attributes.get(CANDIDATE)
     return None if document is None else candidate_from_json(document)
 
 

@@ -22,13 +22,13 @@ from scalesearch.search.queue.filling import fill_queue
 from scalesearch.search.queue.lease import BEAT_SECONDS, GRACE_SECONDS, Lease, LostTrials, end
 from scalesearch.search.queue.optuna_study import (
     count_states,
-    enqueue_missing,
     evaluates_of,
     records,
     sampler_for,
 )
 from scalesearch.search.queue.planned import check_plan
-from scalesearch.search.queue.pruning import Watch, goes_on, pruner_of, watch_of
+from scalesearch.search.queue.pruning import Watch, first_rung, goes_on, watch_of
+from scalesearch.search.queue.rounds import enqueue_rounds, store_round
 from scalesearch.search.queue.storage import storage_errors
 from scalesearch.search.queue.stored_study import QueueEmpty, StoredStudy
 from scalesearch.search.queue.tasks import Expect, QueuedTasks, SampledTasks
@@ -104,8 +104,6 @@ def work(
         StorageError: the storage failed.
     """
     check_plan(optuna_study, study, plan)
-    if study.prune:
-        optuna_study.pruner = pruner_of(study, plan)
     tasks: QueuedTasks | SampledTasks = QueuedTasks(optuna_study, expect, study.runtime.workers)
     if study.design.kind == "tpe" and not plan.trials and evaluates_of(optuna_study) == "validation":
         tasks = SampledTasks(optuna_study, study, plan)
@@ -114,7 +112,7 @@ def work(
     has_reconciled = False
     with present() as presence:
         holder = {**presence, "device": device} if device else presence
-        worker = _Worker(optuna_study, study, tasks, evaluate, clock, holder, beat_seconds)
+        worker = _Worker(optuna_study, study, plan, tasks, evaluate, clock, holder, beat_seconds)
         while True:
             began = time.monotonic()
             trials = optuna_study.trials_to_claim()
@@ -148,6 +146,7 @@ class _Worker:
         self,
         optuna_study: StoredStudy,
         study: Study,
+        plan: Plan,
         tasks: QueuedTasks | SampledTasks,
         evaluate: Evaluate,
         clock: _Clock,
@@ -156,6 +155,7 @@ class _Worker:
     ) -> None:
         self._optuna_study, self._study, self._tasks = optuna_study, study, tasks
         self._evaluate, self._clock, self._presence, self._beat_seconds = evaluate, clock, presence, beat_seconds
+        self._first_rung = first_rung(study, plan) if study.prune else 0
 
     def run_trial(self) -> tuple[int, TrialRecord] | None:
         """Claim and evaluate a trial: its number and record; None if it was superfluous or another worker's."""
@@ -192,7 +192,9 @@ class _Worker:
     def _record(self, trial: optuna.Trial, lease: Lease) -> TrialRecord:
         self._optuna_study.sampler = sampler_for(self._study, trial.number)
         candidate, seeds = self._tasks.task(trial)
-        prune = watch_of(self._optuna_study, trial, self._study, seeds) if self._study.prune else goes_on
+        prune: Watch = goes_on
+        if self._study.prune:
+            prune = watch_of(self._optuna_study, trial, self._study, seeds, self._first_rung)
 
         def watch(report: EpochReport) -> bool:
             lease.done += report.share
@@ -232,10 +234,13 @@ def _queue_next_round(optuna_study: StoredStudy, study: Study, plan: Plan) -> bo
     """
     from scalesearch.search.plan.racing import next_round  # with pandas and scipy, which no other search needs
 
+    if enqueue_rounds(optuna_study, again=False):  # one was queued in part
+        return True
     before = records(optuna_study)
     wanted = next_round(study, plan, before)
     states = count_states(optuna_study)
     ended = states["complete"] + states["failed"]
     if states["waiting"] + states["running"] == 0 and ended == len(before):
-        return enqueue_missing(optuna_study, wanted, planned=False, again=False) > 0
+        store_round(optuna_study, len(before), wanted)
+        return enqueue_rounds(optuna_study, again=False) > 0
     return True  # another worker was faster
