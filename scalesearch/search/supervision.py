@@ -83,6 +83,7 @@ def watch(
     Yields whenever it is time to look at the storage: True where a worker of this machine ended a trial.
     """
     restarts, looked = 0, time.monotonic()
+    most = (MAX_DEATHS + 1) * workers.alive  # of each one more than give a trial up
     while workers.alive:
         trial_ended = False
         for index, message in workers.messages(timeout=LOOK_SECONDS / 4):
@@ -103,7 +104,7 @@ def watch(
             elif "error" in message:
                 raise error_of(message)
         interrupts.check()
-        for index, reason in start_again(workers, restarts, MAX_DEATHS + 1):  # one more than give a trial up
+        for index, reason in start_again(workers, restarts, most):
             restarts += 1
             on_event(EpochEnded(index, 0.0))
             on_event(f"{reason}; it is started again")
