@@ -242,7 +242,7 @@ class TestRun:
         assert live["trials"]["complete"] == 3
         monkeypatch.setenv("SCALESEARCH_STORAGE", f"@{where}")
         assert main(["worker", "--study-name", "shared"]) == 0
-        assert capsys.readouterr() == ("", "")
+        assert capsys.readouterr() == ("", "shared: no trial is left\n")
 
     def test_a_trial_that_diverges_is_told_and_gives_5(self, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
         tiny.write_text(TINY.replace("learning_rate = 0.01", "learning_rate = 1e30"), encoding="utf-8")

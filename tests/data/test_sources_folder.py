@@ -233,7 +233,7 @@ def test_a_damaged_index_is_no_problem(pets: Path, tmp_path: Path, monkeypatch: 
     [
         (lambda root: None, "but it does not exist"),
         (lambda root: root.write_bytes(b"x"), "but it is no folder"),
-        (lambda root: root.mkdir(), "must have a sub-folder of pictures for each class, but is empty"),
+        (lambda root: root.mkdir(), "a sub-folder of pictures for each class, but has no picture"),
         (lambda root: write(root / "a.png"), "but has 1 picture and no sub-folder"),
         (lambda root: (root / "a/b").mkdir(parents=True), "but 1 sub-folder holds none"),
         (lambda root: write(root / "cat/a.png"), "at least two, but only cat has pictures$"),

@@ -87,7 +87,7 @@ def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
     ("right", "wrong", "reason"),
     [
         ("s3cret", "wr0ng", "password authentication failed"),
-        (":s3cret@", "@", "no password supplied"),
+        (":s3cret@", "@", "no password given"),
         ("/test_", "/no_", 'database "no_.*" does not exist'),
         (r"$", "?sslmode=bogus", "invalid sslmode value"),
         (r"$", "?sslmode=require", "SSL was required"),

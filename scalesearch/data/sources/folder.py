@@ -179,7 +179,7 @@ def _lacking(listing: Listing, folders: Mapping[str, Path]) -> str:
     pictures, empty = len(listing.pictures(path)), len(listing.folders(path))
     if empty:
         return f"but {plural(empty, 'sub-folder')} hold{'s' * (empty == 1)} none"
-    return f"but has {plural(pictures, 'picture')} and no sub-folder" if pictures else "but has neither"
+    return f"but has {plural(pictures, 'picture')} and no sub-folder" if pictures else "but has no picture"
 
 
 def _pictures(
